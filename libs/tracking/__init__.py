@@ -1,0 +1,1 @@
+"""The library the services share: domain rules, message contracts, and everything that opens a socket."""

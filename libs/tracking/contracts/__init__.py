@@ -1,0 +1,1 @@
+"""Messages between services: their schemas, examples, encoding, and the names they travel under."""

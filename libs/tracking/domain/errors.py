@@ -1,0 +1,92 @@
+"""The one tree of errors, drawn by what the caller has to do.
+
+    TrackingError
+    ├── Rejected            the sender must change something; never retry as is
+    │   ├── Malformed       400  the bytes or fields cannot be what they claim
+    │   ├── Unauthenticated 401  no key or token, or one that is not (any longer) known
+    │   ├── Forbidden       403  known, but not allowed: deactivated, or outside its scope
+    │   ├── NotFound        404  nothing there that this caller may see
+    │   ├── Conflict        409  a unique thing exists already, or the state does not allow it
+    │   ├── TooLarge        413  over a limit that the message names
+    │   └── TooMany         429  faster than allowed; `retry_after_s` says when to come back
+    └── Unavailable         503  nothing wrong with the input; try again after `retry_after_s`
+
+Anything else that is raised is a bug: 500 at the HTTP edge, a dead letter (within its limit) in a worker.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+
+class TrackingError(Exception):
+    """Base of all errors that have a meaning for the sender. `code` is stable and machine-readable (snake_case)."""
+
+    status: ClassVar[int] = 500
+
+    def __init__(self, code: str, message: str, details: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = tuple(details)
+
+
+class Rejected(TrackingError):
+    """The sender must change something."""
+
+    status = 400
+
+
+class Malformed(Rejected):
+    """The bytes or the fields cannot be what they claim; `details` has one entry `{field, message}` for each fault."""
+
+    status = 400
+
+
+class Unauthenticated(Rejected):
+    """No credential, or one that is unknown, revoked or expired."""
+
+    status = 401
+
+
+class Forbidden(Rejected):
+    """A known credential that may not do this."""
+
+    status = 403
+
+
+class NotFound(Rejected):
+    """Nothing there that this caller may see."""
+
+    status = 404
+
+
+class Conflict(Rejected):
+    """A unique thing exists already, or the present state does not allow the change."""
+
+    status = 409
+
+
+class TooLarge(Rejected):
+    """Over a limit; the message names the limit and its value."""
+
+    status = 413
+
+
+class TooMany(Rejected):
+    """Faster than the limit of the key; come back after `retry_after_s` whole seconds."""
+
+    status = 429
+
+    def __init__(self, code: str, message: str, retry_after_s: int) -> None:
+        super().__init__(code, message)
+        self.retry_after_s = retry_after_s
+
+
+class Unavailable(TrackingError):
+    """Nothing is wrong with the input; try again after `retry_after_s` whole seconds."""
+
+    status = 503
+
+    def __init__(self, code: str, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(code, message)
+        self.retry_after_s = retry_after_s

@@ -1,0 +1,1 @@
+"""One package for each process; services know `tracking`, never each other."""

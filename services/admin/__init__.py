@@ -1,0 +1,1 @@
+"""Administers partners, systems, API keys, event structures and access tokens."""

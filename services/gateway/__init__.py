@@ -1,0 +1,1 @@
+"""Receives events: authenticates, validates, commits, answers 202, then publishes."""

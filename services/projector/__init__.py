@@ -1,0 +1,1 @@
+"""Consumes batches of events and writes the denormalised read model."""

@@ -1,0 +1,1 @@
+"""Answers analytics from the read model."""

@@ -1,0 +1,1 @@
+"""Publishes what the gateway could not, proves that all was applied, keeps partitions."""

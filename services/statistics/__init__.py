@@ -1,0 +1,1 @@
+"""Consumes batches of events and keeps the rollups."""
