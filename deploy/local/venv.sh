@@ -46,7 +46,7 @@ wanted() {
 }
 
 was_home='' was_wanted=''
-[ ! -f .venv/.installed ] || { read -r was_home; read -r was_wanted; } <.venv/.installed
+[ ! -f .venv/.installed ] || { read -r was_home; read -r was_wanted; } <.venv/.installed || true
 if [ "$was_home" != "$(home)" ]; then
   python=$(find_python)
   "$python" -c 'import ensurepip' 2>/dev/null || install_venv_module "$python"
