@@ -1,0 +1,69 @@
+"""What admin writes into Redis and the others read: one dataclass a kind, as JSON.
+
+An unreadable entry decodes to None and counts as absent, so that a newer or older writer never breaks a reader.
+"""
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from types import UnionType
+from typing import Any, Self, Union, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    def encode(self) -> bytes:
+        """JSON with the fields' own names."""
+        return orjson.dumps(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self | None:
+        """The entry, or None if `data` is not one of these."""
+        try:
+            raw = orjson.loads(data)
+            hints = get_type_hints(cls)
+            return cls(**{item.name: _restore(raw[item.name], hints[item.name]) for item in fields(cls)})
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyEntry(_Entry):
+    """Under `partner_system:apikey:{sha256}`: all that decides about a request with this key."""
+
+    key_id: UUID
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    partner_system_id: UUID
+    system_name: str
+    is_system_active: bool
+    partner_id: UUID
+    partner_name: str
+    is_partner_active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AccessTokenEntry(_Entry):
+    """Under `access_token:{sha256}`: scope `admin` or `read`; partner_id None = all partners."""
+
+    token_id: UUID
+    scope: str
+    partner_id: UUID | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+def _restore(value: Any, hint: Any) -> Any:
+    if get_origin(hint) in (Union, UnionType):
+        if value is None:
+            return None
+        hint = next(option for option in get_args(hint) if option is not type(None))
+    if value is None or not isinstance(value, bool if hint is bool else str):
+        raise TypeError(f"{value!r} is not {hint}")
+    if hint is UUID:
+        return UUID(value)
+    if hint is datetime:
+        return datetime.fromisoformat(value)
+    return value

@@ -1,0 +1,135 @@
+"""Redis: look-ups that may fail without harm, and the invalidations that every process must hear.
+
+Keys are those of the specification. Whatever is cached can be read again from PostgreSQL; so every failure of Redis
+here becomes "not found" for readers, and `Unavailable` for those who must know that a write did not arrive.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+import orjson
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from tracking.domain.errors import Unavailable
+
+INVALIDATION_CHANNEL = "cache:invalidate"
+FAILURES = (RedisError, OSError, TimeoutError)
+_log = logging.getLogger(__name__)
+
+
+def api_key_cache_key(key_sha256_hex: str) -> str:
+    """Everything the gateway must know of an API key; named by its hash, so that no key stands in Redis."""
+    return f"partner_system:apikey:{key_sha256_hex}"
+
+
+def partner_system_cache_key(system_id: object) -> str:
+    """A partner system as admin shows it."""
+    return f"partner_system:{system_id}"
+
+
+def access_token_cache_key(token_sha256_hex: str) -> str:
+    """Scope and life of a bearer token, by its hash."""
+    return f"access_token:{token_sha256_hex}"
+
+
+def event_structure_cache_key(partner_id: object | None, event_name: str) -> str:
+    """The structures of an event name: the global one, or that of one partner."""
+    if partner_id is None:
+        return f"event_structure:{event_name}"
+    return f"partner_event_structure:{partner_id}:{event_name}"
+
+
+def statistics_cache_key(system_id: object, start: str, end: str) -> str:
+    """An answer of the statistics endpoint."""
+    return f"stats:{system_id}:{start}:{end}"
+
+
+def open_redis(url: str, *, timeout_s: float) -> Redis:
+    """A client that connects when first used; each command takes at most about `timeout_s` and is not repeated."""
+    return Redis.from_url(
+        url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+        protocol=2,
+    )
+
+
+async def ping(redis: Redis, timeout_s: float = 2) -> None:
+    """Raises Unavailable unless Redis answers in time."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await redis.execute_command("PING")
+    except FAILURES as error:
+        raise Unavailable("redis_unavailable", f"Redis does not answer: {error or type(error).__name__}") from error
+
+
+async def publish_invalidation(redis: Redis, message: dict[str, str]) -> None:
+    """Tell every process; `message` is `{"kind": "api_key" | "structure" | "access_token" | "all", …}`. Raises FAILURES."""
+    await redis.publish(INVALIDATION_CHANNEL, orjson.dumps(message))
+
+
+class InvalidationListener:
+    """Hears `cache:invalidate` and calls `on_message`; `on_gap` whenever something may have been missed.
+
+    `connected` is False while nothing can be heard: whoever caches then trusts nothing older than it must.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        on_message: Callable[[dict[str, str]], Awaitable[None]],
+        on_gap: Callable[[], Awaitable[None]],
+        *,
+        retry_s: float = 0.5,
+    ) -> None:
+        self._redis = redis
+        self._on_message = on_message
+        self._on_gap = on_gap
+        self._retry_s = retry_s
+        self.connected = False
+
+    async def run(self) -> None:
+        """Listen until cancelled, connecting again after every failure."""
+        while True:
+            try:
+                await self._listen()
+            except FAILURES as error:
+                if self.connected:
+                    _log.warning("invalidations are not heard, connecting again: %s", error)
+            finally:
+                self.connected = False
+            await asyncio.sleep(self._retry_s)
+
+    async def _listen(self) -> None:
+        async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+            await pubsub.subscribe(INVALIDATION_CHANNEL)
+            # anything published while nobody listened is lost: start from an empty cache
+            await self._on_gap()
+            self.connected = True
+            idle_s = 0.0
+            while True:
+                message = await pubsub.get_message(timeout=1.0)
+                if message is not None:
+                    idle_s = 0.0
+                    await self._on_message(_decode(message["data"]))
+                    continue
+                idle_s += 1.0
+                if idle_s >= 5.0:
+                    # a half-open connection says nothing either; a ping that fails finds it
+                    idle_s = 0.0
+                    await pubsub.ping()
+
+
+def _decode(data: bytes) -> dict[str, str]:
+    with contextlib.suppress(orjson.JSONDecodeError):
+        decoded = orjson.loads(data)
+        if isinstance(decoded, dict):
+            return decoded
+    return {"kind": "all"}

@@ -1,0 +1,26 @@
+"""The correlation id of the work in hand: taken from `X-Correlation-ID`, made otherwise, carried by a context variable."""
+
+import re
+import secrets
+from contextvars import ContextVar
+
+HEADER = "X-Correlation-ID"
+_ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_current: ContextVar[str | None] = ContextVar("correlation_id", default=None)
+
+
+def accept(value: str | None) -> str:
+    """`value` if it is 1..100 of `[A-Za-z0-9._-]`, else 32 fresh hexadecimal digits."""
+    if value is not None and _ACCEPTED.fullmatch(value):
+        return value
+    return secrets.token_hex(16)
+
+
+def enter(correlation_id: str) -> None:
+    """Make it the current one of this task and of those it starts."""
+    _current.set(correlation_id)
+
+
+def current() -> str | None:
+    """The current one, or None outside any request or message."""
+    return _current.get()

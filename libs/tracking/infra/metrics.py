@@ -1,0 +1,90 @@
+"""Every metric of every process in one place: name, kind, labels, meaning. Units stand in the names.
+
+The first five names are the specification's (`process_cpu_usage` and `process_memory_usage` read as counters and
+gauges of the process; `python_gc_collections_total` is what `dotnet_gc_collections_total` is elsewhere).
+"""
+
+import resource
+import time
+from pathlib import Path
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+requests = Counter(
+    "http_server_requests_total", "Requests answered.", ["service", "method", "route", "status"]
+)
+request_seconds = Histogram(
+    "http_server_request_duration_seconds", "From the request's head to the end of its answer.",
+    ["service", "method", "route"], buckets=_FAST,
+)
+events_ingested = Counter(
+    "volcanion_events_ingested_total",
+    "Events committed; event_name is `other` for a name without a registered structure.",
+    ["partner_id", "system_id", "event_name"],
+)
+validation_failures = Counter(
+    "volcanion_events_validation_failures_total", "Events committed with isValid=false.",
+    ["partner_id", "system_id", "event_name"],
+)
+ingestion_seconds = Histogram(
+    "volcanion_event_ingestion_duration_seconds", "From a request's whole body to its commit.", buckets=_FAST
+)
+events_duplicate = Counter("tracking_events_duplicate_total", "Events that were stored before.")
+events_refused = Counter("tracking_events_refused_total", "Events that could not be stored, by reason.", ["reason"])
+commit_events = Histogram(
+    "tracking_commit_events", "Events in one commit of the gateway.", buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
+)
+commit_seconds = Histogram("tracking_commit_duration_seconds", "One commit of the gateway.", buckets=_FAST)
+buffered_events = Gauge("tracking_gateway_buffered_events", "Events that wait for a commit.")
+batches_published = Counter("tracking_batches_published_total", "Batches the broker confirmed.", ["service"])
+publish_failures = Counter("tracking_publish_failures_total", "Batches left to the relay, by reason.", ["reason"])
+batches_unpublished = Gauge("tracking_batches_unpublished", "Batches in the write database without a confirm.")
+batches_unapplied = Gauge(
+    "tracking_batches_unapplied", "Batches not yet proven to be in a consumer's inbox.", ["consumer"]
+)
+oldest_unapplied_seconds = Gauge(
+    "tracking_oldest_unapplied_seconds", "Age of the oldest batch that a consumer lacks.", ["consumer"]
+)
+batches_republished = Counter(
+    "tracking_batches_republished_total", "Batches the relay sent again, by reason.", ["reason"]
+)
+default_partition_rows = Gauge(
+    "tracking_default_partition_rows", "Rows outside every monthly partition; above 0 is an alarm.", ["table"]
+)
+events_applied = Counter("tracking_events_applied_total", "Events a consumer applied.", ["consumer"])
+batches_redelivered = Counter("tracking_batches_redelivered_total", "Batches that were applied before.", ["consumer"])
+apply_seconds = Histogram("tracking_apply_duration_seconds", "One transaction of a consumer.", ["consumer"], buckets=_FAST)
+dead_letters = Counter("tracking_dead_letters_total", "Messages given up, by reason.", ["consumer", "reason"])
+consumer_paused = Gauge("tracking_consumer_paused", "1 while the limit of dead letters holds a consumer.", ["consumer"])
+cache_lookups = Counter("tracking_cache_lookups_total", "Look-ups by where they were answered.", ["cache", "answered_by"])
+
+_PAGE_BYTES = resource.getpagesize()
+
+
+class _CpuUsage:
+    """Share of one core used since the last scrape."""
+
+    def __init__(self) -> None:
+        self._wall_s = time.monotonic()
+        self._cpu_s = time.process_time()
+
+    def __call__(self) -> float:
+        wall_s, cpu_s = time.monotonic(), time.process_time()
+        used = (cpu_s - self._cpu_s) / max(wall_s - self._wall_s, 1e-9)
+        self._wall_s, self._cpu_s = wall_s, cpu_s
+        return used
+
+
+def _resident_bytes() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
+
+
+def register_process_metrics() -> None:
+    """Add `process_cpu_usage` (cores) and `process_memory_usage` (bytes resident); call once, from a main."""
+    names = REGISTRY._names_to_collectors
+    if "process_cpu_usage" in names:
+        return
+    Gauge("process_cpu_usage", "Cores used since the last scrape.").set_function(_CpuUsage())
+    Gauge("process_memory_usage", "Resident bytes.").set_function(_resident_bytes)

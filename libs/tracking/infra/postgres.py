@@ -1,0 +1,103 @@
+"""PostgreSQL by asyncpg: pools with time limits, jsonb as the bytes it is, and which failures are worth a retry."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+
+from tracking.domain.errors import Unavailable
+
+Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+Pool = asyncpg.Pool[asyncpg.Record]
+
+# The server is away, stopping, out of slots, or asks for the transaction again; nothing is wrong with the statement.
+TRANSIENT: tuple[type[BaseException], ...] = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InterfaceError,
+    ConnectionError,
+    TimeoutError,
+    OSError,
+)
+
+
+def encode_jsonb(text: bytes) -> bytes:
+    """The binary form of jsonb is a version byte (1) and the JSON text (PostgreSQL source, jsonb_recv)."""
+    return b"\x01" + text
+
+
+def _decode_jsonb(data: bytes) -> bytes:
+    return bytes(data[1:])
+
+
+async def prepare_connection(connection: Connection) -> None:
+    """Let jsonb go in and out as UTF-8 JSON text in bytes, in binary COPY too; no decoding on the way."""
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=encode_jsonb, decoder=_decode_jsonb, format="binary"
+    )
+
+
+async def open_pool(
+    url: str,
+    *,
+    service: str,
+    connect_timeout_s: float,
+    query_timeout_s: float,
+    size: int = 10,
+    prepare: Callable[[Connection], Awaitable[None]] = prepare_connection,
+) -> Pool:
+    """A pool that opens connections when needed, so a process starts (and says so in its health) without its database.
+
+    Every statement has `query_timeout_s` on the client and, a little later, on the server, so that none lingers there.
+    """
+    return await asyncpg.create_pool(
+        url,
+        min_size=0,
+        max_size=size,
+        timeout=connect_timeout_s,
+        command_timeout=query_timeout_s,
+        init=prepare,
+        server_settings={
+            "application_name": f"tracking-{service}",
+            "timezone": "UTC",
+            "statement_timeout": str(int(query_timeout_s * 1000) + 1000),
+            "idle_in_transaction_session_timeout": str(int(query_timeout_s * 1000) + 5000),
+        },
+    )
+
+
+async def close_pool(pool: Pool, timeout_s: float = 5) -> None:
+    """Close when its connections come back; end them after `timeout_s`, as asyncpg itself would wait for ever."""
+    try:
+        await asyncio.wait_for(pool.close(), timeout_s)
+    except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        pool.terminate()
+
+
+async def ping(pool: Pool, timeout_s: float = 2) -> None:
+    """Raises Unavailable unless the database answers in time."""
+    try:
+        async with asyncio.timeout(timeout_s), pool.acquire() as connection:
+            await connection.execute("select 1")
+    except TRANSIENT as error:
+        raise Unavailable("postgres_unavailable", f"PostgreSQL does not answer: {describe(error)}") from error
+
+
+def describe(error: BaseException) -> str:
+    """What an exception says, or its name where it says nothing (as TimeoutError does)."""
+    return str(error) or type(error).__name__
+
+
+def affected_rows(status: Any) -> int:
+    """The count at the end of a command tag such as `UPDATE 3`."""
+    return int(str(status).rsplit(" ", 1)[-1])

@@ -1,0 +1,172 @@
+"""The life of a process: health, metrics, signals, and an end in order.
+
+On SIGTERM: readiness turns false at once, traffic goes on for `drain_delay_s` so that load balancers notice, then the
+server stops taking connections and finishes its requests, then the caller's resources close in reverse.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import uvicorn
+import uvloop
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from tracking.domain.errors import Unavailable
+from tracking.infra import metrics
+from tracking.infra.http import json_response
+
+_log = logging.getLogger(__name__)
+Ping = Callable[[], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Health:
+    """What the two health routes answer.
+
+    `pings` are asked for readiness; `optional` ones are reported but do not make the process unready. Loops report to
+    `beat`; one that is silent past its deadline makes the process not alive, so that it is started again.
+    """
+
+    service: str
+    pings: Mapping[str, Ping]
+    optional: Mapping[str, Ping] = field(default_factory=dict)
+    stopping: bool = False
+    _beats: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def beat(self, loop: str, deadline_s: float) -> None:
+        """`loop` is alive and will say so again within `deadline_s`."""
+        self._beats[loop] = (time.monotonic(), deadline_s)
+
+    def late_loops(self) -> list[str]:
+        """Loops that are past their deadline."""
+        now = time.monotonic()
+        return sorted(name for name, (last, deadline_s) in self._beats.items() if now - last > deadline_s)
+
+    async def live(self, request: Request) -> Response:
+        """200 while every loop reports in time, else 503."""
+        late = self.late_loops()
+        return json_response({"status": "late" if late else "live", "late": late}, 503 if late else 200)
+
+    async def ready(self, request: Request) -> Response:
+        """200 when everything needed answers, else 503 with what does not."""
+        checks = await asyncio.gather(*(self._check(name, ping) for name, ping in (self.pings | self.optional).items()))
+        answers = dict(checks)
+        is_ready = not self.stopping and all(answers[name] == "ok" for name in self.pings)
+        body = {"status": "stopping" if self.stopping else "ready" if is_ready else "unready", "checks": answers}
+        return json_response(body, 200 if is_ready else 503)
+
+    async def _check(self, name: str, ping: Ping) -> tuple[str, str]:
+        try:
+            async with asyncio.timeout(3):
+                await ping()
+        except Unavailable as error:
+            return name, error.message
+        except TimeoutError:
+            return name, "no answer within 3 s"
+        return name, "ok"
+
+    def routes(self) -> list[Route]:
+        """The routes every process has."""
+        return [
+            Route("/health/live", self.live),
+            Route("/health/ready", self.ready),
+            Route("/metrics", _metrics),
+        ]
+
+
+async def _metrics(request: Request) -> Response:
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, told by us when to stop: its own handlers would stop it before anyone could notice."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(
+    app: ASGIApp, health: Health, *, host: str, port: int, drain_delay_s: float, shutdown_grace_s: float
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal stops at once. Raises OSError if the port is taken."""
+    metrics.register_process_metrics()
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        backlog=4096,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=max(1, int(shutdown_grace_s)),
+    )
+    server = _Server(config)
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        server.force_exit = stop.is_set()
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(_run(server, stop))
+        _log.info("%s listens on %s:%s", health.service, host, port)
+        await stop.wait()
+        health.stopping = True
+        _log.info("%s stops: finishing what is in hand", health.service)
+        if not serving.done():
+            await asyncio.sleep(drain_delay_s)
+        server.should_exit = True
+
+
+async def _run(server: uvicorn.Server, stop: asyncio.Event) -> None:
+    try:
+        await server.serve()
+    except SystemExit as error:
+        # uvicorn exits on a taken port after logging it; as an exception it passes through our own closing
+        raise OSError(f"cannot listen on {server.config.host}:{server.config.port}") from error
+    finally:
+        stop.set()
+
+
+@contextlib.asynccontextmanager
+async def running(*loops: Awaitable[None]):  # type: ignore[no-untyped-def]
+    """Run loops beside the body; they are cancelled and awaited at its end, and the failure of one ends the body."""
+    async with asyncio.TaskGroup() as tasks:
+        started = [tasks.create_task(_as_coroutine(loop)) for loop in loops]
+        yield
+        for task in started:
+            task.cancel()
+
+
+async def _as_coroutine(loop: Awaitable[None]) -> None:
+    await loop
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Run a process's main on uvloop."""
+
+    async def body() -> None:
+        await main()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(body())

@@ -1,0 +1,143 @@
+"""Logs as JSON lines, traces by OpenTelemetry, the edge's request metrics.
+
+Tracing costs nothing unless an OTLP endpoint is configured: `request_span` and `span` then do nothing.
+"""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from logging.handlers import TimedRotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+import orjson
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from starlette.types import Scope
+
+from tracking.infra import correlation, metrics
+
+_LEVELS = {"WARNING": "Warning", "INFO": "Information", "ERROR": "Error", "DEBUG": "Debug", "CRITICAL": "Critical"}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+_LOG_FILES_KEPT = 14
+
+
+class JsonLines(logging.Formatter):
+    """`{timestamp, level, message, properties}` on one line; `extra=` goes into properties."""
+
+    def __init__(self, service: str, environment: str) -> None:
+        super().__init__()
+        self._fixed = {"Application": "VolcanionTracking", "Service": service, "Environment": environment}
+
+    def format(self, record: logging.LogRecord) -> str:
+        properties: dict[str, Any] = {**self._fixed, "Logger": record.name}
+        correlation_id = correlation.current()
+        if correlation_id is not None:
+            properties["CorrelationId"] = correlation_id
+        properties.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
+        line: dict[str, Any] = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC),
+            "level": _LEVELS.get(record.levelname, record.levelname),
+            "message": record.getMessage(),
+            "properties": properties,
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS).decode()
+
+
+def configure_logging(service: str, environment: str, level: str, log_file: str | None) -> None:
+    """JSON lines to standard output and, if `log_file` is given, to a file that rolls at midnight UTC (14 are kept)."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if log_file:
+        Path(log_file).parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(
+            TimedRotatingFileHandler(log_file, when="midnight", utc=True, backupCount=_LOG_FILES_KEPT, encoding="utf-8")
+        )
+    formatter = JsonLines(service, environment)
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    logging.basicConfig(level=level, handlers=handlers, force=True)
+    # they report what we log ourselves, in our words
+    for noisy in ("aiormq", "aio_pika", "uvicorn.error", "asyncio"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def configure_tracing(service: str, endpoint: str | None, ratio: float) -> TracerProvider | None:
+    """Export spans to the OTLP/HTTP `endpoint` (its full URL), a `ratio` of the traces that start here."""
+    if endpoint is None:
+        return None
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": f"tracking-{service}"}),
+        sampler=ParentBased(TraceIdRatioBased(ratio)),
+    )
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+def is_tracing() -> bool:
+    """Whether spans go anywhere."""
+    return isinstance(trace.get_tracer_provider(), TracerProvider)
+
+
+@contextlib.contextmanager
+def span(name: str, *, parent: Context | None = None, **attributes: str | int) -> Iterator[None]:
+    """A span around a piece of work, where tracing is on."""
+    if not is_tracing():
+        yield
+        return
+    with trace.get_tracer("tracking").start_as_current_span(name, context=parent, attributes=dict(attributes)):
+        yield
+
+
+@contextlib.contextmanager
+def request_span(service: str, scope: Scope) -> Iterator[None]:
+    """A server span that continues the caller's trace (`traceparent`)."""
+    if not is_tracing():
+        yield
+        return
+    carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    attributes = {"http.request.method": scope["method"], "url.path": scope["path"]}
+    correlation_id = correlation.current()
+    if correlation_id is not None:
+        attributes["correlation.id"] = correlation_id
+    tracer = trace.get_tracer("tracking")
+    name = f"{scope['method']} {scope['path']}"
+    with tracer.start_as_current_span(
+        name, context=propagate.extract(carrier), kind=trace.SpanKind.SERVER, attributes=attributes
+    ):
+        yield
+
+
+def trace_headers() -> dict[str, str]:
+    """`traceparent` of the current span for a message; empty without one."""
+    carrier: dict[str, str] = {}
+    if is_tracing():
+        propagate.inject(carrier)
+    return carrier
+
+
+def trace_parent(headers: dict[str, Any] | None) -> Context | None:
+    """The trace that a message belongs to."""
+    if not headers or not is_tracing():
+        return None
+    return propagate.extract({key: str(value) for key, value in headers.items()})
+
+
+def observe_request(service: str, scope: Scope, status: int, seconds: float) -> None:
+    """Count and time a request under its route's pattern, never under its path: ids would be labels without end."""
+    route = getattr(scope.get("route"), "path", None) or "unmatched"
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    metrics.requests.labels(service, method, route, str(status)).inc()
+    metrics.request_seconds.labels(service, method, route).observe(seconds)
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

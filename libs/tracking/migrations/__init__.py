@@ -1,0 +1,108 @@
+"""Brings both databases to the newest schema: databases, roles, numbered .sql files (yoyo), partitions; safe to repeat.
+
+`migrate` is for whoever owns the databases (an operator, the local stack, the tests); no service has these rights.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import sql
+from yoyo import get_backend, read_migrations
+
+ROLES = ("admin", "gateway", "projector", "query", "relay", "statistics")
+ROLES_OF = {"write": ("admin", "gateway", "relay"), "read": ("projector", "query", "relay", "statistics")}
+PARTITIONED = {
+    "write": ("tracking_events", "event_batches"),
+    "read": ("tracking_events_read_model", "applied_batches"),
+}
+MONTHS_BACK, MONTHS_AHEAD = 13, 3
+_FOLDER = Path(__file__).parent
+
+
+def migrate(
+    write_url: str, read_url: str, passwords: Mapping[str, str], say: Callable[[str], None] = lambda line: None
+) -> None:
+    """Create what is missing and apply what is new, write database first.
+
+    `write_url` and `read_url` are those of a role that may create databases and roles; `passwords` maps a service's
+    name to the password of its role `tracking_<name>` (a service left out gets no login, or keeps the one it has).
+    Raises psycopg.Error as the server reports it; everything applied before that stays, and a repeat goes on there.
+    """
+    for name, url in (("write", write_url), ("read", read_url)):
+        _create_database(url, say)
+        with psycopg.connect(url, autocommit=True) as connection:
+            _create_roles(connection, passwords)
+            _admit_roles(connection, name)
+        _apply(name, url, say)
+        with psycopg.connect(url, autocommit=True) as connection:
+            created = create_partitions(connection, name, datetime.now(UTC).date())
+            say(f"{name}: {created} monthly partitions created")
+
+
+def create_partitions(connection: psycopg.Connection, database: str, today: date) -> int:
+    """Create the partitions from 13 months back to 3 ahead of `today`; return how many were missing."""
+    created = 0
+    for parent in PARTITIONED[database]:
+        for month in months_around(today, MONTHS_BACK, MONTHS_AHEAD):
+            row = connection.execute(
+                sql.SQL("select {}.create_partition(%s, %s)").format(sql.Identifier(database)), (parent, month)
+            ).fetchone()
+            created += bool(row and row[0])
+    return created
+
+
+def months_around(today: date, back: int, ahead: int) -> list[date]:
+    """The first days of the months from `back` before to `ahead` after that of `today`."""
+    index = today.year * 12 + today.month - 1
+    return [date(i // 12, i % 12 + 1, 1) for i in range(index - back, index + ahead + 1)]
+
+
+def _create_database(url: str, say: Callable[[str], None]) -> None:
+    name = urlsplit(url).path.lstrip("/")
+    with psycopg.connect(url, dbname="postgres", autocommit=True) as connection:
+        if connection.execute("select 1 from pg_database where datname = %s", (name,)).fetchone():
+            return
+        connection.execute(
+            sql.SQL("create database {} encoding 'UTF8' template template0").format(sql.Identifier(name))
+        )
+        say(f"database {name} created")
+
+
+def _create_roles(connection: psycopg.Connection, passwords: Mapping[str, str]) -> None:
+    for service in ROLES:
+        role = sql.Identifier(f"tracking_{service}")
+        known = connection.execute("select 1 from pg_roles where rolname = %s", (f"tracking_{service}",)).fetchone()
+        if not known:
+            connection.execute(sql.SQL("create role {} nologin").format(role))
+        if service in passwords:
+            connection.execute(
+                sql.SQL("alter role {} login password {}").format(role, sql.Literal(passwords[service]))
+            )
+
+
+def _admit_roles(connection: psycopg.Connection, name: str) -> None:
+    database = sql.Identifier(connection.info.dbname)
+    connection.execute(sql.SQL("revoke all on database {} from public").format(database))
+    for service in ROLES_OF[name]:
+        role = sql.Identifier(f"tracking_{service}")
+        connection.execute(sql.SQL("grant connect on database {} to {}").format(database, role))
+    if name == "write":
+        # the staging table of the gateway's path for duplicates
+        connection.execute(sql.SQL("grant temporary on database {} to tracking_gateway").format(database))
+
+
+def _apply(name: str, url: str, say: Callable[[str], None]) -> None:
+    backend = get_backend(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    try:
+        migrations = read_migrations(str(_FOLDER / name))
+        with backend.lock():
+            pending = backend.to_apply(migrations)
+            for migration in pending:
+                say(f"{name}: applying {migration.id}")
+            backend.apply_migrations(pending)
+        say(f"{name}: schema is at {migrations[-1].id}")
+    finally:
+        backend.connection.close()
