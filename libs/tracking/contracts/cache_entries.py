@@ -60,7 +60,9 @@ def _restore(value: Any, hint: Any) -> Any:
         if value is None:
             return None
         hint = next(option for option in get_args(hint) if option is not type(None))
-    if value is None or not isinstance(value, bool if hint is bool else str):
+    if hint is bool and isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
         raise TypeError(f"{value!r} is not {hint}")
     if hint is UUID:
         return UUID(value)

@@ -65,7 +65,7 @@ async def ping(redis: Redis, timeout_s: float = 2) -> None:
     """Raises Unavailable unless Redis answers in time."""
     try:
         async with asyncio.timeout(timeout_s):
-            await redis.execute_command("PING")
+            await redis.execute_command("PING")  # type: ignore[no-untyped-call]
     except FAILURES as error:
         raise Unavailable("redis_unavailable", f"Redis does not answer: {error or type(error).__name__}") from error
 

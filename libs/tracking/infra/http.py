@@ -101,7 +101,10 @@ def read_query(request: Request, model: type[Model]) -> Model:
         faults = [{"field": name, "message": "given more than once"} for name in twice]
         raise Malformed("invalid_parameters", "A query parameter is given more than once.", faults)
     return _validated(
-        model, dict(request.query_params), "invalid_parameters", "The query parameters are not what this route takes."
+        model,
+        dict(request.query_params),
+        "invalid_parameters",
+        "The query parameters are not what this route takes.",
     )
 
 

@@ -12,12 +12,12 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
-requests = Counter(
-    "http_server_requests_total", "Requests answered.", ["service", "method", "route", "status"]
-)
+requests = Counter("http_server_requests_total", "Requests answered.", ["service", "method", "route", "status"])
 request_seconds = Histogram(
-    "http_server_request_duration_seconds", "From the request's head to the end of its answer.",
-    ["service", "method", "route"], buckets=_FAST,
+    "http_server_request_duration_seconds",
+    "From the request's head to the end of its answer.",
+    ["service", "method", "route"],
+    buckets=_FAST,
 )
 events_ingested = Counter(
     "volcanion_events_ingested_total",
@@ -25,7 +25,8 @@ events_ingested = Counter(
     ["partner_id", "system_id", "event_name"],
 )
 validation_failures = Counter(
-    "volcanion_events_validation_failures_total", "Events committed with isValid=false.",
+    "volcanion_events_validation_failures_total",
+    "Events committed with isValid=false.",
     ["partner_id", "system_id", "event_name"],
 )
 ingestion_seconds = Histogram(
@@ -34,7 +35,9 @@ ingestion_seconds = Histogram(
 events_duplicate = Counter("tracking_events_duplicate_total", "Events that were stored before.")
 events_refused = Counter("tracking_events_refused_total", "Events that could not be stored, by reason.", ["reason"])
 commit_events = Histogram(
-    "tracking_commit_events", "Events in one commit of the gateway.", buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
+    "tracking_commit_events",
+    "Events in one commit of the gateway.",
+    buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1000),
 )
 commit_seconds = Histogram("tracking_commit_duration_seconds", "One commit of the gateway.", buckets=_FAST)
 buffered_events = Gauge("tracking_gateway_buffered_events", "Events that wait for a commit.")
@@ -55,10 +58,14 @@ default_partition_rows = Gauge(
 )
 events_applied = Counter("tracking_events_applied_total", "Events a consumer applied.", ["consumer"])
 batches_redelivered = Counter("tracking_batches_redelivered_total", "Batches that were applied before.", ["consumer"])
-apply_seconds = Histogram("tracking_apply_duration_seconds", "One transaction of a consumer.", ["consumer"], buckets=_FAST)
+apply_seconds = Histogram(
+    "tracking_apply_duration_seconds", "One transaction of a consumer.", ["consumer"], buckets=_FAST
+)
 dead_letters = Counter("tracking_dead_letters_total", "Messages given up, by reason.", ["consumer", "reason"])
 consumer_paused = Gauge("tracking_consumer_paused", "1 while the limit of dead letters holds a consumer.", ["consumer"])
-cache_lookups = Counter("tracking_cache_lookups_total", "Look-ups by where they were answered.", ["cache", "answered_by"])
+cache_lookups = Counter(
+    "tracking_cache_lookups_total", "Look-ups by where they were answered.", ["cache", "answered_by"]
+)
 
 _PAGE_BYTES = resource.getpagesize()
 

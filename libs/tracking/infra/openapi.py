@@ -53,7 +53,7 @@ class Documentation:
     ) -> Callable[[Handler], Handler]:
         """Document a handler: its docstring's first line is the summary; 400 and the like are `ErrorBody`."""
         models = {f"HTTP_{status}": model for status, model in answers.items()}
-        return self._tree.validate(  # type: ignore[return-value]
+        return self._tree.validate(
             json=body,
             query=query,
             resp=Answers(**models),
@@ -65,6 +65,7 @@ class Documentation:
     def routes(self, documented: Starlette) -> list[Route]:
         """The two routes that show it; `documented` is the application whose routes are described."""
         self._tree.app = documented
+
         async def document(request: Request) -> Response:
             return JSONResponse(self._tree.spec)
 

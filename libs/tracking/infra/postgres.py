@@ -60,8 +60,9 @@ async def open_pool(
 
     Every statement has `query_timeout_s` on the client and, a little later, on the server, so that none lingers there.
     """
-    return await asyncpg.create_pool(
+    pool = asyncpg.create_pool(
         url,
+        record_class=asyncpg.Record,
         min_size=0,
         max_size=size,
         timeout=connect_timeout_s,
@@ -74,6 +75,8 @@ async def open_pool(
             "idle_in_transaction_session_timeout": str(int(query_timeout_s * 1000) + 5000),
         },
     )
+    await pool
+    return pool
 
 
 async def close_pool(pool: Pool, timeout_s: float = 5) -> None:

@@ -9,12 +9,14 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, Self
 
 import uvicorn
 import uvloop
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -26,6 +28,8 @@ from tracking.infra.http import json_response
 
 _log = logging.getLogger(__name__)
 Ping = Callable[[], Awaitable[None]]
+# a group of the worst size on a slow disk takes a few seconds; a wait for the database says so in between
+_WORK_DEADLINE_S = 60.0
 
 
 @dataclass(slots=True)
@@ -58,10 +62,15 @@ class Health:
 
     async def ready(self, request: Request) -> Response:
         """200 when everything needed answers, else 503 with what does not."""
-        checks = await asyncio.gather(*(self._check(name, ping) for name, ping in (self.pings | self.optional).items()))
+        checks = await asyncio.gather(
+            *(self._check(name, ping) for name, ping in {**self.pings, **self.optional}.items())
+        )
         answers = dict(checks)
         is_ready = not self.stopping and all(answers[name] == "ok" for name in self.pings)
-        body = {"status": "stopping" if self.stopping else "ready" if is_ready else "unready", "checks": answers}
+        body = {
+            "status": "stopping" if self.stopping else "ready" if is_ready else "unready",
+            "checks": answers,
+        }
         return json_response(body, 200 if is_ready else 503)
 
     async def _check(self, name: str, ping: Ping) -> tuple[str, str]:
@@ -95,29 +104,50 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(
-    app: ASGIApp, health: Health, *, host: str, port: int, drain_delay_s: float, shutdown_grace_s: float
-) -> None:
+class _ListeningSettings(Protocol):
+    host: str
+    port: int
+    drain_delay_s: float
+    shutdown_grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a process listens and how long it takes to stop."""
+
+    host: str
+    port: int
+    drain_delay_s: float
+    shutdown_grace_s: float
+
+    @classmethod
+    def of(cls, settings: _ListeningSettings) -> Self:
+        """The part of a process's settings that is about listening."""
+        return cls(settings.host, settings.port, settings.drain_delay_s, settings.shutdown_grace_s)
+
+
+async def serve(app: ASGIApp, health: Health, listening: Listening) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal stops at once. Raises OSError if the port is taken."""
     metrics.register_process_metrics()
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        loop="none",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        backlog=4096,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=max(1, int(shutdown_grace_s)),
+    server = _Server(
+        uvicorn.Config(
+            app,
+            host=listening.host,
+            port=listening.port,
+            loop="none",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            backlog=4096,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=max(1, int(listening.shutdown_grace_s)),
+        )
     )
-    server = _Server(config)
     stop = asyncio.Event()
 
     def on_signal() -> None:
@@ -129,13 +159,41 @@ async def serve(
         loop.add_signal_handler(number, on_signal)
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(_run(server, stop))
-        _log.info("%s listens on %s:%s", health.service, host, port)
+        _log.info("%s listens on %s:%s", health.service, listening.host, listening.port)
         await stop.wait()
         health.stopping = True
         _log.info("%s stops: finishing what is in hand", health.service)
         if not serving.done():
-            await asyncio.sleep(drain_delay_s)
+            await asyncio.sleep(listening.drain_delay_s)
         server.should_exit = True
+
+
+async def serve_worker(
+    service: str,
+    work: Callable[[Callable[[], None]], Coroutine[None, None, None]],
+    stop: Callable[[], None],
+    *,
+    pings: Mapping[str, Ping],
+    settings: Listening,
+) -> None:
+    """Run `work` beside its health and metrics; on SIGTERM call `stop` and wait for it to finish what is in hand.
+
+    `work` is given a function to call at least once a minute, or the process counts as not alive.
+    """
+    health = Health(service, pings)
+    app = Starlette(routes=health.routes())
+    async with asyncio.TaskGroup() as tasks:
+        working = tasks.create_task(work(lambda: health.beat("work", _WORK_DEADLINE_S)))
+        await serve(app, health, settings)
+        stop()
+        try:
+            await asyncio.wait_for(working, settings.shutdown_grace_s)
+        except TimeoutError:
+            _log.warning(
+                "%s did not finish within %s s; what is in hand comes again",
+                service,
+                settings.shutdown_grace_s,
+            )
 
 
 async def _run(server: uvicorn.Server, stop: asyncio.Event) -> None:
@@ -149,24 +207,19 @@ async def _run(server: uvicorn.Server, stop: asyncio.Event) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(*loops: Awaitable[None]):  # type: ignore[no-untyped-def]
+async def running(*loops: Coroutine[None, None, None]) -> AsyncIterator[None]:
     """Run loops beside the body; they are cancelled and awaited at its end, and the failure of one ends the body."""
     async with asyncio.TaskGroup() as tasks:
-        started = [tasks.create_task(_as_coroutine(loop)) for loop in loops]
-        yield
-        for task in started:
-            task.cancel()
+        started = [tasks.create_task(loop) for loop in loops]
+        try:
+            yield
+        finally:
+            for task in started:
+                task.cancel()
 
 
-async def _as_coroutine(loop: Awaitable[None]) -> None:
-    await loop
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
+def run(main: Callable[[], Coroutine[None, None, None]]) -> None:
     """Run a process's main on uvloop."""
 
-    async def body() -> None:
-        await main()
-
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(body())
+        runner.run(main())

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from logging.handlers import TimedRotatingFileHandler
 from pathlib import Path
@@ -24,7 +25,13 @@ from starlette.types import Scope
 
 from tracking.infra import correlation, metrics
 
-_LEVELS = {"WARNING": "Warning", "INFO": "Information", "ERROR": "Error", "DEBUG": "Debug", "CRITICAL": "Critical"}
+_LEVELS = {
+    "WARNING": "Warning",
+    "INFO": "Information",
+    "ERROR": "Error",
+    "DEBUG": "Debug",
+    "CRITICAL": "Critical",
+}
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _LOG_FILES_KEPT = 14
 
@@ -70,17 +77,20 @@ def configure_logging(service: str, environment: str, level: str, log_file: str 
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
-def configure_tracing(service: str, endpoint: str | None, ratio: float) -> TracerProvider | None:
-    """Export spans to the OTLP/HTTP `endpoint` (its full URL), a `ratio` of the traces that start here."""
+def configure_tracing(service: str, endpoint: str | None, ratio: float, resources: AsyncExitStack) -> None:
+    """Export spans to the OTLP/HTTP `endpoint` (its full URL), a `ratio` of the traces that start here.
+
+    The last spans are sent when `resources` closes.
+    """
     if endpoint is None:
-        return None
+        return
     provider = TracerProvider(
         resource=Resource.create({"service.name": f"tracking-{service}"}),
         sampler=ParentBased(TraceIdRatioBased(ratio)),
     )
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
     trace.set_tracer_provider(provider)
-    return provider
+    resources.callback(provider.shutdown)
 
 
 def is_tracing() -> bool:

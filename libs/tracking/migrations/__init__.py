@@ -23,7 +23,10 @@ _FOLDER = Path(__file__).parent
 
 
 def migrate(
-    write_url: str, read_url: str, passwords: Mapping[str, str], say: Callable[[str], None] = lambda line: None
+    write_url: str,
+    read_url: str,
+    passwords: Mapping[str, str],
+    say: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Create what is missing and apply what is new, write database first.
 
@@ -48,7 +51,8 @@ def create_partitions(connection: psycopg.Connection, database: str, today: date
     for parent in PARTITIONED[database]:
         for month in months_around(today, MONTHS_BACK, MONTHS_AHEAD):
             row = connection.execute(
-                sql.SQL("select {}.create_partition(%s, %s)").format(sql.Identifier(database)), (parent, month)
+                sql.SQL("select {}.create_partition(%s, %s)").format(sql.Identifier(database)),
+                (parent, month),
             ).fetchone()
             created += bool(row and row[0])
     return created
@@ -78,9 +82,7 @@ def _create_roles(connection: psycopg.Connection, passwords: Mapping[str, str]) 
         if not known:
             connection.execute(sql.SQL("create role {} nologin").format(role))
         if service in passwords:
-            connection.execute(
-                sql.SQL("alter role {} login password {}").format(role, sql.Literal(passwords[service]))
-            )
+            connection.execute(sql.SQL("alter role {} login password {}").format(role, sql.Literal(passwords[service])))
 
 
 def _admit_roles(connection: psycopg.Connection, name: str) -> None:
@@ -95,9 +97,9 @@ def _admit_roles(connection: psycopg.Connection, name: str) -> None:
 
 
 def _apply(name: str, url: str, say: Callable[[str], None]) -> None:
-    backend = get_backend(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    backend = get_backend(url.replace("postgresql://", "postgresql+psycopg://", 1))  # type: ignore[no-untyped-call]
     try:
-        migrations = read_migrations(str(_FOLDER / name))
+        migrations = read_migrations(str(_FOLDER / name))  # type: ignore[no-untyped-call]
         with backend.lock():
             pending = backend.to_apply(migrations)
             for migration in pending:

@@ -1,0 +1,44 @@
+"""Names in the broker, and how each queue behaves; whoever connects declares them again, which changes nothing."""
+
+from dataclasses import dataclass
+from typing import Any
+
+EVENTS_EXCHANGE = "tracking.events"
+DEAD_LETTER_EXCHANGE = "tracking.dead"
+CONSUMERS = ("projector", "statistics")
+
+# A message that was handed out this often without an ack is given up to the dead-letter queue.
+DELIVERY_LIMIT = 20
+# Past this the broker refuses publishes; the batch then waits in the write database, where there is more room.
+QUEUE_MAX_BYTES = 1024 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class QueueNames:
+    """The two queues of a consumer."""
+
+    work: str
+    dead: str
+
+
+def queue_names(consumer: str) -> QueueNames:
+    """`tracking.<consumer>` and `tracking.<consumer>.dead`."""
+    return QueueNames(f"tracking.{consumer}", f"tracking.{consumer}.dead")
+
+
+def work_queue_arguments(consumer: str) -> dict[str, Any]:
+    """A quorum queue that refuses when full and moves what it gives up at least once (RabbitMQ >= 3.10)."""
+    return {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-max-length-bytes": QUEUE_MAX_BYTES,
+        "x-overflow": "reject-publish",
+        "x-dead-letter-exchange": DEAD_LETTER_EXCHANGE,
+        "x-dead-letter-routing-key": queue_names(consumer).dead,
+        "x-dead-letter-strategy": "at-least-once",
+    }
+
+
+def dead_queue_arguments() -> dict[str, Any]:
+    """Dead letters stay until somebody decides: no limit, no expiry."""
+    return {"x-queue-type": "quorum"}

@@ -1,0 +1,304 @@
+"""A consumer that applies each batch exactly once in effect.
+
+What has arrived is taken as a group; one transaction writes the batch ids into `read.applied_batches` (the inbox),
+applies those that are new there and commits; only then the group is acknowledged. A crash before the commit leaves
+nothing, a crash after it leaves a message that the inbox knows. That is the whole argument.
+
+When the group fails:
+    the database is away        keep the messages and try again; after a while let go of them and wait for the database
+    a message cannot be read    give it up at once to the dead-letter queue
+    a message cannot be applied find it by applying one at a time; hand it back, until the broker's delivery limit
+                                moves it to the dead-letter queue; its neighbours are applied
+    too many dead letters       stop consuming and say so, until an operator has looked
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+
+from tracking.contracts import topology
+from tracking.domain.errors import Unavailable
+from tracking.infra import metrics, postgres, rabbitmq, telemetry
+from tracking.infra.postgres import Connection, Pool
+
+_log = logging.getLogger(__name__)
+_HOLD_S = 30.0
+_LOOK_AGAIN_S = 10.0
+_CHECK_QUEUE_S = 5.0
+
+
+class Batch(Protocol):
+    """What the inbox must know of a decoded message."""
+
+    @property
+    def batch_id(self) -> UUID:
+        """The id that makes it once only."""
+
+    @property
+    def events(self) -> Sequence[Any]:
+        """Its events, to be counted."""
+
+
+B = TypeVar("B", bound=Batch)
+Days = Collection[tuple[UUID, date]]
+
+
+class DeadLetterLimit(Exception):
+    """So many messages were given up that something general must be wrong."""
+
+
+class _SessionOver(Exception):
+    """The channel, the queue or our place in it has gone; connect again."""
+
+
+_RECONNECT = (_SessionOver, Unavailable, *rabbitmq.FAILURES)
+
+
+@dataclass(slots=True)
+class _Delivery(Generic[B]):
+    message: AbstractIncomingMessage
+    batch: B
+
+
+class InboxConsumer(Generic[B]):
+    """Consumes the queue of `consumer`; `apply(connection, batches)` writes the effect and returns the days it changed.
+
+    `apply` runs inside the inbox transaction, is given only batches that are new, and must not commit. It may be called
+    again with the same batches after a failure. `(system, UTC day)` it returns are raised in `read.range_versions`.
+    """
+
+    def __init__(
+        self,
+        *,
+        consumer: str,
+        rabbitmq_url: str,
+        pool: Pool,
+        decode: Callable[[bytes], B],
+        unreadable: type[Exception],
+        apply: Callable[[Connection, Sequence[B]], Awaitable[Days]],
+        group_events: int,
+        prefetch_messages: int,
+        dead_letter_limit: int,
+        timeout_s: float,
+    ) -> None:
+        self._consumer = consumer
+        self._url = rabbitmq_url
+        self._pool = pool
+        self._decode = decode
+        self._unreadable = unreadable
+        self._apply = apply
+        self._group_events = group_events
+        self._prefetch = prefetch_messages
+        self._dead_letter_limit = dead_letter_limit
+        self._timeout_s = timeout_s
+        self._queue = topology.queue_names(consumer)
+        self._stopping = asyncio.Event()
+        self.state = "starting"
+
+    async def ping(self) -> None:
+        """Raises Unavailable unless messages are being consumed."""
+        if self.state != "consuming":
+            raise Unavailable("not_consuming", f"{self._consumer} is {self.state}")
+
+    def stop(self) -> None:
+        """Take no more messages; `run` returns when those in hand are applied."""
+        self._stopping.set()
+
+    async def run(self, beat: Callable[[], None]) -> None:
+        """Consume until `stop`, connecting again after every failure. Calls `beat` at least every few seconds."""
+        while not self._stopping.is_set():
+            beat()
+            try:
+                await postgres.ping(self._pool)
+                await self._session(beat)
+            except DeadLetterLimit as error:
+                self.state = f"paused: {error}"
+                metrics.consumer_paused.labels(self._consumer).set(1)
+                _log.error("%s", error)
+                await self._pause(_LOOK_AGAIN_S, beat)
+            except _RECONNECT as error:
+                self.state = f"connecting again: {postgres.describe(error)}"
+                _log.warning("%s connects again: %s", self._consumer, postgres.describe(error))
+                await self._pause(1, beat)
+        self.state = "stopped"
+
+    async def _pause(self, seconds: float, beat: Callable[[], None]) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not self._stopping.is_set():
+            beat()
+            await asyncio.sleep(min(0.5, seconds))
+
+    async def _session(self, beat: Callable[[], None]) -> None:
+        connection = await rabbitmq.connect(self._url, name=f"tracking-{self._consumer}", timeout_s=self._timeout_s)
+        try:
+            channel = await connection.channel(publisher_confirms=False)
+            await rabbitmq.declare_topology(channel, self._timeout_s)
+            await self._check_dead_letters(channel)
+            metrics.consumer_paused.labels(self._consumer).set(0)
+            await channel.set_qos(prefetch_count=self._prefetch, timeout=self._timeout_s)
+            await self._consume(channel, beat)
+        finally:
+            try:
+                await asyncio.wait_for(connection.close(), 2)
+            except rabbitmq.FAILURES as error:
+                _log.debug("closing: %s", error)
+
+    async def _consume(self, channel: AbstractChannel, beat: Callable[[], None]) -> None:
+        arrived: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
+
+        def on_end(*_: Any) -> None:
+            arrived.put_nowait(None)
+
+        channel.close_callbacks.add(on_end)
+        underlay = await channel.get_underlay_channel()
+        # the broker cancels a consumer whose queue is deleted; aio-pika's plain channel does not pass that on
+        underlay.on_consumer_cancel_callbacks.add(on_end)
+        queue = await channel.get_queue(self._queue.work, ensure=False)
+        tag = await queue.consume(arrived.put, timeout=self._timeout_s)
+        self.state = "consuming"
+        stopping = asyncio.create_task(self._stopping.wait())
+        stopping.add_done_callback(on_end)
+        try:
+            while True:
+                beat()
+                group, is_over = await self._take(arrived, channel)
+                if group:
+                    await self._apply_group(channel, group)
+                if is_over and not self._stopping.is_set():
+                    raise _SessionOver("the channel or the queue has gone")
+                if self._stopping.is_set():
+                    await queue.cancel(tag, timeout=self._timeout_s)
+                    await self._drain(arrived, channel)
+                    return
+        finally:
+            stopping.cancel()
+
+    async def _drain(self, arrived: asyncio.Queue[AbstractIncomingMessage | None], channel: AbstractChannel) -> None:
+        # handing prefetched messages back would count as deliveries of theirs, so they are finished
+        while not arrived.empty():
+            group, _ = await self._take(arrived, channel)
+            if group:
+                await self._apply_group(channel, group)
+
+    async def _take(
+        self, arrived: asyncio.Queue[AbstractIncomingMessage | None], channel: AbstractChannel
+    ) -> tuple[list[_Delivery[B]], bool]:
+        """Wait for a message, then take what else is here up to the group's size; True at the end of the session."""
+        group: list[_Delivery[B]] = []
+        events = 0
+        try:
+            message = await asyncio.wait_for(arrived.get(), _CHECK_QUEUE_S)
+        except TimeoutError:
+            # nothing came: make sure that it is the queue that is empty, and not we who lost it
+            await rabbitmq.queue_depth(channel, self._queue.work, self._timeout_s)
+            return group, False
+        while True:
+            if message is None:
+                return group, True
+            try:
+                batch = self._decode(message.body)
+            except self._unreadable as error:
+                await self._give_up(channel, message, "unreadable", error)
+            else:
+                group.append(_Delivery(message, batch))
+                events += len(batch.events)
+            if events >= self._group_events or arrived.empty():
+                return group, False
+            message = arrived.get_nowait()
+
+    async def _apply_group(self, channel: AbstractChannel, group: list[_Delivery[B]]) -> None:
+        parent = telemetry.trace_parent(dict(group[0].message.headers))
+        with telemetry.span(f"apply {self._consumer}", parent=parent, batches=len(group)):
+            try:
+                await self._apply_patiently([delivery.batch for delivery in group])
+            except Unavailable:
+                raise
+            except Exception as error:
+                if len(group) == 1:
+                    await self._hand_back(channel, group[0].message, error)
+                    return
+                _log.warning("a group of %d batches failed, trying one by one: %s", len(group), error)
+                for delivery in group:
+                    await self._apply_group(channel, [delivery])
+                return
+        for delivery in group:
+            await delivery.message.ack()
+
+    async def _apply_patiently(self, batches: Sequence[B]) -> None:
+        """Apply; while the database is away, hold on to the messages: handing them back would count against them."""
+        started = time.monotonic()
+        pause_s = 0.1
+        while True:
+            try:
+                await self._apply_once(batches)
+                return
+            except postgres.TRANSIENT as error:
+                if time.monotonic() - started > _HOLD_S:
+                    raise Unavailable("postgres_unavailable", f"{postgres.describe(error)}") from error
+                _log.warning("%s waits for its database: %s", self._consumer, postgres.describe(error))
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, 2.0)
+
+    async def _apply_once(self, batches: Sequence[B]) -> None:
+        started = time.perf_counter()
+        by_id = {batch.batch_id: batch for batch in batches}
+        async with self._pool.acquire() as connection, connection.transaction():
+            rows = await connection.fetch(_ENTER_INBOX, self._consumer, list(by_id))
+            fresh = [by_id[row["batch_id"]] for row in rows]
+            if fresh:
+                days = sorted(await self._apply(connection, fresh))
+                # last, as these rows are shared by all workers: they stay locked only until the commit
+                await connection.execute(
+                    _RAISE_VERSIONS, self._consumer, [system for system, _ in days], [day for _, day in days]
+                )
+        metrics.batches_redelivered.labels(self._consumer).inc(len(batches) - len(fresh))
+        metrics.events_applied.labels(self._consumer).inc(sum(len(batch.events) for batch in fresh))
+        metrics.apply_seconds.labels(self._consumer).observe(time.perf_counter() - started)
+
+    async def _hand_back(self, channel: AbstractChannel, message: AbstractIncomingMessage, error: Exception) -> None:
+        delivered = int(str(message.headers.get("x-delivery-count", 0))) + 1
+        _log.error("%s cannot apply batch %s (delivery %d): %s", self._consumer, message.message_id, delivered, error)
+        await message.nack(requeue=True)
+        if delivered > topology.DELIVERY_LIMIT:
+            metrics.dead_letters.labels(self._consumer, "not_applicable").inc()
+        await self._check_dead_letters(channel)
+
+    async def _give_up(
+        self, channel: AbstractChannel, message: AbstractIncomingMessage, reason: str, error: Exception
+    ) -> None:
+        _log.error("%s gives up message %s: %s", self._consumer, message.message_id, error)
+        await message.reject(requeue=False)
+        metrics.dead_letters.labels(self._consumer, reason).inc()
+        await self._check_dead_letters(channel)
+
+    async def _check_dead_letters(self, channel: AbstractChannel) -> None:
+        depth = await rabbitmq.queue_depth(channel, self._queue.dead, self._timeout_s)
+        if depth >= self._dead_letter_limit:
+            raise DeadLetterLimit(
+                f"{depth} messages in {self._queue.dead} (limit {self._dead_letter_limit}): retry or discard them, "
+                "then consumption goes on by itself"
+            )
+
+
+_ENTER_INBOX = """
+insert into read.applied_batches (consumer, batch_id)
+select $1, batch_id
+  from unnest($2::uuid[]) as given (batch_id)
+    on conflict do nothing
+returning batch_id
+"""
+
+_RAISE_VERSIONS = """
+insert into read.range_versions as known (partner_system_id, day, consumer, version)
+select partner_system_id, day, $1, 1
+  from unnest($2::uuid[], $3::date[]) as touched (partner_system_id, day)
+    on conflict (partner_system_id, day, consumer)
+    do update set version = known.version + 1
+"""

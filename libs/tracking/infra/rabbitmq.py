@@ -1,0 +1,171 @@
+"""RabbitMQ by aio-pika: connections, the topology, and a publisher whose silence is never taken for a yes.
+
+aio-pika >= 10.2.1 and aiormq >= 7.2.4: older ones can give a confirm to the wrong message after a cancelled publish.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+import aio_pika
+import aiormq
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
+from aio_pika.exceptions import DeliveryError
+from yarl import URL
+
+from tracking.contracts import topology
+from tracking.domain.errors import Unavailable
+
+FAILURES: tuple[type[BaseException], ...] = (
+    aiormq.exceptions.AMQPError,
+    aio_pika.exceptions.AMQPException,
+    ConnectionError,
+    TimeoutError,
+    OSError,
+    RuntimeError,  # aio-pika's word for "the channel has gone"
+)
+_HEARTBEAT_S = 15
+_RETRY_CONNECT_S = 1.0
+
+
+async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnection:
+    """A plain connection (not a robust one): whoever holds it decides what its end means. Raises FAILURES."""
+    return await aio_pika.connect(
+        URL(url).update_query(heartbeat=_HEARTBEAT_S),
+        timeout=timeout_s,
+        client_properties={"connection_name": name},
+    )
+
+
+async def declare_topology(channel: AbstractChannel, timeout_s: float) -> None:
+    """Declare every exchange and queue; does nothing to those that are there. Raises FAILURES."""
+    events = await channel.declare_exchange(
+        topology.EVENTS_EXCHANGE, aio_pika.ExchangeType.FANOUT, durable=True, timeout=timeout_s
+    )
+    dead = await channel.declare_exchange(
+        topology.DEAD_LETTER_EXCHANGE, aio_pika.ExchangeType.DIRECT, durable=True, timeout=timeout_s
+    )
+    for consumer in topology.CONSUMERS:
+        names = topology.queue_names(consumer)
+        dead_queue = await channel.declare_queue(
+            names.dead, durable=True, arguments=topology.dead_queue_arguments(), timeout=timeout_s
+        )
+        await dead_queue.bind(dead, routing_key=names.dead, timeout=timeout_s)
+        work_queue = await channel.declare_queue(
+            names.work, durable=True, arguments=topology.work_queue_arguments(consumer), timeout=timeout_s
+        )
+        await work_queue.bind(events, timeout=timeout_s)
+
+
+async def queue_depth(channel: AbstractChannel, queue: str, timeout_s: float) -> int:
+    """Messages that are ready in a queue (those handed out are not counted). Raises FAILURES."""
+    declared = await channel.declare_queue(queue, passive=True, timeout=timeout_s)
+    return declared.declaration_result.message_count or 0
+
+
+class Publisher:
+    """Publishes persistent messages and returns when the broker has them; connects when first used.
+
+    After a timeout, a cancellation or a broken connection the channel is thrown away with everything in flight on it:
+    what happened to those messages is unknown, and the caller must treat it as not published.
+    """
+
+    def __init__(self, url: str, *, name: str, timeout_s: float) -> None:
+        self._url = url
+        self._name = name
+        self._timeout_s = timeout_s
+        self._connection: AbstractConnection | None = None
+        self._channel: AbstractChannel | None = None
+        self._exchanges: dict[str, AbstractExchange] = {}
+        self._opening = asyncio.Lock()
+        self._closed_until = 0.0
+
+    async def publish(
+        self,
+        body: bytes,
+        *,
+        message_id: str,
+        message_type: str,
+        content_type: str,
+        headers: Mapping[str, str],
+        exchange: str = topology.EVENTS_EXCHANGE,
+        routing_key: str = "",
+    ) -> None:
+        """Return once the broker confirmed. Raises Unavailable: not published, or nobody knows whether."""
+        message = aio_pika.Message(
+            body,
+            message_id=message_id,
+            type=message_type,
+            content_type=content_type,
+            headers=dict(headers),
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        )
+        channel = await self._open()
+        try:
+            await self._exchanges[exchange].publish(message, routing_key, mandatory=True, timeout=self._timeout_s)
+        except DeliveryError as error:
+            # a nack (queue full) or a return (no queue bound): the channel itself is well
+            raise Unavailable("publish_refused", f"RabbitMQ refused the message: {error!r}") from error
+        except FAILURES as error:
+            await self._discard(channel)
+            raise Unavailable("publish_failed", f"RabbitMQ did not confirm: {error!r}") from error
+        except asyncio.CancelledError:
+            await self._discard(channel)
+            raise
+
+    async def depth(self, queue: str) -> int:
+        """Ready messages of a queue. Raises Unavailable (also when the queue is not there)."""
+        channel = await self._open()
+        try:
+            return await queue_depth(channel, queue, self._timeout_s)
+        except FAILURES as error:
+            await self._discard(channel)
+            raise Unavailable("queue_unknown", f"RabbitMQ does not tell about {queue}: {error!r}") from error
+
+    async def ping(self) -> None:
+        """Raises Unavailable unless there is an open channel, or one can be opened now."""
+        await self._open()
+
+    async def close(self) -> None:
+        """Close the connection; what is in flight is lost to this process and found by the relay."""
+        if self._channel is not None:
+            await self._discard(self._channel)
+
+    async def _open(self) -> AbstractChannel:
+        channel = self._channel
+        if channel is not None and not channel.is_closed:
+            return channel
+        async with self._opening:
+            if self._channel is not None and not self._channel.is_closed:
+                return self._channel
+            if time.monotonic() < self._closed_until:
+                raise Unavailable("rabbitmq_unavailable", "RabbitMQ could not be reached a moment ago.")
+            try:
+                return await self._connect()
+            except FAILURES as error:
+                self._closed_until = time.monotonic() + _RETRY_CONNECT_S
+                raise Unavailable("rabbitmq_unavailable", f"RabbitMQ cannot be reached: {error!r}") from error
+
+    async def _connect(self) -> AbstractChannel:
+        async with asyncio.timeout(self._timeout_s):
+            connection = await connect(self._url, name=self._name, timeout_s=self._timeout_s)
+            try:
+                channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+                await declare_topology(channel, self._timeout_s)
+                events = await channel.get_exchange(topology.EVENTS_EXCHANGE, ensure=False)
+            except BaseException:
+                await connection.close()
+                raise
+        self._exchanges = {topology.EVENTS_EXCHANGE: events, "": channel.default_exchange}
+        self._connection, self._channel = connection, channel
+        return channel
+
+    async def _discard(self, channel: AbstractChannel) -> None:
+        if self._channel is not channel:
+            return
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection is not None:
+            try:
+                await asyncio.wait_for(connection.close(), 1)
+            except FAILURES:
+                return
