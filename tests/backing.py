@@ -1,0 +1,216 @@
+"""The real servers behind the tests: those named in the environment, containers, or private local instances.
+
+Each starts when a test first asks for its address, so that a run of a few tests pays only for what it uses.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar, assert_never
+from urllib.parse import urlsplit
+
+from deploy.local import packages
+from deploy.local.postgres import FLEETING, SETTINGS, Postgres
+from deploy.local.rabbitmq import Epmd, RabbitMQ
+from deploy.local.redis import Redis
+from deploy.local.server import Server, identity, random_secret, wait_until
+
+Kind = Literal["external", "containers", "local"]
+Say = Callable[[str], None]
+AnyServer = TypeVar("AnyServer", bound=Server)
+REDIS_DATABASES = 64
+START_TIMEOUT_S = 50
+EXTERNAL_URLS = ("TRACKING_TEST_POSTGRES_URL", "TRACKING_TEST_REDIS_URL", "TRACKING_TEST_RABBITMQ_URL")
+_taken: set[int] = set()
+
+
+class Backing(Protocol):
+    """Where the servers are; reading an address starts its server if need be."""
+
+    @property
+    def postgres_url(self) -> str:
+        """A superuser's, on the database `postgres`."""
+
+    @property
+    def redis_url(self) -> str:
+        """Without a database number."""
+
+    @property
+    def rabbitmq_url(self) -> str:
+        """An administrator's, on any virtual host."""
+
+    @property
+    def rabbitmq_management_url(self) -> str | None:
+        """The management API with credentials; None where there is none."""
+
+    def close(self) -> None:
+        """End what was started here, and nothing else."""
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on, never the same twice in one test session."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port not in _taken:
+            _taken.add(port)
+            return port
+
+
+def chosen_kind() -> tuple[Kind, str]:
+    """What the environment asks for or allows, and the reason in a few words."""
+    forced = os.environ.get("TRACKING_TEST_BACKING")
+    if forced:
+        kinds: dict[str, Kind] = {"external": "external", "containers": "containers", "local": "local"}
+        if forced not in kinds:
+            raise ValueError(f"TRACKING_TEST_BACKING is {forced!r}; it may be {', '.join(kinds)}")
+        return kinds[forced], "TRACKING_TEST_BACKING says so"
+    if any(os.environ.get(name) for name in EXTERNAL_URLS):
+        return "external", "its URLs are in the environment"
+    from tests.containers import engine_answers  # the Docker client is slow to import
+
+    return (
+        ("containers", "a Docker engine answers")
+        if engine_answers()
+        else ("local", "no Docker engine answers")
+    )
+
+
+def prepare(kind: Kind, say: Say) -> Kind:
+    """Fetch images or packages, which takes minutes; without images, containers give way to local servers."""
+    if kind == "containers":
+        from tests.containers import pull_missing
+
+        problem = pull_missing(say)
+        if problem and os.environ.get("TRACKING_TEST_BACKING") == "containers":
+            raise RuntimeError(problem)
+        if problem:
+            say(f"{problem}; using local servers")
+            kind = "local"
+    if kind == "local":
+        packages.ensure(say)
+    return kind
+
+
+def open_backing(kind: Kind) -> Backing:
+    """Nothing is started yet."""
+    match kind:
+        case "external":
+            return External()
+        case "containers":
+            from tests.containers import Containers
+
+            return Containers()
+        case "local":
+            return Local()
+        case _:
+            assert_never(kind)
+
+
+class External:
+    """Servers that someone else runs; databases and virtual hosts are made in them and dropped again."""
+
+    def __init__(self) -> None:
+        missing = [name for name in EXTERNAL_URLS if not os.environ.get(name)]
+        if missing:
+            raise ValueError(
+                f"external servers need all of {', '.join(EXTERNAL_URLS)}; not set: {', '.join(missing)}"
+            )
+        self.postgres_url = os.environ[EXTERNAL_URLS[0]]
+        self.redis_url = os.environ[EXTERNAL_URLS[1]].rstrip("/")
+        self.rabbitmq_url = os.environ[EXTERNAL_URLS[2]]
+
+    @property
+    def rabbitmq_management_url(self) -> str | None:
+        """As the environment says, else the standard port of the same host."""
+        amqp = urlsplit(self.rabbitmq_url)
+        default = f"http://{amqp.username or 'guest'}:{amqp.password or 'guest'}@{amqp.hostname}:15672"
+        return os.environ.get("TRACKING_TEST_RABBITMQ_MANAGEMENT_URL", default)
+
+    def close(self) -> None:
+        pass
+
+
+class Local:
+    """Private instances of the installed servers in a temporary folder, gone when the tests end."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="tracking-tests-"))
+        self._folder.chmod(0o755)  # as root, PostgreSQL runs as another user and must get in
+        self._running = ExitStack()
+        self._running.callback(shutil.rmtree, self._folder, ignore_errors=True)
+
+    @cached_property
+    def postgres_url(self) -> str:
+        settings = SETTINGS | FLEETING
+        return self._start(
+            Postgres(self._folder / "postgres", free_port(), random_secret(), settings=settings)
+        ).url("postgres")
+
+    @cached_property
+    def redis_url(self) -> str:
+        return self._start(Redis(self._folder / "redis", free_port(), random_secret(), REDIS_DATABASES)).url
+
+    @property
+    def rabbitmq_url(self) -> str:
+        return self._rabbitmq.url()
+
+    @property
+    def rabbitmq_management_url(self) -> str | None:
+        return self._rabbitmq.management_url
+
+    @cached_property
+    def _rabbitmq(self) -> RabbitMQ:
+        epmd = self._start(Epmd(free_port()))
+        folder = self._folder / "rabbitmq"
+        server = RabbitMQ(
+            folder, free_port(), epmd.port, free_port(), random_secret(), management_port=free_port()
+        )
+        return self._start(server)
+
+    def close(self) -> None:
+        self._running.close()
+
+    def _start(self, server: AnyServer) -> AnyServer:
+        server.prepare()
+        log = self._folder / f"{server.name}.log"
+        # a test run that is killed takes its servers along
+        guard = ["setpriv", "--pdeathsig", server.stop_signal, "--"] if shutil.which("setpriv") else []
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [*guard, *server.command()],
+                env={"PATH": os.environ["PATH"]} | server.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                start_new_session=True,
+                **identity(server.user),
+            )
+        self._running.callback(_end, process, server.stop_signal)
+        try:
+            wait_until(server.ping, timeout_s=START_TIMEOUT_S, alive=lambda: process.poll() is None)
+        except Exception as error:
+            error.add_note(f"{server.name}: the last of its log:\n{log.read_text()[-3000:]}")
+            raise
+        return server
+
+
+def _end(process: subprocess.Popen[bytes], stop_signal: str) -> None:
+    """PostgreSQL is asked, for it would leave shared memory behind; the others hold nothing of worth."""
+    with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+        if stop_signal == "INT":
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

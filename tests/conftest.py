@@ -1,0 +1,77 @@
+"""Fixtures for tests on real servers; `tests.backing` says which servers those are."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.backing import Backing, Kind, chosen_kind, open_backing, prepare
+from tests.stack import Stack, Templates, redis_numbers
+
+KIND = pytest.StashKey[Kind]()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say in the first lines which servers the tests will use."""
+    kind, reason = chosen_kind()
+    return f"backing services: {kind} ({reason})"
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Pull images or install packages before the first test's clock runs, if any test needs servers."""
+    if session.config.option.collectonly or not any("backing" in _fixtures(item) for item in session.items):
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    say = reporter.write_line if reporter else print
+    session.config.stash[KIND] = prepare(chosen_kind()[0], say)
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return getattr(item, "fixturenames", [])
+
+
+@pytest.fixture(scope="session")
+def backing(request: pytest.FixtureRequest) -> Iterator[Backing]:
+    """The servers, for the whole session."""
+    backing = open_backing(request.config.stash[KIND])
+    yield backing
+    backing.close()
+
+
+@pytest.fixture(scope="session")
+def templates(backing: Backing) -> Iterator[Templates]:
+    """The migrated databases that each test's own are copied from."""
+    templates = Templates(backing)
+    yield templates
+    templates.close()
+
+
+class _RedisNumbers:
+    """An iterator that asks the server how many databases it has only when a test wants one."""
+
+    def __init__(self, backing: Backing) -> None:
+        self._backing = backing
+        self._numbers: Iterator[int] | None = None
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        if self._numbers is None:
+            self._numbers = redis_numbers(self._backing.redis_url)
+        return next(self._numbers)
+
+
+@pytest.fixture(scope="session")
+def redis_database_numbers(backing: Backing) -> Iterator[int]:
+    """One number for each test that wants Redis."""
+    return _RedisNumbers(backing)
+
+
+@pytest.fixture
+async def stack(
+    backing: Backing, templates: Templates, redis_database_numbers: Iterator[int]
+) -> AsyncIterator[Stack]:
+    """Databases, a virtual host and a Redis database of the test's own."""
+    stack = Stack(backing, templates, redis_database_numbers)
+    yield stack
+    await stack.close()
