@@ -55,9 +55,7 @@ def ensure(say: Callable[[str], None]) -> None:
         result = _run([*root, "env", "DEBIAN_FRONTEND=noninteractive", *install, *names])
     still_missing = missing()
     if still_missing:
-        raise LocalStackError(
-            f"apt-get could not install {', '.join(still_missing)}:\n{result[-2000:]}\n{wish}"
-        )
+        raise LocalStackError(f"apt-get could not install {', '.join(still_missing)}:\n{result[-2000:]}\n{wish}")
     _keep_from_starting_at_boot(root, names)
 
 
@@ -67,11 +65,7 @@ def _as_root() -> list[str] | None:
     if not shutil.which("sudo"):
         return None
     sudo = ["sudo"] if sys.stdin.isatty() else ["sudo", "-n"]
-    return (
-        sudo
-        if subprocess.run([*sudo, "true"], capture_output=not sys.stdin.isatty()).returncode == 0
-        else None
-    )
+    return sudo if subprocess.run([*sudo, "true"], capture_output=not sys.stdin.isatty()).returncode == 0 else None
 
 
 def _run(command: list[str]) -> str:

@@ -102,9 +102,7 @@ class Postgres:
             made_by = (self.data / "PG_VERSION").read_text().strip()
             if (POSTGRES_VERSIONS / made_by / "bin/postgres").exists():
                 return POSTGRES_VERSIONS / made_by / "bin"
-            raise LocalStackError(
-                f"{self.data} was made by PostgreSQL {made_by}, which is not installed any more"
-            )
+            raise LocalStackError(f"{self.data} was made by PostgreSQL {made_by}, which is not installed any more")
         installed = [path.parent for path in POSTGRES_VERSIONS.glob("*/bin/postgres")]
         if not installed:
             raise LocalStackError("PostgreSQL is not installed")
