@@ -78,11 +78,7 @@ def chosen_kind() -> tuple[Kind, str]:
         return "external", "its URLs are in the environment"
     from tests.containers import engine_answers  # the Docker client is slow to import
 
-    return (
-        ("containers", "a Docker engine answers")
-        if engine_answers()
-        else ("local", "no Docker engine answers")
-    )
+    return ("containers", "a Docker engine answers") if engine_answers() else ("local", "no Docker engine answers")
 
 
 def prepare(kind: Kind, say: Say) -> Kind:
@@ -122,9 +118,7 @@ class External:
     def __init__(self) -> None:
         missing = [name for name in EXTERNAL_URLS if not os.environ.get(name)]
         if missing:
-            raise ValueError(
-                f"external servers need all of {', '.join(EXTERNAL_URLS)}; not set: {', '.join(missing)}"
-            )
+            raise ValueError(f"external servers need all of {', '.join(EXTERNAL_URLS)}; not set: {', '.join(missing)}")
         self.postgres_url = os.environ[EXTERNAL_URLS[0]]
         self.redis_url = os.environ[EXTERNAL_URLS[1]].rstrip("/")
         self.rabbitmq_url = os.environ[EXTERNAL_URLS[2]]
@@ -152,9 +146,9 @@ class Local:
     @cached_property
     def postgres_url(self) -> str:
         settings = SETTINGS | FLEETING
-        return self._start(
-            Postgres(self._folder / "postgres", free_port(), random_secret(), settings=settings)
-        ).url("postgres")
+        return self._start(Postgres(self._folder / "postgres", free_port(), random_secret(), settings=settings)).url(
+            "postgres"
+        )
 
     @cached_property
     def redis_url(self) -> str:
@@ -172,9 +166,7 @@ class Local:
     def _rabbitmq(self) -> RabbitMQ:
         epmd = self._start(Epmd(free_port()))
         folder = self._folder / "rabbitmq"
-        server = RabbitMQ(
-            folder, free_port(), epmd.port, free_port(), random_secret(), management_port=free_port()
-        )
+        server = RabbitMQ(folder, free_port(), epmd.port, free_port(), random_secret(), management_port=free_port())
         return self._start(server)
 
     def close(self) -> None:

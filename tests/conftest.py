@@ -68,9 +68,7 @@ def redis_database_numbers(backing: Backing) -> Iterator[int]:
 
 
 @pytest.fixture
-async def stack(
-    backing: Backing, templates: Templates, redis_database_numbers: Iterator[int]
-) -> AsyncIterator[Stack]:
+async def stack(backing: Backing, templates: Templates, redis_database_numbers: Iterator[int]) -> AsyncIterator[Stack]:
     """Databases, a virtual host and a Redis database of the test's own."""
     stack = Stack(backing, templates, redis_database_numbers)
     yield stack

@@ -52,9 +52,7 @@ class Containers:
 
     @cached_property
     def postgres_url(self) -> str:
-        container = (
-            DockerContainer(POSTGRES).with_exposed_ports(5432).with_env("POSTGRES_PASSWORD", self._password)
-        )
+        container = DockerContainer(POSTGRES).with_exposed_ports(5432).with_env("POSTGRES_PASSWORD", self._password)
         settings = FLEETING | {"max_connections": "200"}
         flags = " ".join(f"-c {name}={value}" for name, value in settings.items())
         host, port = self._start(container.with_command(f"postgres {flags}"), 5432)

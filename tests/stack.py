@@ -73,9 +73,7 @@ class Templates:
     def drop(self, name: str) -> None:
         """Also when someone is still connected."""
         with psycopg.connect(self._backing.postgres_url, autocommit=True) as connection:
-            connection.execute(
-                sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
-            )
+            connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
 
     def close(self) -> None:
         """Drop the templates; the copies went with their tests."""
@@ -137,9 +135,7 @@ class Stack:
         """Ask RabbitMQ's management API; raises httpx.HTTPError when it refuses or is not there."""
         url = self._backing.rabbitmq_management_url
         if url is None:
-            raise RuntimeError(
-                "these tests need RabbitMQ's management plugin, to give each test a virtual host"
-            )
+            raise RuntimeError("these tests need RabbitMQ's management plugin, to give each test a virtual host")
         response = httpx.request(method, url + path, json=body, timeout=20)
         response.raise_for_status()
         return response
