@@ -45,7 +45,7 @@ class Servers:
         """Nothing is touched yet."""
         ports, secrets = layout.ports, layout.secrets
         return cls(
-            Postgres(HOME / "postgres", ports["postgres"], secrets["postgres"]),
+            Postgres((HOME / "postgres").resolve(), ports["postgres"], secrets["postgres"]),
             Redis(HOME / "redis", ports["redis"], secrets["redis"]),
             RabbitMQ(
                 HOME / "rabbitmq",

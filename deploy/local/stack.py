@@ -46,17 +46,9 @@ def up() -> dict[str, str]:
 
 
 def down() -> None:
-    """Services first, then servers, then supervisor; data stays."""
-    layout = Layout.load()
-    supervisor = Supervisor(layout)
-    if not supervisor.answers():
-        leftovers.end(say)
-        say("nothing is running")
-        return
-    names = list(supervisor.processes())
-    _stop(supervisor, names)
-    supervisor.shut_down()
-    say("everything is stopped; the data stays in .local")
+    """Stop everything; data stays."""
+    stopped = _end_all()
+    say("everything is stopped; the data stays in .local" if stopped else "nothing is running")
 
 
 def scale(service: str, count: str) -> None:
@@ -85,7 +77,7 @@ def clean() -> None:
         return
     outside = (HOME / "postgres").resolve() if (HOME / "postgres").is_symlink() else None
     say(f"removing .local{f' and {outside}' if outside else ''}: all events, partners and keys of the local system")
-    down()
+    _end_all()
     if outside:
         shutil.rmtree(outside, ignore_errors=True)
     shutil.rmtree(HOME)
@@ -101,6 +93,17 @@ def logs(service: str | None, lines: int, *, follow: bool) -> None:
         raise LocalStackError(f"there is no log of {service or 'anything'}; there are: {have}")
     options = [f"--lines={lines}", *(["--follow=name", "--retry"] if follow else [])]
     os.execvp("tail", ["tail", *options, *(os.path.relpath(file) for file in files)])  # noqa: S606
+
+
+def _end_all() -> bool:
+    """Services first, then servers, then supervisor; False when there was none to ask."""
+    supervisor = Supervisor(Layout.load())
+    if not supervisor.answers():
+        leftovers.end(say)
+        return False
+    _stop(supervisor, list(supervisor.processes()))
+    supervisor.shut_down()
+    return True
 
 
 def _configure(supervisor: Supervisor, programs: Sequence[Program], servers: Iterable[str]) -> None:
