@@ -19,7 +19,7 @@ class _Entry:
         return orjson.dumps(self)
 
     @classmethod
-    def decode(cls, data: bytes) -> Self | None:
+    def decode(cls, data: bytes | str) -> Self | None:
         """The entry, or None if `data` is not one of these."""
         try:
             raw = orjson.loads(data)

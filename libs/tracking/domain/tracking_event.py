@@ -66,6 +66,11 @@ def usable_ms(original: datetime | None) -> int:
     return unix_ms if _FIRST_USABLE_MS <= unix_ms < _LAST_USABLE_MS else 0
 
 
+def first_id_of(at: datetime) -> UUID:
+    """The smallest id that an event or batch of this millisecond can have."""
+    return UUID(int=max(int(at.timestamp() * 1000), 0) << 80)
+
+
 def _compose(unix_ms: int, version: int, bits: int) -> UUID:
     return UUID(
         int=unix_ms << 80 | version << 76 | (bits >> 62 & _LOW_12_BITS) << 64 | 0b10 << 62 | bits & _LOW_62_BITS

@@ -7,6 +7,7 @@ here becomes "not found" for readers, and `Unavailable` for those who must know 
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 import orjson
@@ -18,6 +19,8 @@ from redis.exceptions import RedisError
 from tracking.domain.errors import Unavailable
 
 INVALIDATION_CHANNEL = "cache:invalidate"
+_PING_EVERY_S = 0.4
+_SILENCE_S = 1.0
 FAILURES = (RedisError, OSError, TimeoutError)
 _log = logging.getLogger(__name__)
 
@@ -71,7 +74,7 @@ async def ping(redis: Redis, timeout_s: float = 2) -> None:
 
 
 async def publish_invalidation(redis: Redis, message: dict[str, str]) -> None:
-    """Tell every process; `message` is `{"kind": "api_key" | "structure" | "access_token" | "all", …}`. Raises FAILURES."""
+    """Tell every process: `{"kind": "api_key" | "structure" | "access_token" | "all", …}`. Raises FAILURES."""
     await redis.publish(INVALIDATION_CHANNEL, orjson.dumps(message))
 
 
@@ -86,12 +89,14 @@ class InvalidationListener:
         redis: Redis,
         on_message: Callable[[dict[str, str]], Awaitable[None]],
         on_gap: Callable[[], Awaitable[None]],
+        on_connection: Callable[[bool], None] = lambda is_heard: None,
         *,
         retry_s: float = 0.5,
     ) -> None:
         self._redis = redis
         self._on_message = on_message
         self._on_gap = on_gap
+        self._on_connection = on_connection
         self._retry_s = retry_s
         self.connected = False
 
@@ -105,26 +110,29 @@ class InvalidationListener:
                     _log.warning("invalidations are not heard, connecting again: %s", error)
             finally:
                 self.connected = False
+                self._on_connection(False)
             await asyncio.sleep(self._retry_s)
 
     async def _listen(self) -> None:
-        async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        async with self._redis.pubsub() as pubsub:
             await pubsub.subscribe(INVALIDATION_CHANNEL)
-            # anything published while nobody listened is lost: start from an empty cache
-            await self._on_gap()
-            self.connected = True
-            idle_s = 0.0
+            heard_at = time.monotonic()
             while True:
-                message = await pubsub.get_message(timeout=1.0)
-                if message is not None:
-                    idle_s = 0.0
-                    await self._on_message(_decode(message["data"]))
-                    continue
-                idle_s += 1.0
-                if idle_s >= 5.0:
-                    # a half-open connection says nothing either; a ping that fails finds it
-                    idle_s = 0.0
+                message = await pubsub.get_message(timeout=_PING_EVERY_S)
+                if message is None:
+                    # silence may be a broken connection, and an entry cached on its word must not outlive the promise
+                    if time.monotonic() - heard_at > _SILENCE_S:
+                        raise TimeoutError("no answer to a ping")
                     await pubsub.ping()
+                    continue
+                heard_at = time.monotonic()
+                if message["type"] == "subscribe":
+                    # anything published while nobody listened is lost: start from an empty cache
+                    await self._on_gap()
+                    self.connected = True
+                    self._on_connection(True)
+                elif message["type"] == "message":
+                    await self._on_message(_decode(message["data"]))
 
 
 def _decode(data: bytes) -> dict[str, str]:

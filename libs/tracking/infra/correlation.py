@@ -1,4 +1,4 @@
-"""The correlation id of the work in hand: taken from `X-Correlation-ID`, made otherwise, carried by a context variable."""
+"""The correlation id of the work in hand: from `X-Correlation-ID` or made here, carried by a context variable."""
 
 import re
 import secrets

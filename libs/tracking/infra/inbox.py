@@ -58,7 +58,7 @@ class _SessionOver(Exception):
     """The channel, the queue or our place in it has gone; connect again."""
 
 
-_RECONNECT = (_SessionOver, Unavailable, *rabbitmq.FAILURES)
+_RECONNECT: tuple[type[BaseException], ...] = (_SessionOver, Unavailable, *rabbitmq.FAILURES)
 
 
 @dataclass(slots=True)

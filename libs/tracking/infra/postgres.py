@@ -1,7 +1,7 @@
 """PostgreSQL by asyncpg: pools with time limits, jsonb as the bytes it is, and which failures are worth a retry."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import asyncpg
@@ -54,7 +54,7 @@ async def open_pool(
     connect_timeout_s: float,
     query_timeout_s: float,
     size: int = 10,
-    prepare: Callable[[Connection], Awaitable[None]] = prepare_connection,
+    prepare: Callable[[Connection], Coroutine[Any, Any, None]] = prepare_connection,
 ) -> Pool:
     """A pool that opens connections when needed, so a process starts (and says so in its health) without its database.
 

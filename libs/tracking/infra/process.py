@@ -175,12 +175,13 @@ async def serve_worker(
     *,
     pings: Mapping[str, Ping],
     settings: Listening,
+    optional: Mapping[str, Ping] | None = None,
 ) -> None:
     """Run `work` beside its health and metrics; on SIGTERM call `stop` and wait for it to finish what is in hand.
 
     `work` is given a function to call at least once a minute, or the process counts as not alive.
     """
-    health = Health(service, pings)
+    health = Health(service, pings, optional or {})
     app = Starlette(routes=health.routes())
     async with asyncio.TaskGroup() as tasks:
         working = tasks.create_task(work(lambda: health.beat("work", _WORK_DEADLINE_S)))

@@ -1,0 +1,331 @@
+"""The gateway's HTTP edge: bytes in, status out.
+
+Raw ASGI on the two routes that carry traffic: a Starlette route costs nearly half of the throughput (docs/benchmarks.md).
+Starlette for health, metrics and documentation.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+from spectree import SecurityScheme
+from spectree.models import InType, SecureType, SecuritySchemeData
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from services.gateway import ingest
+from services.gateway.commit import GroupCommit, Outcome
+from services.gateway.documents import BatchAnswer, BatchRequest, IngestAnswer, IngestRequest
+from services.gateway.ingest import Refused, Sender
+from services.gateway.keys import ApiKeys
+from services.gateway.request import ClientGone, Request
+from services.gateway.structures import NotLoaded, Structures
+from tracking.contracts.cache_entries import ApiKeyEntry
+from tracking.contracts.events_tracked import SystemContext
+from tracking.domain.errors import Malformed, Rejected, TooLarge, TrackingError, Unavailable
+from tracking.domain.tracking_event import TrackingEvent, parse_timestamp
+from tracking.infra import correlation, metrics, telemetry
+from tracking.infra.http import Edge, ErrorBody, error_headers, error_payload
+from tracking.infra.openapi import Documentation
+from tracking.infra.process import Health
+
+_log = logging.getLogger(__name__)
+SERVICE = "gateway"
+INGEST_PATH = "/api/events/ingest"
+BATCH_PATH = "/api/events/batch"
+_TOO_LARGE = frozenset({"event_too_large", "too_deep"})
+_ERRORS: dict[int, type[BaseModel] | None] = dict.fromkeys((400, 401, 403, 413, 503), ErrorBody)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may be; bytes, events and seconds."""
+
+    body_bytes: int
+    inflated_bytes: int
+    inflation_ratio: int
+    event_bytes: int
+    batch_events: int
+    body_timeout_s: float
+
+
+class Gateway:
+    """Handles the two ingest routes."""
+
+    def __init__(self, keys: ApiKeys, structures: Structures, commits: GroupCommit, limits: Limits) -> None:
+        self._keys = keys
+        self._structures = structures
+        self._commits = commits
+        self._limits = limits
+        self._labels: dict[tuple[Any, Any, str], tuple[Any, Any]] = {}
+
+    async def ingest(self, request: Request) -> bytes:
+        """Store one event.
+
+        202 says that the event is on disk. An event that breaks its schema is stored too, with isValid=false.
+        """
+        body = await self._body(request)
+        received_at = ingest.now()
+        envelope = ingest.decode_single(body)
+        in_body = envelope.get("apiKey") if isinstance(envelope, dict) else None
+        sender = await self._sender(request, in_body, received_at)
+        decided = await self._decide(envelope, sender, 0)
+        if isinstance(decided, Refused):
+            metrics.events_refused.labels(decided.reason).inc()
+            kind = TooLarge if decided.reason in _TOO_LARGE else Malformed
+            raise kind(decided.reason, decided.message, decided.faults)
+        outcome = await self._commits.submit((decided,), _system(sender.key))
+        if outcome.refused:
+            metrics.events_refused.labels("not_storable").inc()
+            raise Malformed("not_storable", f"PostgreSQL cannot hold this event: {outcome.refused[0]}")
+        self._count(sender.key, (decided,), outcome)
+        answer: dict[str, Any] = {
+            "eventId": decided.id,
+            "isValid": decided.is_valid,
+            "validationErrors": _errors(decided),
+            "receivedAt": shown(received_at),
+        }
+        if outcome.duplicates:
+            answer["duplicate"] = True
+        return orjson.dumps(answer)
+
+    async def batch(self, request: Request) -> bytes:
+        """Store many events.
+
+        202 says that every event not listed as refused is on disk; one bad event never refuses the others.
+        """
+        body = await self._body(request)
+        received_at = ingest.now()
+        batch = ingest.decode_batch(body)
+        sender = await self._sender(request, batch.api_key, received_at)
+        if len(batch.envelopes) > self._limits.batch_events:
+            raise TooLarge(
+                "too_many_events", f"{len(batch.envelopes)} events; the limit is {self._limits.batch_events} a batch."
+            )
+        sender.sent_at = _sent_at(batch.sent_at)
+        decided = [await self._decide(envelope, sender, n) for n, envelope in enumerate(batch.envelopes)]
+        events = [event for event in decided if isinstance(event, TrackingEvent)]
+        outcome = await self._commits.submit(events, _system(sender.key)) if events else Outcome()
+        self._count(sender.key, events, outcome)
+        return _batch_answer(decided, outcome, received_at)
+
+    async def _body(self, request: Request) -> bytes:
+        limits = self._limits
+        return await request.body(
+            wire_bytes=limits.body_bytes,
+            inflated_bytes=limits.inflated_bytes,
+            ratio=limits.inflation_ratio,
+            timeout_s=limits.body_timeout_s,
+        )
+
+    async def _sender(self, request: Request, key_in_body: Any, received_at: datetime) -> Sender:
+        given = request.api_key() or (key_in_body if isinstance(key_in_body, str) else None)
+        return Sender(
+            key=await self._keys.authenticate(given, received_at),
+            received_at=received_at,
+            correlation_id=request.correlation_id,
+            event_bytes=self._limits.event_bytes,
+            idempotency_key=request.idempotency_key(),
+        )
+
+    async def _decide(self, envelope: Any, sender: Sender, position: int) -> TrackingEvent | Refused:
+        if isinstance(envelope, Refused):
+            return envelope
+        try:
+            return ingest.decide(envelope, sender, self._structures, position)
+        except NotLoaded as missing:
+            await self._structures.load(missing.wanted)
+        return ingest.decide(envelope, sender, self._structures, position)
+
+    def _count(self, key: ApiKeyEntry, events: list[TrackingEvent] | tuple[TrackingEvent], outcome: Outcome) -> None:
+        counted: Counter[tuple[str, bool]] = Counter()
+        for position, event in enumerate(events):
+            if position not in outcome.duplicates and position not in outcome.refused:
+                counted[(event.event_name, event.is_valid)] += 1
+        for (event_name, is_valid), number in counted.items():
+            ingested, failed = self._counters(key, event_name)
+            ingested.inc(number)
+            if not is_valid:
+                failed.inc(number)
+        if outcome.duplicates:
+            metrics.events_duplicate.inc(len(outcome.duplicates))
+
+    def _counters(self, key: ApiKeyEntry, event_name: str) -> tuple[Any, Any]:
+        # a name becomes a label only if somebody registered it: clients can make up names without end
+        name = event_name if self._structures.is_registered(key.partner_id, event_name) else "other"
+        label = (key.partner_id, key.partner_system_id, name)
+        found = self._labels.get(label)
+        if found is None:
+            texts = (str(key.partner_id), str(key.partner_system_id), name)
+            found = (metrics.events_ingested.labels(*texts), metrics.validation_failures.labels(*texts))
+            self._labels[label] = found
+        return found
+
+
+def _system(key: ApiKeyEntry) -> SystemContext:
+    return SystemContext(key.partner_system_id, key.system_name, key.partner_id, key.partner_name)
+
+
+def _sent_at(value: Any) -> datetime | None:
+    # of the whole batch: an unreadable one only means that clocks are not corrected
+    return parse_timestamp(value) if isinstance(value, str) else None
+
+
+def _errors(event: TrackingEvent) -> orjson.Fragment | None:
+    return orjson.Fragment(event.validation_errors) if event.validation_errors is not None else None
+
+
+def shown(at: datetime) -> str:
+    """Milliseconds and Z, as the specification writes times."""
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
+
+
+def _batch_answer(decided: list[TrackingEvent | Refused], outcome: Outcome, received_at: datetime) -> bytes:
+    results: list[dict[str, Any]] = []
+    refused = invalid = position = 0
+    for item in decided:
+        if isinstance(item, Refused):
+            metrics.events_refused.labels(item.reason).inc()
+            refused += 1
+            result: dict[str, Any] = {"status": "refused", "code": item.reason, "message": item.message}
+            if item.faults:
+                result["details"] = item.faults
+        elif position in outcome.refused:
+            metrics.events_refused.labels("not_storable").inc()
+            refused += 1
+            position += 1
+            result = {"status": "refused", "code": "not_storable", "message": outcome.refused[position - 1]}
+        else:
+            is_duplicate = position in outcome.duplicates
+            position += 1
+            invalid += not is_duplicate and not item.is_valid
+            result = {
+                "status": "duplicate" if is_duplicate else "accepted",
+                "eventId": item.id,
+                "isValid": item.is_valid,
+                "validationErrors": _errors(item),
+            }
+        results.append(result)
+    return orjson.dumps(
+        {
+            "accepted": len(decided) - refused - len(outcome.duplicates),
+            "duplicates": len(outcome.duplicates),
+            "invalid": invalid,
+            "refused": refused,
+            "receivedAt": shown(received_at),
+            "results": results,
+        }
+    )
+
+
+Handler = Callable[[Request], Awaitable[bytes]]
+
+
+class App:
+    """The ASGI application: hot routes by a dictionary, the rest by Starlette."""
+
+    def __init__(self, gateway: Gateway, rest: ASGIApp) -> None:
+        self._handlers: dict[str, Handler] = {INGEST_PATH: gateway.ingest, BATCH_PATH: gateway.batch}
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._rest(scope, receive, send)
+            return
+        handler = self._handlers.get(scope["path"])
+        if handler is None:
+            await self._rest(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request = Request(scope, receive)
+        correlation.enter(request.correlation_id)
+        extra: dict[str, str] = {}
+        try:
+            with telemetry.request_span(SERVICE, scope):
+                body = await handler(request)
+            status = 202
+        except ClientGone:
+            _observe(scope, 499, started)
+            return
+        except Exception as error:
+            known = _known(error)
+            status, extra = known.status, error_headers(known)
+            body = orjson.dumps(error_payload(known, request.correlation_id))
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-correlation-id", request.correlation_id.encode()),
+        ]
+        headers.extend((name.lower().encode(), value.encode()) for name, value in extra.items())
+        if status in (400, 413):
+            # the rest of a body that was not read would be taken for the next request
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        _observe(scope, status, started)
+
+
+def _known(error: Exception) -> TrackingError:
+    if isinstance(error, Unavailable):
+        return error
+    if isinstance(error, Rejected):
+        return error
+    _log.exception("unexpected failure of a request", exc_info=error)
+    return TrackingError("internal_error", "Something failed here; the log has it under this correlation id.")
+
+
+_observers: dict[tuple[str, int], tuple[Any, Any, Any]] = {}
+
+
+def _observe(scope: Scope, status: int, started: float) -> None:
+    key = (scope["path"], status)
+    found = _observers.get(key)
+    if found is None:
+        found = _observers[key] = (
+            metrics.requests.labels(SERVICE, "POST", scope["path"], str(status)),
+            metrics.request_seconds.labels(SERVICE, "POST", scope["path"]),
+            metrics.ingestion_seconds,
+        )
+    seconds = time.perf_counter() - started
+    found[0].inc()
+    found[1].observe(seconds)
+    if status == 202:
+        found[2].observe(seconds)
+
+
+def build(gateway: Gateway, health: Health) -> App:
+    """The application with its health, metrics and documentation."""
+    docs = Documentation(
+        title="Volcanion Tracking gateway",
+        description="Receives events. 202 says that they are on disk; a repeat with the same eventId is harmless.",
+        version="1",
+        security=SecurityScheme(
+            name="apiKey", data=SecuritySchemeData(type=SecureType.API_KEY, name="X-Api-Key", field_in=InType.HEADER)
+        ),
+    )
+    answers: dict[int, type[BaseModel] | None] = {202: IngestAnswer, **_ERRORS}
+    documented = Starlette(
+        routes=[
+            Route(
+                INGEST_PATH,
+                docs.route(body=IngestRequest, answers=answers, tag="events", operation_id="ingest")(Gateway.ingest),
+                methods=["POST"],
+            ),
+            Route(
+                BATCH_PATH,
+                docs.route(
+                    body=BatchRequest, answers={**answers, 202: BatchAnswer}, tag="events", operation_id="batch"
+                )(Gateway.batch),
+                methods=["POST"],
+            ),
+        ]
+    )
+    rest = Starlette(routes=[*health.routes(), *docs.routes(documented)])
+    return App(gateway, Edge(rest, SERVICE))

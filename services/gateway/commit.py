@@ -1,0 +1,268 @@
+"""Group commit: while one transaction commits, requests gather for the next; an idle process commits at once.
+
+One flusher a process. What waits is bounded in events and bytes; beyond it a request is told to come back (503), so a
+slow database costs memory up to a limit and never an acknowledged event.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from os import urandom
+from uuid import UUID
+
+from services.gateway.store import ROW_FAULTS, EventStore
+from tracking.contracts.events_tracked import SystemContext
+from tracking.domain.errors import Unavailable
+from tracking.domain.tracking_event import TrackingEvent, fresh_id
+from tracking.infra import metrics, postgres
+
+_log = logging.getLogger(__name__)
+MAX_MESSAGE_EVENTS = 1_000
+MAX_MESSAGE_BYTES = 256 * 1024
+# What an event takes in a message beside its properties and names, measured on the examples of the contract.
+_ENVELOPE_BYTES = 420
+_RETRY_PAUSE_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedBatch:
+    """What was committed together and goes out as one message."""
+
+    id: UUID
+    created_at: datetime
+    systems: Sequence[SystemContext]
+    events: Sequence[TrackingEvent]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of submitted events, by position; those in neither were stored now."""
+
+    duplicates: set[int] = field(default_factory=set)
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class _Chunk:
+    events: Sequence[TrackingEvent]
+    first: int
+    system: SystemContext
+    size_bytes: int
+    deadline: float
+    outcome: Outcome
+    done: asyncio.Future[None]
+
+
+class GroupCommit:
+    """`submit` returns when the events are on disk; `run` is the flusher; `on_commit` gets every committed batch."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        on_commit: Callable[[CommittedBatch], None],
+        *,
+        deadline_s: float,
+        buffer_events: int,
+        buffer_bytes: int,
+    ) -> None:
+        self._store = store
+        self._on_commit = on_commit
+        self._deadline_s = deadline_s
+        self._room_events = buffer_events
+        self._room_bytes = buffer_bytes
+        self._waiting: deque[_Chunk] = deque()
+        self._arrived = asyncio.Event()
+        self._is_closing = False
+
+    async def submit(self, events: Sequence[TrackingEvent], system: SystemContext) -> Outcome:
+        """Store the events of one request; they may share a transaction with others'.
+
+        Raises Unavailable when the buffer is full, or the database did not commit within the deadline. Some of the
+        events may be stored then all the same: with client ids a repeat is harmless.
+        """
+        outcome = Outcome()
+        chunks = self._split(events, system, outcome)
+        size_bytes = sum(chunk.size_bytes for chunk in chunks)
+        if self._is_closing or len(events) > self._room_events or size_bytes > self._room_bytes:
+            raise Unavailable("overloaded", "More events wait for the database than this process may hold.", 1)
+        self._room_events -= len(events)
+        self._room_bytes -= size_bytes
+        metrics.buffered_events.inc(len(events))
+        self._waiting.extend(chunks)
+        self._arrived.set()
+        if len(chunks) == 1:
+            await chunks[0].done
+        else:
+            results = await asyncio.gather(*(chunk.done for chunk in chunks), return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+        return outcome
+
+    async def run(self, beat: Callable[[], None]) -> None:
+        """Commit what waits until `close`, then what is left. Calls `beat` at least every few seconds."""
+        while True:
+            beat()
+            if not self._waiting:
+                if self._is_closing:
+                    return
+                self._arrived.clear()
+                try:
+                    await asyncio.wait_for(self._arrived.wait(), 5)
+                except TimeoutError:
+                    continue
+            await self._flush(self._take())
+
+    def close(self) -> None:
+        """Take nothing more; `run` returns once what waits is committed."""
+        self._is_closing = True
+        self._arrived.set()
+
+    def _split(self, events: Sequence[TrackingEvent], system: SystemContext, outcome: Outcome) -> list[_Chunk]:
+        loop = asyncio.get_running_loop()
+        deadline = time.monotonic() + self._deadline_s
+        chunks: list[_Chunk] = []
+        first = size = 0
+        for position, event in enumerate(events):
+            grown = size + _size(event)
+            if position > first and (position - first >= MAX_MESSAGE_EVENTS or grown > MAX_MESSAGE_BYTES):
+                part = events[first:position]
+                chunks.append(_Chunk(part, first, system, size, deadline, outcome, loop.create_future()))
+                first, grown = position, _size(event)
+            size = grown
+        part = events[first:] if first else events
+        chunks.append(_Chunk(part, first, system, size, deadline, outcome, loop.create_future()))
+        return chunks
+
+    def _take(self) -> list[_Chunk]:
+        taken = [self._waiting.popleft()]
+        events, size_bytes = len(taken[0].events), taken[0].size_bytes
+        while self._waiting:
+            chunk = self._waiting[0]
+            events += len(chunk.events)
+            size_bytes += chunk.size_bytes
+            if events > MAX_MESSAGE_EVENTS or size_bytes > MAX_MESSAGE_BYTES:
+                break
+            taken.append(self._waiting.popleft())
+        return taken
+
+    async def _flush(self, chunks: list[_Chunk]) -> None:
+        started = time.perf_counter()
+        try:
+            await self._commit(_Rows(chunks), min(chunk.deadline for chunk in chunks))
+        except Unavailable as error:
+            self._release(chunks, error)
+        except BaseException as error:
+            # the flusher itself must go on; whoever waits hears of the failure
+            self._release(chunks, error)
+            if not isinstance(error, Exception):
+                raise
+            _log.exception("a micro-batch failed for a reason that nobody expected")
+        else:
+            self._release(chunks, None)
+        metrics.commit_events.observe(sum(len(chunk.events) for chunk in chunks))
+        metrics.commit_seconds.observe(time.perf_counter() - started)
+
+    async def _commit(self, rows: "_Rows", deadline: float) -> None:
+        batch_id = fresh_id(time.time_ns() // 1_000_000, int.from_bytes(urandom(10), "big"))
+        created_at = datetime.now(UTC)
+        is_retry = False
+        while True:
+            try:
+                timeout_s = max(deadline - time.monotonic(), 0.001)
+                stored = await self._store.commit(
+                    batch_id, created_at, rows.events, is_retry=is_retry, timeout_s=timeout_s
+                )
+                break
+            except ROW_FAULTS as fault:
+                await self._isolate(rows, deadline, fault)
+                return
+            except postgres.TRANSIENT as error:
+                is_retry = True
+                if time.monotonic() + _RETRY_PAUSE_S >= deadline:
+                    _log.warning("not committed within the deadline: %s", postgres.describe(error))
+                    raise Unavailable(
+                        "database_unavailable", "The event could not be stored now; try again.", 2
+                    ) from error
+                await asyncio.sleep(_RETRY_PAUSE_S)
+        fresh = rows.settle(stored)
+        if fresh:
+            self._on_commit(CommittedBatch(batch_id, created_at, rows.systems, fresh))
+
+    async def _isolate(self, rows: "_Rows", deadline: float, fault: BaseException) -> None:
+        """Halve until the row that PostgreSQL refuses stands alone; the others commit."""
+        if len(rows.events) == 1:
+            _log.warning("PostgreSQL refuses an event: %s", fault)
+            rows.refuse(str(fault))
+            return
+        for half in rows.halves():
+            await self._commit(half, deadline)
+
+    def _release(self, chunks: list[_Chunk], error: BaseException | None) -> None:
+        for chunk in chunks:
+            self._room_events += len(chunk.events)
+            self._room_bytes += chunk.size_bytes
+            metrics.buffered_events.dec(len(chunk.events))
+            if chunk.done.done():
+                continue  # its request was cancelled
+            if error is None:
+                chunk.done.set_result(None)
+            else:
+                chunk.done.set_exception(error)
+
+
+class _Rows:
+    """The distinct events of some chunks, and where each stood in its request."""
+
+    def __init__(self, chunks: Sequence[_Chunk]) -> None:
+        self.events: list[TrackingEvent] = []
+        self.systems = list({chunk.system.partner_system_id: chunk.system for chunk in chunks}.values())
+        self._owners: list[list[tuple[Outcome, int]]] = []
+        seen: dict[tuple[UUID, UUID], int] = {}
+        for chunk in chunks:
+            for position, event in enumerate(chunk.events, chunk.first):
+                # only an id that a client made can come twice
+                row = None
+                if event.message_id is not None:
+                    row = seen.setdefault((event.partner_system_id, event.id), len(self.events))
+                if row is None or row == len(self.events):
+                    self.events.append(event)
+                    self._owners.append([(chunk.outcome, position)])
+                else:
+                    self._owners[row].append((chunk.outcome, position))
+
+    def settle(self, stored: frozenset[UUID] | None) -> Sequence[TrackingEvent]:
+        """Note the duplicates with their requests; return the events that are new. `stored` None = all of them."""
+        fresh: list[TrackingEvent] = []
+        for event, owners in zip(self.events, self._owners, strict=True):
+            is_new = stored is None or event.id in stored
+            if is_new:
+                fresh.append(event)
+            for outcome, position in owners[1:] if is_new else owners:
+                outcome.duplicates.add(position)
+        return fresh
+
+    def refuse(self, why: str) -> None:
+        """Note that these rows can never be stored."""
+        for owners in self._owners:
+            for outcome, position in owners:
+                outcome.refused[position] = why
+
+    def halves(self) -> "list[_Rows]":
+        """Two parts that can be committed on their own."""
+        middle = len(self.events) // 2
+        parts = []
+        for part in (slice(0, middle), slice(middle, None)):
+            half = _Rows(())
+            half.events, half._owners, half.systems = self.events[part], self._owners[part], self.systems
+            parts.append(half)
+        return parts
+
+
+def _size(event: TrackingEvent) -> int:
+    errors = event.validation_errors
+    return len(event.event_properties) + len(event.event_name) + _ENVELOPE_BYTES + (len(errors) if errors else 0)

@@ -1,0 +1,116 @@
+"""What the gateway takes and answers, as models for its OpenAPI document; the hot path itself builds no models."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import ConfigDict, Field, JsonValue
+
+from tracking.infra.http import FieldFault, JsonModel
+
+_EVENT: dict[str, JsonValue] = {
+    "apiKey": "sk_0123456789abcdefghijABCDEFGHIJ01",
+    "eventName": "page_view",
+    "eventTimestamp": "2025-12-24T10:30:00Z",
+    "userId": "user_12345",
+    "anonymousId": "anon_67890",
+    "eventProperties": {"page": "/home", "referrer": "google.com"},
+}
+_RECEIVED_AT = "2025-12-24T10:30:00.123Z"
+_ANSWER: dict[str, JsonValue] = {
+    "eventId": "019b4fe1-2e40-7a31-9c1e-6c1f5d3a9b10",
+    "isValid": True,
+    "validationErrors": None,
+    "receivedAt": _RECEIVED_AT,
+}
+_RESULT: JsonValue = {"status": "accepted", **{name: _ANSWER[name] for name in _ANSWER if name != "receivedAt"}}
+_BATCH_ANSWER: dict[str, JsonValue] = {
+    "accepted": 1,
+    "duplicates": 0,
+    "invalid": 0,
+    "refused": 0,
+    "receivedAt": _RECEIVED_AT,
+    "results": [_RESULT],
+}
+
+
+class TrackedEvent(JsonModel):
+    """One event. Either `userId` or `anonymousId` is needed; unknown fields are let through and not kept."""
+
+    model_config = ConfigDict(extra="ignore", json_schema_extra={"examples": [_EVENT]})
+
+    event_name: Annotated[str, Field(min_length=1, max_length=200)]
+    event_timestamp: Annotated[datetime | None, Field(description="When it happened, ISO 8601; now if missing.")] = None
+    user_id: Annotated[str | None, Field(max_length=255)] = None
+    anonymous_id: Annotated[str | None, Field(max_length=255)] = None
+    event_properties: Annotated[
+        dict[str, Any] | str | None, Field(description="An object, or a string that holds one.")
+    ] = None
+    event_id: Annotated[str | None, Field(max_length=100, description="Yours; makes repeats harmless.")] = None
+    message_id: Annotated[str | None, Field(max_length=100, description="Another name of eventId.")] = None
+    sent_at: Annotated[datetime | None, Field(description="The client's clock when sending; corrects skew.")] = None
+    schema_version: Annotated[int | None, Field(ge=1)] = None
+
+
+class IngestRequest(TrackedEvent):
+    """One event with its key, unless that comes in a header or the query."""
+
+    api_key: str | None = None
+
+
+class ValidationFault(JsonModel):
+    """One way in which the event breaks its schema; it is stored all the same."""
+
+    code: str
+    path: Annotated[str, Field(description="JSON pointer into eventProperties.")]
+    schema_path: str
+    message: str
+
+
+class IngestAnswer(JsonModel):
+    """The event is on disk."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_ANSWER]})
+
+    event_id: UUID
+    is_valid: bool
+    validation_errors: list[ValidationFault] | None
+    received_at: datetime
+    duplicate: Annotated[bool | None, Field(description="true if it was stored before; else left out.")] = None
+
+
+class BatchRequest(JsonModel):
+    """Many events; also taken as a bare array, or as NDJSON with one event a line."""
+
+    model_config = ConfigDict(
+        extra="ignore", json_schema_extra={"examples": [{"apiKey": _EVENT["apiKey"], "events": [_EVENT]}]}
+    )
+
+    api_key: str | None = None
+    sent_at: datetime | None = None
+    events: list[TrackedEvent]
+
+
+class BatchResult(JsonModel):
+    """What became of one event, in the order they were sent."""
+
+    status: Annotated[str, Field(description="accepted, duplicate or refused")]
+    event_id: UUID | None = None
+    is_valid: bool | None = None
+    validation_errors: list[ValidationFault] | None = None
+    code: Annotated[str | None, Field(description="Why it was refused.")] = None
+    message: str | None = None
+    details: list[FieldFault] | None = None
+
+
+class BatchAnswer(JsonModel):
+    """accepted + duplicates + refused = events sent; invalid counts those accepted with isValid=false."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_BATCH_ANSWER]})
+
+    accepted: int
+    duplicates: int
+    invalid: int
+    refused: int
+    received_at: datetime
+    results: list[BatchResult]

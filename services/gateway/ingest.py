@@ -1,0 +1,295 @@
+"""Decides what an envelope is: an event to store (valid or flagged), or something to refuse with a reason. No IO.
+
+Only what cannot be an event at all is refused. A field that breaks its schema, a NUL, properties that are no object:
+the event is stored and says what is wrong with it.
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from os import urandom
+from typing import Any, Literal
+from uuid import UUID
+
+import orjson
+
+from services.gateway.structures import Structures
+from tracking.contracts.cache_entries import ApiKeyEntry
+from tracking.domain.errors import Malformed
+from tracking.domain.tracking_event import (
+    MAX_CLIENT_ID_CHARACTERS,
+    TrackingEvent,
+    client_event_id,
+    fresh_id,
+    parse_timestamp,
+    settle_time,
+)
+
+Reason = Literal["malformed_json", "invalid_event", "event_too_large", "too_deep", "not_storable"]
+_MAX_DEPTH = 64
+_MAX_ERRORS = 20
+_MAX_SCHEMA_VERSION = 2**31 - 1
+_NUL = "\x00"
+_REPLACEMENT = "\ufffd"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Not an event: why, and each fault as `{field, message}`."""
+
+    reason: Reason
+    message: str
+    faults: tuple[dict[str, str], ...] = ()
+
+
+@dataclass(slots=True)
+class Sender:
+    """What the events of one request share."""
+
+    key: ApiKeyEntry
+    received_at: datetime
+    correlation_id: str
+    event_bytes: int
+    sent_at: datetime | None = None
+    idempotency_key: str | None = None
+
+
+class _Reader:
+    """Takes fields out of an envelope and notes every fault, so that a sender hears of all of them at once."""
+
+    __slots__ = ("_envelope", "faults", "has_nul")
+
+    def __init__(self, envelope: dict[str, Any]) -> None:
+        self._envelope = envelope
+        self.faults: list[dict[str, str]] = []
+        self.has_nul = False
+
+    def text(self, name: str, most: int, *, is_required: bool = False) -> str | None:
+        """A string of at most `most` characters; null and "" count as missing."""
+        value = self._envelope.get(name)
+        if value is None or value == "":
+            if is_required:
+                self._fault(name, "required")
+            return None
+        if not isinstance(value, str):
+            self._fault(name, "must be a string")
+            return None
+        if len(value) > most:
+            self._fault(name, f"longer than {most} characters")
+            return None
+        if _NUL in value:
+            self.has_nul = True
+            return value.replace(_NUL, _REPLACEMENT)
+        return value
+
+    def timestamp(self, name: str) -> datetime | None:
+        """ISO 8601 as UTC."""
+        value = self._envelope.get(name)
+        if value is None:
+            return None
+        parsed = parse_timestamp(value) if isinstance(value, str) else None
+        if parsed is None:
+            self._fault(name, "not an ISO 8601 timestamp such as 2025-12-24T10:30:00Z")
+        return parsed
+
+    def schema_version(self) -> int | None:
+        """A whole number from 1."""
+        value = self._envelope.get("schemaVersion")
+        if value is None:
+            return None
+        if type(value) is not int or not 1 <= value <= _MAX_SCHEMA_VERSION:
+            self._fault("schemaVersion", "must be a whole number from 1")
+            return None
+        return value
+
+    def _fault(self, name: str, message: str) -> None:
+        self.faults.append({"field": name, "message": message})
+
+
+def decide(envelope: Any, sender: Sender, structures: Structures, position: int = 0) -> TrackingEvent | Refused:
+    """The event that `envelope` is, or why it is none. `position` counts within a batch.
+
+    Raises structures.NotLoaded when a validator must be fetched first; nothing has happened then, so ask again.
+    """
+    if not isinstance(envelope, dict):
+        return Refused("invalid_event", "An event must be a JSON object.")
+    reader = _Reader(envelope)
+    name = reader.text("eventName", 200, is_required=True)
+    user_id = reader.text("userId", 255)
+    anonymous_id = reader.text("anonymousId", 255)
+    client_id = reader.text("eventId", MAX_CLIENT_ID_CHARACTERS) or reader.text("messageId", MAX_CLIENT_ID_CHARACTERS)
+    original = reader.timestamp("eventTimestamp")
+    sent_at = reader.timestamp("sentAt") or sender.sent_at
+    version = reader.schema_version()
+    if user_id is None and anonymous_id is None and not any(f["field"].endswith("Id") for f in reader.faults):
+        reader.faults.append({"field": "anonymousId", "message": "required when userId is missing"})
+    if reader.faults or name is None:
+        message = "; ".join(f"{fault['field']}: {fault['message']}" for fault in reader.faults)
+        return Refused("invalid_event", f"Not an event: {message}.", tuple(reader.faults))
+
+    errors: list[dict[str, Any]] = []
+    properties, text = _properties(envelope.get("eventProperties"), errors)
+    if len(text) > sender.event_bytes:
+        return Refused("event_too_large", f"The event has {len(text)} bytes; the limit is {sender.event_bytes}.")
+    if _is_too_deep(properties, text):
+        return Refused("too_deep", f"eventProperties is nested deeper than {_MAX_DEPTH} levels.")
+    if b"\\u0000" in text:
+        properties, found = _without_nul(properties)
+        if found:
+            text = orjson.dumps(properties)
+            reader.has_nul = True
+    if reader.has_nul:
+        errors.append(_error("nul_character", "", "U+0000 was replaced by U+FFFD; PostgreSQL cannot hold it"))
+    _validate(properties, sender.key.partner_id, name, version, structures, errors)
+
+    if client_id is None and sender.idempotency_key is not None:
+        client_id = f"{sender.idempotency_key}:{position}" if position else sender.idempotency_key
+    event_timestamp, clock_adjusted = settle_time(original, sent_at, sender.received_at)
+    return TrackingEvent(
+        partner_system_id=sender.key.partner_system_id,
+        id=_identity(sender, client_id, original),
+        event_name=name,
+        event_timestamp=event_timestamp,
+        original_timestamp=original,
+        sent_at=sent_at,
+        received_at=sender.received_at,
+        user_id=user_id,
+        anonymous_id=anonymous_id,
+        message_id=client_id,
+        event_properties=text,
+        schema_version=version,
+        is_valid=not errors,
+        validation_errors=orjson.dumps(errors[:_MAX_ERRORS]) if errors else None,
+        clock_adjusted=clock_adjusted,
+        correlation_id=sender.correlation_id,
+    )
+
+
+def _identity(sender: Sender, client_id: str | None, original: datetime | None) -> UUID:
+    if client_id is not None:
+        return client_event_id(sender.key.partner_system_id, client_id, original)
+    return fresh_id(int(sender.received_at.timestamp() * 1000), int.from_bytes(urandom(10), "big"))
+
+
+def _properties(value: Any, errors: list[dict[str, Any]]) -> tuple[Any, bytes]:
+    """The properties as an object and as the JSON text that is stored."""
+    if value is None:
+        return {}, b"{}"
+    if isinstance(value, dict):
+        return value, orjson.dumps(value)
+    if isinstance(value, str):
+        try:
+            inner = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            inner = None
+        if isinstance(inner, dict):
+            return inner, orjson.dumps(inner)
+    errors.append(_error("not_an_object", "", "eventProperties is no JSON object; it is kept under $raw"))
+    kept = {"$raw": value}
+    return kept, orjson.dumps(kept)
+
+
+def _is_too_deep(properties: Any, text: bytes) -> bool:
+    # fewer brackets than levels cannot be too deep, and that is nearly every event
+    if text.count(b"{") + text.count(b"[") <= _MAX_DEPTH:
+        return False
+    level = [properties]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _without_nul(value: Any) -> tuple[Any, bool]:
+    """`value` with U+FFFD for every U+0000 in strings and names, and whether there was one; depth is checked before."""
+    if isinstance(value, str):
+        return value.replace(_NUL, _REPLACEMENT), _NUL in value
+    if isinstance(value, list):
+        pairs = [_without_nul(item) for item in value]
+        return [item for item, _ in pairs], any(found for _, found in pairs)
+    if isinstance(value, dict):
+        cleaned: dict[str, Any] = {}
+        any_found = False
+        for name, item in value.items():
+            inner, found = _without_nul(item)
+            cleaned[name.replace(_NUL, _REPLACEMENT)] = inner
+            any_found = any_found or found or _NUL in name
+        return cleaned, any_found
+    return value, False
+
+
+def _validate(
+    properties: Any,
+    partner_id: UUID,
+    name: str,
+    version: int | None,
+    structures: Structures,
+    errors: list[dict[str, Any]],
+) -> None:
+    try:
+        structure = structures.find(partner_id, name, version)
+    except Malformed as unknown:
+        errors.append(_error(unknown.code, "", unknown.message))
+        return
+    if structure is not None:
+        errors.extend(structures.validator(structure).errors(properties))
+
+
+def _error(code: str, path: str, message: str) -> dict[str, Any]:
+    return {"code": code, "path": path, "schemaPath": "", "message": message}
+
+
+def decode_single(body: bytes) -> Any:
+    """The body of one event. Raises Malformed."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Malformed("malformed_json", f"The body is not JSON: {error}.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class BatchBody:
+    """A batch as it came: each envelope, or Refused for a line of NDJSON that is no JSON."""
+
+    envelopes: list[Any]
+    api_key: str | None
+    sent_at: Any
+
+
+def decode_batch(body: bytes) -> BatchBody:
+    """`{apiKey?, sentAt?, events: […]}`, a bare array of events, or one event a line (NDJSON). Raises Malformed."""
+    try:
+        decoded = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        lines = [line for line in body.split(b"\n") if line.strip()]
+        if len(lines) < 2:
+            raise Malformed("malformed_json", f"The body is neither JSON nor NDJSON: {error}.") from error
+        return BatchBody([_decode_line(line) for line in lines], None, None)
+    if isinstance(decoded, list):
+        return BatchBody(decoded, None, None)
+    if isinstance(decoded, dict) and "events" not in decoded and "eventName" in decoded:
+        return BatchBody([decoded], None, None)  # NDJSON of one line
+    if not isinstance(decoded, dict) or not isinstance(decoded.get("events"), list):
+        fault = {"field": "events", "message": "must be an array of events"}
+        raise Malformed("invalid_batch", "A batch is {events: [...]}, an array, or one event a line.", [fault])
+    key = decoded.get("apiKey")
+    return BatchBody(decoded["events"], key if isinstance(key, str) else None, decoded.get("sentAt"))
+
+
+def _decode_line(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        return Refused("malformed_json", f"This line is not JSON: {error}.")
+
+
+def now() -> datetime:
+    """The receive time, cut to the milliseconds that answers show."""
+    at = time.time_ns() // 1_000_000
+    return datetime.fromtimestamp(at / 1000, UTC)

@@ -1,0 +1,34 @@
+"""What a change in admin means for this process's caches."""
+
+from redis.asyncio import Redis
+
+from services.gateway.keys import ApiKeys
+from services.gateway.structures import Structures
+from tracking.infra.cache import InvalidationListener
+
+
+def listener(redis: Redis, keys: ApiKeys, structures: Structures) -> InvalidationListener:
+    """Forgets what changed; forgets everything when something may have been missed."""
+
+    async def on_message(message: dict[str, str]) -> None:
+        match message.get("kind"):
+            case "api_key":
+                keys.forget(message.get("sha256"))
+            case "structure":
+                structures.forget()
+            case "access_token":
+                pass
+            case _:
+                await on_gap()
+
+    async def on_gap() -> None:
+        keys.forget()
+        structures.forget()
+
+    def on_connection(is_heard: bool) -> None:
+        keys.is_heard = structures.is_heard = is_heard
+        if not is_heard:
+            # what was cached for long, trusting that changes are heard, may be wrong from now on
+            keys.forget()
+
+    return InvalidationListener(redis, on_message, on_gap, on_connection)

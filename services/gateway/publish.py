@@ -1,0 +1,118 @@
+"""Publishes committed batches and notes the broker's confirms; never delays an answer, never is the only copy.
+
+Whatever goes wrong here (broker away, queue full, process killed) leaves a batch row without `published_at`, and the
+relay publishes it a few seconds later.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from uuid import UUID
+
+from services.gateway import store
+from services.gateway.commit import CommittedBatch
+from tracking.contracts import events_tracked
+from tracking.domain.errors import Unavailable
+from tracking.infra import metrics, postgres, telemetry
+from tracking.infra.postgres import Pool
+from tracking.infra.rabbitmq import Publisher
+
+_log = logging.getLogger(__name__)
+_MOST_WAITING_EVENTS = 50_000
+_IN_FLIGHT = 32
+_MARK_EVERY_S = 0.1
+
+
+class BatchPublisher:
+    """`offer` takes a batch at once; `run` publishes until `close`, then what is left."""
+
+    def __init__(self, publisher: Publisher, pool: Pool) -> None:
+        self._publisher = publisher
+        self._pool = pool
+        self._waiting: deque[CommittedBatch] = deque()
+        self._waiting_events = 0
+        self._arrived = asyncio.Event()
+        self._confirmed: list[UUID] = []
+        self._has_confirmed = asyncio.Event()
+        self._is_closing = False
+        self._was_refused = False
+
+    def offer(self, batch: CommittedBatch) -> None:
+        """Publish soon, or leave it to the relay if too much waits already."""
+        if self._waiting_events > _MOST_WAITING_EVENTS:
+            metrics.publish_failures.labels("backlog").inc()
+            return
+        self._waiting.append(batch)
+        self._waiting_events += len(batch.events)
+        self._arrived.set()
+
+    def close(self) -> None:
+        """`run` returns once what waits was tried."""
+        self._is_closing = True
+        self._arrived.set()
+        self._has_confirmed.set()
+
+    async def run(self, beat: Callable[[], None]) -> None:
+        """Publish with several messages in flight; calls `beat` at least every few seconds."""
+        free = asyncio.Semaphore(_IN_FLIGHT)
+        async with asyncio.TaskGroup() as tasks:
+            marking = tasks.create_task(self._mark_confirmed())
+            async with asyncio.TaskGroup() as publishing:
+                while self._waiting or not self._is_closing:
+                    beat()
+                    if not self._waiting:
+                        self._arrived.clear()
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(self._arrived.wait(), 5)
+                        continue
+                    await free.acquire()
+                    batch = self._waiting.popleft()
+                    self._waiting_events -= len(batch.events)
+                    publishing.create_task(self._publish(batch, free))
+            marking.cancel()
+        await self._mark()
+
+    async def _publish(self, batch: CommittedBatch, free: asyncio.Semaphore) -> None:
+        try:
+            with telemetry.span("publish", events=len(batch.events)):
+                await self._publisher.publish(
+                    events_tracked.encode(batch.id, batch.created_at, batch.systems, batch.events),
+                    message_id=str(batch.id),
+                    message_type=events_tracked.MESSAGE_TYPE,
+                    content_type=events_tracked.CONTENT_TYPE,
+                    headers=telemetry.trace_headers(),
+                )
+        except Unavailable as error:
+            metrics.publish_failures.labels(error.code).inc()
+            if not self._was_refused:
+                _log.warning("left to the relay: %s", error.message)
+            self._was_refused = True
+        else:
+            if self._was_refused:
+                _log.info("publishing works again")
+            self._was_refused = False
+            metrics.batches_published.labels("gateway").inc()
+            self._confirmed.append(batch.id)
+            self._has_confirmed.set()
+        finally:
+            free.release()
+
+    async def _mark_confirmed(self) -> None:
+        """Many confirms in one statement, a few times a second."""
+        while True:
+            await self._has_confirmed.wait()
+            await asyncio.sleep(_MARK_EVERY_S)
+            await self._mark()
+
+    async def _mark(self) -> None:
+        self._has_confirmed.clear()
+        confirmed, self._confirmed = self._confirmed, []
+        if not confirmed:
+            return
+        try:
+            await store.mark_published(self._pool, confirmed, datetime.now(UTC))
+        except postgres.TRANSIENT as error:
+            _log.warning("%d confirms not noted, the relay repeats them: %s", len(confirmed), postgres.describe(error))

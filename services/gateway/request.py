@@ -1,0 +1,139 @@
+"""A request as bytes: its headers looked through once, its body read within limits of time and size."""
+
+import asyncio
+import base64
+import binascii
+import zlib
+from urllib.parse import parse_qs
+
+from starlette.types import Receive, Scope
+
+from tracking.domain.errors import Malformed, TooLarge
+from tracking.infra import correlation
+
+_WANTED = frozenset(
+    {b"x-api-key", b"authorization", b"content-encoding", b"content-length", b"x-correlation-id", b"idempotency-key"}
+)
+_ENCODINGS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
+_INFLATE_STEP = 256 * 1024
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was whole; nobody waits for an answer."""
+
+
+class Request:
+    """One request on the hot path."""
+
+    __slots__ = ("_headers", "_receive", "correlation_id", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self._receive = receive
+        headers: dict[bytes, bytes] = {name: value for name, value in scope["headers"] if name in _WANTED}
+        self._headers = headers
+        given = headers.get(b"x-correlation-id")
+        self.correlation_id = correlation.accept(given.decode("latin-1") if given is not None else None)
+
+    def api_key(self) -> str | None:
+        """The key from `X-Api-Key`, `Authorization: Bearer` or `Basic key:`, or the query; None if it is in none."""
+        value = self._headers.get(b"x-api-key")
+        if value is not None:
+            return value.decode("latin-1").strip()
+        value = self._headers.get(b"authorization")
+        if value is not None:
+            return _from_authorization(value)
+        if self.scope["query_string"]:
+            query: bytes = self.scope["query_string"]
+            parameters = parse_qs(query.decode("latin-1"))
+            for name in ("apiKey", "writeKey"):
+                if name in parameters:
+                    return parameters[name][0]
+        return None
+
+    def idempotency_key(self) -> str | None:
+        """`Idempotency-Key`, which stands for a missing eventId. Raises Malformed if it is over 100 characters."""
+        value = self._headers.get(b"idempotency-key")
+        if not value:
+            return None
+        if len(value) > 100:
+            fault = {"field": "Idempotency-Key", "message": "longer than 100 characters"}
+            raise Malformed("invalid_event", "The Idempotency-Key header is too long.", [fault])
+        return value.decode("latin-1")
+
+    async def body(self, *, wire_bytes: int, inflated_bytes: int, ratio: int, timeout_s: float) -> bytes:
+        """The whole body, inflated.
+
+        Raises TooLarge over a limit (before reading what Content-Length says is too much), Malformed for a body that
+        does not come within `timeout_s` or is not what its Content-Encoding says, ClientGone.
+        """
+        declared = self._headers.get(b"content-length")
+        if declared is not None and declared.isdigit() and int(declared) > wire_bytes:
+            raise TooLarge("body_too_large", f"The body has {declared.decode()} bytes; the limit is {wire_bytes}.")
+        try:
+            async with asyncio.timeout(timeout_s):
+                body = await self._read(wire_bytes)
+        except TimeoutError as error:
+            raise Malformed("body_timeout", f"The body did not arrive within {timeout_s:g} s.") from error
+        encoding = self._headers.get(b"content-encoding", b"").strip().lower()
+        if encoding in (b"", b"identity"):
+            return body
+        return _inflate(body, encoding, inflated_bytes, ratio)
+
+    async def _read(self, limit: int) -> bytes:
+        message = await self._receive()
+        body: bytes = message.get("body", b"")
+        if message["type"] == "http.request" and not message.get("more_body") and len(body) <= limit:
+            return body
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > limit:
+                raise TooLarge("body_too_large", f"The body is larger than {limit} bytes.")
+            chunks.append(chunk)
+            if not message.get("more_body"):
+                return b"".join(chunks)
+            message = await self._receive()
+
+
+def _from_authorization(value: bytes) -> str | None:
+    scheme, _, credentials = value.partition(b" ")
+    credentials = credentials.strip()
+    if scheme.lower() == b"bearer":
+        return credentials.decode("latin-1") or None
+    if scheme.lower() == b"basic":
+        try:
+            return base64.b64decode(credentials, validate=True).partition(b":")[0].decode("latin-1") or None
+        except binascii.Error:
+            return None
+    return None
+
+
+def _inflate(body: bytes, encoding: bytes, limit: int, ratio: int) -> bytes:
+    window_bits = _ENCODINGS.get(encoding)
+    if window_bits is None:
+        name = encoding.decode("latin-1")[:40]
+        raise Malformed("unknown_encoding", f"Content-Encoding {name!r} is not one of gzip, deflate, identity.")
+    # a small body may well inflate a hundredfold; the ratio only matters where it could hurt
+    most = min(limit, max(len(body) * ratio, 64 * 1024))
+    inflater = zlib.decompressobj(window_bits)
+    chunks: list[bytes] = []
+    size = 0
+    rest = body
+    try:
+        while rest and not inflater.eof:
+            chunk = inflater.decompress(rest, _INFLATE_STEP)
+            size += len(chunk)
+            if size > most:
+                raise TooLarge("inflated_too_large", f"The body inflates to more than {most} bytes.")
+            chunks.append(chunk)
+            rest = inflater.unconsumed_tail
+    except zlib.error as error:
+        raise Malformed("malformed_encoding", f"The body is not {encoding.decode('latin-1')}: {error}") from error
+    if not inflater.eof or inflater.unused_data:
+        raise Malformed("malformed_encoding", f"The body is not one whole {encoding.decode('latin-1')} stream.")
+    return b"".join(chunks)

@@ -1,0 +1,156 @@
+"""Writes a micro-batch: its events and its batch row in one transaction, committed with fsync or not at all.
+
+COPY first, because nearly every event is new; on a duplicate the transaction is rolled back and the rows go through a
+temporary table with ON CONFLICT DO NOTHING. The batch row is also the witness of the commit: if the connection breaks
+while committing, the next attempt looks for it and knows.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from tracking.domain.tracking_event import TrackingEvent
+from tracking.infra import postgres
+from tracking.infra.postgres import Connection, Pool
+
+# What PostgreSQL (or asyncpg on its behalf) may say against one row; its neighbours are stored all the same.
+ROW_FAULTS: tuple[type[BaseException], ...] = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    ValueError,
+    OverflowError,
+    TypeError,
+)
+
+_COLUMNS = TrackingEvent._fields
+
+_CREATE_STAGING = """
+create temporary table if not exists staged_events
+    (like write.tracking_events)
+    on commit delete rows
+"""
+
+_INSERT_NEW = """
+insert into write.tracking_events
+select *
+  from pg_temp.staged_events
+ order by partner_system_id, id
+    on conflict do nothing
+returning id
+"""
+
+_INSERT_BATCH = """
+insert into write.event_batches (id, created_at, partner_system_ids, event_ids)
+values ($1, $2, $3, $4)
+"""
+
+_KNOWN_BATCH = """
+select event_ids
+  from write.event_batches
+ where id = $1
+"""
+
+_MARK_PUBLISHED = """
+update write.event_batches
+   set published_at = $2
+ where id = any($1::uuid[])
+   and published_at is null
+"""
+
+
+class EventStore:
+    """One connection of its own for commits, opened again when it breaks; used by one flusher, so never shared."""
+
+    def __init__(self, url: str, *, connect_timeout_s: float) -> None:
+        self._url = url
+        self._connect_timeout_s = connect_timeout_s
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+
+    async def commit(
+        self,
+        batch_id: UUID,
+        created_at: datetime,
+        events: Sequence[TrackingEvent],
+        *,
+        is_retry: bool,
+        timeout_s: float,
+    ) -> frozenset[UUID] | None:
+        """Store the events that are new, with their batch row; return the ids of those, or None if all were new.
+
+        The ids within `events` are unique for each system. After a failure whose outcome is unknown, call it again with
+        the same batch id and `is_retry`. Past `timeout_s` the connection is cut. Raises postgres.TRANSIENT (nothing is
+        known to be stored) or ROW_FAULTS (nothing is stored, at least one row can never be).
+        """
+        connection = await self._open(timeout_s)
+        # cutting the connection rather than cancelling: a cancelled transaction would wait for its own rollback
+        watchdog = asyncio.get_running_loop().call_later(timeout_s, connection.terminate)
+        try:
+            if is_retry and (known := await self._known(connection, batch_id)) is not None:
+                return known
+            try:
+                async with connection.transaction():
+                    await _copy(connection, "tracking_events", "write", events)
+                    await _insert_batch(connection, batch_id, created_at, events)
+                return None
+            except asyncpg.UniqueViolationError:
+                return await self._commit_new(connection, batch_id, created_at, events)
+        except BaseException:
+            # whatever went wrong, the protocol's state may be unknown; a new connection is cheap and failures are rare
+            self.close()
+            raise
+        finally:
+            watchdog.cancel()
+
+    async def _commit_new(
+        self, connection: Connection, batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]
+    ) -> frozenset[UUID]:
+        await connection.execute(_CREATE_STAGING)
+        async with connection.transaction():
+            await _copy(connection, "staged_events", "pg_temp", events)
+            stored = frozenset(row["id"] for row in await connection.fetch(_INSERT_NEW))
+            if stored:
+                await _insert_batch(connection, batch_id, created_at, [e for e in events if e.id in stored])
+        # an earlier attempt of ours may have been committing all the while
+        known = None if stored else await self._known(connection, batch_id)
+        return stored if known is None else known
+
+    async def _known(self, connection: Connection, batch_id: UUID) -> frozenset[UUID] | None:
+        ids = await connection.fetchval(_KNOWN_BATCH, batch_id)
+        return None if ids is None else frozenset(ids)
+
+    async def _open(self, timeout_s: float) -> asyncpg.Connection[asyncpg.Record]:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(
+                self._url,
+                timeout=min(self._connect_timeout_s, timeout_s),
+                server_settings={"application_name": "tracking-gateway-commit", "timezone": "UTC"},
+            )
+            await postgres.prepare_connection(self._connection)
+        return self._connection
+
+    def close(self) -> None:
+        """End the connection without waiting for the server."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+
+async def _copy(connection: Connection, table: str, schema: str, events: Sequence[TrackingEvent]) -> None:
+    await connection.copy_records_to_table(table, schema_name=schema, columns=_COLUMNS, records=events)
+
+
+async def _insert_batch(
+    connection: Connection, batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]
+) -> None:
+    await connection.execute(
+        _INSERT_BATCH, batch_id, created_at, [event.partner_system_id for event in events], [e.id for e in events]
+    )
+
+
+async def mark_published(pool: Pool, batch_ids: Sequence[UUID], at: datetime) -> None:
+    """Note the broker's confirms. Raises postgres.TRANSIENT; the relay then publishes again, which does no harm."""
+    await pool.execute(_MARK_PUBLISHED, batch_ids, at)

@@ -1,0 +1,62 @@
+"""`python -m services.relay`: wires the relay and runs it until SIGTERM."""
+
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+from services.relay.reconcile import Reconciler
+from services.relay.work import Relay
+from tracking.contracts import topology
+from tracking.infra import postgres, process, telemetry
+from tracking.infra.process import Listening
+from tracking.infra.rabbitmq import Publisher
+from tracking.infra.settings import RelaySettings
+
+SERVICE = "relay"
+
+
+async def main() -> None:
+    """Open what the relay needs, work, close in reverse."""
+    settings = RelaySettings()
+    telemetry.configure_logging(SERVICE, settings.environment, settings.log_level, settings.log_file)
+    async with AsyncExitStack() as resources:
+        telemetry.configure_tracing(SERVICE, settings.otlp_endpoint, settings.trace_sample_ratio, resources)
+        pools = []
+        for url in (settings.write_database_url, settings.read_database_url):
+            pool = await postgres.open_pool(
+                url.get_secret_value(),
+                service=SERVICE,
+                connect_timeout_s=settings.connect_timeout_s,
+                query_timeout_s=settings.query_timeout_s,
+                size=4,
+            )
+            resources.push_async_callback(postgres.close_pool, pool)
+            pools.append(pool)
+        write, read = pools
+        publisher = Publisher(
+            settings.rabbitmq_url.get_secret_value(), name="tracking-relay", timeout_s=settings.publish_timeout_s
+        )
+        resources.push_async_callback(publisher.close)
+        unapplied_after = timedelta(seconds=settings.unapplied_after_s)
+        relay = Relay(
+            write=write,
+            read=read,
+            publisher=publisher,
+            reconcilers=[
+                Reconciler(consumer, write, read, publisher, unapplied_after) for consumer in topology.CONSUMERS
+            ],
+            tick_s=settings.tick_s,
+            unpublished_after_s=settings.unpublished_after_s,
+            retention_months=settings.retention_months,
+        )
+        await process.serve_worker(
+            SERVICE,
+            relay.run,
+            relay.stop,
+            pings={"write": lambda: postgres.ping(write), "read": lambda: postgres.ping(read)},
+            optional={"rabbitmq": publisher.ping},
+            settings=Listening.of(settings),
+        )
+
+
+if __name__ == "__main__":
+    process.run(main)

@@ -1,0 +1,116 @@
+"""Committed batches as messages again: the batch row is a claim check, the events are where they were committed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from tracking.contracts import events_tracked
+from tracking.contracts.events_tracked import SystemContext
+from tracking.domain.errors import Unavailable
+from tracking.domain.tracking_event import TrackingEvent
+from tracking.infra import metrics, telemetry
+from tracking.infra.postgres import Connection
+from tracking.infra.rabbitmq import Publisher
+
+# One key for both loops of all relays: a second relay waits in reserve instead of publishing everything twice.
+RELAY_LOCK = 7_236_401
+
+_TRY_LOCK = "select pg_try_advisory_xact_lock($1)"
+
+_KEEP_TO_KEYS = "set local enable_hashjoin = off; set local enable_mergejoin = off; set local enable_seqscan = off"
+
+_EVENTS = """
+select e.partner_system_id,
+       e.id,
+       e.event_name,
+       e.event_timestamp,
+       e.original_timestamp,
+       e.sent_at,
+       e.received_at,
+       e.user_id,
+       e.anonymous_id,
+       e.message_id,
+       e.event_properties,
+       e.schema_version,
+       e.is_valid,
+       e.validation_errors,
+       e.clock_adjusted,
+       e.correlation_id
+  from unnest($1::uuid[], $2::uuid[]) with ordinality as claimed (partner_system_id, id, position)
+  join write.tracking_events e
+    on e.partner_system_id = claimed.partner_system_id
+   and e.id = claimed.id
+ order by claimed.position
+"""
+
+_SYSTEMS = """
+select s.id as partner_system_id,
+       s.name as system_name,
+       p.id as partner_id,
+       p.name as partner_name
+  from write.partner_systems s
+  join write.partners p on p.id = s.partner_id
+ where s.id = any($1::uuid[])
+"""
+
+_MARK_PUBLISHED = """
+update write.event_batches
+   set published_at = now()
+ where id = $1
+   and published_at is null
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimCheck:
+    """A row of `write.event_batches`."""
+
+    id: UUID
+    created_at: datetime
+    partner_system_ids: Sequence[UUID]
+    event_ids: Sequence[UUID]
+
+
+async def is_leading(connection: Connection) -> bool:
+    """Whether this relay is the one that works; for the length of the transaction."""
+    return bool(await connection.fetchval(_TRY_LOCK, RELAY_LOCK))
+
+
+async def read_message(connection: Connection, claim: ClaimCheck) -> bytes:
+    """The message of a batch, with the names as they are now. Inside a transaction: it steers the planner to the keys."""
+    await connection.execute(_KEEP_TO_KEYS)
+    rows = await connection.fetch(_EVENTS, claim.partner_system_ids, claim.event_ids)
+    systems = await connection.fetch(_SYSTEMS, list(set(claim.partner_system_ids)))
+    return events_tracked.encode(
+        claim.id,
+        claim.created_at,
+        [SystemContext(**dict(row)) for row in systems],
+        [TrackingEvent(*row.values()) for row in rows],
+    )
+
+
+async def publish(
+    publisher: Publisher, body: bytes, batch_id: UUID, *, reason: str, only_to: str | None = None
+) -> bool:
+    """Publish to everybody, or to the queue `only_to`; False if the broker did not take it (it is tried again)."""
+    route: Mapping[str, str] = {"exchange": "", "routing_key": only_to} if only_to else {}
+    try:
+        await publisher.publish(
+            body,
+            message_id=str(batch_id),
+            message_type=events_tracked.MESSAGE_TYPE,
+            content_type=events_tracked.CONTENT_TYPE,
+            headers=telemetry.trace_headers(),
+            **route,
+        )
+    except Unavailable:
+        metrics.publish_failures.labels(reason).inc()
+        return False
+    metrics.batches_republished.labels(reason).inc()
+    return True
+
+
+async def mark_published(connection: Connection, batch_id: UUID) -> None:
+    """Note the broker's confirm."""
+    await connection.execute(_MARK_PUBLISHED, batch_id)

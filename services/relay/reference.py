@@ -1,0 +1,59 @@
+"""Copies to the read database what query must know of the write side: whose a system is, and which tokens are good."""
+
+from datetime import UTC, datetime, timedelta
+
+from tracking.infra.postgres import Pool
+
+# Rows whose transaction was committed a little after the clock they carry.
+_OVERLAP = timedelta(seconds=60)
+
+_CHANGED_SYSTEMS = """
+select id, partner_id, name, updated_at
+  from write.partner_systems
+ where updated_at >= $1
+ order by updated_at
+"""
+
+_COPY_SYSTEMS = """
+insert into read.partner_systems as known (id, partner_id, name, updated_at)
+values ($1, $2, $3, $4)
+    on conflict (id)
+    do update set name = excluded.name, updated_at = excluded.updated_at
+ where known.updated_at < excluded.updated_at
+"""
+
+_CHANGED_TOKENS = """
+select token_sha256, id, scope, partner_id, expires_at, revoked_at, updated_at
+  from write.access_tokens
+ where updated_at >= $1
+ order by updated_at
+"""
+
+_COPY_TOKENS = """
+insert into read.access_tokens as known (token_sha256, id, scope, partner_id, expires_at, revoked_at, updated_at)
+values ($1, $2, $3, $4, $5, $6, $7)
+    on conflict (token_sha256)
+    do update set expires_at = excluded.expires_at,
+                  revoked_at = excluded.revoked_at,
+                  updated_at = excluded.updated_at
+ where known.updated_at < excluded.updated_at
+"""
+
+
+class ReferenceCopy:
+    """Copies everything once after a start, then what changed."""
+
+    def __init__(self, write: Pool, read: Pool) -> None:
+        self._write = write
+        self._read = read
+        self._since = datetime(1970, 1, 1, tzinfo=UTC)
+
+    async def copy(self) -> None:
+        """Bring the read database up to date. Raises postgres.TRANSIENT."""
+        began = datetime.now(UTC)
+        systems = await self._write.fetch(_CHANGED_SYSTEMS, self._since)
+        tokens = await self._write.fetch(_CHANGED_TOKENS, self._since)
+        async with self._read.acquire() as connection, connection.transaction():
+            await connection.executemany(_COPY_SYSTEMS, [tuple(row.values()) for row in systems])
+            await connection.executemany(_COPY_TOKENS, [tuple(row.values()) for row in tokens])
+        self._since = began - _OVERLAP

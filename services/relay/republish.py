@@ -1,0 +1,50 @@
+"""Publishes what the gateway committed and could not publish, oldest first."""
+
+from datetime import UTC, datetime, timedelta
+
+from services.relay import batches
+from services.relay.batches import ClaimCheck
+from tracking.domain.tracking_event import first_id_of
+from tracking.infra import metrics
+from tracking.infra.postgres import Pool
+from tracking.infra.rabbitmq import Publisher
+
+_AT_ONCE = 50
+
+_UNPUBLISHED = """
+select id, created_at, partner_system_ids, event_ids
+  from write.event_batches
+ where published_at is null
+   and id < $1
+ order by id
+ limit $2
+"""
+
+_COUNT_UNPUBLISHED = """
+select count(*)
+  from write.event_batches
+ where published_at is null
+"""
+
+
+async def republish(pool: Pool, publisher: Publisher, after_s: float) -> bool:
+    """Publish up to 50 batches that are unpublished for `after_s`; True if there may be more to do at once.
+
+    Raises postgres.TRANSIENT. A batch whose confirm was lost is published twice; the inboxes know it.
+    """
+    before = first_id_of(datetime.now(UTC) - timedelta(seconds=after_s))
+    async with pool.acquire() as connection, connection.transaction():
+        if not await batches.is_leading(connection):
+            return False
+        claims = [ClaimCheck(**dict(row)) for row in await connection.fetch(_UNPUBLISHED, before, _AT_ONCE)]
+        for claim in claims:
+            body = await batches.read_message(connection, claim)
+            if not await batches.publish(publisher, body, claim.id, reason="unpublished"):
+                return False
+            await batches.mark_published(connection, claim.id)
+    return len(claims) == _AT_ONCE
+
+
+async def count_unpublished(pool: Pool) -> None:
+    """Bring the gauge up to date. Raises postgres.TRANSIENT."""
+    metrics.batches_unpublished.set(await pool.fetchval(_COUNT_UNPUBLISHED))

@@ -1,0 +1,100 @@
+"""The relay's loop: each step once a tick, each failing on its own."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from services.relay.partitions import keep_partitions
+from services.relay.reconcile import Reconciler
+from services.relay.reference import ReferenceCopy
+from services.relay.republish import count_unpublished, republish
+from tracking.infra import postgres
+from tracking.infra.postgres import Pool
+from tracking.infra.rabbitmq import Publisher
+
+_log = logging.getLogger(__name__)
+_PARTITIONS_EVERY_S = 600.0
+
+
+class Relay:
+    """`run` until `stop`."""
+
+    def __init__(
+        self,
+        *,
+        write: Pool,
+        read: Pool,
+        publisher: Publisher,
+        reconcilers: Sequence[Reconciler],
+        tick_s: float,
+        unpublished_after_s: float,
+        retention_months: int | None,
+    ) -> None:
+        self._write = write
+        self._read = read
+        self._publisher = publisher
+        self._reconcilers = reconcilers
+        self._reference = ReferenceCopy(write, read)
+        self._tick_s = tick_s
+        self._unpublished_after_s = unpublished_after_s
+        self._retention_months = retention_months
+        self._partitions_due = 0.0
+        self._stopping = asyncio.Event()
+        self._failing: set[str] = set()
+
+    def stop(self) -> None:
+        """`run` returns after the step in hand."""
+        self._stopping.set()
+
+    async def run(self, beat: Callable[[], None]) -> None:
+        """Work until `stop`; publishing a backlog does not hold up the other steps."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._publish(beat))
+            tasks.create_task(self._follow(beat))
+
+    async def _publish(self, beat: Callable[[], None]) -> None:
+        has_more = False
+        while not self._stopping.is_set():
+            beat()
+            if not has_more:
+                await self._pause()
+            has_more = await self._step("republish", self._republish) or False
+
+    async def _republish(self) -> bool:
+        has_more = await republish(self._write, self._publisher, self._unpublished_after_s)
+        await count_unpublished(self._write)
+        return has_more
+
+    async def _follow(self, beat: Callable[[], None]) -> None:
+        while not self._stopping.is_set():
+            beat()
+            if time.monotonic() >= self._partitions_due:
+                if await self._step("partitions", self._keep_partitions):
+                    self._partitions_due = time.monotonic() + _PARTITIONS_EVERY_S
+            await self._step("reference", self._reference.copy)
+            for reconciler in self._reconcilers:
+                await self._step(f"reconcile {reconciler.consumer}", reconciler.check)
+            await self._pause()
+
+    async def _keep_partitions(self) -> bool:
+        await keep_partitions(self._write, self._read, self._retention_months)
+        return True
+
+    async def _step(self, name: str, step: Callable[[], Awaitable[bool | None]]) -> bool | None:
+        try:
+            result = await step()
+        except postgres.TRANSIENT as error:
+            if name not in self._failing:
+                _log.warning("%s waits: %s", name, postgres.describe(error))
+            self._failing.add(name)
+            return None
+        if name in self._failing:
+            _log.info("%s works again", name)
+            self._failing.discard(name)
+        return result
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), self._tick_s)
