@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deploy.local import LocalStackError
 from deploy.local.packages import RABBITMQ_SERVER
-from deploy.local.server import LOOPBACK, is_listening, write_private
+from deploy.local.server import LOOPBACK, write_private
 
 # The default user replaces guest: on a new node RabbitMQ makes this one and no other.
 CONFIGURATION = """\
@@ -53,8 +53,10 @@ class Epmd:
         return {}
 
     def ping(self) -> None:
-        if not is_listening(self.port):
-            raise LocalStackError("epmd does not listen yet")
+        with socket.create_connection((LOOPBACK, self.port), timeout=2) as connection:
+            connection.sendall(b"\x00\x01n")  # NAMES_REQ; it answers with its port first
+            if connection.recv(4) != self.port.to_bytes(4):
+                raise LocalStackError("what listens there is not epmd")
 
 
 @dataclass(slots=True)

@@ -88,13 +88,6 @@ def is_port_free(port: int) -> bool:
     return True
 
 
-def is_listening(port: int) -> bool:
-    """Whether something accepts connections on this loopback port."""
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((LOOPBACK, port)) == 0
-
-
 def wait_until(ping: Callable[[], None], *, timeout_s: float, alive: Callable[[], bool]) -> float:
     """Call `ping` until it stops raising; return the seconds it took.
 
