@@ -1,6 +1,6 @@
 """The gateway's HTTP edge: bytes in, status out.
 
-Raw ASGI on the two routes that carry traffic: a Starlette route costs nearly half of the throughput (docs/benchmarks.md).
+Raw ASGI on the two routes that carry traffic: a Starlette route costs much of the throughput (docs/benchmarks.md).
 Starlette for health, metrics and documentation.
 """
 

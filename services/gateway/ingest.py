@@ -23,6 +23,7 @@ from tracking.domain.tracking_event import (
     fresh_id,
     parse_timestamp,
     settle_time,
+    to_unix_ms,
 )
 
 Reason = Literal["malformed_json", "invalid_event", "event_too_large", "too_deep", "not_storable"]
@@ -168,7 +169,7 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
 def _identity(sender: Sender, client_id: str | None, original: datetime | None) -> UUID:
     if client_id is not None:
         return client_event_id(sender.key.partner_system_id, client_id, original)
-    return fresh_id(int(sender.received_at.timestamp() * 1000), int.from_bytes(urandom(10), "big"))
+    return fresh_id(to_unix_ms(sender.received_at), int.from_bytes(urandom(10), "big"))
 
 
 def _properties(value: Any, errors: list[dict[str, Any]]) -> tuple[Any, bytes]:

@@ -14,7 +14,7 @@ import asyncpg
 
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import postgres
-from tracking.infra.postgres import Connection, Pool
+from tracking.infra.postgres import Connection, OwnConnection, Pool
 
 # What PostgreSQL (or asyncpg on its behalf) may say against one row; its neighbours are stored all the same.
 ROW_FAULTS: tuple[type[BaseException], ...] = (
@@ -68,7 +68,7 @@ class EventStore:
     def __init__(self, url: str, *, connect_timeout_s: float) -> None:
         self._url = url
         self._connect_timeout_s = connect_timeout_s
-        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._connection: OwnConnection | None = None
 
     async def commit(
         self,
@@ -122,7 +122,7 @@ class EventStore:
         ids = await connection.fetchval(_KNOWN_BATCH, batch_id)
         return None if ids is None else frozenset(ids)
 
-    async def _open(self, timeout_s: float) -> asyncpg.Connection[asyncpg.Record]:
+    async def _open(self, timeout_s: float) -> OwnConnection:
         if self._connection is None or self._connection.is_closed():
             self._connection = await asyncpg.connect(
                 self._url,

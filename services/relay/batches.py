@@ -78,7 +78,7 @@ async def is_leading(connection: Connection) -> bool:
 
 
 async def read_message(connection: Connection, claim: ClaimCheck) -> bytes:
-    """The message of a batch, with the names as they are now. Inside a transaction: it steers the planner to the keys."""
+    """The message of a batch, with the names as they are now. Inside a transaction: it steers the planner."""
     await connection.execute(_KEEP_TO_KEYS)
     rows = await connection.fetch(_EVENTS, claim.partner_system_ids, claim.event_ids)
     systems = await connection.fetch(_SYSTEMS, list(set(claim.partner_system_ids)))

@@ -70,9 +70,9 @@ class Relay:
     async def _follow(self, beat: Callable[[], None]) -> None:
         while not self._stopping.is_set():
             beat()
-            if time.monotonic() >= self._partitions_due:
-                if await self._step("partitions", self._keep_partitions):
-                    self._partitions_due = time.monotonic() + _PARTITIONS_EVERY_S
+            is_due = time.monotonic() >= self._partitions_due
+            if is_due and await self._step("partitions", self._keep_partitions):
+                self._partitions_due = time.monotonic() + _PARTITIONS_EVERY_S
             await self._step("reference", self._reference.copy)
             for reconciler in self._reconcilers:
                 await self._step(f"reconcile {reconciler.consumer}", reconciler.check)

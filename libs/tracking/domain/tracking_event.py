@@ -10,8 +10,10 @@ from uuid import UUID
 
 MAX_CLIENT_ID_CHARACTERS = 100
 # Client times outside these years are kept but not trusted to place an id in time.
-_FIRST_USABLE_MS = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp() * 1000)
-_LAST_USABLE_MS = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp() * 1000)
+_FIRST_USABLE_MS = 946_684_800_000
+_LAST_USABLE_MS = 4_102_444_800_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _TRUSTED_SKEW = timedelta(seconds=60)
 _MAX_AHEAD = timedelta(hours=23)
 _MAX_TIMESTAMP_CHARACTERS = 40
@@ -58,17 +60,22 @@ def client_event_id(partner_system_id: UUID, client_id: str, original: datetime 
     return _compose(usable_ms(original), 0x8, int.from_bytes(digest, "big"))
 
 
+def to_unix_ms(at: datetime) -> int:
+    """Whole milliseconds since 1970, rounded down; exact, as `timestamp() * 1000` is not."""
+    return (at - _EPOCH) // _MILLISECOND
+
+
 def usable_ms(original: datetime | None) -> int:
     """Unix milliseconds of a client's time, or 0 where it is no help in placing the event."""
     if original is None:
         return 0
-    unix_ms = int(original.timestamp() * 1000)
+    unix_ms = to_unix_ms(original)
     return unix_ms if _FIRST_USABLE_MS <= unix_ms < _LAST_USABLE_MS else 0
 
 
 def first_id_of(at: datetime) -> UUID:
     """The smallest id that an event or batch of this millisecond can have."""
-    return UUID(int=max(int(at.timestamp() * 1000), 0) << 80)
+    return UUID(int=max(to_unix_ms(at), 0) << 80)
 
 
 def _compose(unix_ms: int, version: int, bits: int) -> UUID:

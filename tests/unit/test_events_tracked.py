@@ -1,0 +1,100 @@
+"""The contract of the one message between services: its schema, its examples, both ends of its code."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import jsonschema
+import pytest
+
+from services.projector.project import rows
+from services.statistics.tally import count
+from tests.unit.events import an_event
+from tracking.contracts import events_tracked
+from tracking.contracts.events_tracked import SystemContext, UnreadableMessage
+
+FOLDER = Path(events_tracked.__file__).parent
+SCHEMA = json.loads((FOLDER / "events_tracked.v1.schema.json").read_text())
+GOOD = sorted((FOLDER / "examples").glob("events_tracked.v1.good.*.json"))
+BAD = sorted((FOLDER / "examples").glob("events_tracked.v1.bad.*.json"))
+AT = datetime(2025, 12, 24, 10, 30, tzinfo=UTC)
+
+
+def _name(path: Path) -> str:
+    return path.name.split(".")[3]
+
+
+def test_there_are_examples_of_both_kinds() -> None:
+    assert len(GOOD) >= 4
+    assert len(BAD) >= 8
+
+
+@pytest.mark.parametrize("example", GOOD, ids=_name)
+def test_a_good_example_meets_the_schema(example: Path) -> None:
+    jsonschema.validate(json.loads(example.read_text()), SCHEMA, jsonschema.Draft7Validator)
+
+
+@pytest.mark.parametrize("example", BAD, ids=_name)
+def test_a_bad_example_breaks_the_schema(example: Path) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(json.loads(example.read_text()), SCHEMA, jsonschema.Draft7Validator)
+
+
+@pytest.mark.parametrize("example", BAD, ids=_name)
+def test_a_bad_example_is_unreadable(example: Path) -> None:
+    with pytest.raises(UnreadableMessage):
+        events_tracked.decode(example.read_bytes())
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"null", b"[]", b'"x"', b"{}"])
+def test_what_is_no_message_is_unreadable(body: bytes) -> None:
+    with pytest.raises(UnreadableMessage):
+        events_tracked.decode(body)
+
+
+@pytest.mark.parametrize("example", GOOD, ids=_name)
+def test_the_projector_takes_every_good_example(example: Path) -> None:
+    batch = events_tracked.decode(example.read_bytes())
+
+    projected = list(rows(batch, AT))
+
+    assert [row[1] for row in projected] == [event["id"] for event in batch.events]
+    assert all(row[6].tzinfo is not None for row in projected)
+
+
+@pytest.mark.parametrize("example", GOOD, ids=_name)
+def test_statistics_takes_every_good_example(example: Path) -> None:
+    batch = events_tracked.decode(example.read_bytes())
+
+    counts = count([batch])
+
+    assert sum(total for total, _ in counts.values()) == len(batch.events)
+
+
+def test_what_is_encoded_meets_the_schema_and_comes_back() -> None:
+    system = SystemContext(UUID(int=1), "Website", UUID(int=2), "Acme")
+    events = [
+        an_event(UUID(int=1), UUID(int=10)),
+        an_event(
+            UUID(int=1),
+            UUID(int=11),
+            user_id=None,
+            original_timestamp=AT,
+            message_id="m",
+            schema_version=3,
+            is_valid=False,
+            validation_errors=b'[{"code":"type"}]',
+            clock_adjusted=True,
+        ),
+    ]
+
+    body = events_tracked.encode(UUID(int=99), AT, [system], events)
+    jsonschema.validate(json.loads(body), SCHEMA, jsonschema.Draft7Validator)
+    batch = events_tracked.decode(body)
+    first, second = rows(batch, AT)
+
+    assert batch.batch_id == UUID(int=99)
+    assert first[:5] == (str(UUID(int=1)), str(UUID(int=10)), str(UUID(int=2)), "Acme", "Website")
+    assert second[7] == AT
+    assert second[11:18] == ("m", b"{}", 3, False, b'[{"code":"type"}]', True, "c-1")

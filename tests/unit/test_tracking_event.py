@@ -1,0 +1,139 @@
+"""Identity and time of an event: the rules that make a retry harmless."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracking.domain.tracking_event import (
+    client_event_id,
+    first_id_of,
+    fresh_id,
+    parse_timestamp,
+    settle_time,
+    usable_ms,
+)
+
+SYSTEM, OTHER_SYSTEM = UUID(int=1), UUID(int=2)
+NOON = datetime(2025, 12, 24, 12, tzinfo=UTC)
+
+
+def test_a_fresh_id_is_a_version_7_uuid_that_starts_with_its_time() -> None:
+    made = fresh_id(0x0123456789AB, (1 << 80) - 1)
+
+    assert made.version == 7
+    assert made.variant == "specified in RFC 4122"
+    assert made.hex[:12] == "0123456789ab"
+
+
+@given(client_id=st.text(min_size=1, max_size=100), ms=st.integers(946_684_800_000, 4_102_444_799_999))
+def test_a_retry_makes_the_same_id_in_the_same_partition(client_id: str, ms: int) -> None:
+    original = datetime.fromtimestamp(ms // 1000, UTC) + timedelta(milliseconds=ms % 1000)
+
+    first, again = (client_event_id(SYSTEM, client_id, original) for _ in range(2))
+
+    assert first == again
+    assert first.version == 8
+    assert first.int >> 80 == ms
+
+
+@given(st.text(min_size=1, max_size=100), st.text(min_size=1, max_size=100))
+def test_two_client_ids_make_two_ids(one: str, other: str) -> None:
+    same = client_event_id(SYSTEM, one, NOON) == client_event_id(SYSTEM, other, NOON)
+
+    assert same == (one == other)
+
+
+def test_the_same_client_id_of_two_systems_makes_two_ids() -> None:
+    assert client_event_id(SYSTEM, "a", NOON) != client_event_id(OTHER_SYSTEM, "a", NOON)
+
+
+def test_the_client_id_is_not_mixed_up_with_the_system() -> None:
+    shifted = client_event_id(UUID(bytes=SYSTEM.bytes[1:] + b"a"), "b", NOON)
+
+    assert shifted != client_event_id(SYSTEM, "ab", NOON)
+
+
+@pytest.mark.parametrize(
+    "original",
+    [None, datetime(1999, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)],
+)
+def test_a_time_that_cannot_be_trusted_gives_zero_time_bits(original: datetime | None) -> None:
+    assert usable_ms(original) == 0
+    assert client_event_id(SYSTEM, "a", original).int >> 80 == 0
+
+
+def test_the_first_id_of_a_moment_is_below_every_id_of_it() -> None:
+    ms = int(NOON.timestamp() * 1000)
+
+    assert first_id_of(NOON) < fresh_id(ms, 0)
+    assert first_id_of(NOON) > fresh_id(ms - 1, (1 << 80) - 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2025-12-24T12:00:00Z", NOON),
+        ("2025-12-24T12:00:00", NOON),
+        ("2025-12-24T17:30:00+05:30", NOON),
+        ("2025-12-24T12:00:00.123456+00:00", NOON + timedelta(microseconds=123456)),
+        ("2025-12-24T12:00:00.123Z", NOON + timedelta(milliseconds=123)),
+        ("2025-12-24", NOON.replace(hour=0)),
+    ],
+)
+def test_iso_8601_is_read_as_utc(text: str, expected: datetime) -> None:
+    assert parse_timestamp(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "yesterday", "2025-13-01T00:00:00Z", "2025-02-30", "25:00", "0001-01-01T00:00:00+14:00",
+     "9999-12-31T23:59:59-14:00", "2025-12-24T12:00:00Z" * 3, "1735036200", "2025-12-24T12:00:60Z"],
+)  # fmt: skip
+def test_what_is_no_timestamp_is_none(text: str) -> None:
+    assert parse_timestamp(text) is None
+
+
+@given(st.text(max_size=50))
+def test_no_text_makes_the_timestamp_reader_fail(text: str) -> None:
+    parsed = parse_timestamp(text)
+
+    assert parsed is None or parsed.utcoffset() == timedelta(0)
+
+
+def test_without_a_client_time_the_server_decides() -> None:
+    assert settle_time(None, NOON, NOON) == (NOON, False)
+
+
+def test_a_client_clock_within_a_minute_is_believed() -> None:
+    original = NOON - timedelta(hours=5)
+
+    assert settle_time(original, NOON - timedelta(seconds=60), NOON) == (original, False)
+
+
+def test_a_client_clock_that_is_off_keeps_its_distances() -> None:
+    wrong_by = timedelta(days=400)
+
+    settled = settle_time(NOON - wrong_by - timedelta(hours=1), NOON - wrong_by, NOON)
+
+    assert settled == (NOON - timedelta(hours=1), True)
+
+
+def test_a_time_far_ahead_is_clamped_to_the_receive_time() -> None:
+    assert settle_time(NOON + timedelta(hours=23), None, NOON) == (NOON + timedelta(hours=23), False)
+    assert settle_time(NOON + timedelta(hours=23, seconds=1), None, NOON) == (NOON, True)
+
+
+@given(
+    original=st.datetimes(timezones=st.just(UTC)),
+    sent_at=st.none() | st.datetimes(timezones=st.just(UTC)),
+    received_at=st.datetimes(datetime(2020, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC)),
+)
+def test_no_clock_makes_an_event_of_the_far_future(
+    original: datetime, sent_at: datetime | None, received_at: datetime
+) -> None:
+    settled, _ = settle_time(original, sent_at, received_at)
+
+    assert settled - received_at <= timedelta(hours=23)
