@@ -8,12 +8,20 @@ from tests.backing import Backing, Kind, chosen_kind, open_backing, prepare
 from tests.stack import Stack, Templates, redis_numbers
 
 KIND = pytest.StashKey[Kind]()
+REASON = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the servers; a choice that makes no sense ends the run here."""
+    try:
+        config.stash[KIND], config.stash[REASON] = chosen_kind()
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 def pytest_report_header(config: pytest.Config) -> str:
     """Say in the first lines which servers the tests will use."""
-    kind, reason = chosen_kind()
-    return f"backing services: {kind} ({reason})"
+    return f"backing services: {config.stash[KIND]} ({config.stash[REASON]})"
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -22,7 +30,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     say = reporter.write_line if reporter else print
-    session.config.stash[KIND] = prepare(chosen_kind()[0], say)
+    session.config.stash[KIND] = prepare(session.config.stash[KIND], say)
 
 
 def _fixtures(item: pytest.Item) -> list[str]:
