@@ -55,7 +55,7 @@ class Layout:
         ports = {name: int(port) for name, port in saved.get("ports", {}).items()}
         processes = {name: int(count) for name, count in saved.get("processes", {}).items()}
         return cls(
-            _ports(ports, environ or {}),
+            ports_from(ports, environ or {}),
             {name: processes.get(name, 1) for name in SERVICES},
             _read_json(HOME / "secrets.json"),
             saved.get("passed_on", {})
@@ -135,7 +135,8 @@ def only_one() -> Iterator[None]:
         yield
 
 
-def _ports(saved: Mapping[str, int], environ: Mapping[str, str]) -> dict[str, int]:
+def ports_from(saved: Mapping[str, int], environ: Mapping[str, str]) -> dict[str, int]:
+    """A port's own variable wins, then the offset for all, then the last start's, then the default."""
     defaults = SERVER_PORTS | {name: service.port for name, service in SERVICES.items()}
     ports = {}
     for name, default in defaults.items():
