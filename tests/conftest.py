@@ -53,26 +53,10 @@ def templates(backing: Backing) -> Iterator[Templates]:
     templates.close()
 
 
-class _RedisNumbers:
-    """An iterator that asks the server how many databases it has only when a test wants one."""
-
-    def __init__(self, backing: Backing) -> None:
-        self._backing = backing
-        self._numbers: Iterator[int] | None = None
-
-    def __iter__(self) -> Iterator[int]:
-        return self
-
-    def __next__(self) -> int:
-        if self._numbers is None:
-            self._numbers = redis_numbers(self._backing.redis_url)
-        return next(self._numbers)
-
-
 @pytest.fixture(scope="session")
 def redis_database_numbers(backing: Backing) -> Iterator[int]:
     """One number for each test that wants Redis."""
-    return _RedisNumbers(backing)
+    return redis_numbers(backing)
 
 
 @pytest.fixture

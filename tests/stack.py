@@ -163,8 +163,8 @@ class Stack:
         return connection
 
 
-def redis_numbers(redis_url: str) -> Iterator[int]:
-    """The server's database numbers in turn, without 0, which a person may be using."""
-    with redis.Redis.from_url(redis_url) as client:
+def redis_numbers(backing: Backing) -> Iterator[int]:
+    """The server's database numbers in turn, without 0, which a person may be using; asked when first needed."""
+    with redis.Redis.from_url(backing.redis_url) as client:
         count = int(client.config_get("databases")["databases"])
-    return cycle(range(1, count))
+    yield from cycle(range(1, count))
