@@ -14,8 +14,6 @@ from typing import Any
 
 import orjson
 from pydantic import BaseModel
-from spectree import SecurityScheme
-from spectree.models import InType, SecureType, SecuritySchemeData
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -40,6 +38,8 @@ _log = logging.getLogger(__name__)
 SERVICE = "gateway"
 INGEST_PATH = "/api/events/ingest"
 BATCH_PATH = "/api/events/batch"
+_DRAIN_BYTES = 32 * 1024 * 1024
+_DRAIN_S = 3.0
 _TOO_LARGE = frozenset({"event_too_large", "too_deep"})
 _ERRORS: dict[int, type[BaseModel] | None] = dict.fromkeys((400, 401, 403, 413, 503), ErrorBody)
 
@@ -264,11 +264,15 @@ class App:
             (b"x-correlation-id", request.correlation_id.encode()),
         ]
         headers.extend((name.lower().encode(), value.encode()) for name, value in extra.items())
-        if status in (400, 413):
-            # the rest of a body that was not read would be taken for the next request
+        if not request.is_read:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        if request.is_read:
+            await send({"type": "http.response.body", "body": body})
+        else:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            await request.drain(_DRAIN_BYTES, _DRAIN_S)
+            await send({"type": "http.response.body", "body": b""})
         _observe(scope, status, started)
 
 
@@ -306,9 +310,7 @@ def build(gateway: Gateway, health: Health) -> App:
         title="Volcanion Tracking gateway",
         description="Receives events. 202 says that they are on disk; a repeat with the same eventId is harmless.",
         version="1",
-        security=SecurityScheme(
-            name="apiKey", data=SecuritySchemeData(type=SecureType.API_KEY, name="X-Api-Key", field_in=InType.HEADER)
-        ),
+        credential="api_key",
     )
     answers: dict[int, type[BaseModel] | None] = {202: IngestAnswer, **_ERRORS}
     documented = Starlette(

@@ -5,6 +5,7 @@ slow database costs memory up to a limit and never an acknowledged event.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -111,10 +112,9 @@ class GroupCommit:
                 if self._is_closing:
                     return
                 self._arrived.clear()
-                try:
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._arrived.wait(), 5)
-                except TimeoutError:
-                    continue
+                continue
             await self._flush(self._take())
 
     def close(self) -> None:

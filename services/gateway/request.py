@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+import contextlib
 import zlib
 from urllib.parse import parse_qs
 
@@ -25,11 +26,12 @@ class ClientGone(Exception):
 class Request:
     """One request on the hot path."""
 
-    __slots__ = ("_headers", "_receive", "correlation_id", "scope")
+    __slots__ = ("_headers", "_receive", "correlation_id", "is_read", "scope")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
         self._receive = receive
+        self.is_read = False
         headers: dict[bytes, bytes] = {name: value for name, value in scope["headers"] if name in _WANTED}
         self._headers = headers
         given = headers.get(b"x-correlation-id")
@@ -84,6 +86,7 @@ class Request:
         message = await self._receive()
         body: bytes = message.get("body", b"")
         if message["type"] == "http.request" and not message.get("more_body") and len(body) <= limit:
+            self.is_read = True
             return body
         chunks: list[bytes] = []
         size = 0
@@ -96,8 +99,19 @@ class Request:
                 raise TooLarge("body_too_large", f"The body is larger than {limit} bytes.")
             chunks.append(chunk)
             if not message.get("more_body"):
+                self.is_read = True
                 return b"".join(chunks)
             message = await self._receive()
+
+    async def drain(self, most_bytes: int, timeout_s: float) -> None:
+        """Read and drop the rest, within limits: a client that is cut off while sending never sees its answer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while most_bytes > 0:
+                    message = await self._receive()
+                    most_bytes -= len(message.get("body", b""))
+                    if message["type"] != "http.request" or not message.get("more_body"):
+                        return
 
 
 def _from_authorization(value: bytes) -> str | None:

@@ -16,7 +16,8 @@ import orjson
 class _Entry:
     def encode(self) -> bytes:
         """JSON with the fields' own names."""
-        return orjson.dumps(self)
+        # str for the UUIDs of asyncpg, which are a subclass that orjson does not take
+        return orjson.dumps(self, default=str)
 
     @classmethod
     def decode(cls, data: bytes | str) -> Self | None:

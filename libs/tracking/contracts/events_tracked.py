@@ -82,7 +82,8 @@ def encode(
                 for context in contexts
             ],
             "events": [_fields(event, index[event.partner_system_id]) for event in events],
-        }
+        },
+        default=str,  # the UUIDs of asyncpg are a subclass that orjson does not take
     )
 
 

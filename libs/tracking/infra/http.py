@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Sequence
 from typing import Any, TypeVar
+from uuid import UUID
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -56,8 +57,14 @@ def json_response(content: Any, status: int = 200, headers: dict[str, str] | Non
     """`content` by orjson (a model by its camelCase names); UUIDs and datetimes become strings, times end in Z."""
     if isinstance(content, BaseModel):
         content = content.model_dump(by_alias=True, mode="json")
-    body = orjson.dumps(content, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
+    body = orjson.dumps(content, default=_plain, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
     return Response(body, status, headers, media_type="application/json")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, UUID):
+        return str(value)  # asyncpg's own, a subclass that orjson does not take
+    raise TypeError(f"{type(value)} has no JSON")
 
 
 def error_payload(error: TrackingError, correlation_id: str) -> dict[str, Any]:

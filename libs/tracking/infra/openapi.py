@@ -1,16 +1,16 @@
-"""`/openapi/v1.json` and the Scalar page at `/scalar/v1`, made from the routes by spectree.
+"""`/openapi/v1.json` and the Scalar page at `/scalar/v1`, made from the routes by spectree when first asked for.
 
 spectree only documents here (`skip_validation`): its own validation answers in another shape of error and looks at the
-content type to the letter. The page comes with its script (package offapi), so it works without the internet.
+content type to the letter. The page comes with its script (package offapi), so it works without the internet; because
+of its size (40 MB in memory once imported) nothing of this is imported before somebody looks.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
-from spectree import Response as Answers
-from spectree import SecurityScheme, SpecTree
-from spectree.page import PAGE_TEMPLATES
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -19,58 +19,110 @@ from starlette.routing import Route
 from tracking.infra.http import ErrorBody
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
+Credential = Literal["api_key", "bearer"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    answers: Mapping[int, type[BaseModel] | None]
+    tag: str
+    body: type[BaseModel] | None
+    query: type[BaseModel] | None
+    operation_id: str | None
 
 
 class Documentation:
     """Collects what a service's routes take and answer."""
 
-    def __init__(self, *, title: str, description: str, version: str, security: SecurityScheme | None) -> None:
-        self._tree = SpecTree(
+    def __init__(self, *, title: str, description: str, version: str, credential: Credential) -> None:
+        self._title = title
+        self._description = description
+        self._version = version
+        self._credential = credential
+        self._operations: dict[Callable[..., Any], _Operation] = {}
+        self._document: dict[str, Any] | None = None
+
+    def route(
+        self,
+        *,
+        answers: Mapping[int, type[BaseModel] | None],
+        tag: str,
+        body: type[BaseModel] | None = None,
+        query: type[BaseModel] | None = None,
+        operation_id: str | None = None,
+    ) -> Callable[[Handler], Handler]:
+        """Document a handler, which stays as it is: its docstring's first line is the summary; 400 is `ErrorBody`."""
+
+        def note(handler: Handler) -> Handler:
+            self._operations[handler] = _Operation(answers, tag, body, query, operation_id)
+            return handler
+
+        return note
+
+    def routes(self, documented: Starlette) -> list[Route]:
+        """The two routes that show it; `documented` is the application whose routes are described."""
+
+        async def document(request: Request) -> Response:
+            if self._document is None:
+                self._document = self._describe(documented)
+            return JSONResponse(self._document)
+
+        async def reference(request: Request) -> Response:
+            template: str = importlib.import_module("spectree.page").PAGE_TEMPLATES["scalar"]
+            return HTMLResponse(template.format(spec_url="/openapi/v1.json", spec_path="openapi"))
+
+        return [Route("/openapi/v1.json", document), Route("/scalar/v1", reference)]
+
+    def _describe(self, documented: Starlette) -> dict[str, Any]:
+        spectree = importlib.import_module("spectree")
+        scheme = _security_scheme(self._credential)
+        tree = spectree.SpecTree(
             "starlette",
-            title=title,
-            description=description,
-            version=version,
+            title=self._title,
+            description=self._description,
+            version=self._version,
             path="openapi",
             filename="v1.json",
             mode="strict",
             annotations=False,
             naming_strategy=lambda model: model.__name__,
             nested_naming_strategy=lambda _parent, child: child,
-            security_schemes=[security] if security else [],
-            security={security.name: []} if security else {},
+            security_schemes=[scheme],
+            security={scheme.name: []},
             validation_error_status=400,
             validation_error_model=ErrorBody,
         )
+        routes = []
+        for route in documented.routes:
+            operation = self._operations.get(getattr(route, "endpoint", _undocumented))
+            if isinstance(route, Route) and operation is not None:
+                answers = {f"HTTP_{status}": model for status, model in operation.answers.items()}
+                describe = tree.validate(
+                    json=operation.body,
+                    query=operation.query,
+                    resp=spectree.Response(**answers),
+                    tags=[operation.tag],
+                    skip_validation=True,
+                    operation_id=operation.operation_id,
+                )
+                methods = sorted((route.methods or set()) - {"HEAD"})
+                routes.append(Route(route.path, describe(route.endpoint), methods=methods))
+        tree.app = Starlette(routes=routes)
+        document: dict[str, Any] = tree.spec
+        return document
 
-    def route(
-        self,
-        *,
-        answers: dict[int, type[BaseModel] | None],
-        tag: str,
-        body: type[BaseModel] | None = None,
-        query: type[BaseModel] | None = None,
-        operation_id: str | None = None,
-    ) -> Callable[[Handler], Handler]:
-        """Document a handler: its docstring's first line is the summary; 400 and the like are `ErrorBody`."""
-        models = {f"HTTP_{status}": model for status, model in answers.items()}
-        return self._tree.validate(
-            json=body,
-            query=query,
-            resp=Answers(**models),
-            tags=[tag],
-            skip_validation=True,
-            operation_id=operation_id,
+
+def _undocumented() -> None:
+    """Stands for the endpoint of what is not a route."""
+
+
+def _security_scheme(credential: Credential) -> Any:
+    spectree = importlib.import_module("spectree")
+    models = importlib.import_module("spectree.models")
+    if credential == "bearer":
+        data = models.SecuritySchemeData(type=models.SecureType.HTTP, scheme="bearer")
+    else:
+        data = models.SecuritySchemeData(
+            type=models.SecureType.API_KEY, name="X-Api-Key", field_in=models.InType.HEADER
         )
-
-    def routes(self, documented: Starlette) -> list[Route]:
-        """The two routes that show it; `documented` is the application whose routes are described."""
-        self._tree.app = documented
-
-        async def document(request: Request) -> Response:
-            return JSONResponse(self._tree.spec)
-
-        async def reference(request: Request) -> Response:
-            # formatted for each look at it: the page is 5 MB and nobody reads it often
-            return HTMLResponse(PAGE_TEMPLATES["scalar"].format(spec_url="/openapi/v1.json", spec_path="openapi"))
-
-        return [Route("/openapi/v1.json", document), Route("/scalar/v1", reference)]
+    return spectree.SecurityScheme(name=credential, data=data)

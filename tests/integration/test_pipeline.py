@@ -1,0 +1,260 @@
+"""From the write database to the read model: exactly once, whatever is stopped, purged or sent twice in between."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import aio_pika
+import httpx
+import pytest
+
+from tests.polling import until
+from tests.registry import Registered, register_system
+from tests.services import Services, running
+from tests.stack import Stack
+from tracking.contracts import topology
+from tracking.infra import rabbitmq
+
+QUICK = {"TRACKING_TICK_S": "0.1", "TRACKING_UNPUBLISHED_AFTER_S": "0.3", "TRACKING_UNAPPLIED_AFTER_S": "0.5"}
+WORKERS = ("relay", "projector", "statistics")
+
+
+@pytest.fixture
+async def sender(stack: Stack) -> Registered:
+    """A system whose key works."""
+    return await register_system(stack)
+
+
+@pytest.fixture
+async def services(stack: Stack, sender: Registered) -> AsyncIterator[Services]:
+    """Everything that an event passes through."""
+    async with running(stack, "gateway", *WORKERS, settings=QUICK) as services:
+        yield services
+
+
+async def send(services: Services, sender: Registered, numbers: range, **changes: Any) -> None:
+    """One batch of events named after their number modulo 3, ids and times their own."""
+    events = [
+        {
+            "eventName": f"name_{n % 3}",
+            "eventTimestamp": f"2026-{n % 12 + 1:02d}-{n % 28 + 1:02d}T{n % 24:02d}:30:00Z",
+            "userId": f"user_{n % 10}",
+            "eventProperties": {"n": n},
+            "eventId": f"e{n}",
+            **changes,
+        }
+        for n in numbers
+    ]
+    async with httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client:
+        response = await client.post("/api/events/batch", json={"apiKey": sender.api_key, "events": events})
+    assert response.status_code == 202, response.text
+    assert response.json()["refused"] == 0
+
+
+async def projected(stack: Stack) -> int:
+    owner = await stack.read()
+    return int(await owner.fetchval("select count(*) from read.tracking_events_read_model"))
+
+
+async def counted(stack: Stack) -> int:
+    owner = await stack.read()
+    return int(await owner.fetchval("select coalesce(sum(total), 0) from read.event_counts_hourly"))
+
+
+async def both(stack: Stack) -> tuple[int, int]:
+    return await projected(stack), await counted(stack)
+
+
+async def reach(stack: Stack, number: int) -> None:
+    """Wait until both workers have applied `number` events, and never more."""
+    await until(lambda: both(stack), lambda counts: counts >= (number, number) and min(counts) >= number)
+    assert await both(stack) == (number, number)
+
+
+RECOUNT = """
+select partner_system_id, date_trunc('hour', event_timestamp) as bucket, event_name, count(*) as total,
+       count(*) filter (where is_valid) as valid, count(*) filter (where not is_valid) as invalid
+  from read.tracking_events_read_model
+ group by 1, 2, 3
+ order by 1, 2, 3
+"""
+
+ROLLUP = """
+select partner_system_id, bucket, event_name, total, valid, invalid
+  from read.event_counts_hourly
+ order by 1, 2, 3
+"""
+
+
+async def test_every_event_is_projected_as_it_was_stored(
+    services: Services, stack: Stack, sender: Registered
+) -> None:
+    await send(services, sender, range(300))
+
+    await reach(stack, 300)
+
+    write, read = await stack.write(), await stack.read()
+    columns = """id, partner_system_id, event_name, event_timestamp, original_timestamp, received_at, user_id,
+        anonymous_id, message_id, event_properties::text, schema_version, is_valid, validation_errors::text,
+        clock_adjusted, correlation_id"""
+    kept = await write.fetch(f"select {columns} from write.tracking_events order by id")  # noqa: S608
+    seen = await read.fetch(f"select {columns} from read.tracking_events_read_model order by id")  # noqa: S608
+    assert [tuple(row) for row in seen] == [tuple(row) for row in kept]
+    names = await read.fetchrow("select distinct partner_id, partner_name, system_name from read.tracking_events_read_model")
+    assert tuple(names) == (sender.partner_id, "Partner of Website", "Website")
+
+
+async def test_the_rollup_is_a_recount_of_the_rows(services: Services, stack: Stack, sender: Registered) -> None:
+    await send(services, sender, range(200))
+    await send(services, sender, range(200, 260), schemaVersion=None)
+
+    await reach(stack, 260)
+
+    read = await stack.read()
+    assert await read.fetch(ROLLUP) == await read.fetch(RECOUNT)
+
+
+async def test_a_batch_published_twice_is_applied_once(services: Services, stack: Stack, sender: Registered) -> None:
+    await send(services, sender, range(50))
+    await reach(stack, 50)
+    write = await stack.write()
+
+    await write.execute("update write.event_batches set published_at = null")
+
+    async def republished() -> int:
+        return int(await write.fetchval("select count(*) from write.event_batches where published_at is null"))
+
+    await until(republished, lambda left: left == 0)
+    await send(services, sender, range(50, 60))
+    await reach(stack, 60)
+
+
+async def test_events_that_come_while_the_workers_are_away_are_applied_later(
+    services: Services, stack: Stack, sender: Registered
+) -> None:
+    await services.stop(*WORKERS)
+
+    await send(services, sender, range(500))
+    await services.start(*WORKERS)
+
+    await reach(stack, 500)
+
+
+async def test_a_worker_killed_again_and_again_applies_everything_once(
+    services: Services, stack: Stack, sender: Registered
+) -> None:
+    async def keep_sending() -> None:
+        for start in range(0, 1000, 50):
+            await send(services, sender, range(start, start + 50))
+
+    sending = asyncio.create_task(keep_sending())
+    for _ in range(3):
+        await services.kill("projector", "statistics")
+        await services.start("projector", "statistics")
+    await sending
+
+    await reach(stack, 1000)
+    read = await stack.read()
+    assert await read.fetch(ROLLUP) == await read.fetch(RECOUNT)
+
+
+async def test_a_purged_queue_heals_by_itself(services: Services, stack: Stack, sender: Registered) -> None:
+    await services.stop("projector", "statistics")
+    await send(services, sender, range(100))
+    write = await stack.write()
+    await until(
+        lambda: write.fetchval("select count(*) from write.event_batches where published_at is null"),
+        lambda unpublished: unpublished == 0,
+    )
+    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
+    async with connection:
+        channel = await connection.channel()
+        for consumer in topology.CONSUMERS:
+            queue = await channel.get_queue(topology.queue_names(consumer).work)
+            await queue.purge()
+
+    await services.start("projector", "statistics")
+
+    await reach(stack, 100)
+
+
+async def test_deleted_queues_come_back_and_nothing_is_lost(
+    services: Services, stack: Stack, sender: Registered
+) -> None:
+    await send(services, sender, range(50))
+    await reach(stack, 50)
+    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
+    async with connection:
+        channel = await connection.channel()
+        for consumer in topology.CONSUMERS:
+            await channel.queue_delete(topology.queue_names(consumer).work)
+
+    await send(services, sender, range(50, 100))
+
+    await reach(stack, 100)
+
+
+async def test_a_message_nobody_can_read_goes_to_the_dead_letters(
+    services: Services, stack: Stack, sender: Registered
+) -> None:
+    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
+    async with connection:
+        channel = await connection.channel()
+        exchange = await channel.get_exchange(topology.EVENTS_EXCHANGE)
+        await exchange.publish(aio_pika.Message(b"not ours"), routing_key="")
+        await send(services, sender, range(20))
+
+        await reach(stack, 20)
+
+        dead = await channel.get_queue(topology.queue_names("projector").dead)
+        message = await dead.get(timeout=5)
+        assert message.body == b"not ours"
+        await message.ack()
+
+
+async def test_a_batch_that_cannot_be_applied_does_not_hold_up_its_neighbours(
+    services: Services, stack: Stack, sender: Registered
+) -> None:
+    read = await stack.read()
+    await read.execute(
+        "alter table read.tracking_events_read_model add constraint no_poison check (event_name <> 'poison')"
+    )
+    await send(services, sender, range(10))
+    await send(services, sender, range(10, 11), eventName="poison")
+    await send(services, sender, range(11, 31))
+
+    await until(lambda: projected(stack), lambda number: number == 30)
+
+    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
+    async with connection:
+        channel = await connection.channel()
+        names = topology.queue_names("projector")
+        await until(lambda: rabbitmq.queue_depth(channel, names.dead, 5), lambda depth: depth == 1)
+        assert await rabbitmq.queue_depth(channel, names.work, 5) == 0
+
+
+async def test_progress_says_how_far_each_worker_is(services: Services, stack: Stack, sender: Registered) -> None:
+    read = await stack.read()
+    await services.stop("projector")
+    await send(services, sender, range(10))
+
+    async def pending() -> dict[str, int]:
+        rows = await read.fetch("select consumer, pending_batches from read.consumer_progress")
+        return {row["consumer"]: row["pending_batches"] for row in rows}
+
+    await until(pending, lambda known: known == {"projector": 1, "statistics": 0})
+    await services.start("projector")
+    await until(pending, lambda known: known == {"projector": 0, "statistics": 0})
+
+
+async def test_the_relay_copies_systems_to_the_read_database(
+    services: Services, stack: Stack, sender: Registered
+) -> None:
+    read = await stack.read()
+    other = await register_system(stack, "App", sender.partner_id)
+
+    async def systems() -> set[tuple[UUID, str]]:
+        return {(row["id"], row["name"]) for row in await read.fetch("select id, name from read.partner_systems")}
+
+    await until(systems, lambda known: known == {(sender.system_id, "Website"), (other.system_id, "App")})
