@@ -137,7 +137,9 @@ class External:
 class Local:
     """Private instances of the installed servers in a temporary folder, gone when the tests end."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_durable: bool = False) -> None:
+        """`is_durable` costs time on the disk, as it does for a user: benchmarks want it, tests do not."""
+        self._is_durable = is_durable
         self._folder = Path(tempfile.mkdtemp(prefix="tracking-tests-"))
         self._folder.chmod(0o755)  # as root, PostgreSQL runs as another user and must get in
         self._running = ExitStack()
@@ -145,7 +147,7 @@ class Local:
 
     @cached_property
     def postgres_url(self) -> str:
-        settings = SETTINGS | FLEETING
+        settings = SETTINGS if self._is_durable else SETTINGS | FLEETING
         return self._start(Postgres(self._folder / "postgres", free_port(), random_secret(), settings=settings)).url(
             "postgres"
         )

@@ -1,0 +1,172 @@
+"""One measurement each: a number of events a second, and a check that what was counted is what is there."""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import httpx
+
+from tests.backing import free_port
+from tests.load import wrk
+from tests.polling import until
+from tests.registry import Registered
+from tests.services import ROOT, Services
+from tests.stack import Stack
+from tracking.domain.tracking_event import TrackingEvent
+from tracking.infra import postgres
+
+BATCH = 200
+CONNECTIONS = 256
+BATCH_CONNECTIONS = 16
+PROPERTIES = {
+    "page": "/products/42",
+    "referrer": "https://www.example.com/search?q=shoes",
+    "price": 49.9,
+    "currency": "EUR",
+    "tags": ["new", "sale"],
+    "screen": {"width": 1920, "height": 1080},
+}
+
+
+def an_event(api_key: str) -> dict[str, Any]:
+    """About 300 bytes, as SDKs send."""
+    return {
+        "apiKey": api_key,
+        "eventName": "page_view",
+        "eventTimestamp": "2026-11-20T10:30:00.123Z",
+        "userId": "user_12345",
+        "anonymousId": "anon_67890",
+        "eventProperties": PROPERTIES,
+    }
+
+
+@asynccontextmanager
+async def bare_uvicorn() -> AsyncIterator[str]:
+    """The address of the yardstick."""
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.load.bare", str(port), cwd=ROOT)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient() as client:
+            await until(lambda: _answers(client, url), bool)
+        yield url
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _answers(client: httpx.AsyncClient, url: str) -> bool:
+    try:
+        return (await client.post(url)).status_code == 202
+    except httpx.TransportError:
+        return False
+
+
+async def post(url: str, body: bytes, connections: int, seconds: float) -> wrk.Run:
+    """wrk in a thread, so that the event loop stays free. AssertionError if anything but 202 came back."""
+    run = await asyncio.to_thread(wrk.post, url, body, connections=connections, seconds=seconds)
+    assert run.other == run.broken == 0, f"{run.other} answers that were not 202, {run.broken} broken connections"
+    return run
+
+
+async def singles(services: Services, sender: Registered, seconds: float) -> wrk.Run:
+    """Single events to the gateway."""
+    body = json.dumps(an_event(sender.api_key)).encode()
+    return await post(f"{services.url('gateway')}/api/events/ingest", body, CONNECTIONS, seconds)
+
+
+async def batches(services: Services, sender: Registered, seconds: float) -> wrk.Run:
+    """Batches of 200 to the gateway."""
+    event = an_event(sender.api_key)
+    del event["apiKey"]
+    body = json.dumps({"apiKey": sender.api_key, "events": [event] * BATCH}).encode()
+    return await post(f"{services.url('gateway')}/api/events/batch", body, BATCH_CONNECTIONS, seconds)
+
+
+async def count_stored(stack: Stack) -> int:
+    """Events in the write database."""
+    return int(await (await stack.write()).fetchval("select count(*) from write.tracking_events"))
+
+
+async def raw_copy_of_writes(source: Stack, target: Stack, most_events: int) -> float:
+    """Events/s of plain COPY: the rows the gateway stored, in the transactions it made of them, into the same table."""
+    owner = await source.write()
+    await postgres.prepare_connection(owner)
+    groups: list[list[tuple[Any, ...]]] = []
+    number = 0
+    claims = await owner.fetch("select event_ids from write.event_batches order by id desc limit 2000")
+    for claim in claims:
+        rows = await owner.fetch("select * from write.tracking_events where id = any($1::uuid[])", claim["event_ids"])
+        groups.append([tuple(row.values()) for row in rows])
+        number += len(rows)
+        if number >= most_events:
+            break
+    return await _copy(target.write_url(), "write", "tracking_events", TrackingEvent._fields, groups)
+
+
+async def raw_copy_of_read_model(source: Stack, target: Stack, group_events: int, most_events: int) -> float:
+    """Events/s of plain COPY: the rows the projector wrote, in groups as large as its own, into the same table."""
+    owner = await source.read()
+    await postgres.prepare_connection(owner)
+    rows = await owner.fetch("select * from read.tracking_events_read_model order by id limit $1", most_events)
+    columns = tuple(rows[0].keys())
+    records = [tuple(row.values()) for row in rows]
+    groups = [records[start : start + group_events] for start in range(0, len(records), group_events)]
+    return await _copy(target.read_url(), "read", "tracking_events_read_model", columns, groups)
+
+
+async def _copy(
+    url: str, schema: str, table: str, columns: Sequence[str], groups: Sequence[Sequence[tuple[Any, ...]]]
+) -> float:
+    connection = await asyncpg.connect(url)
+    try:
+        await postgres.prepare_connection(connection)
+        await connection.execute(f"truncate {schema}.{table}")
+        started = time.perf_counter()
+        for group in groups:
+            async with connection.transaction():
+                await connection.copy_records_to_table(table, schema_name=schema, columns=columns, records=group)
+        seconds = time.perf_counter() - started
+    finally:
+        await connection.close()
+    return sum(len(group) for group in groups) / seconds
+
+
+async def drain(services: Services, stack: Stack, consumer: str, events: int) -> tuple[float, int]:
+    """Events/s with which a worker empties a queue of `events`, and how many events its groups had.
+
+    Measured between its first and its last transaction, so without its start; the last one's events do not count.
+    """
+    read = await stack.read()
+    await services.start(consumer)
+
+    async def unapplied() -> int:
+        rows = await read.fetchrow("select count(*) as n from read.applied_batches where consumer = $1", consumer)
+        return int(rows["n"]) if rows else 0
+
+    write = await stack.write()
+    number = int(await write.fetchval("select count(*) from write.event_batches"))
+    await until(unapplied, lambda applied: applied >= number, deadline_s=300)
+    groups = await read.fetch(
+        "select applied_at, array_agg(batch_id) as ids from read.applied_batches where consumer = $1 "
+        "group by 1 order by 1",
+        consumer,
+    )
+    seconds = (groups[-1]["applied_at"] - groups[0]["applied_at"]).total_seconds()
+    last = await _events_of(write, groups[-1]["ids"])
+    await services.stop(consumer)
+    return (events - last) / seconds, max(1, events // len(groups))
+
+
+async def _events_of(write: Any, batch_ids: Sequence[UUID]) -> int:
+    return int(
+        await write.fetchval(
+            "select sum(cardinality(event_ids)) from write.event_batches where id = any($1)", batch_ids
+        )
+    )
