@@ -6,7 +6,6 @@ Starlette for health, metrics and documentation.
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +25,6 @@ from services.gateway.keys import ApiKeys
 from services.gateway.request import ClientGone, Request
 from services.gateway.structures import NotLoaded, Structures
 from tracking.contracts.cache_entries import ApiKeyEntry
-from tracking.contracts.events_tracked import SystemContext
 from tracking.domain.errors import Malformed, Rejected, TooLarge, TrackingError, Unavailable
 from tracking.domain.tracking_event import TrackingEvent, parse_timestamp
 from tracking.infra import correlation, metrics, telemetry
@@ -64,7 +62,7 @@ class Gateway:
         self._structures = structures
         self._commits = commits
         self._limits = limits
-        self._labels: dict[tuple[Any, Any, str], tuple[Any, Any]] = {}
+        self._labels: dict[tuple[int, str], tuple[Any, Any]] = {}
 
     async def ingest(self, request: Request) -> bytes:
         """Store one event.
@@ -81,7 +79,7 @@ class Gateway:
             metrics.events_refused.labels(decided.reason).inc()
             kind = TooLarge if decided.reason in _TOO_LARGE else Malformed
             raise kind(decided.reason, decided.message, decided.faults)
-        outcome = await self._commits.submit((decided,), _system(sender.key))
+        outcome = await self._commits.submit((decided,), sender.key)
         if outcome.refused:
             metrics.events_refused.labels("not_storable").inc()
             raise Malformed("not_storable", f"PostgreSQL cannot hold this event: {outcome.refused[0]}")
@@ -112,7 +110,7 @@ class Gateway:
         sender.sent_at = _sent_at(batch.sent_at)
         decided = [await self._decide(envelope, sender, n) for n, envelope in enumerate(batch.envelopes)]
         events = [event for event in decided if isinstance(event, TrackingEvent)]
-        outcome = await self._commits.submit(events, _system(sender.key)) if events else Outcome()
+        outcome = await self._commits.submit(events, sender.key) if events else Outcome()
         self._count(sender.key, events, outcome)
         return _batch_answer(decided, outcome, received_at)
 
@@ -145,10 +143,11 @@ class Gateway:
         return ingest.decide(envelope, sender, self._structures, position)
 
     def _count(self, key: ApiKeyEntry, events: list[TrackingEvent] | tuple[TrackingEvent], outcome: Outcome) -> None:
-        counted: Counter[tuple[str, bool]] = Counter()
+        counted: dict[tuple[str, bool], int] = {}
         for position, event in enumerate(events):
             if position not in outcome.duplicates and position not in outcome.refused:
-                counted[(event.event_name, event.is_valid)] += 1
+                kind = (event.event_name, event.is_valid)
+                counted[kind] = counted.get(kind, 0) + 1
         for (event_name, is_valid), number in counted.items():
             ingested, failed = self._counters(key, event_name)
             ingested.inc(number)
@@ -160,17 +159,13 @@ class Gateway:
     def _counters(self, key: ApiKeyEntry, event_name: str) -> tuple[Any, Any]:
         # a name becomes a label only if somebody registered it: clients can make up names without end
         name = event_name if self._structures.is_registered(key.partner_id, event_name) else "other"
-        label = (key.partner_id, key.partner_system_id, name)
+        label = (key.partner_system_id.int, name)
         found = self._labels.get(label)
         if found is None:
             texts = (str(key.partner_id), str(key.partner_system_id), name)
             found = (metrics.events_ingested.labels(*texts), metrics.validation_failures.labels(*texts))
             self._labels[label] = found
         return found
-
-
-def _system(key: ApiKeyEntry) -> SystemContext:
-    return SystemContext(key.partner_system_id, key.system_name, key.partner_id, key.partner_name)
 
 
 def _sent_at(value: Any) -> datetime | None:
@@ -184,7 +179,7 @@ def _errors(event: TrackingEvent) -> orjson.Fragment | None:
 
 def shown(at: datetime) -> str:
     """Milliseconds and Z, as the specification writes times."""
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
+    return at.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def _batch_answer(decided: list[TrackingEvent | Refused], outcome: Outcome, received_at: datetime) -> bytes:
@@ -248,7 +243,10 @@ class App:
         correlation.enter(request.correlation_id)
         extra: dict[str, str] = {}
         try:
-            with telemetry.request_span(SERVICE, scope):
+            if telemetry.is_tracing():
+                with telemetry.request_span(SERVICE, scope):
+                    body = await handler(request)
+            else:
                 body = await handler(request)
             status = 202
         except ClientGone:

@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from os import urandom
+from random import getrandbits
 from uuid import UUID
 
 from services.gateway.store import ROW_FAULTS, EventStore
-from tracking.contracts.events_tracked import SystemContext
+from tracking.contracts.events_tracked import System
 from tracking.domain.errors import Unavailable
 from tracking.domain.tracking_event import TrackingEvent, fresh_id
 from tracking.infra import metrics, postgres
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 MAX_MESSAGE_EVENTS = 1_000
 MAX_MESSAGE_BYTES = 256 * 1024
 # What an event takes in a message beside its properties and names, measured on the examples of the contract.
-_ENVELOPE_BYTES = 420
+_ENVELOPE_BYTES = 260
 _RETRY_PAUSE_S = 0.1
 
 
@@ -35,7 +35,7 @@ class CommittedBatch:
 
     id: UUID
     created_at: datetime
-    systems: Sequence[SystemContext]
+    systems: Sequence[System]
     events: Sequence[TrackingEvent]
 
 
@@ -51,7 +51,7 @@ class Outcome:
 class _Chunk:
     events: Sequence[TrackingEvent]
     first: int
-    system: SystemContext
+    system: System
     size_bytes: int
     deadline: float
     outcome: Outcome
@@ -78,8 +78,10 @@ class GroupCommit:
         self._waiting: deque[_Chunk] = deque()
         self._arrived = asyncio.Event()
         self._is_closing = False
+        self._loop = asyncio.get_running_loop()
+        metrics.buffered_events.set_function(lambda: buffer_events - self._room_events)
 
-    async def submit(self, events: Sequence[TrackingEvent], system: SystemContext) -> Outcome:
+    async def submit(self, events: Sequence[TrackingEvent], system: System) -> Outcome:
         """Store the events of one request; they may share a transaction with others'.
 
         Raises Unavailable when the buffer is full, or the database did not commit within the deadline. Some of the
@@ -87,21 +89,20 @@ class GroupCommit:
         """
         outcome = Outcome()
         chunks = self._split(events, system, outcome)
-        size_bytes = sum(chunk.size_bytes for chunk in chunks)
+        size_bytes = chunks[0].size_bytes if len(chunks) == 1 else sum(chunk.size_bytes for chunk in chunks)
         if self._is_closing or len(events) > self._room_events or size_bytes > self._room_bytes:
             raise Unavailable("overloaded", "More events wait for the database than this process may hold.", 1)
         self._room_events -= len(events)
         self._room_bytes -= size_bytes
-        metrics.buffered_events.inc(len(events))
         self._waiting.extend(chunks)
         self._arrived.set()
         if len(chunks) == 1:
             await chunks[0].done
-        else:
-            results = await asyncio.gather(*(chunk.done for chunk in chunks), return_exceptions=True)
-            for result in results:
-                if isinstance(result, BaseException):
-                    raise result
+            return outcome
+        results = await asyncio.gather(*(chunk.done for chunk in chunks), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
         return outcome
 
     async def run(self, beat: Callable[[], None]) -> None:
@@ -122,20 +123,21 @@ class GroupCommit:
         self._is_closing = True
         self._arrived.set()
 
-    def _split(self, events: Sequence[TrackingEvent], system: SystemContext, outcome: Outcome) -> list[_Chunk]:
-        loop = asyncio.get_running_loop()
+    def _split(self, events: Sequence[TrackingEvent], system: System, outcome: Outcome) -> list[_Chunk]:
         deadline = time.monotonic() + self._deadline_s
+        if len(events) == 1:
+            return [_Chunk(events, 0, system, _size(events[0]), deadline, outcome, self._loop.create_future())]
         chunks: list[_Chunk] = []
         first = size = 0
         for position, event in enumerate(events):
-            grown = size + _size(event)
-            if position > first and (position - first >= MAX_MESSAGE_EVENTS or grown > MAX_MESSAGE_BYTES):
+            event_size = _size(event)
+            if position > first and (position - first >= MAX_MESSAGE_EVENTS or size + event_size > MAX_MESSAGE_BYTES):
                 part = events[first:position]
-                chunks.append(_Chunk(part, first, system, size, deadline, outcome, loop.create_future()))
-                first, grown = position, _size(event)
-            size = grown
+                chunks.append(_Chunk(part, first, system, size, deadline, outcome, self._loop.create_future()))
+                first, size = position, 0
+            size += event_size
         part = events[first:] if first else events
-        chunks.append(_Chunk(part, first, system, size, deadline, outcome, loop.create_future()))
+        chunks.append(_Chunk(part, first, system, size, deadline, outcome, self._loop.create_future()))
         return chunks
 
     def _take(self) -> list[_Chunk]:
@@ -168,7 +170,7 @@ class GroupCommit:
         metrics.commit_seconds.observe(time.perf_counter() - started)
 
     async def _commit(self, rows: "_Rows", deadline: float) -> None:
-        batch_id = fresh_id(time.time_ns() // 1_000_000, int.from_bytes(urandom(10), "big"))
+        batch_id = fresh_id(time.time_ns() // 1_000_000, getrandbits(74))
         created_at = datetime.now(UTC)
         is_retry = False
         while True:
@@ -206,7 +208,6 @@ class GroupCommit:
         for chunk in chunks:
             self._room_events += len(chunk.events)
             self._room_bytes += chunk.size_bytes
-            metrics.buffered_events.dec(len(chunk.events))
             if chunk.done.done():
                 continue  # its request was cancelled
             if error is None:
@@ -216,29 +217,46 @@ class GroupCommit:
 
 
 class _Rows:
-    """The distinct events of some chunks, and where each stood in its request."""
+    """The distinct events of some chunks, and where each stood in its request (made when somebody asks)."""
 
     def __init__(self, chunks: Sequence[_Chunk]) -> None:
-        self.events: list[TrackingEvent] = []
         self.systems = list({chunk.system.partner_system_id: chunk.system for chunk in chunks}.values())
-        self._owners: list[list[tuple[Outcome, int]]] = []
+        self.events: Sequence[TrackingEvent] = [event for chunk in chunks for event in chunk.events]
+        self._chunks = chunks
+        self._owners: list[list[tuple[Outcome, int]]] | None = None
+        # only an id that a client made can come twice
+        if any(event.message_id is not None for event in self.events):
+            self._merge_repeats()
+
+    def _merge_repeats(self) -> None:
+        distinct: list[TrackingEvent] = []
+        owners: list[list[tuple[Outcome, int]]] = []
         seen: dict[tuple[UUID, UUID], int] = {}
-        for chunk in chunks:
-            for position, event in enumerate(chunk.events, chunk.first):
-                # only an id that a client made can come twice
-                row = None
-                if event.message_id is not None:
-                    row = seen.setdefault((event.partner_system_id, event.id), len(self.events))
-                if row is None or row == len(self.events):
-                    self.events.append(event)
-                    self._owners.append([(chunk.outcome, position)])
-                else:
-                    self._owners[row].append((chunk.outcome, position))
+        for event, [owner] in zip(self.events, self.owners(), strict=True):
+            row = seen.setdefault((event.partner_system_id, event.id), len(distinct))
+            if row == len(distinct):
+                distinct.append(event)
+                owners.append([owner])
+            else:
+                owners[row].append(owner)
+        self.events, self._owners = distinct, owners
+
+    def owners(self) -> list[list[tuple[Outcome, int]]]:
+        """For each event the outcome of its request and its position there; more than one for repeats."""
+        if self._owners is None:
+            self._owners = [
+                [(chunk.outcome, position)]
+                for chunk in self._chunks
+                for position in range(chunk.first, chunk.first + len(chunk.events))
+            ]
+        return self._owners
 
     def settle(self, stored: frozenset[UUID] | None) -> Sequence[TrackingEvent]:
         """Note the duplicates with their requests; return the events that are new. `stored` None = all of them."""
+        if stored is None and self._owners is None:
+            return self.events
         fresh: list[TrackingEvent] = []
-        for event, owners in zip(self.events, self._owners, strict=True):
+        for event, owners in zip(self.events, self.owners(), strict=True):
             is_new = stored is None or event.id in stored
             if is_new:
                 fresh.append(event)
@@ -248,7 +266,7 @@ class _Rows:
 
     def refuse(self, why: str) -> None:
         """Note that these rows can never be stored."""
-        for owners in self._owners:
+        for owners in self.owners():
             for outcome, position in owners:
                 outcome.refused[position] = why
 
@@ -258,7 +276,7 @@ class _Rows:
         parts = []
         for part in (slice(0, middle), slice(middle, None)):
             half = _Rows(())
-            half.events, half._owners, half.systems = self.events[part], self._owners[part], self.systems
+            half.events, half._owners, half.systems = self.events[part], self.owners()[part], self.systems
             parts.append(half)
         return parts
 

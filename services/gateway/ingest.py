@@ -5,9 +5,9 @@ the event is stored and says what is wrong with it.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from os import urandom
+from random import getrandbits
 from typing import Any, Literal
 from uuid import UUID
 
@@ -55,56 +55,62 @@ class Sender:
     idempotency_key: str | None = None
 
 
-class _Reader:
-    """Takes fields out of an envelope and notes every fault, so that a sender hears of all of them at once."""
+@dataclass(slots=True)
+class _Notes:
+    """What reading an envelope brought up: every fault, so that a sender hears of all of them at once."""
 
-    __slots__ = ("_envelope", "faults", "has_nul")
+    faults: list[dict[str, str]] = field(default_factory=list)
+    has_nul: bool = False
 
-    def __init__(self, envelope: dict[str, Any]) -> None:
-        self._envelope = envelope
-        self.faults: list[dict[str, str]] = []
-        self.has_nul = False
-
-    def text(self, name: str, most: int, *, is_required: bool = False) -> str | None:
-        """A string of at most `most` characters; null and "" count as missing."""
-        value = self._envelope.get(name)
-        if value is None or value == "":
-            if is_required:
-                self._fault(name, "required")
-            return None
-        if not isinstance(value, str):
-            self._fault(name, "must be a string")
-            return None
-        if len(value) > most:
-            self._fault(name, f"longer than {most} characters")
-            return None
-        if _NUL in value:
-            self.has_nul = True
-            return value.replace(_NUL, _REPLACEMENT)
-        return value
-
-    def timestamp(self, name: str) -> datetime | None:
-        """ISO 8601 as UTC."""
-        value = self._envelope.get(name)
-        if value is None:
-            return None
-        parsed = parse_timestamp(value) if isinstance(value, str) else None
-        if parsed is None:
-            self._fault(name, "not an ISO 8601 timestamp such as 2025-12-24T10:30:00Z")
-        return parsed
-
-    def schema_version(self) -> int | None:
-        """A whole number from 1."""
-        value = self._envelope.get("schemaVersion")
-        if value is None:
-            return None
-        if type(value) is not int or not 1 <= value <= _MAX_SCHEMA_VERSION:
-            self._fault("schemaVersion", "must be a whole number from 1")
-            return None
-        return value
-
-    def _fault(self, name: str, message: str) -> None:
+    def fault(self, name: str, message: str) -> None:
+        """Note a fault of the field `name`."""
         self.faults.append({"field": name, "message": message})
+
+
+def _text(envelope: dict[str, Any], name: str, most: int, notes: _Notes) -> str | None:
+    """A string of at most `most` characters; null and "" count as missing."""
+    value = envelope.get(name)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        notes.fault(name, "must be a string")
+        return None
+    if len(value) > most:
+        notes.fault(name, f"longer than {most} characters")
+        return None
+    if _NUL in value:
+        notes.has_nul = True
+        return value.replace(_NUL, _REPLACEMENT)
+    return value
+
+
+def _timestamp(envelope: dict[str, Any], name: str, notes: _Notes) -> datetime | None:
+    """ISO 8601 as UTC."""
+    value = envelope.get(name)
+    if value is None:
+        return None
+    parsed = parse_timestamp(value) if isinstance(value, str) else None
+    if parsed is None:
+        notes.fault(name, "not an ISO 8601 timestamp such as 2025-12-24T10:30:00Z")
+    return parsed
+
+
+def _schema_version(envelope: dict[str, Any], notes: _Notes) -> int | None:
+    """A whole number from 1."""
+    value = envelope.get("schemaVersion")
+    if value is None:
+        return None
+    if type(value) is not int or not 1 <= value <= _MAX_SCHEMA_VERSION:
+        notes.fault("schemaVersion", "must be a whole number from 1")
+        return None
+    return value
+
+
+def _client_id(envelope: dict[str, Any], notes: _Notes) -> str | None:
+    """`eventId`, or its other name `messageId`."""
+    return _text(envelope, "eventId", MAX_CLIENT_ID_CHARACTERS, notes) or _text(
+        envelope, "messageId", MAX_CLIENT_ID_CHARACTERS, notes
+    )
 
 
 def decide(envelope: Any, sender: Sender, structures: Structures, position: int = 0) -> TrackingEvent | Refused:
@@ -114,19 +120,16 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
     """
     if not isinstance(envelope, dict):
         return Refused("invalid_event", "An event must be a JSON object.")
-    reader = _Reader(envelope)
-    name = reader.text("eventName", 200, is_required=True)
-    user_id = reader.text("userId", 255)
-    anonymous_id = reader.text("anonymousId", 255)
-    client_id = reader.text("eventId", MAX_CLIENT_ID_CHARACTERS) or reader.text("messageId", MAX_CLIENT_ID_CHARACTERS)
-    original = reader.timestamp("eventTimestamp")
-    sent_at = reader.timestamp("sentAt") or sender.sent_at
-    version = reader.schema_version()
-    if user_id is None and anonymous_id is None and not any(f["field"].endswith("Id") for f in reader.faults):
-        reader.faults.append({"field": "anonymousId", "message": "required when userId is missing"})
-    if reader.faults or name is None:
-        message = "; ".join(f"{fault['field']}: {fault['message']}" for fault in reader.faults)
-        return Refused("invalid_event", f"Not an event: {message}.", tuple(reader.faults))
+    notes = _Notes()
+    name = _text(envelope, "eventName", 200, notes)
+    user_id = _text(envelope, "userId", 255, notes)
+    anonymous_id = _text(envelope, "anonymousId", 255, notes)
+    client_id = _client_id(envelope, notes)
+    original = _timestamp(envelope, "eventTimestamp", notes)
+    sent_at = _timestamp(envelope, "sentAt", notes) or sender.sent_at
+    version = _schema_version(envelope, notes)
+    if name is None or notes.faults or (user_id is None and anonymous_id is None):
+        return _refuse(name, user_id or anonymous_id, notes)
 
     errors: list[dict[str, Any]] = []
     properties, text = _properties(envelope.get("eventProperties"), errors)
@@ -138,8 +141,8 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
         properties, found = _without_nul(properties)
         if found:
             text = orjson.dumps(properties)
-            reader.has_nul = True
-    if reader.has_nul:
+            notes.has_nul = True
+    if notes.has_nul:
         errors.append(_error("nul_character", "", "U+0000 was replaced by U+FFFD; PostgreSQL cannot hold it"))
     _validate(properties, sender.key.partner_id, name, version, structures, errors)
 
@@ -166,10 +169,20 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
     )
 
 
+def _refuse(name: str | None, actor: str | None, notes: _Notes) -> Refused:
+    faulty = {fault["field"] for fault in notes.faults}
+    if name is None and "eventName" not in faulty:
+        notes.fault("eventName", "required")
+    if actor is None and not faulty & {"userId", "anonymousId"}:
+        notes.fault("anonymousId", "required when userId is missing")
+    message = "; ".join(f"{fault['field']}: {fault['message']}" for fault in notes.faults)
+    return Refused("invalid_event", f"Not an event: {message}.", tuple(notes.faults))
+
+
 def _identity(sender: Sender, client_id: str | None, original: datetime | None) -> UUID:
     if client_id is not None:
         return client_event_id(sender.key.partner_system_id, client_id, original)
-    return fresh_id(to_unix_ms(sender.received_at), int.from_bytes(urandom(10), "big"))
+    return fresh_id(to_unix_ms(sender.received_at), getrandbits(74))
 
 
 def _properties(value: Any, errors: list[dict[str, Any]]) -> tuple[Any, bytes]:

@@ -5,9 +5,11 @@ import base64
 import binascii
 import contextlib
 import zlib
+from collections.abc import Coroutine, Generator
+from typing import Any, cast
 from urllib.parse import parse_qs
 
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
 from tracking.domain.errors import Malformed, TooLarge
 from tracking.infra import correlation
@@ -21,6 +23,27 @@ _INFLATE_STEP = 256 * 1024
 
 class ClientGone(Exception):
     """The client closed the connection before its request was whole; nobody waits for an answer."""
+
+
+class _Started:
+    """A coroutine that was stepped once by hand and waits for a future: awaited from there."""
+
+    def __init__(self, coroutine: Coroutine[Any, None, Message], waits_for: Any) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, None, Message]:
+        waits_for = self._waits_for
+        try:
+            while True:
+                try:
+                    yield waits_for
+                except BaseException as error:
+                    waits_for = self._coroutine.throw(error)
+                else:
+                    waits_for = self._coroutine.send(None)
+        except StopIteration as done:
+            return cast(Message, done.value)
 
 
 class Request:
@@ -72,22 +95,31 @@ class Request:
         declared = self._headers.get(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > wire_bytes:
             raise TooLarge("body_too_large", f"The body has {declared.decode()} bytes; the limit is {wire_bytes}.")
-        try:
-            async with asyncio.timeout(timeout_s):
-                body = await self._read(wire_bytes)
-        except TimeoutError as error:
-            raise Malformed("body_timeout", f"The body did not arrive within {timeout_s:g} s.") from error
+        body = await self._first_part_or_all(wire_bytes, timeout_s)
         encoding = self._headers.get(b"content-encoding", b"").strip().lower()
         if encoding in (b"", b"identity"):
             return body
         return _inflate(body, encoding, inflated_bytes, ratio)
 
-    async def _read(self, limit: int) -> bytes:
-        message = await self._receive()
-        body: bytes = message.get("body", b"")
-        if message["type"] == "http.request" and not message.get("more_body") and len(body) <= limit:
-            self.is_read = True
-            return body
+    async def _first_part_or_all(self, limit: int, timeout_s: float) -> bytes:
+        """A small body is here with its headers: take it without setting a timer, which costs more than reading it."""
+        receiving = cast(Coroutine[Any, None, Message], self._receive())
+        message: Message | None = None
+        waits_for = None
+        try:
+            waits_for = receiving.send(None)
+        except StopIteration as arrived:
+            message = arrived.value
+            if message["type"] == "http.request" and not message.get("more_body") and len(message["body"]) <= limit:
+                self.is_read = True
+                return cast(bytes, message["body"])
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._read(message or await _Started(receiving, waits_for), limit)
+        except TimeoutError as error:
+            raise Malformed("body_timeout", f"The body did not arrive within {timeout_s:g} s.") from error
+
+    async def _read(self, message: Message, limit: int) -> bytes:
         chunks: list[bytes] = []
         size = 0
         while True:

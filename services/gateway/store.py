@@ -48,6 +48,12 @@ insert into write.event_batches (id, created_at, partner_system_ids, event_ids)
 values ($1, $2, $3, $4)
 """
 
+# nearly every batch is of one system: its id is repeated there rather than sent and parsed once an event
+_INSERT_BATCH_OF_ONE_SYSTEM = """
+insert into write.event_batches (id, created_at, partner_system_ids, event_ids)
+values ($1, $2, array_fill($3::uuid, array[cardinality($4::uuid[])]), $4)
+"""
+
 _KNOWN_BATCH = """
 select event_ids
   from write.event_batches
@@ -146,9 +152,12 @@ async def _copy(connection: Connection, table: str, schema: str, events: Sequenc
 async def _insert_batch(
     connection: Connection, batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]
 ) -> None:
-    await connection.execute(
-        _INSERT_BATCH, batch_id, created_at, [event.partner_system_id for event in events], [e.id for e in events]
-    )
+    systems = [event.partner_system_id for event in events]
+    ids = [event.id for event in events]
+    if systems.count(systems[0]) == len(systems):
+        await connection.execute(_INSERT_BATCH_OF_ONE_SYSTEM, batch_id, created_at, systems[0], ids)
+    else:
+        await connection.execute(_INSERT_BATCH, batch_id, created_at, systems, ids)
 
 
 async def mark_published(pool: Pool, batch_ids: Sequence[UUID], at: datetime) -> None:

@@ -55,6 +55,10 @@ class _Versions:
     current: StructureVersion | None = None
 
 
+# by name first: a string's hash is kept with it, that of a pair or a UUID is computed each time
+_Index = dict[str, dict[UUID | None, _Versions]]
+
+
 class NotLoaded(Exception):
     """The validator of `wanted` must be loaded first: `await load(wanted)`, then ask again."""
 
@@ -69,7 +73,7 @@ class Structures:
     def __init__(self, redis: Redis, pool: postgres.Pool) -> None:
         self._redis = redis
         self._pool = pool
-        self._index: dict[tuple[UUID | None, str], _Versions] = {}
+        self._index: _Index = {}
         self._compiled: OrderedDict[tuple[UUID, int], Validator] = OrderedDict()
         self._stale = asyncio.Event()
         self._is_loaded = False
@@ -80,7 +84,10 @@ class Structures:
 
         Raises Malformed (`unknown_schema_version`) if `version` is named and there is none such.
         """
-        versions = self._index.get((partner_id, event_name)) or self._index.get((None, event_name))
+        by_partner = self._index.get(event_name)
+        if by_partner is None:
+            return None
+        versions = by_partner.get(partner_id) or by_partner.get(None)
         if versions is None:
             return None
         if version is None:
@@ -92,7 +99,8 @@ class Structures:
 
     def is_registered(self, partner_id: UUID, event_name: str) -> bool:
         """Whether the name has a structure, so that it may become a metric's label."""
-        return (partner_id, event_name) in self._index or (None, event_name) in self._index
+        by_partner = self._index.get(event_name)
+        return by_partner is not None and (partner_id in by_partner or None in by_partner)
 
     def validator(self, wanted: StructureVersion) -> Validator:
         """Raises NotLoaded where it was not needed before."""
@@ -140,10 +148,10 @@ class Structures:
 
     async def refresh(self) -> None:
         """Read the whole index. Raises postgres.TRANSIENT."""
-        index: dict[tuple[UUID | None, str], _Versions] = {}
+        index: _Index = {}
         for row in await self._pool.fetch(_INDEX):
             found = StructureVersion(row["id"], row["version"], row["partner_id"], row["event_name"])
-            versions = index.setdefault((found.partner_id, found.event_name), _Versions())
+            versions = index.setdefault(found.event_name, {}).setdefault(found.partner_id, _Versions())
             versions.by_number[found.version] = found
             is_newer = versions.current is None or found.version > versions.current.version
             if row["status"] == "published" and is_newer:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
+from itertools import repeat
 from typing import Any
 from uuid import UUID
 
@@ -45,43 +46,38 @@ async def project(connection: Connection, batches: Sequence[EventsTracked]) -> s
         columns=_COLUMNS,
         records=[row for batch in batches for row in rows(batch, processed_at)],
     )
-    touched = {
-        (batch.systems[event["system"]]["partnerSystemId"], event["eventTimestamp"][:10])
+    return {
+        (batch.systems[number].partner_system_id, date.fromisoformat(day))
         for batch in batches
-        for event in batch.events
+        for number, day in {
+            (n, timestamp[:10]) for n, timestamp in zip(batch.system, batch.event_timestamp, strict=True)
+        }
     }
-    return {(UUID(system), date.fromisoformat(day)) for system, day in touched}
 
 
 def rows(batch: EventsTracked, processed_at: datetime) -> Iterator[tuple[Any, ...]]:
     """The events as COPY records in the order of `_COLUMNS`; ids stay text, asyncpg reads them as UUIDs."""
     parse = datetime.fromisoformat
-    contexts = [
-        (system["partnerSystemId"], system["partnerId"], system["partnerName"], system["systemName"])
-        for system in batch.systems
-    ]
-    for event in batch.events:
-        system_id, partner_id, partner_name, system_name = contexts[event["system"]]
-        original = event.get("originalTimestamp")
-        errors = event.get("validationErrorsJson")
-        yield (
-            system_id,
-            event["id"],
-            partner_id,
-            partner_name,
-            system_name,
-            event["eventName"],
-            parse(event["eventTimestamp"]),
-            parse(original) if original else None,
-            parse(event["receivedAt"]),
-            event.get("userId"),
-            event.get("anonymousId"),
-            event.get("messageId"),
-            event["eventPropertiesJson"].encode(),
-            event.get("schemaVersion"),
-            event["isValid"],
-            errors.encode() if errors else None,
-            event.get("clockAdjusted", False),
-            event["correlationId"],
-            processed_at,
-        )
+    systems = [batch.systems[number] for number in batch.system]
+    return zip(
+        [system.partner_system_id for system in systems],
+        batch.id,
+        [system.partner_id for system in systems],
+        [system.partner_name for system in systems],
+        [system.system_name for system in systems],
+        batch.event_name,
+        map(parse, batch.event_timestamp),
+        [None if timestamp is None else parse(timestamp) for timestamp in batch.original_timestamp],
+        map(parse, batch.received_at),
+        batch.user_id,
+        batch.anonymous_id,
+        batch.message_id,
+        map(str.encode, batch.event_properties_json),
+        batch.schema_version,
+        batch.is_valid,
+        [None if errors is None else errors.encode() for errors in batch.validation_errors_json],
+        batch.clock_adjusted,
+        batch.correlation_id,
+        repeat(processed_at, batch.event_count),
+        strict=True,
+    )

@@ -42,12 +42,14 @@ def count(batches: Sequence[EventsTracked]) -> dict[tuple[str, str, str], list[i
     """`{(system id, UTC hour as 2025-12-24T10, event name): [total, valid]}`; times in the message are UTC."""
     counts: dict[tuple[str, str, str], list[int]] = {}
     for batch in batches:
-        systems = [system["partnerSystemId"] for system in batch.systems]
-        for event in batch.events:
-            key = (systems[event["system"]], event["eventTimestamp"][:13], event["eventName"])
+        systems = [str(system.partner_system_id) for system in batch.systems]
+        for number, timestamp, name, is_valid in zip(
+            batch.system, batch.event_timestamp, batch.event_name, batch.is_valid, strict=True
+        ):
+            key = (systems[number], timestamp[:13], name)
             entry = counts.get(key)
             if entry is None:
                 entry = counts[key] = [0, 0]
             entry[0] += 1
-            entry[1] += event["isValid"]
+            entry[1] += is_valid
     return counts

@@ -87,9 +87,7 @@ select partner_system_id, bucket, event_name, total, valid, invalid
 """
 
 
-async def test_every_event_is_projected_as_it_was_stored(
-    services: Services, stack: Stack, sender: Registered
-) -> None:
+async def test_every_event_is_projected_as_it_was_stored(services: Services, stack: Stack, sender: Registered) -> None:
     await send(services, sender, range(300))
 
     await reach(stack, 300)
@@ -101,7 +99,9 @@ async def test_every_event_is_projected_as_it_was_stored(
     kept = await write.fetch(f"select {columns} from write.tracking_events order by id")  # noqa: S608
     seen = await read.fetch(f"select {columns} from read.tracking_events_read_model order by id")  # noqa: S608
     assert [tuple(row) for row in seen] == [tuple(row) for row in kept]
-    names = await read.fetchrow("select distinct partner_id, partner_name, system_name from read.tracking_events_read_model")
+    names = await read.fetchrow(
+        "select distinct partner_id, partner_name, system_name from read.tracking_events_read_model"
+    )
     assert tuple(names) == (sender.partner_id, "Partner of Website", "Website")
 
 

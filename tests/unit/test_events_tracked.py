@@ -59,7 +59,7 @@ def test_the_projector_takes_every_good_example(example: Path) -> None:
 
     projected = list(rows(batch, AT))
 
-    assert [row[1] for row in projected] == [event["id"] for event in batch.events]
+    assert [row[1] for row in projected] == list(batch.id)
     assert all(row[6].tzinfo is not None for row in projected)
 
 
@@ -69,7 +69,7 @@ def test_statistics_takes_every_good_example(example: Path) -> None:
 
     counts = count([batch])
 
-    assert sum(total for total, _ in counts.values()) == len(batch.events)
+    assert sum(total for total, _ in counts.values()) == batch.event_count
 
 
 def test_what_is_encoded_meets_the_schema_and_comes_back() -> None:
@@ -95,6 +95,14 @@ def test_what_is_encoded_meets_the_schema_and_comes_back() -> None:
     first, second = rows(batch, AT)
 
     assert batch.batch_id == UUID(int=99)
-    assert first[:5] == (str(UUID(int=1)), str(UUID(int=10)), str(UUID(int=2)), "Acme", "Website")
+    assert first[:5] == (UUID(int=1), str(UUID(int=10)), UUID(int=2), "Acme", "Website")
     assert second[7] == AT
     assert second[11:18] == ("m", b"{}", 3, False, b'[{"code":"type"}]', True, "c-1")
+
+
+def test_columns_of_unequal_length_are_unreadable() -> None:
+    message = json.loads(GOOD[0].read_bytes())
+    message["events"]["eventName"].append("one too many")
+
+    with pytest.raises(UnreadableMessage, match="eventName"):
+        events_tracked.decode(json.dumps(message).encode())

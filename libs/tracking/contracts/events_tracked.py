@@ -1,14 +1,14 @@
 """`events_tracked.v1`: one committed batch of events, as gateway and relay publish it and the workers read it.
 
-The schema stands beside this file (events_tracked.v1.schema.json), good and bad examples in `examples/`. A new field is
-optional; anything else would be `v2` beside `v1`. Properties travel as the JSON text they are stored as, so that
-neither side builds objects only to take them apart again.
+The schema stands beside this file (events_tracked.v1.schema.json), good and bad examples in `examples/`. A new column
+is optional; anything else would be `v2` beside `v1`. Events travel by column and their properties as the JSON text they
+are stored as: half the bytes, and neither side builds objects only to take them apart (docs/decisions/0002).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, Protocol
 from uuid import UUID
 
 import orjson
@@ -23,6 +23,22 @@ class UnreadableMessage(ValueError):
     """The bytes are not an events_tracked.v1; no retry will change that."""
 
 
+class System(Protocol):
+    """Whoever has a system's names and ids: a SystemContext, or the cache entry of a key."""
+
+    @property
+    def partner_system_id(self) -> UUID: ...
+
+    @property
+    def system_name(self) -> str: ...
+
+    @property
+    def partner_id(self) -> UUID: ...
+
+    @property
+    def partner_name(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class SystemContext:
     """A system's names at the time of its events."""
@@ -33,41 +49,65 @@ class SystemContext:
     partner_name: str
 
 
-class EventFields(TypedDict, total=False):
-    """An event in the message; the first seven are always there, what is left out is null or false."""
-
-    system: int
-    id: str
-    eventName: str
-    eventTimestamp: str
-    receivedAt: str
-    eventPropertiesJson: str
-    correlationId: str
-    isValid: bool
-    originalTimestamp: str
-    userId: str
-    anonymousId: str
-    messageId: str
-    schemaVersion: int
-    validationErrorsJson: str
-    clockAdjusted: bool
-
-
 @dataclass(frozen=True, slots=True)
 class EventsTracked:
-    """A decoded message: `events[n]["system"]` is an index into `systems` (each with the keys of the schema)."""
+    """A decoded message: lists of equal length, the n-th values being those of the n-th event.
+
+    `system` counts into `systems`. Timestamps are ISO 8601 in UTC, ids are UUIDs as text.
+    """
 
     batch_id: UUID
-    systems: Sequence[Mapping[str, str]]
-    events: Sequence[EventFields]
+    systems: Sequence[SystemContext]
+    system: Sequence[int]
+    id: Sequence[str]
+    event_name: Sequence[str]
+    event_timestamp: Sequence[str]
+    received_at: Sequence[str]
+    event_properties_json: Sequence[str]
+    is_valid: Sequence[bool]
+    correlation_id: Sequence[str]
+    original_timestamp: Sequence[str | None]
+    user_id: Sequence[str | None]
+    anonymous_id: Sequence[str | None]
+    message_id: Sequence[str | None]
+    schema_version: Sequence[int | None]
+    validation_errors_json: Sequence[str | None]
+    clock_adjusted: Sequence[bool]
+
+    @property
+    def event_count(self) -> int:
+        """How many events the batch has; at least one."""
+        return len(self.id)
 
 
-def encode(
-    batch_id: UUID, created_at: datetime, systems: Iterable[SystemContext], events: Iterable[TrackingEvent]
-) -> bytes:
-    """The message's body. Every event's system must be among `systems`, or KeyError."""
+def encode(batch_id: UUID, created_at: datetime, systems: Iterable[System], events: Sequence[TrackingEvent]) -> bytes:
+    """The message's body. Every event's system must be among `systems`, or KeyError; no events is a ValueError."""
     contexts = list(systems)
-    index = {context.partner_system_id: n for n, context in enumerate(contexts)}
+    if not events:
+        raise ValueError("a batch without events")
+    by_name: dict[str, Sequence[Any]] = dict(zip(TrackingEvent._fields, zip(*events, strict=True), strict=True))
+    if len(contexts) == 1:
+        numbers = [0] * len(events)
+    else:
+        index = {context.partner_system_id: n for n, context in enumerate(contexts)}
+        numbers = [index[system_id] for system_id in by_name["partner_system_id"]]
+    columns: dict[str, Sequence[Any]] = {
+        "system": numbers,
+        "id": by_name["id"],
+        "eventName": by_name["event_name"],
+        "eventTimestamp": by_name["event_timestamp"],
+        "receivedAt": by_name["received_at"],
+        "eventPropertiesJson": [text.decode() for text in by_name["event_properties"]],
+        "isValid": by_name["is_valid"],
+        "correlationId": by_name["correlation_id"],
+    }
+    for name, field in _OPTIONAL.items():
+        values = by_name[field]
+        # a column in which nothing stands is left out
+        if values.count(None) + values.count(False) < len(values):
+            columns[name] = values
+    if "validationErrorsJson" in columns:
+        columns["validationErrorsJson"] = [text and text.decode() for text in columns["validationErrorsJson"]]
     return orjson.dumps(
         {
             "batchId": batch_id,
@@ -81,74 +121,73 @@ def encode(
                 }
                 for context in contexts
             ],
-            "events": [_fields(event, index[event.partner_system_id]) for event in events],
+            "events": columns,
         },
         default=str,  # the UUIDs of asyncpg are a subclass that orjson does not take
     )
 
 
-def _fields(event: TrackingEvent, system: int) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "system": system,
-        "id": event.id,
-        "eventName": event.event_name,
-        "eventTimestamp": event.event_timestamp,
-        "receivedAt": event.received_at,
-        "eventPropertiesJson": event.event_properties.decode(),
-        "correlationId": event.correlation_id,
-        "isValid": event.is_valid,
-    }
-    if event.user_id is not None:
-        fields["userId"] = event.user_id
-    if event.anonymous_id is not None:
-        fields["anonymousId"] = event.anonymous_id
-    if event.original_timestamp is not None:
-        fields["originalTimestamp"] = event.original_timestamp
-    if event.message_id is not None:
-        fields["messageId"] = event.message_id
-    if event.schema_version is not None:
-        fields["schemaVersion"] = event.schema_version
-    if event.validation_errors is not None:
-        fields["validationErrorsJson"] = event.validation_errors.decode()
-    if event.clock_adjusted:
-        fields["clockAdjusted"] = True
-    return fields
-
-
-_REQUIRED = frozenset(
-    {
-        "system",
-        "id",
-        "eventName",
-        "eventTimestamp",
-        "receivedAt",
-        "eventPropertiesJson",
-        "correlationId",
-        "isValid",
-    }
-)
+# column in the message: field of TrackingEvent
+_OPTIONAL = {
+    "originalTimestamp": "original_timestamp",
+    "userId": "user_id",
+    "anonymousId": "anonymous_id",
+    "messageId": "message_id",
+    "schemaVersion": "schema_version",
+    "validationErrorsJson": "validation_errors",
+    "clockAdjusted": "clock_adjusted",
+}
 
 
 def decode(body: bytes) -> EventsTracked:
     """Read a message. Raises UnreadableMessage if it lacks what every consumer relies on.
 
-    Values inside an event are checked where they are used: by PostgreSQL, which refuses what is no timestamp or UUID.
+    Single values are checked where they are used: by PostgreSQL, which refuses what is no timestamp or UUID.
     """
     try:
-        raw = orjson.loads(body)
-        message = EventsTracked(UUID(raw["batchId"]), raw["systems"], raw["events"])
-        known = len(message.systems)
-        if not message.events:
-            raise UnreadableMessage("a batch without events")
-        for system in message.systems:
-            system["partnerSystemId"], system["systemName"], system["partnerId"], system["partnerName"]
-        for event in message.events:
-            if not event.keys() >= _REQUIRED:
-                raise UnreadableMessage(f"an event lacks {sorted(_REQUIRED - event.keys())}")
-            if not 0 <= event["system"] < known:
-                raise UnreadableMessage(f"an event names system {event['system']} of {known}")
-    except UnreadableMessage:
-        raise
+        return _decode(orjson.loads(body))
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableMessage(f"not an {MESSAGE_TYPE}: {error!r}") from error
-    return message
+
+
+def _decode(raw: Any) -> EventsTracked:
+    columns = raw["events"]
+    count = len(columns["id"])
+    systems = [
+        SystemContext(
+            UUID(system["partnerSystemId"]), system["systemName"], UUID(system["partnerId"]), system["partnerName"]
+        )
+        for system in raw["systems"]
+    ]
+
+    def column(name: str) -> list[Any]:
+        values = columns[name]
+        if type(values) is not list or len(values) != count:
+            raise ValueError(f"column {name} is not a list of {count}")
+        return values
+
+    def optional(name: str, missing: Any = None) -> list[Any]:
+        return column(name) if name in columns else [missing] * count
+
+    numbers = column("system")
+    if not count or min(numbers) < 0 or max(numbers) >= len(systems):
+        raise ValueError("no events, or one of a system that is not there")
+    return EventsTracked(
+        batch_id=UUID(raw["batchId"]),
+        systems=systems,
+        system=numbers,
+        id=column("id"),
+        event_name=column("eventName"),
+        event_timestamp=column("eventTimestamp"),
+        received_at=column("receivedAt"),
+        event_properties_json=column("eventPropertiesJson"),
+        is_valid=column("isValid"),
+        correlation_id=column("correlationId"),
+        original_timestamp=optional("originalTimestamp"),
+        user_id=optional("userId"),
+        anonymous_id=optional("anonymousId"),
+        message_id=optional("messageId"),
+        schema_version=optional("schemaVersion"),
+        validation_errors_json=optional("validationErrorsJson"),
+        clock_adjusted=optional("clockAdjusted", False),
+    )

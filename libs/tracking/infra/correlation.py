@@ -1,7 +1,7 @@
 """The correlation id of the work in hand: from `X-Correlation-ID` or made here, carried by a context variable."""
 
+import random
 import re
-import secrets
 from contextvars import ContextVar
 
 HEADER = "X-Correlation-ID"
@@ -13,7 +13,8 @@ def accept(value: str | None) -> str:
     """`value` if it is 1..100 of `[A-Za-z0-9._-]`, else 32 fresh hexadecimal digits."""
     if value is not None and _ACCEPTED.fullmatch(value):
         return value
-    return secrets.token_hex(16)
+    # not a secret, so no system call for it; Python seeds this generator from the system at start
+    return f"{random.getrandbits(128):032x}"
 
 
 def enter(correlation_id: str) -> None:

@@ -42,8 +42,8 @@ class Batch(Protocol):
         """The id that makes it once only."""
 
     @property
-    def events(self) -> Sequence[Any]:
-        """Its events, to be counted."""
+    def event_count(self) -> int:
+        """How many events it has."""
 
 
 B = TypeVar("B", bound=Batch)
@@ -208,7 +208,7 @@ class InboxConsumer(Generic[B]):
                 await self._give_up(channel, message, "unreadable", error)
             else:
                 group.append(_Delivery(message, batch))
-                events += len(batch.events)
+                events += batch.event_count
             if events >= self._group_events or arrived.empty():
                 return group, False
             message = arrived.get_nowait()
@@ -259,7 +259,7 @@ class InboxConsumer(Generic[B]):
                     _RAISE_VERSIONS, self._consumer, [system for system, _ in days], [day for _, day in days]
                 )
         metrics.batches_redelivered.labels(self._consumer).inc(len(batches) - len(fresh))
-        metrics.events_applied.labels(self._consumer).inc(sum(len(batch.events) for batch in fresh))
+        metrics.events_applied.labels(self._consumer).inc(sum(batch.event_count for batch in fresh))
         metrics.apply_seconds.labels(self._consumer).observe(time.perf_counter() - started)
 
     async def _hand_back(self, channel: AbstractChannel, message: AbstractIncomingMessage, error: Exception) -> None:

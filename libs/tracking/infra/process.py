@@ -6,6 +6,7 @@ server stops taking connections and finishes its requests, then the caller's res
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import time
@@ -30,6 +31,7 @@ _log = logging.getLogger(__name__)
 Ping = Callable[[], Awaitable[None]]
 # a group of the worst size on a slow disk takes a few seconds; a wait for the database says so in between
 _WORK_DEADLINE_S = 60.0
+_GC_YOUNG, _GC_MIDDLE, _GC_OLD = 20_000, 20, 50
 
 
 @dataclass(slots=True)
@@ -222,5 +224,10 @@ async def running(*loops: Coroutine[None, None, None]) -> AsyncIterator[None]:
 def run(main: Callable[[], Coroutine[None, None, None]]) -> None:
     """Run a process's main on uvloop."""
 
+    # what was imported lives for ever, and a request makes few cycles: looking for them at Python's default pace
+    # takes a tenth of the gateway's time (docs/benchmarks.md)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_YOUNG, _GC_MIDDLE, _GC_OLD)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
