@@ -102,6 +102,7 @@ async def test_every_event_is_projected_as_it_was_stored(services: Services, sta
     names = await read.fetchrow(
         "select distinct partner_id, partner_name, system_name from read.tracking_events_read_model"
     )
+    assert names is not None
     assert tuple(names) == (sender.partner_id, "Partner of Website", "Website")
 
 

@@ -7,6 +7,7 @@ interleaved, the median is shown with the spread, and after each round what was 
 import argparse
 import asyncio
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -175,7 +176,7 @@ def machine(postgres_url: str) -> str:
     """Cores, kernel and versions in one line."""
     with psycopg.connect(postgres_url) as connection:
         row = connection.execute("show server_version").fetchone()
-    cores = len(__import__("os").sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     return (
         f"{cores} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}, "
@@ -208,7 +209,12 @@ async def measure_all(console: Console, *, is_quick: bool) -> dict[str, object]:
 def main() -> int:
     """Exit 0 when every gate held; a slow machine is no failure."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two short rounds, under three minutes")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        default=bool(os.environ.get("QUICK")),
+        help="two short rounds, under three minutes; or QUICK=1",
+    )
     parser.add_argument("--json", default="bench.json", help="where the figures go")
     arguments = parser.parse_args()
     console = Console(width=130)
