@@ -1,0 +1,116 @@
+"""JSON Schema draft-07 for event properties, behind one guarded door: `check_schema` when a structure is registered,
+`compile_schema` where events arrive.
+
+fastjsonschema turns a schema into Python source, so nothing of a schema reaches it before the rules hold, and then only
+a copy in words of ours (`program`). What a schema can cost is known before it runs (`cost`), so neither a hostile
+schema nor a hostile event against a harmless one holds the event loop.
+"""
+
+import contextlib
+import logging
+from itertools import islice
+from typing import Any
+
+from tracking.domain.errors import Malformed
+from tracking.infra.validation import explain, rules
+from tracking.infra.validation.cost import is_affordable, is_surely_affordable, weigh
+from tracking.infra.validation.outline import Node, outline
+from tracking.infra.validation.program import Program, ValueFault, write_program
+
+_log = logging.getLogger(__name__)
+
+
+def check_schema(schema: Any) -> None:
+    """Whether the schema may be registered.
+
+    Raises Malformed (`invalid_schema`) with up to 20 details `{field: place in the schema such as #/properties/a,
+    message}`. Takes milliseconds, for the largest schema some hundred.
+    """
+    write_program(_checked(schema))
+
+
+def _checked(schema: Any) -> list[Node]:
+    _raise_any(rules.size_faults(schema))
+    _raise_any(rules.shape_faults(schema))
+    nodes = outline(schema)
+    _raise_any(rules.rule_faults(nodes))
+    _raise_any(rules.loop_faults(nodes))
+    _raise_any(rules.cost_faults(nodes))
+    return nodes
+
+
+def _raise_any(faults: Any) -> None:
+    details = [{"field": place, "message": message} for place, message in islice(faults, explain.MAX_ERRORS)]
+    if details:
+        first = details[0]
+        raise Malformed("invalid_schema", f"{first['field']}: {first['message']}", details)
+
+
+class Validator:
+    """Tells what is wrong with properties; make it with `compile_schema`. Threads may share one."""
+
+    __slots__ = ("_levels", "_nodes", "_program")
+
+    def __init__(self, nodes: list[Node], program: Program) -> None:
+        self._nodes = nodes
+        self._program = program
+        self._levels = weigh(nodes)
+
+    def errors(self, value: Any, size_bytes: int | None = None) -> list[dict[str, str]]:
+        """`[{code, path, schemaPath, message}]`, at most 20; empty when all is well. Never raises.
+
+        `size_bytes`, the length of the value's JSON, saves a look at its size where it is known.
+
+        `code` is the keyword in snake_case, `path` a JSON pointer into the value, `schemaPath` one into the schema.
+        A code of its own have `validation_too_costly` (the value is too large for this schema) and `schema_faulty`
+        (the schema cannot be applied at all).
+        """
+        try:
+            is_small = size_bytes is not None and is_surely_affordable(self._levels, size_bytes)
+            if not is_small and not is_affordable(self._levels, value):
+                return [explain.fault("validation_too_costly", "", "#", "is too large to be validated by this schema")]
+            self._program.meets(value)
+        except ValueFault:
+            return self._explain(value)
+        except Exception as error:
+            # whatever a schema makes fastjsonschema do, the event is stored
+            return [_faulty(error)]
+        return []
+
+    def _explain(self, value: Any) -> list[dict[str, str]]:
+        with contextlib.suppress(Exception):  # that it is wrong is known already
+            found = explain.faults(self._nodes[0], self._program, value)
+            if found:
+                return found
+        return [explain.fault("schema", "", "#", "does not meet the schema; it is too large to say where")]
+
+
+class _Faulty(Validator):
+    """Stands for a schema that is not usable, so that its events are stored and flagged."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def errors(self, value: Any, size_bytes: int | None = None) -> list[dict[str, str]]:
+        """Always the one."""
+        return [_faulty(self._error)]
+
+
+def _faulty(error: Exception) -> dict[str, str]:
+    return explain.fault("schema_faulty", "", "#", f"the schema cannot be applied: {type(error).__name__}")
+
+
+def compile_schema(schema: Any) -> Validator:
+    """The validator of a registered schema; may run in a thread. Never raises.
+
+    A schema that `check_schema` would refuse (from older rules, or written past admin) is not compiled: every event
+    then has the error `schema_faulty`.
+    """
+    try:
+        nodes = _checked(schema)
+        return Validator(nodes, write_program(nodes))
+    except Exception as error:
+        _log.error("a stored schema cannot be compiled: %s", error)
+        return _Faulty(error)

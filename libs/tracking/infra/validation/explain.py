@@ -1,0 +1,165 @@
+"""Tells what is wrong with a value that a program has turned down: every missing field, every wrong one."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from tracking.infra.validation.outline import Node, step
+from tracking.infra.validation.patterns import compile_pattern
+from tracking.infra.validation.program import Program, ValueFault
+
+MAX_ERRORS = 20
+_LONGEST_SHOWN = 100
+_LONGEST_PATH = 500
+_MOST_VISITS = 10_000
+_Fault = dict[str, str]
+# The place of a part: its parent's place and its name or position; () is the whole value. Most places are never told.
+_Place = tuple[()] | tuple["_Place", str | int]
+
+_MESSAGES: dict[str, Callable[[Any], str]] = {
+    "type": lambda value: f"must be of type {' or '.join(value) if isinstance(value, list) else value}",
+    "enum": lambda value: f"must be one of {_shown(value)}",
+    "const": lambda value: f"must be {_shown(value)}",
+    "minLength": lambda value: f"must have at least {value} characters",
+    "maxLength": lambda value: f"must have at most {value} characters",
+    "pattern": lambda value: f"must match the pattern {_shown(value)}",
+    "format": lambda value: f"must be in the format {value}",
+    "minimum": lambda value: f"must be at least {value}",
+    "maximum": lambda value: f"must be at most {value}",
+    "exclusiveMinimum": lambda value: f"must be more than {value}",
+    "exclusiveMaximum": lambda value: f"must be less than {value}",
+    "multipleOf": lambda value: f"must be a multiple of {value}",
+    "minItems": lambda value: f"must have at least {value} items",
+    "maxItems": lambda value: f"must have at most {value} items",
+    "uniqueItems": lambda _: "must not have the same item twice",
+    "contains": lambda _: "must have an item that meets the schema of contains",
+    "minProperties": lambda value: f"must have at least {value} properties",
+    "maxProperties": lambda value: f"must have at most {value} properties",
+    "propertyNames": lambda _: "has a property whose name does not meet the schema of propertyNames",
+    "anyOf": lambda _: "must meet at least one of the schemas of anyOf",
+    "oneOf": lambda _: "must meet exactly one of the schemas of oneOf",
+    "not": lambda _: "must not meet the schema of not",
+}
+
+
+def fault(code: str, path: str, schema_path: str, message: str) -> _Fault:
+    """One entry of validationErrors; `code` is the keyword in snake_case."""
+    return {"code": code, "path": _cut(path), "schemaPath": _cut(schema_path), "message": message}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_PATH else text[:_LONGEST_PATH] + "…"
+
+
+def _pointer(place: _Place) -> str:
+    parts: list[str | int] = []
+    while place:
+        place, part = place
+        parts.append(part)
+    return step("", *reversed(parts))
+
+
+def faults(root: Node, program: Program, value: Any) -> list[_Fault]:
+    """At most MAX_ERRORS, of the first parts of a large value only. No value of the event stands in the messages."""
+    teller = _Teller(program)
+    teller.node(root, value, (), "")
+    return teller.found[:MAX_ERRORS]
+
+
+class _Teller:
+    def __init__(self, program: Program) -> None:
+        self._decide = program.decide
+        self._visits = 0
+        self.found: list[_Fault] = []
+
+    def node(self, node: Node, value: Any, place: _Place, keyword: str) -> None:
+        """`keyword` led to this node: it names what `false` forbids."""
+        self._visits += 1
+        if self._visits > _MOST_VISITS or len(self.found) >= MAX_ERRORS:
+            return
+        if node.schema is False:
+            self._tell(keyword or "false", place, node.pointer, "is not allowed here")
+            return
+        if node.target is not None:
+            self.node(node.target, value, place, keyword)
+            return
+        for name, decide in self._decide.get(node.number, {}).items():
+            if name != "if" and not _is_good(decide, value):
+                message = _MESSAGES[name](node.keywords()[name])
+                self._tell(name, place, step(node.pointer, name), message)
+        self._in_place(node, value, place)
+        if isinstance(value, dict):
+            self._object(node, value, place)
+        elif isinstance(value, list):
+            self._array(node, value, place)
+
+    def _in_place(self, node: Node, value: Any, place: _Place) -> None:
+        for child in node.many.get("allOf", ()):
+            self.node(child, value, place, "allOf")
+        if "if" in node.one:
+            branch = "then" if _is_good(self._decide[node.number]["if"], value) else "else"
+            if branch in node.one:
+                self.node(node.one[branch], value, place, branch)
+
+    def _object(self, node: Node, value: dict[str, Any], place: _Place) -> None:
+        for name in node.keywords().get("required", ()):
+            if name not in value:
+                self._tell("required", (place, name), step(node.pointer, "required"), "is required")
+        for name, wanted in node.keywords().get("dependencies", {}).items():
+            if name in value:
+                self._dependency(node, name, wanted, value, place)
+        properties = node.named.get("properties", {})
+        patterns = [(compile_pattern(text), child) for text, child in node.named.get("patternProperties", {}).items()]
+        rest = node.one.get("additionalProperties")
+        if not properties and not patterns and rest is None:
+            return
+        for name, item in value.items():
+            inner = (place, name)
+            matched = [child for pattern, child in patterns if pattern.search(name)]
+            if name in properties:
+                self.node(properties[name], item, inner, "properties")
+            for child in matched:
+                self.node(child, item, inner, "patternProperties")
+            if rest is not None and name not in properties and not matched:
+                self.node(rest, item, inner, "additionalProperties")
+
+    def _dependency(self, node: Node, name: str, wanted: Any, value: dict[str, Any], place: _Place) -> None:
+        if not isinstance(wanted, list):
+            self.node(node.named["dependencies"][name], value, place, "dependencies")
+            return
+        for other in wanted:
+            if other not in value:
+                message = f"is required beside {_shown(name)}"
+                self._tell("dependencies", (place, other), step(node.pointer, "dependencies", name), message)
+
+    def _array(self, node: Node, value: list[Any], place: _Place) -> None:
+        every = node.one.get("items")
+        first = node.many.get("items", [])
+        rest = node.one.get("additionalItems") if first else None
+        for position, item in enumerate(value):
+            child = every or (first[position] if position < len(first) else rest)
+            if child is None or self._visits > _MOST_VISITS:
+                return
+            self.node(child, item, (place, position), "items" if position < len(first) or every else "additionalItems")
+
+    def _tell(self, keyword: str, place: _Place, schema_path: str, message: str) -> None:
+        self.found.append(fault(_snake(keyword), _pointer(place), schema_path, message))
+
+
+def _is_good(decide: Callable[[Any], object], value: Any) -> bool:
+    try:
+        decide(value)
+    except ValueFault:
+        return False
+    return True
+
+
+def _snake(keyword: str) -> str:
+    return re.sub(r"([A-Z])", lambda found: "_" + found[1].lower(), keyword)
+
+
+def _shown(value: Any) -> str:
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"

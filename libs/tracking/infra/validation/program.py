@@ -1,0 +1,251 @@
+"""From an outline to fastjsonschema's program; the only place that meets its generated code.
+
+fastjsonschema (2.22.3) writes a schema's own text into Python source and then runs it. What it is given here is not
+the author's schema but one written anew from the outline, in which
+- references have names of ours, so that none can collide (it lower-cases them) or lead anywhere else;
+- patterns and formats are functions of ours (`formats=`), so that no expression reaches Python's `re`;
+- patterns of patternProperties are names of ours, and what they stand for is put in afterwards;
+- annotations are left out, as it would decode contentEncoding in place;
+- an integer multipleOf is a float, as it checks those exactly (by Decimal) and an integer by float division;
+- const is an enum of one, as it cannot compile const without detailed exceptions, and an enum of strings is a function
+  of ours that looks them up in a set;
+- deep nesting is broken into functions, as Python allows 20 nested blocks in one, and wide ones too: Python's compiler
+  lets no other thread run, so functions are kept small and compiled one at a time.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import fastjsonschema
+
+from tracking.infra.validation.formats import FORMATS
+from tracking.infra.validation.outline import CHILD_NAMED, CHILD_ONE, IN_PLACE_MANY, IN_PLACE_ONE, Node
+from tracking.infra.validation.patterns import Pattern, compile_pattern
+
+ValueFault = fastjsonschema.JsonSchemaValueException
+DRAFT = "http://json-schema.org/draft-07/schema#"
+_LEVELS_IN_A_FUNCTION = 5
+_NODES_IN_A_FUNCTION = 25
+_ROOT = "validate("  # the function of the whole document, which only calls all the others, so that they are written
+_PLAIN = (
+    "type", "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems",
+    "maxItems", "uniqueItems", "minProperties", "maxProperties", "required",
+)  # fmt: skip
+# Written in another way than they stand, so each as a schema beside the rest.
+_BESIDE = ("const", "enum", "multipleOf", "pattern", "format")
+# Decided by one call each when an event's faults are told; the other keywords are followed into their parts.
+DECIDED_WHOLE = (
+    "type", "enum", "const", "minLength", "maxLength", "pattern", "format", "minimum", "maximum", "exclusiveMinimum",
+    "exclusiveMaximum", "multipleOf", "minItems", "maxItems", "uniqueItems", "contains", "minProperties",
+    "maxProperties", "propertyNames", "anyOf", "oneOf", "not", "if",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """`meets(value)` and `decide[number of the node][keyword](value)` raise ValueFault unless the value is good."""
+
+    meets: Callable[[Any], object]
+    decide: Mapping[int, Mapping[str, Callable[[Any], object]]]
+
+
+def write_program(nodes: list[Node]) -> Program:
+    """Raises what fastjsonschema and Python raise; no schema is known that keeps the rules and is not compiled."""
+    writer = _Writer()
+    entry = writer.function(nodes[0])
+    names = {
+        node.number: {keyword: writer.keyword_function(node, keyword) for keyword in DECIDED_WHOLE if keyword in found}
+        for node in _followed(nodes[0])
+        if node.target is None and (found := node.keywords())
+    }
+    functions = writer.compile()
+    return Program(
+        functions[entry],
+        {number: {keyword: functions[name] for keyword, name in made.items()} for number, made in names.items()},
+    )
+
+
+def _followed(root: Node) -> list[Node]:
+    """The nodes that the telling of faults can come to."""
+    found = {root.number: root}
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        one = [
+            node.one[k] for k in ("then", "else", "additionalProperties", "additionalItems", "items") if k in node.one
+        ]
+        many = [child for k in ("allOf", "items") for child in node.many.get(k, ())]
+        named = [child for k in (*CHILD_NAMED, "dependencies") for child in node.named.get(k, {}).values()]
+        for child in (node.target, *one, *many, *named):
+            if child is not None and child.number not in found:
+                found[child.number] = child
+                waiting.append(child)
+    return list(found.values())
+
+
+class _Writer:
+    """Writes definitions `n7` (a node) and `k7x2` (one keyword of a node) until nothing refers to a missing one."""
+
+    def __init__(self) -> None:
+        self._definitions: dict[str, Any] = {}
+        self._unwritten: dict[str, Node] = {}
+        self._formats: dict[str, Callable[[Any], Any]] = {}
+        self._names: dict[str, Pattern] = {}
+        self._nodes_in_function = 0
+
+    def function(self, node: Node) -> str:
+        """The name of the node's definition."""
+        name = f"n{node.number}"
+        if name not in self._definitions:
+            self._unwritten.setdefault(name, node)
+        return name
+
+    def keyword_function(self, node: Node, keyword: str) -> str:
+        """The name of a definition with one keyword of the node."""
+        name = f"k{node.number}x{DECIDED_WHOLE.index(keyword)}"
+        self._nodes_in_function = 0
+        self._definitions[name] = self._only(node, keyword, 0)
+        return name
+
+    def compile(self) -> dict[str, Callable[[Any], object]]:
+        """The function of each definition."""
+        while self._unwritten:
+            name, node = self._unwritten.popitem()
+            self._definitions[name] = True  # it may refer to itself
+            self._nodes_in_function = 0
+            self._definitions[name] = self._write(node, 0)
+        source = fastjsonschema.compile_to_code(
+            {
+                "$schema": DRAFT,
+                "definitions": self._definitions,
+                "allOf": [_reference(name) for name in self._definitions],
+            },
+            handlers=dict.fromkeys(("", "http", "https", "ftp", "file", "data"), _refuse),
+            formats=self._formats,
+            use_default=False,
+            detailed_exceptions=False,
+        )
+        space: dict[str, Any] = {}
+        # it writes line breaks inside a line as escapes, so only a function starts a line with def
+        imports, *functions = source.split("\ndef ")
+        for piece in (imports, *(f"def {function}" for function in functions if not function.startswith(_ROOT))):
+            exec(piece, space)  # noqa: S102
+        space["REGEX_PATTERNS"] = self._names
+        return {name: _bind(space[f"validate___definitions_{name}"], self._formats) for name in self._definitions}
+
+    def _inner(self, node: Node, level: int) -> Any:
+        if isinstance(node.schema, bool):
+            return node.schema
+        if node.target is not None:
+            return _reference(self.function(node.target))
+        self._nodes_in_function += 1
+        if level >= _LEVELS_IN_A_FUNCTION or self._nodes_in_function > _NODES_IN_A_FUNCTION:
+            return _reference(self.function(node))
+        return self._write(node, level)
+
+    def _write(self, node: Node, level: int) -> Any:
+        if isinstance(node.schema, bool):
+            return node.schema
+        if node.target is not None:
+            return _reference(self.function(node.target))
+        written: dict[str, Any] = {key: node.schema[key] for key in _PLAIN if key in node.schema}
+        beside = [self._beside(node, key) for key in _BESIDE if key in node.schema]
+        for key in (*IN_PLACE_ONE, *CHILD_ONE):
+            if key in node.one:
+                written[key] = self._inner(node.one[key], level + 1)
+        self._write_parts(node, written, level + 1)
+        if written.get("additionalProperties") is False and "required" in written:
+            # it refuses to compile a required property that is not allowed; such a schema is only unsatisfiable
+            beside.append({"required": written.pop("required")})
+        if beside:
+            written["allOf"] = [*written.get("allOf", ()), *beside]
+        return _without_effectless(written)
+
+    def _write_parts(self, node: Node, written: dict[str, Any], level: int) -> None:
+        for key in IN_PLACE_MANY:
+            if key in node.many:
+                written[key] = [self._inner(child, level) for child in node.many[key]]
+        if "items" in node.one:
+            written["items"] = self._inner(node.one["items"], level)
+        elif "items" in node.many:
+            written["items"] = [self._inner(child, level) for child in node.many["items"]]
+        if "properties" in node.named:
+            written["properties"] = {
+                name: self._inner(child, level) for name, child in node.named["properties"].items()
+            }
+        if "patternProperties" in node.named:
+            written["patternProperties"] = {
+                self._name_of(pattern): self._inner(child, level)
+                for pattern, child in node.named["patternProperties"].items()
+            }
+        if "dependencies" in node.keywords():
+            schemas = node.named["dependencies"]
+            written["dependencies"] = {
+                name: self._inner(schemas[name], level) if name in schemas else names
+                for name, names in node.keywords()["dependencies"].items()
+            }
+
+    def _only(self, node: Node, keyword: str, level: int) -> dict[str, Any]:
+        """The node with that keyword alone."""
+        if keyword in _BESIDE:
+            return self._beside(node, keyword)
+        if keyword == "if":
+            return {"if": self._inner(node.one["if"], level + 1), "else": False}
+        if keyword in node.one:
+            return {keyword: self._inner(node.one[keyword], level + 1)}
+        if keyword in node.many:
+            return {keyword: [self._inner(child, level + 1) for child in node.many[keyword]]}
+        return {keyword: node.keywords()[keyword]}
+
+    def _beside(self, node: Node, keyword: str) -> dict[str, Any]:
+        value = node.keywords()[keyword]
+        if keyword == "multipleOf":
+            return {keyword: float(value) if float(value) == value else value}
+        if keyword == "pattern":
+            return self._format(compile_pattern(value).search)
+        if keyword == "format":
+            return self._format(FORMATS[value])
+        values = [value] if keyword == "const" else value
+        if all(isinstance(item, str) for item in values):
+            return {"type": "string", **self._format(frozenset(values).__contains__)}
+        return {"enum": values}
+
+    def _format(self, is_good: Callable[[str], Any]) -> dict[str, Any]:
+        name = f"format{len(self._formats)}"
+        self._formats[name] = is_good
+        return {"format": name}
+
+    def _name_of(self, pattern: str) -> str:
+        name = f"name{len(self._names)}"
+        self._names[name] = compile_pattern(pattern)
+        return name
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": f"#/definitions/{name}"}
+
+
+def _bind(function: Callable[..., object], formats: Mapping[str, Any]) -> Callable[[Any], object]:
+    return lambda value: function(value, formats)
+
+
+def _refuse(uri: str) -> Any:
+    raise fastjsonschema.JsonSchemaDefinitionException(f"reference to {uri}")
+
+
+def _without_effectless(written: dict[str, Any]) -> Any:
+    """Leave out what decides nothing, for which fastjsonschema writes empty blocks; true if nothing is left."""
+    if written.get("then") is True:
+        del written["then"]
+    if written.get("else") is True:
+        del written["else"]
+    if "then" not in written and "else" not in written:
+        written.pop("if", None)
+    for key in ("items", "additionalItems", "additionalProperties", "propertyNames"):
+        if written.get(key) is True:
+            del written[key]
+    for key in ("properties", "patternProperties", "dependencies", "required"):
+        if key in written and not written[key]:
+            del written[key]
+    return written or True

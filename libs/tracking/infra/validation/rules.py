@@ -1,0 +1,197 @@
+"""What a schema must be to be registered: draft-07, self-contained, bounded, and nothing in it without effect.
+
+A keyword that would be ignored (a typing error, a later draft, another dialect) is refused: an author who wrote it
+believes that it is checked.
+"""
+
+import math
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tracking.infra.validation import explain
+from tracking.infra.validation.cost import HEAVIEST, count_scalars, weigh
+from tracking.infra.validation.formats import FORMATS
+from tracking.infra.validation.outline import MAX_DEPTH, Node, outline, step
+from tracking.infra.validation.patterns import PatternFault, compile_pattern
+from tracking.infra.validation.program import Program, ValueFault, write_program
+
+MAX_BYTES = 64 * 1024
+MAX_NODES = 500
+MAX_ENUM_VALUES = 1_000
+MAX_ENUM_DEPTH = 5
+_DRAFT_07 = ("http://json-schema.org/draft-07/schema#", "http://json-schema.org/draft-07/schema")
+_LATER_DRAFTS = frozenset(
+    {
+        "$anchor", "$dynamicAnchor", "$dynamicRef", "$recursiveAnchor", "$recursiveRef", "$vocabulary", "contentSchema",
+        "dependentRequired", "dependentSchemas", "maxContains", "minContains", "prefixItems", "unevaluatedItems",
+        "unevaluatedProperties",
+    }
+)  # fmt: skip
+_ANNOTATIONS = frozenset(
+    {
+        "$comment", "$defs", "$id", "$schema", "contentEncoding", "contentMediaType", "default", "definitions",
+        "deprecated", "description", "examples", "readOnly", "title", "writeOnly",
+    }
+)  # fmt: skip
+_ASSERTIONS = frozenset(
+    {
+        "$ref", "additionalItems", "additionalProperties", "allOf", "anyOf", "const", "contains", "dependencies",
+        "else", "enum", "exclusiveMaximum", "exclusiveMinimum", "format", "if", "items", "maxItems", "maxLength",
+        "maxProperties", "maximum", "minItems", "minLength", "minProperties", "minimum", "multipleOf", "not", "oneOf",
+        "pattern", "patternProperties", "properties", "propertyNames", "required", "then", "type", "uniqueItems",
+    }
+)  # fmt: skip
+Fault = tuple[str, str]
+
+
+def size_faults(schema: Any) -> Iterator[Fault]:
+    """What must be right before anything looks into the schema: JSON, its size and its depth, iteratively."""
+    waiting: list[tuple[Any, int]] = [(schema, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if depth > 4 * MAX_DEPTH:
+            yield "#", f"nested deeper than {MAX_DEPTH} levels"
+            return
+        if isinstance(value, float) and not math.isfinite(value):
+            yield "#", "a number that is not finite"
+            return
+        if isinstance(value, dict):
+            waiting.extend((item, depth + 1) for item in value.values())
+        elif isinstance(value, list):
+            waiting.extend((item, depth + 1) for item in value)
+        elif not isinstance(value, str | int | float | bool | None):
+            yield "#", f"{type(value).__name__} is not JSON"
+            return
+    try:
+        size = len(orjson.dumps(schema))
+    except (TypeError, RecursionError) as error:
+        yield "#", f"not JSON: {error}"
+        return
+    if size > MAX_BYTES:
+        yield "#", f"{size} bytes; the limit is {MAX_BYTES}"
+    elif not isinstance(schema, dict | bool):
+        yield "#", "a schema is an object, true or false"
+
+
+def shape_faults(schema: Any) -> Iterator[Fault]:
+    """What breaks the meta-schema: a keyword's value that cannot be one."""
+    nodes, program = _meta_schema()
+    try:
+        program.meets(schema)
+    except ValueFault:
+        for found in explain.faults(nodes[0], program, schema):
+            yield "#" + found["path"], found["message"]
+
+
+@cache
+def _meta_schema() -> tuple[list[Node], Program]:
+    nodes = outline(orjson.loads(Path(__file__).with_name("draft_07.json").read_bytes()))
+    return nodes, write_program(nodes)
+
+
+def rule_faults(nodes: list[Node]) -> Iterator[Fault]:
+    """What the meta-schema lets through and we do not."""
+    if len(nodes) > MAX_NODES:
+        yield "#", f"{len(nodes)} sub-schemas; the limit is {MAX_NODES}"
+        return
+    values = 0
+    for node in nodes:
+        if node.depth > MAX_DEPTH:
+            yield node.pointer, f"nested deeper than {MAX_DEPTH} levels"
+            return
+        found = node.keywords()
+        given = [*found.get("enum", ()), *([found["const"]] if "const" in found else ())]
+        values += sum(count_scalars(value) for value in given)
+        if any(_is_nested(value, MAX_ENUM_DEPTH) for value in given):
+            yield node.pointer, f"a value of enum or const nested deeper than {MAX_ENUM_DEPTH} levels"
+        yield from _keyword_faults(node, found)
+        yield from _text_faults(node, found)
+        yield from _reference_faults(node, found)
+        yield from _effect_faults(node, found)
+    if values > MAX_ENUM_VALUES:
+        yield "#", f"{values} values in enum and const; the limit is {MAX_ENUM_VALUES}"
+
+
+def _is_nested(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    return levels == 0 or any(
+        _is_nested(item, levels - 1) for item in (value.values() if isinstance(value, dict) else value)
+    )
+
+
+def _keyword_faults(node: Node, found: dict[str, Any]) -> Iterator[Fault]:
+    for keyword in found:
+        if keyword not in _ASSERTIONS and keyword not in _ANNOTATIONS and not keyword.startswith("x-"):
+            reason = "belongs to a later draft" if keyword in _LATER_DRAFTS else "is no keyword of draft-07"
+            yield step(node.pointer, keyword), f"{reason}, so it would be ignored; names of your own start with x-"
+    if "$schema" in found and (node.depth > 0 or found["$schema"] not in _DRAFT_07):
+        yield step(node.pointer, "$schema"), f"only at the top, and only {_DRAFT_07[0]}"
+    if "$id" in found and (node.depth > 0 or "#" in found["$id"]):
+        yield (
+            step(node.pointer, "$id"),
+            "only at the top and without a fragment: elsewhere it changes what references mean",
+        )
+
+
+def _text_faults(node: Node, found: dict[str, Any]) -> Iterator[Fault]:
+    if "format" in found and found["format"] not in FORMATS:
+        yield step(node.pointer, "format"), f"unknown, so it would be ignored; known are {', '.join(FORMATS)}"
+    places = [(step(node.pointer, "pattern"), found["pattern"])] if "pattern" in found else []
+    places += [(step(node.pointer, "patternProperties", text), text) for text in found.get("patternProperties", ())]
+    for place, pattern in places:
+        try:
+            compile_pattern(pattern)
+        except PatternFault as fault:
+            yield place, f"not a pattern we can run: {fault}"
+
+
+def _reference_faults(node: Node, found: dict[str, Any]) -> Iterator[Fault]:
+    if "$ref" not in found:
+        return
+    place = step(node.pointer, "$ref")
+    if not (found["$ref"] == "#" or found["$ref"].startswith("#/")):
+        yield place, "only references into this schema: # or #/..."
+    elif node.target is None:
+        yield place, "there is no schema at this place"
+    ignored = sorted(_ASSERTIONS.intersection(found) - {"$ref"})
+    if ignored:
+        yield place, f"draft-07 ignores what stands beside it ({', '.join(ignored)}); use allOf"
+
+
+def _effect_faults(node: Node, found: dict[str, Any]) -> Iterator[Fault]:
+    for keyword in ("then", "else"):
+        if keyword in found and "if" not in found:
+            yield step(node.pointer, keyword), "has no effect without if"
+    if "if" in found and "then" not in found and "else" not in found:
+        yield step(node.pointer, "if"), "has no effect without then or else"
+    if "additionalItems" in found and "items" not in node.many:
+        yield step(node.pointer, "additionalItems"), "has no effect unless items is an array"
+
+
+def loop_faults(nodes: list[Node]) -> Iterator[Fault]:
+    """References that come back to where they started without looking at a part of the value: they would never end."""
+    is_done: dict[int, bool] = {}
+    for start in nodes:
+        waiting = [(start, False)]
+        while waiting:
+            node, is_left = waiting.pop()
+            if is_left:
+                is_done[node.number] = True
+            elif node.number not in is_done:
+                is_done[node.number] = False
+                waiting.append((node, True))
+                waiting.extend((part, False) for part in node.in_place())
+            elif not is_done[node.number]:
+                yield node.pointer, "refers to itself without end"
+                return
+
+
+def cost_faults(nodes: list[Node]) -> Iterator[Fault]:
+    """Schemas that would take too long on a small value; references must not loop."""
+    if max(max(weight) for weight in weigh(nodes)) > HEAVIEST:
+        yield "#", "too expensive: its references and alternatives multiply"
