@@ -114,7 +114,8 @@ class GroupCommit:
                     return
                 self._arrived.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._arrived.wait(), 5)
+                    async with asyncio.timeout(5):
+                        await self._arrived.wait()
                 continue
             await self._flush(self._take())
 

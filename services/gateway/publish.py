@@ -66,7 +66,8 @@ class BatchPublisher:
                     if not self._waiting:
                         self._arrived.clear()
                         with contextlib.suppress(TimeoutError):
-                            await asyncio.wait_for(self._arrived.wait(), 5)
+                            async with asyncio.timeout(5):
+                                await self._arrived.wait()
                         continue
                     await free.acquire()
                     batch = self._waiting.popleft()

@@ -6,6 +6,7 @@ immutable once published, so a compiled one never goes stale: only the index doe
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -141,10 +142,9 @@ class Structures:
                 await asyncio.sleep(0.5)
             wait_s = _REFRESH_HEARD_S if self.is_heard else _REFRESH_UNHEARD_S
             if self._is_loaded:
-                try:
-                    await asyncio.wait_for(self._stale.wait(), wait_s)
-                except TimeoutError:
-                    continue
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await self._stale.wait()
 
     async def refresh(self) -> None:
         """Read the whole index. Raises postgres.TRANSIENT."""

@@ -97,4 +97,5 @@ class Relay:
 
     async def _pause(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), self._tick_s)
+            async with asyncio.timeout(self._tick_s):
+                await self._stopping.wait()

@@ -1,0 +1,186 @@
+"""What the gateway does without its broker, its cache or its database, and while it is being stopped."""
+
+import asyncio
+import os
+import socket
+import sys
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.test_pipeline import QUICK, both, reach, send
+from tests.polling import until
+from tests.registry import Registered, register_system
+from tests.services import running
+from tests.stack import Stack
+
+INGEST = "/api/events/ingest"
+NOBODY = "127.0.0.1:1"
+
+
+@pytest.fixture
+async def sender(stack: Stack) -> Registered:
+    """A system whose key works."""
+    return await register_system(stack)
+
+
+def an_envelope(sender: Registered, **changes: Any) -> dict[str, Any]:
+    return {"apiKey": sender.api_key, "eventName": "page_view", "userId": "u", **changes}
+
+
+async def test_without_the_broker_every_event_is_taken_and_published_later(stack: Stack, sender: Registered) -> None:
+    async with running(stack, "gateway", settings={"TRACKING_RABBITMQ_URL": f"amqp://x:x@{NOBODY}/"}) as services:
+        for start in range(0, 1000, 100):
+            await send(services, sender, range(start, start + 100))
+    assert await both(stack) == (0, 0)
+
+    async with running(stack, "relay", "projector", "statistics", settings=QUICK):
+        await reach(stack, 1000)
+
+
+async def test_without_redis_keys_come_from_the_database(stack: Stack, sender: Registered) -> None:
+    async with (
+        running(stack, "gateway", settings={"TRACKING_REDIS_URL": f"redis://{NOBODY}"}) as services,
+        httpx.AsyncClient(base_url=services.url("gateway")) as client,
+    ):
+        assert (await client.post(INGEST, json=an_envelope(sender))).status_code == 202
+        owner = await stack.write()
+        await owner.execute("update write.partner_systems set is_active = false")
+
+        async def status() -> int:
+            return (await client.post(INGEST, json=an_envelope(sender))).status_code
+
+        # no invalidation can be heard: the promise of one second holds all the same
+        await until(status, lambda answer: answer == 403, deadline_s=1.5)
+
+
+async def test_without_its_database_the_gateway_answers_503_and_recovers(stack: Stack, sender: Registered) -> None:
+    async with (
+        running(stack, "gateway", settings={"TRACKING_COMMIT_DEADLINE_S": "0.5"}) as services,
+        httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client,
+    ):
+        assert (await client.post(INGEST, json=an_envelope(sender))).status_code == 202
+        owner = await stack.write()
+        async with owner.transaction():
+            await owner.execute("lock table write.event_batches in access exclusive mode")
+            waiting = await client.post(INGEST, json=an_envelope(sender, eventId="during"))
+        after = await client.post(INGEST, json=an_envelope(sender, eventId="after"))
+
+    assert (waiting.status_code, waiting.json()["code"]) == (503, "database_unavailable")
+    assert int(waiting.headers["Retry-After"]) >= 1
+    assert after.status_code == 202
+
+
+async def test_a_commit_connection_that_is_cut_is_replaced_within_the_request(stack: Stack, sender: Registered) -> None:
+    async with (
+        running(stack, "gateway") as services,
+        httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client,
+    ):
+        await client.post(INGEST, json=an_envelope(sender))
+        owner = await stack.write()
+        cut = await owner.fetchval(
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity "
+            "where application_name like 'tracking-gateway%'"
+        )
+        again = await client.post(INGEST, json=an_envelope(sender))
+
+    assert cut >= 1
+    assert again.status_code == 202
+    assert await owner.fetchval("select count(*) from write.tracking_events") == 2
+
+
+async def test_too_much_waiting_is_told_to_come_back(stack: Stack, sender: Registered) -> None:
+    settings = {"TRACKING_BUFFER_EVENTS": "50", "TRACKING_COMMIT_DEADLINE_S": "2"}
+    async with (
+        running(stack, "gateway", settings=settings) as services,
+        httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client,
+    ):
+        owner = await stack.write()
+        async with owner.transaction():
+            await owner.execute("lock table write.tracking_events in access exclusive mode")
+            sending = [asyncio.create_task(client.post(INGEST, json=an_envelope(sender))) for _ in range(80)]
+            refused = await until(lambda: _done(sending), lambda done: len(done) >= 30, deadline_s=5)
+        answers = await asyncio.gather(*sending)
+
+    assert {response.json()["code"] for response in refused} == {"overloaded"}
+    statuses = [response.status_code for response in answers]
+    assert (statuses.count(202), statuses.count(503)) == (50, 30)
+    assert await owner.fetchval("select count(*) from write.tracking_events") == 50
+
+
+async def _done(tasks: list[asyncio.Task[httpx.Response]]) -> list[httpx.Response]:
+    return [task.result() for task in tasks if task.done()]
+
+
+async def test_a_gateway_that_is_stopped_loses_nothing_it_acknowledged(stack: Stack, sender: Registered) -> None:
+    acknowledged: list[str] = []
+
+    async def keep_sending(client: httpx.AsyncClient, name: int) -> None:
+        for number in range(10_000):
+            try:
+                event_id = f"{name}-{number}"
+                response = await client.post(INGEST, json=an_envelope(sender, eventId=event_id))
+            except httpx.TransportError:
+                return
+            assert response.status_code in (202, 503)
+            if response.status_code == 202:
+                acknowledged.append(event_id)
+
+    async with (
+        running(stack, "gateway") as services,
+        httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client,
+    ):
+        sending = [asyncio.create_task(keep_sending(client, name)) for name in range(10)]
+        await until(lambda: _length(acknowledged), lambda number: number > 200)
+        await services.stop("gateway")
+        await asyncio.gather(*sending)
+
+    owner = await stack.write()
+    stored = {row["message_id"] for row in await owner.fetch("select message_id from write.tracking_events")}
+    assert stored >= set(acknowledged)
+    # what was committed last was published too: nothing is left to the relay
+    assert await owner.fetchval("select count(*) from write.event_batches where published_at is null") == 0
+
+
+async def _length(things: list[str]) -> int:
+    return len(things)
+
+
+async def test_a_port_that_is_taken_is_said_in_one_line(stack: Stack) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environment = {
+            "TRACKING_PORT": str(taken.getsockname()[1]),
+            "TRACKING_WRITE_DATABASE_URL": stack.write_url("gateway"),
+            "TRACKING_REDIS_URL": stack.redis_url,
+            "TRACKING_RABBITMQ_URL": stack.rabbitmq_url,
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "services.gateway",
+            env={**os.environ, **environment},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), 20)
+
+    assert process.returncode == 1
+    assert "Traceback" not in output.decode()
+    assert f"cannot listen on 127.0.0.1:{environment['TRACKING_PORT']}" in output.decode()
+
+
+async def test_a_missing_setting_is_named(stack: Stack) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "services.gateway",
+        env={name: value for name, value in os.environ.items() if not name.startswith("TRACKING_")},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 20)
+
+    assert process.returncode == 1
+    assert "TRACKING_WRITE_DATABASE_URL: Field required" in output.decode()
+    assert "Traceback" not in output.decode()
