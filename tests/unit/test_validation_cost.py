@@ -30,7 +30,7 @@ COLLIDING = [list(signs) for signs in itertools.islice(itertools.product([-1, -2
         ),
         ({"uniqueItems": True}, COLLIDING),
         ({"uniqueItems": True, "items": {"uniqueItems": True}}, COLLIDING),
-        ({"allOf": [{"pattern": f"x{n}+y"} for n in range(400)]}, "x" * 64_000),
+        ({"allOf": [{"pattern": f"x{n}+y"} for n in range(200)]}, "x" * 64_000),
         ({"pattern": "(a{0,100}){4}b"}, "a" * 64_000),
         ({"items": {"multipleOf": 0.01}}, [19.011] * 10_000),
     ],

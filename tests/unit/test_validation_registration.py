@@ -155,7 +155,7 @@ def test_a_reference_that_comes_back_without_looking_deeper_is_refused(schema: A
     "schema",
     [
         doubling(20),
-        doubling(200),
+        doubling(100),
         {"anyOf": [{"properties": {"a": {"$ref": "#"}}}, {"properties": {"a": {"$ref": "#"}}}]},
         {"patternProperties": {"a": {"$ref": "#"}, "b": {"$ref": "#"}}},
     ],
