@@ -1,0 +1,9 @@
+"""A few thousand varied events through the public ports, and a proof that each is counted and listed exactly once.
+
+The way of a run: `target` (addresses, a system of its own) → `events` (what to send, what should become of it) →
+`send` (concurrent requests, retries) → `verify` (statistics and both ways of paging against what was sent).
+"""
+
+
+class DemoError(Exception):
+    """The run cannot go on; its text says what to do or what is wrong."""
