@@ -13,9 +13,11 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tracking.domain.errors import Malformed, Rejected, TooLarge, TooMany, TrackingError, Unavailable
@@ -129,9 +131,16 @@ def _faults(errors: Sequence[Any]) -> list[dict[str, str]]:
 
 
 class Edge:
-    """ASGI middleware: correlation id in and out, the request's metrics and log line, every error as JSON."""
+    """ASGI middleware: correlation id in and out, the request's metrics, every error as JSON.
+
+    Of a Starlette application only the routes are used: its own error middleware would answer before this one, as text.
+    """
 
     def __init__(self, app: ASGIApp, service: str) -> None:
+        if isinstance(app, Starlette):
+            app = app.router
+        if isinstance(app, Router):
+            app.redirect_slashes = False
         self._app = app
         self._service = service
 
@@ -142,6 +151,8 @@ class Edge:
         given = next((value for name, value in scope["headers"] if name == _HEADER), None)
         correlation_id = correlation.accept(given.decode("latin-1") if given is not None else None)
         correlation.enter(correlation_id)
+        # with an "app" the router raises its 404 and 405, without one it answers them itself
+        scope.setdefault("app", self)
         started = time.perf_counter()
         status = 0
 
@@ -172,7 +183,10 @@ def _answer(error: Exception, correlation_id: str) -> Response:
         known = TrackingError("internal_error", "Something failed here; the log has it under this correlation id.")
     elif isinstance(known, Unavailable):
         _log.warning("unavailable: %s", known.message)
-    return json_response(error_payload(known, correlation_id), known.status, error_headers(known))
+    headers = error_headers(known)
+    if isinstance(error, HTTPException):
+        headers |= error.headers or {}  # Allow beside 405
+    return json_response(error_payload(known, correlation_id), known.status, headers)
 
 
 def as_tracking_error(error: Exception) -> TrackingError | None:
