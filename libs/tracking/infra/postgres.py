@@ -1,7 +1,7 @@
 """PostgreSQL by asyncpg: pools with time limits, jsonb as the bytes it is, and which failures are worth a retry."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -62,10 +62,12 @@ async def open_pool(
     query_timeout_s: float,
     size: int = 10,
     prepare: Callable[[Connection], Coroutine[Any, Any, None]] = prepare_connection,
+    settings: Mapping[str, str] | None = None,
 ) -> Pool:
     """A pool that opens connections when needed, so a process starts (and says so in its health) without its database.
 
     Every statement has `query_timeout_s` on the client and, a little later, on the server, so that none lingers there.
+    `settings` are PostgreSQL's, for each of its sessions.
     """
     pool = asyncpg.create_pool(
         url,
@@ -80,6 +82,7 @@ async def open_pool(
             "timezone": "UTC",
             "statement_timeout": str(int(query_timeout_s * 1000) + 1000),
             "idle_in_transaction_session_timeout": str(int(query_timeout_s * 1000) + 5000),
+            **(settings or {}),
         },
     )
     await pool
