@@ -146,7 +146,7 @@ async def test_a_service_may_do_its_work(stack: Stack, role: str, database: str,
     url = stack.write_url(role) if database == "write" else stack.read_url(role)
 
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(statement)  # type: ignore[arg-type]
+        connection.execute(statement)
 
 
 @pytest.mark.parametrize(("role", "database", "statement"), FORBIDDEN)
@@ -154,7 +154,7 @@ async def test_a_service_may_do_nothing_else(stack: Stack, role: str, database: 
     url = stack.write_url(role) if database == "write" else stack.read_url(role)
 
     with psycopg.connect(url, autocommit=True) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
-        connection.execute(statement)  # type: ignore[arg-type]
+        connection.execute(statement)
 
 
 @pytest.mark.parametrize("database", ["write", "read"])

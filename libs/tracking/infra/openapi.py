@@ -96,17 +96,18 @@ class Documentation:
         for route in documented.routes:
             operation = self._operations.get(getattr(route, "endpoint", _undocumented))
             if isinstance(route, Route) and operation is not None:
-                answers = {f"HTTP_{status}": model for status, model in operation.answers.items()}
-                describe = tree.validate(
-                    json=operation.body,
-                    query=operation.query,
-                    resp=spectree.Response(**answers),
-                    tags=[operation.tag],
-                    skip_validation=True,
-                    operation_id=operation.operation_id,
-                )
-                methods = sorted((route.methods or set()) - {"HEAD"})
-                routes.append(Route(route.path, describe(route.endpoint), methods=methods))
+                # an operation's id is its own: a second method of the same handler gets the method's name behind it
+                for number, method in enumerate(sorted((route.methods or set()) - {"HEAD"})):
+                    suffix = f"_{method.lower()}" if number else ""
+                    describe = tree.validate(
+                        json=operation.body,
+                        query=operation.query,
+                        resp=spectree.Response(**{f"HTTP_{status}": m for status, m in operation.answers.items()}),
+                        tags=[operation.tag],
+                        skip_validation=True,
+                        operation_id=operation.operation_id and operation.operation_id + suffix,
+                    )
+                    routes.append(Route(route.path, describe(route.endpoint), methods=[method]))
         tree.app = Starlette(routes=routes)
         document: dict[str, Any] = tree.spec
         return document

@@ -1,0 +1,107 @@
+"""A bearer token for admin or query: shown once, kept as a fingerprint, limited to what its scope says."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Self
+from uuid import UUID
+
+from tracking.domain import domain_events as happened
+from tracking.domain.api_key import checked_expiry
+from tracking.domain.credentials import Fingerprint
+from tracking.domain.errors import Malformed
+from tracking.domain.partner import MAX_NAME, checked_text
+from tracking.domain.recording import Recording
+
+
+class Scope(StrEnum):
+    """`admin` may do everything, `read` may query: all partners or one."""
+
+    ADMIN = "admin"
+    READ = "read"
+
+
+class AccessToken(Recording):
+    """Make one with `issue`; `restore` is for the database alone."""
+
+    __slots__ = (
+        "created_at",
+        "expires_at",
+        "fingerprint",
+        "id",
+        "name",
+        "partner_id",
+        "revoked_at",
+        "scope",
+        "updated_at",
+    )
+
+    def __init__(
+        self,
+        id: UUID,
+        name: str,
+        fingerprint: Fingerprint,
+        scope: Scope,
+        partner_id: UUID | None,
+        created_at: datetime,
+        expires_at: datetime | None,
+        revoked_at: datetime | None,
+        updated_at: datetime,
+    ) -> None:
+        super().__init__()
+        if scope is Scope.ADMIN and partner_id is not None:
+            fault = {"field": "partnerId", "message": "an admin token is not limited to a partner"}
+            raise Malformed("invalid_body", f"partnerId: {fault['message']}.", [fault])
+        self.id = id
+        self.name = checked_text("name", name, 1, MAX_NAME)
+        self.fingerprint = fingerprint
+        self.scope = scope
+        self.partner_id = partner_id
+        self.created_at = created_at
+        self.expires_at = expires_at
+        self.revoked_at = revoked_at
+        self.updated_at = updated_at
+
+    @classmethod
+    def issue(
+        cls,
+        id: UUID,
+        name: str,
+        secret: str,
+        scope: Scope,
+        now: datetime,
+        *,
+        partner_id: UUID | None = None,
+        expires_at: datetime | None = None,
+    ) -> Self:
+        """A new token whose secret is `secret`, of which only the fingerprint is kept. Raises Malformed."""
+        expiry = checked_expiry(expires_at, now)
+        token = cls(id, name, Fingerprint.of(secret), scope, partner_id, now, expiry, None, now)
+        token._record(happened.AccessTokenIssued(now, id))
+        return token
+
+    @classmethod
+    def restore(
+        cls,
+        *,
+        id: UUID,
+        name: str,
+        fingerprint: Fingerprint,
+        scope: str,
+        partner_id: UUID | None,
+        created_at: datetime,
+        expires_at: datetime | None,
+        revoked_at: datetime | None,
+        updated_at: datetime,
+    ) -> Self:
+        """As it was saved; nothing has happened to it."""
+        return cls(id, name, fingerprint, Scope(scope), partner_id, created_at, expires_at, revoked_at, updated_at)
+
+    def is_usable(self, now: datetime) -> bool:
+        """Neither revoked nor expired."""
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
+
+    def revoke(self, now: datetime) -> None:
+        """End it at once and for good; again changes nothing."""
+        if self.revoked_at is None:
+            self.revoked_at = self.updated_at = now
+            self._record(happened.AccessTokenRevoked(now, self.id))

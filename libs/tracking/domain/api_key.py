@@ -1,0 +1,115 @@
+"""The key of a partner system: shown once, kept as a fingerprint; replaced with a grace period, revoked for good."""
+
+from datetime import datetime, timedelta
+from typing import Self
+from uuid import UUID
+
+from tracking.domain import domain_events as happened
+from tracking.domain.credentials import Fingerprint
+from tracking.domain.errors import Conflict, Malformed
+from tracking.domain.partner import MAX_NAME, checked_text
+from tracking.domain.recording import Recording
+
+MAX_GRACE = timedelta(days=90)
+
+
+def checked_expiry(expires_at: datetime | None, now: datetime) -> datetime | None:
+    """`expires_at`, which must lie ahead; Malformed otherwise."""
+    if expires_at is not None and expires_at <= now:
+        fault = {"field": "expiresAt", "message": "must lie in the future"}
+        raise Malformed("invalid_body", f"expiresAt: {fault['message']}.", [fault])
+    return expires_at
+
+
+class ApiKey(Recording):
+    """Make one with `issue` or `rotate`; `restore` is for the database alone."""
+
+    __slots__ = (
+        "created_at",
+        "expires_at",
+        "fingerprint",
+        "id",
+        "last_used_at",
+        "name",
+        "partner_system_id",
+        "revoked_at",
+    )
+
+    def __init__(
+        self,
+        id: UUID,
+        partner_system_id: UUID,
+        name: str,
+        fingerprint: Fingerprint,
+        created_at: datetime,
+        expires_at: datetime | None,
+        revoked_at: datetime | None,
+        last_used_at: datetime | None,
+    ) -> None:
+        super().__init__()
+        self.id = id
+        self.partner_system_id = partner_system_id
+        self.name = checked_text("name", name, 1, MAX_NAME)
+        self.fingerprint = fingerprint
+        self.created_at = created_at
+        self.expires_at = expires_at
+        self.revoked_at = revoked_at
+        self.last_used_at = last_used_at
+
+    @classmethod
+    def issue(
+        cls,
+        id: UUID,
+        partner_system_id: UUID,
+        name: str,
+        secret: str,
+        now: datetime,
+        expires_at: datetime | None = None,
+    ) -> Self:
+        """A new key whose secret is `secret`, of which only the fingerprint is kept. Raises Malformed."""
+        fingerprint = Fingerprint.of(secret)
+        key = cls(id, partner_system_id, name, fingerprint, now, checked_expiry(expires_at, now), None, None)
+        key._record(happened.ApiKeyIssued(now, partner_system_id, id))
+        return key
+
+    @classmethod
+    def restore(
+        cls,
+        *,
+        id: UUID,
+        partner_system_id: UUID,
+        name: str,
+        fingerprint: Fingerprint,
+        created_at: datetime,
+        expires_at: datetime | None,
+        revoked_at: datetime | None,
+        last_used_at: datetime | None,
+    ) -> Self:
+        """As it was saved; nothing has happened to it."""
+        return cls(id, partner_system_id, name, fingerprint, created_at, expires_at, revoked_at, last_used_at)
+
+    def is_usable(self, now: datetime) -> bool:
+        """Neither revoked nor expired."""
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
+
+    def rotate(self, id: UUID, secret: str, now: datetime, grace: timedelta) -> Self:
+        """Its successor; this one works on for `grace`, or as long as it would have anyway.
+
+        Raises Conflict if it does not work any more, Malformed for a grace that is negative or over 90 days.
+        """
+        if not self.is_usable(now):
+            raise Conflict("api_key_not_usable", "A revoked or expired key cannot be rotated; create a new one.")
+        if not timedelta() <= grace <= MAX_GRACE:
+            fault = {"field": "graceSeconds", "message": f"must be 0 to {int(MAX_GRACE.total_seconds())}"}
+            raise Malformed("invalid_body", f"graceSeconds: {fault['message']}.", [fault])
+        ends = now + grace
+        if self.expires_at is None or self.expires_at > ends:
+            self.expires_at = ends
+        self._record(happened.ApiKeyExpiryChanged(now, self.partner_system_id, self.id))
+        return type(self).issue(id, self.partner_system_id, self.name, secret, now)
+
+    def revoke(self, now: datetime) -> None:
+        """End it at once and for good; again changes nothing."""
+        if self.revoked_at is None:
+            self.revoked_at = now
+            self._record(happened.ApiKeyRevoked(now, self.partner_system_id, self.id))

@@ -1,0 +1,39 @@
+"""Secrets that are shown once: how they look, and what is kept of them."""
+
+import secrets
+import string
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Literal, Self
+
+_ALPHABET = string.digits + string.ascii_letters
+_CHARACTERS = 32
+Prefix = Literal["sk_", "tk_"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What is kept of a secret: its SHA-256, and enough to recognise it by eye."""
+
+    sha256: bytes
+    prefix: str
+    last_four: str
+
+    def __post_init__(self) -> None:
+        if len(self.sha256) != 32:
+            raise ValueError("a SHA-256 has 32 bytes")
+
+    @classmethod
+    def of(cls, secret: str) -> Self:
+        """A plain hash is enough: 32 random base62 characters (190 bits) cannot be found by trying."""
+        return cls(sha256(secret.encode()).digest(), secret[:3], secret[-4:])
+
+    @property
+    def hex(self) -> str:
+        """The SHA-256 in hexadecimal, as caches name it."""
+        return self.sha256.hex()
+
+
+def make_secret(prefix: Prefix) -> str:
+    """A fresh secret from the system's random source: `sk_` for API keys, `tk_` for access tokens."""
+    return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(_CHARACTERS))

@@ -1,0 +1,124 @@
+"""What happened to an aggregate, in the past tense: ids and a time, never a secret.
+
+Aggregates collect these; whoever saves one writes them down in the same transaction. Caches are brought up to date by
+them, and they are the audit trail.
+"""
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class DomainEvent:
+    """Base; `name` is the class's."""
+
+    occurred_at: datetime
+
+    @property
+    def name(self) -> str:
+        """What happened, as it is written down."""
+        return type(self).__name__
+
+    def payload(self) -> dict[str, Any]:
+        """The fields but for the time, ready for JSON."""
+        return {
+            item.name: str(value) if isinstance(value := getattr(self, item.name), UUID) else value
+            for item in fields(self)
+            if item.name != "occurred_at"
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _OfPartner(DomainEvent):
+    partner_id: UUID
+
+
+class PartnerRegistered(_OfPartner):
+    """A partner is new."""
+
+
+class PartnerUpdated(_OfPartner):
+    """Its name or address changed; its keys carry the name."""
+
+
+class PartnerDeactivated(_OfPartner):
+    """None of its systems may send any more."""
+
+
+class PartnerActivated(_OfPartner):
+    """Its active systems may send again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OfSystem(DomainEvent):
+    partner_id: UUID
+    partner_system_id: UUID
+
+
+class PartnerSystemRegistered(_OfSystem):
+    """A system is new."""
+
+
+class PartnerSystemUpdated(_OfSystem):
+    """Its name, type or description changed; its keys carry the name."""
+
+
+class PartnerSystemDeactivated(_OfSystem):
+    """It may not send any more."""
+
+
+class PartnerSystemActivated(_OfSystem):
+    """It may send again, if its partner may."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OfKey(DomainEvent):
+    partner_system_id: UUID
+    key_id: UUID
+
+
+class ApiKeyIssued(_OfKey):
+    """A key is new."""
+
+
+class ApiKeyExpiryChanged(_OfKey):
+    """The key was replaced and works until its grace ends."""
+
+
+class ApiKeyRevoked(_OfKey):
+    """The key works no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OfStructure(DomainEvent):
+    structure_id: UUID
+    partner_id: UUID | None
+    event_name: str
+    version: int
+
+
+class StructureDrafted(_OfStructure):
+    """A version was written down and does not count yet."""
+
+
+class StructurePublished(_OfStructure):
+    """Events are held against this version from now on."""
+
+
+class StructureDeprecated(_OfStructure):
+    """The version is no longer chosen by itself; events may still name it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OfToken(DomainEvent):
+    token_id: UUID
+
+
+class AccessTokenIssued(_OfToken):
+    """A token is new."""
+
+
+class AccessTokenRevoked(_OfToken):
+    """The token works no more."""

@@ -1,0 +1,140 @@
+"""The JSON Schema that events of a name must meet: versioned, immutable once published.
+
+A global structure counts for every partner; a partner's own structure of the same event name wins over it. Whether a
+schema is one, and safe, is decided by whoever registers it (infra/validation): this module knows no JSON Schema.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Self
+from uuid import UUID
+
+from tracking.domain import domain_events as happened
+from tracking.domain.errors import Conflict, NotFound
+from tracking.domain.partner import MAX_DESCRIPTION, MAX_NAME, checked_text
+from tracking.domain.recording import Recording
+
+
+class VersionStatus(StrEnum):
+    """A draft counts for nothing; of the published ones the highest counts; a deprecated one only when named."""
+
+    DRAFT = "draft"
+    PUBLISHED = "published"
+    DEPRECATED = "deprecated"
+
+
+@dataclass(slots=True)
+class StructureVersion:
+    """One schema; numbers count from 1 without gaps."""
+
+    version: int
+    schema: Any
+    status: VersionStatus
+    created_at: datetime
+    published_at: datetime | None = None
+    deprecated_at: datetime | None = None
+
+
+class EventStructure(Recording):
+    """A global structure. Make one with `define`; `restore_structure` is for the database alone."""
+
+    __slots__ = ("created_at", "description", "event_name", "id", "partner_id", "updated_at", "versions")
+
+    def __init__(
+        self,
+        id: UUID,
+        event_name: str,
+        description: str,
+        versions: list[StructureVersion],
+        created_at: datetime,
+        updated_at: datetime,
+        partner_id: UUID | None = None,
+    ) -> None:
+        super().__init__()
+        if [version.version for version in versions] != list(range(1, len(versions) + 1)):
+            raise ValueError("versions count from 1 without gaps")
+        self.id = id
+        self.partner_id = partner_id
+        self.event_name = checked_text("eventName", event_name, 1, MAX_NAME)
+        self.description = checked_text("description", description, 0, MAX_DESCRIPTION)
+        self.versions = versions
+        self.created_at = created_at
+        self.updated_at = updated_at
+
+    @property
+    def current(self) -> StructureVersion | None:
+        """The version that events are held against: the highest published one."""
+        published = [version for version in self.versions if version.status is VersionStatus.PUBLISHED]
+        return published[-1] if published else None
+
+    def add_version(self, schema: Any, now: datetime, *, publish: bool) -> StructureVersion:
+        """The next version, as a draft or published at once."""
+        version = StructureVersion(len(self.versions) + 1, schema, VersionStatus.DRAFT, now)
+        self.versions.append(version)
+        self.updated_at = now
+        self._note(happened.StructureDrafted, version, now)
+        if publish:
+            self.publish(version.version, now)
+        return version
+
+    def publish(self, number: int, now: datetime) -> StructureVersion:
+        """Let it count. Raises NotFound, or Conflict unless it is a draft."""
+        version = self.version(number)
+        if version.status is not VersionStatus.DRAFT:
+            raise Conflict("version_not_draft", f"Version {number} is {version.status}; only a draft can be published.")
+        version.status, version.published_at, self.updated_at = VersionStatus.PUBLISHED, now, now
+        self._note(happened.StructurePublished, version, now)
+        return version
+
+    def deprecate(self, number: int, now: datetime) -> StructureVersion:
+        """Let the highest other published version count. Raises NotFound, or Conflict unless it is published."""
+        version = self.version(number)
+        if version.status is not VersionStatus.PUBLISHED:
+            raise Conflict(
+                "version_not_published",
+                f"Version {number} is {version.status}; only a published one can be deprecated.",
+            )
+        version.status, version.deprecated_at, self.updated_at = VersionStatus.DEPRECATED, now, now
+        self._note(happened.StructureDeprecated, version, now)
+        return version
+
+    def version(self, number: int) -> StructureVersion:
+        """Raises NotFound."""
+        if not 1 <= number <= len(self.versions):
+            raise NotFound("version_not_found", f"{self.event_name!r} has no version {number}.")
+        return self.versions[number - 1]
+
+    def _note(self, kind: Any, version: StructureVersion, now: datetime) -> None:
+        self._record(kind(now, self.id, self.partner_id, self.event_name, version.version))
+
+    @classmethod
+    def define(cls, id: UUID, event_name: str, description: str, now: datetime) -> Self:
+        """A structure without a version yet. Raises Malformed."""
+        return cls(id, event_name, description, [], now, now)
+
+
+class PartnerEventStructure(EventStructure):
+    """A partner's own structure, which wins over the global one of the same name."""
+
+    __slots__ = ()
+
+    @classmethod
+    def define_for(cls, partner_id: UUID, id: UUID, event_name: str, description: str, now: datetime) -> Self:
+        """A partner's structure without a version yet. Raises Malformed."""
+        return cls(id, event_name, description, [], now, now, partner_id)
+
+
+def restore_structure(
+    *,
+    id: UUID,
+    partner_id: UUID | None,
+    event_name: str,
+    description: str,
+    versions: list[StructureVersion],
+    created_at: datetime,
+    updated_at: datetime,
+) -> EventStructure:
+    """As it was saved, of the kind that it is; nothing has happened to it."""
+    kind = EventStructure if partner_id is None else PartnerEventStructure
+    return kind(id, event_name, description, versions, created_at, updated_at, partner_id)

@@ -1,0 +1,221 @@
+"""A partner and its systems, the sources of events.
+
+Rules: an address belongs to one partner; a system belongs to one partner for good; a deactivated partner silences its
+systems without changing their own state.
+"""
+
+import re
+from datetime import datetime
+from enum import IntEnum
+from typing import Self
+from uuid import UUID
+
+from tracking.domain import domain_events as happened
+from tracking.domain.errors import Malformed
+from tracking.domain.recording import Recording
+
+# Enough to catch a slip of the hand; only a message that arrives proves an address.
+_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
+MAX_NAME, MAX_EMAIL, MAX_DESCRIPTION = 200, 255, 1000
+
+
+class SystemType(IntEnum):
+    """What kind of source a system is; the numbers are the specification's."""
+
+    WEBSITE = 1
+    IOS_APP = 2
+    ANDROID_APP = 3
+    BACKEND_SERVICE = 4
+    MOBILE_WEB = 5
+    DESKTOP_APP = 6
+    OTHER = 99
+
+
+def checked_text(field: str, value: str, least: int, most: int) -> str:
+    """`value` without space around it; Malformed unless it has `least` to `most` characters and no NUL."""
+    stripped = value.strip()
+    if not least <= len(stripped) <= most or "\x00" in stripped:
+        message = f"must have {least} to {most} characters"
+        raise Malformed("invalid_body", f"{field}: {message}.", [{"field": field, "message": message}])
+    return stripped
+
+
+def checked_email(value: str) -> str:
+    """A plausible address, trimmed; Malformed otherwise."""
+    stripped = checked_text("email", value, 3, MAX_EMAIL)
+    if not _EMAIL.fullmatch(stripped):
+        fault = {"field": "email", "message": "not an address such as admin@acme.com"}
+        raise Malformed("invalid_body", f"email: {fault['message']}.", [fault])
+    return stripped
+
+
+class Partner(Recording):
+    """A customer. Make one with `register`; `restore` is for the database alone."""
+
+    __slots__ = ("created_at", "deactivated_at", "email", "id", "name", "updated_at")
+
+    def __init__(
+        self,
+        id: UUID,
+        name: str,
+        email: str,
+        deactivated_at: datetime | None,
+        created_at: datetime,
+        updated_at: datetime,
+    ) -> None:
+        super().__init__()
+        self.id = id
+        self.name = checked_text("name", name, 1, MAX_NAME)
+        self.email = checked_email(email)
+        self.deactivated_at = deactivated_at
+        self.created_at = created_at
+        self.updated_at = updated_at
+
+    @classmethod
+    def register(cls, id: UUID, name: str, email: str, now: datetime) -> Self:
+        """A new, active partner. Raises Malformed."""
+        partner = cls(id, name, email, None, now, now)
+        partner._record(happened.PartnerRegistered(now, id))
+        return partner
+
+    @classmethod
+    def restore(
+        cls,
+        *,
+        id: UUID,
+        name: str,
+        email: str,
+        deactivated_at: datetime | None,
+        created_at: datetime,
+        updated_at: datetime,
+    ) -> Self:
+        """As it was saved; nothing has happened to it."""
+        return cls(id, name, email, deactivated_at, created_at, updated_at)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether its active systems may send."""
+        return self.deactivated_at is None
+
+    def update(self, now: datetime, *, name: str | None = None, email: str | None = None) -> None:
+        """Change what is given. Raises Malformed and changes nothing then."""
+        new_name = self.name if name is None else checked_text("name", name, 1, MAX_NAME)
+        new_email = self.email if email is None else checked_email(email)
+        if (new_name, new_email) == (self.name, self.email):
+            return
+        self.name, self.email, self.updated_at = new_name, new_email, now
+        self._record(happened.PartnerUpdated(now, self.id))
+
+    def deactivate(self, now: datetime) -> None:
+        """Silence it and all its systems; again changes nothing."""
+        if self.is_active:
+            self.deactivated_at = self.updated_at = now
+            self._record(happened.PartnerDeactivated(now, self.id))
+
+    def activate(self, now: datetime) -> None:
+        """Let its active systems send again; again changes nothing."""
+        if not self.is_active:
+            self.deactivated_at, self.updated_at = None, now
+            self._record(happened.PartnerActivated(now, self.id))
+
+
+class PartnerSystem(Recording):
+    """A website, an app or a service of one partner. Make one with `register`; `restore` is for the database alone."""
+
+    __slots__ = (
+        "created_at",
+        "deactivated_at",
+        "description",
+        "id",
+        "name",
+        "partner_id",
+        "type",
+        "updated_at",
+    )
+
+    def __init__(
+        self,
+        id: UUID,
+        partner_id: UUID,
+        name: str,
+        type: SystemType,
+        description: str,
+        deactivated_at: datetime | None,
+        created_at: datetime,
+        updated_at: datetime,
+    ) -> None:
+        super().__init__()
+        self.id = id
+        self.partner_id = partner_id
+        self.name = checked_text("name", name, 1, MAX_NAME)
+        self.type = type
+        self.description = checked_text("description", description, 0, MAX_DESCRIPTION)
+        self.deactivated_at = deactivated_at
+        self.created_at = created_at
+        self.updated_at = updated_at
+
+    @classmethod
+    def register(cls, id: UUID, partner: Partner, name: str, type: SystemType, description: str, now: datetime) -> Self:
+        """A new, active system of `partner`. Raises Malformed."""
+        system = cls(id, partner.id, name, type, description, None, now, now)
+        system._record(happened.PartnerSystemRegistered(now, partner.id, id))
+        return system
+
+    @classmethod
+    def restore(
+        cls,
+        *,
+        id: UUID,
+        partner_id: UUID,
+        name: str,
+        type: int,
+        description: str,
+        deactivated_at: datetime | None,
+        created_at: datetime,
+        updated_at: datetime,
+    ) -> Self:
+        """As it was saved; nothing has happened to it."""
+        return cls(id, partner_id, name, SystemType(type), description, deactivated_at, created_at, updated_at)
+
+    @property
+    def is_active(self) -> bool:
+        """Its own state, whatever its partner's is."""
+        return self.deactivated_at is None
+
+    def accepts_events_of(self, partner: Partner) -> bool:
+        """Whether it may send; `partner` is its own, or ValueError."""
+        if partner.id != self.partner_id:
+            raise ValueError("not the partner of this system")
+        return self.is_active and partner.is_active
+
+    def update(
+        self,
+        now: datetime,
+        *,
+        name: str | None = None,
+        type: SystemType | None = None,
+        description: str | None = None,
+    ) -> None:
+        """Change what is given. Raises Malformed and changes nothing then."""
+        changed = (
+            self.name if name is None else checked_text("name", name, 1, MAX_NAME),
+            self.type if type is None else type,
+            self.description if description is None else checked_text("description", description, 0, MAX_DESCRIPTION),
+        )
+        if changed == (self.name, self.type, self.description):
+            return
+        self.name, self.type, self.description = changed
+        self.updated_at = now
+        self._record(happened.PartnerSystemUpdated(now, self.partner_id, self.id))
+
+    def deactivate(self, now: datetime) -> None:
+        """Let it send no more; again changes nothing."""
+        if self.is_active:
+            self.deactivated_at = self.updated_at = now
+            self._record(happened.PartnerSystemDeactivated(now, self.partner_id, self.id))
+
+    def activate(self, now: datetime) -> None:
+        """Let it send again; again changes nothing."""
+        if not self.is_active:
+            self.deactivated_at, self.updated_at = None, now
+            self._record(happened.PartnerSystemActivated(now, self.partner_id, self.id))

@@ -1,0 +1,44 @@
+"""`python -m services.admin`: wires the administration and serves until SIGTERM."""
+
+from contextlib import AsyncExitStack
+from random import getrandbits
+
+from services.admin.administer import Administration
+from services.admin.app import SERVICE, build
+from services.admin.outbox import Outbox
+from services.admin.start import Bootstrap
+from tracking.infra import cache, postgres, process, telemetry
+from tracking.infra.process import Health, Listening
+from tracking.infra.settings import AdminSettings
+
+
+async def main() -> None:
+    """Open what the administration needs, serve, close in reverse."""
+    settings = AdminSettings()
+    telemetry.configure_logging(SERVICE, settings.environment, settings.log_level, settings.log_file)
+    async with AsyncExitStack() as resources:
+        telemetry.configure_tracing(SERVICE, settings.otlp_endpoint, settings.trace_sample_ratio, resources)
+        pool = await postgres.open_pool(
+            settings.write_database_url.get_secret_value(),
+            service=SERVICE,
+            connect_timeout_s=settings.connect_timeout_s,
+            query_timeout_s=settings.query_timeout_s,
+        )
+        resources.push_async_callback(postgres.close_pool, pool)
+        redis = cache.open_redis(settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s)
+        resources.push_async_callback(redis.aclose)
+        outbox = Outbox(pool, redis, ttl_s=settings.cache_ttl_s, timeout_s=settings.redis_timeout_s)
+        administration = Administration(pool, outbox, getrandbits)
+        bootstrap = Bootstrap(administration, settings.admin_token.get_secret_value())
+        health = Health(
+            SERVICE,
+            {"postgres": lambda: postgres.ping(pool), "bootstrap": bootstrap.ping},
+            {"redis": lambda: cache.ping(redis)},
+        )
+        app = build(administration, pool, health)
+        async with process.running(outbox.run(lambda: health.beat("outbox", 60)), bootstrap.run()):
+            await process.serve(app, health, Listening.of(settings))
+
+
+if __name__ == "__main__":
+    process.run(main)

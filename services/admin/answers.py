@@ -1,0 +1,51 @@
+"""How a handler reads what it is given and shows what it has."""
+
+from typing import Any, TypeVar
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.admin.models import PageParameters
+from tracking.domain.errors import NotFound
+from tracking.infra.http import JsonModel, json_response, read_body
+
+# A schema of 64 KiB as a JSON string with every quote escaped, and room for its description.
+BODY_BYTES = 256 * 1024
+Model = TypeVar("Model", bound=JsonModel)
+
+
+async def body(request: Request, model: type[Model], *, is_optional: bool = False) -> Model:
+    """The JSON body; an empty one stands for `{}` where it is optional. Raises Malformed or TooLarge."""
+    if is_optional and not await request.body():
+        return model()
+    return await read_body(request, model, BODY_BYTES)
+
+
+def path_id(request: Request, name: str = "id") -> UUID:
+    """An id of the path. Raises NotFound for what cannot be one."""
+    try:
+        return UUID(request.path_params[name])
+    except ValueError as error:
+        raise NotFound("not_found", f"{request.path_params[name]!r} is not an id.") from error
+
+
+def show(model: type[JsonModel], thing: Any, status: int = 200) -> Response:
+    """An aggregate or a row as its model."""
+    return json_response(model.model_validate(thing, from_attributes=True), status)
+
+
+def created(model: type[JsonModel], thing: Any, location: str) -> Response:
+    """201 with where it can be found."""
+    answer = show(model, thing, 201)
+    answer.headers["Location"] = location
+    return answer
+
+
+def show_page(model: type[JsonModel], found: tuple[list[dict[str, Any]], int], wanted: PageParameters) -> Response:
+    """A page of rows."""
+    items, total = found
+    return show(
+        model,
+        {"items": items, "total_count": total, "page_number": wanted.page_number, "page_size": wanted.page_size},
+    )

@@ -1,0 +1,136 @@
+"""The administration's HTTP edge: every route, what it takes and what it answers."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from services.admin import models
+from services.admin.access import AdminOnly
+from services.admin.administer import Administration
+from services.admin.partners import PartnerRoutes
+from services.admin.structures import StructureRoutes, TokenRoutes
+from tracking.infra.http import Edge, ErrorBody
+from tracking.infra.openapi import Documentation
+from tracking.infra.postgres import Pool
+from tracking.infra.process import Health
+
+SERVICE = "admin"
+Handler = Callable[[Request], Awaitable[Response]]
+_REFUSALS: Mapping[int, type[BaseModel] | None] = dict.fromkeys((401, 403, 404, 503), ErrorBody)
+_CHANGES: Mapping[int, type[BaseModel] | None] = {**_REFUSALS, 409: ErrorBody, 413: ErrorBody}
+
+
+class _Table:
+    """Collects routes together with their documentation."""
+
+    def __init__(self, docs: Documentation) -> None:
+        self._docs = docs
+        self.routes: list[Route] = []
+
+    def get(self, path: str, handler: Handler, answer: type[BaseModel], query: type[BaseModel] | None = None) -> None:
+        """A route that reads."""
+        self._docs.route(answers={200: answer, **_REFUSALS}, tag=_tag(path), query=query, operation_id=_name(handler))(
+            handler
+        )
+        self.routes.append(Route(path, handler, methods=["GET"]))
+
+    def change(
+        self,
+        methods: list[str],
+        path: str,
+        handler: Handler,
+        answer: type[BaseModel] | None,
+        *,
+        body: type[BaseModel] | None = None,
+        status: int = 200,
+    ) -> None:
+        """A route that changes something."""
+        self._docs.route(answers={status: answer, **_CHANGES}, tag=_tag(path), body=body, operation_id=_name(handler))(
+            handler
+        )
+        self.routes.append(Route(path, handler, methods=methods))
+
+
+def _tag(path: str) -> str:
+    return "keys" if "apikeys" in path else path.split("/")[-1 if path.endswith("eventstructures") else 2]
+
+
+def _name(handler: Handler) -> str:
+    return getattr(handler, "__qualname__", "handler").replace("Routes.", "_").lower()
+
+
+def _partners(table: _Table, routes: PartnerRoutes) -> None:
+    path, answer = "/api/partners", models.PartnerAnswer
+    table.change(["POST"], path, routes.register_partner, models.RegisteredPartner, body=models.NewPartner, status=201)
+    table.get(path, routes.list_partners, models.PartnerPage, models.PartnerFilter)
+    table.get(f"{path}/{{id}}", routes.get_partner, answer)
+    table.change(["PUT", "PATCH"], f"{path}/{{id}}", routes.update_partner, answer, body=models.PartnerChange)
+    table.change(["POST"], f"{path}/{{id}}/deactivate", routes.deactivate_partner, answer)
+    table.change(["POST"], f"{path}/{{id}}/activate", routes.activate_partner, answer)
+
+
+def _systems(table: _Table, routes: PartnerRoutes) -> None:
+    path, answer = "/api/partnersystems", models.SystemAnswer
+    table.change(["POST"], path, routes.register_system, models.RegisteredSystem, body=models.NewSystem, status=201)
+    table.get(path, routes.list_systems, models.SystemPage, models.SystemFilter)
+    table.get(f"{path}/{{id}}", routes.get_system, answer)
+    table.change(["PUT", "PATCH"], f"{path}/{{id}}", routes.update_system, answer, body=models.SystemChange)
+    table.change(["POST"], f"{path}/{{id}}/deactivate", routes.deactivate_system, answer)
+    table.change(["POST"], f"{path}/{{id}}/activate", routes.activate_system, answer)
+    keys = f"{path}/{{id}}/apikeys"
+    table.change(["POST"], keys, routes.issue_key, models.IssuedKey, body=models.NewKey, status=201)
+    table.get(keys, routes.list_keys, models.KeyList)
+    rotate = f"{keys}/{{key_id}}/rotate"
+    table.change(["POST"], rotate, routes.rotate_key, models.IssuedKey, body=models.Rotation, status=201)
+    table.change(["POST"], f"{keys}/{{key_id}}/revoke", routes.revoke_key, None, status=204)
+    table.routes.append(Route(f"{keys}/{{key_id}}", routes.revoke_key, methods=["DELETE"]))
+
+
+def _structures(table: _Table, routes: StructureRoutes) -> None:
+    path, new, answer = "/api/eventstructures", models.NewStructure, models.StructureAnswer
+    table.change(["POST"], path, routes.define, answer, body=new, status=201)
+    table.get(path, routes.list_global, models.StructurePage, models.StructureFilter)
+    own = "/api/partners/{id}/eventstructures"
+    table.change(["POST"], own, routes.define_for_partner, answer, body=new, status=201)
+    table.get(own, routes.list_of_partner, models.StructurePage, models.StructureFilter)
+    table.get(f"{path}/{{id}}", routes.get, answer)
+    versions, version = f"{path}/{{id}}/versions", models.VersionAnswer
+    table.change(["POST"], versions, routes.add_version, version, body=models.NewVersion, status=201)
+    table.get(versions, routes.list_versions, models.VersionList)
+    table.get(f"{versions}/{{version}}", routes.get_version, version)
+    table.change(["POST"], f"{versions}/{{version}}/publish", routes.publish, version)
+    table.change(["POST"], f"{versions}/{{version}}/deprecate", routes.deprecate, version)
+
+
+def _tokens(table: _Table, routes: TokenRoutes) -> None:
+    path = "/api/tokens"
+    table.change(["POST"], path, routes.issue, models.IssuedToken, body=models.NewToken, status=201)
+    table.get(path, routes.list, models.TokenPage, models.PageParameters)
+    table.change(["POST"], f"{path}/{{id}}/revoke", routes.revoke, None, status=204)
+    table.routes.append(Route(f"{path}/{{id}}", routes.revoke, methods=["DELETE"]))
+
+
+def build(administration: Administration, pool: Pool, health: Health) -> ASGIApp:
+    """The application with its health, metrics and documentation."""
+    docs = Documentation(
+        title="Volcanion Tracking administration",
+        description="Partners, their systems and API keys, event structures, access tokens.",
+        version="1",
+        credential="bearer",
+    )
+    table = _Table(docs)
+    partners = PartnerRoutes(administration)
+    _partners(table, partners)
+    _systems(table, partners)
+    _structures(table, StructureRoutes(administration))
+    _tokens(table, TokenRoutes(administration))
+    documented = Starlette(routes=table.routes)
+    app = Starlette(routes=[*table.routes, *health.routes(), *docs.routes(documented)])
+    app.router.redirect_slashes = False
+    # the router alone: Starlette's own error middleware would answer before the edge, as text
+    return Edge(AdminOnly(app.router, pool), SERVICE)

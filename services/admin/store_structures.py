@@ -1,0 +1,139 @@
+"""Event structures and their versions in the write database."""
+
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from tracking.domain.errors import Conflict, NotFound
+from tracking.domain.event_structure import EventStructure, StructureVersion, VersionStatus, restore_structure
+from tracking.infra.postgres import Connection
+
+_INSERT_STRUCTURE = """
+insert into write.event_structures (id, partner_id, event_name, description, created_at, updated_at)
+values ($1, $2, $3, $4, $5, $6)
+"""
+
+
+async def insert_structure(connection: Connection, structure: EventStructure) -> None:
+    """With its versions. Raises Conflict if the name has a structure already, NotFound if the partner is not there."""
+    try:
+        await connection.execute(
+            _INSERT_STRUCTURE,
+            structure.id,
+            structure.partner_id,
+            structure.event_name,
+            structure.description,
+            structure.created_at,
+            structure.updated_at,
+        )
+    except asyncpg.UniqueViolationError as error:
+        message = f"{structure.event_name!r} has a structure already; add a version to it."
+        raise Conflict("event_structure_exists", message) from error
+    except asyncpg.ForeignKeyViolationError as error:
+        raise NotFound("partner_not_found", f"There is no partner {structure.partner_id}.") from error
+    await _save_versions(connection, structure)
+
+
+_UPDATE_STRUCTURE = """
+update write.event_structures
+   set description = $2, updated_at = $3
+ where id = $1
+"""
+
+_SAVE_VERSION = """
+insert into write.event_structure_versions as known
+       (structure_id, version, schema, status, created_at, published_at, deprecated_at)
+values ($1, $2, $3, $4, $5, $6, $7)
+    on conflict (structure_id, version)
+    do update set status = excluded.status,
+                  published_at = excluded.published_at,
+                  deprecated_at = excluded.deprecated_at
+"""
+
+
+async def update_structure(connection: Connection, structure: EventStructure) -> None:
+    """A schema that is saved once never changes: a new one is a new version."""
+    await connection.execute(_UPDATE_STRUCTURE, structure.id, structure.description, structure.updated_at)
+    await _save_versions(connection, structure)
+
+
+async def _save_versions(connection: Connection, structure: EventStructure) -> None:
+    for version in structure.versions:
+        await connection.execute(
+            _SAVE_VERSION,
+            structure.id,
+            version.version,
+            orjson.dumps(version.schema),
+            version.status,
+            version.created_at,
+            version.published_at,
+            version.deprecated_at,
+        )
+
+
+_LOAD_STRUCTURE = """
+select id, partner_id, event_name, description, created_at, updated_at
+  from write.event_structures
+ where id = $1
+   for update
+"""
+
+_LOAD_VERSIONS = """
+select version, schema, status, created_at, published_at, deprecated_at
+  from write.event_structure_versions
+ where structure_id = $1
+ order by version
+"""
+
+
+async def load_structure(connection: Connection, structure_id: UUID) -> EventStructure:
+    """Raises NotFound."""
+    row = await connection.fetchrow(_LOAD_STRUCTURE, structure_id)
+    if row is None:
+        raise NotFound("event_structure_not_found", f"There is no event structure {structure_id}.")
+    versions = [
+        StructureVersion(
+            found["version"],
+            orjson.loads(found["schema"]),
+            VersionStatus(found["status"]),
+            found["created_at"],
+            found["published_at"],
+            found["deprecated_at"],
+        )
+        for found in await connection.fetch(_LOAD_VERSIONS, structure_id)
+    ]
+    return restore_structure(**dict(row), versions=versions)
+
+
+_LIST_STRUCTURES = """
+select s.id, s.partner_id, s.event_name, s.description, s.created_at, s.updated_at,
+       (select max(v.version) filter (where v.status = 'published')
+          from write.event_structure_versions v
+         where v.structure_id = s.id) as current_version,
+       (select max(v.version)
+          from write.event_structure_versions v
+         where v.structure_id = s.id) as latest_version
+  from write.event_structures s
+ where s.partner_id is not distinct from $1
+   and ($2::text is null or s.event_name = $2)
+ order by s.created_at, s.id
+ limit $3 offset $4
+"""
+
+_COUNT_STRUCTURES = """
+select count(*)
+  from write.event_structures s
+ where s.partner_id is not distinct from $1
+   and ($2::text is null or s.event_name = $2)
+"""
+
+
+async def list_structures(
+    connection: Connection, partner_id: UUID | None, event_name: str | None, limit: int, offset: int
+) -> tuple[list[dict[str, Any]], int]:
+    """The global ones, or those of a partner, oldest first, without schemas; and how many there are in all."""
+    rows = await connection.fetch(_LIST_STRUCTURES, partner_id, event_name, limit, offset)
+    total = await connection.fetchval(_COUNT_STRUCTURES, partner_id, event_name)
+    return [dict(row) for row in rows], int(total)

@@ -1,0 +1,164 @@
+"""Routes of event structures and access tokens."""
+
+from typing import Any
+from uuid import UUID
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.admin import models, store_structures, store_tokens
+from services.admin.administer import Administration
+from services.admin.answers import body, created, path_id, show, show_page
+from tracking.domain.errors import Malformed, NotFound
+from tracking.domain.event_structure import EventStructure
+from tracking.infra.http import json_response, read_query
+
+
+class StructureRoutes:
+    """Handlers of `/api/eventstructures` and `/api/partners/{id}/eventstructures`."""
+
+    def __init__(self, administration: Administration) -> None:
+        self._administration = administration
+
+    async def define(self, request: Request) -> Response:
+        """Define the global structure of an event name."""
+        return await self._define(request, None)
+
+    async def define_for_partner(self, request: Request) -> Response:
+        """Define a partner's own structure of an event name; it wins over the global one."""
+        return await self._define(request, path_id(request))
+
+    async def list_global(self, request: Request) -> Response:
+        """List the global structures."""
+        return await self._list(request, None)
+
+    async def list_of_partner(self, request: Request) -> Response:
+        """List a partner's own structures."""
+        return await self._list(request, path_id(request))
+
+    async def get(self, request: Request) -> Response:
+        """Show a structure with its versions."""
+        return _show(await self._load(request))
+
+    async def list_versions(self, request: Request) -> Response:
+        """List the versions of a structure."""
+        structure = await self._load(request)
+        versions = [_version(version) for version in structure.versions]
+        return json_response({"items": versions, "totalCount": len(versions)})
+
+    async def get_version(self, request: Request) -> Response:
+        """Show one version."""
+        return json_response(_version((await self._load(request)).version(_number(request))))
+
+    async def add_version(self, request: Request) -> Response:
+        """Add the next version, published at once unless `publish` is false."""
+        wanted = await body(request, models.NewVersion)
+        id_ = path_id(request)
+        version = await self._administration.add_version(id_, _schema(wanted.schema_), publish=wanted.publish)
+        location = f"/api/eventstructures/{id_}/versions/{version.version}"
+        return json_response(_version(version), 201, {"Location": location})
+
+    async def publish(self, request: Request) -> Response:
+        """Publish a draft: events are held against the highest published version."""
+        version = await self._administration.publish_version(path_id(request), _number(request))
+        return json_response(_version(version))
+
+    async def deprecate(self, request: Request) -> Response:
+        """Deprecate a published version: only events that name it are held against it."""
+        version = await self._administration.deprecate_version(path_id(request), _number(request))
+        return json_response(_version(version))
+
+    async def _define(self, request: Request, partner_id: UUID | None) -> Response:
+        wanted = await body(request, models.NewStructure)
+        structure = await self._administration.define_structure(
+            partner_id, wanted.event_name, wanted.description, _schema(wanted.schema_), publish=wanted.publish
+        )
+        answer = _show(structure, 201)
+        answer.headers["Location"] = f"/api/eventstructures/{structure.id}"
+        return answer
+
+    async def _list(self, request: Request, partner_id: UUID | None) -> Response:
+        wanted = read_query(request, models.StructureFilter)
+        async with self._administration.reading() as connection:
+            found = await store_structures.list_structures(
+                connection, partner_id, wanted.event_name, wanted.page_size, wanted.offset
+            )
+        return show_page(models.StructurePage, found, wanted)
+
+    async def _load(self, request: Request) -> EventStructure:
+        async with self._administration.reading() as connection, connection.transaction():
+            return await store_structures.load_structure(connection, path_id(request))
+
+
+class TokenRoutes:
+    """Handlers of `/api/tokens`."""
+
+    def __init__(self, administration: Administration) -> None:
+        self._administration = administration
+
+    async def issue(self, request: Request) -> Response:
+        """Create an access token; it is shown this once."""
+        wanted = await body(request, models.NewToken)
+        token, secret = await self._administration.issue_token(
+            wanted.name, wanted.scope, wanted.partner_id, wanted.expires_at
+        )
+        answer = models.IssuedToken(
+            id=token.id,
+            name=token.name,
+            token=secret,
+            scope=token.scope,
+            partner_id=token.partner_id,
+            created_at=token.created_at,
+            expires_at=token.expires_at,
+        )
+        return created(models.IssuedToken, answer, f"/api/tokens/{token.id}")
+
+    async def list(self, request: Request) -> Response:
+        """List access tokens, without their secrets."""
+        wanted = read_query(request, models.PageParameters)
+        async with self._administration.reading() as connection:
+            found = await store_tokens.list_tokens(connection, wanted.page_size, wanted.offset)
+        return show_page(models.TokenPage, found, wanted)
+
+    async def revoke(self, request: Request) -> Response:
+        """Revoke an access token."""
+        await self._administration.revoke_token(path_id(request))
+        return Response(status_code=204)
+
+
+def _schema(given: dict[str, Any] | bool | str) -> Any:
+    """The schema itself where it came as a JSON string."""
+    if not isinstance(given, str):
+        return given
+    try:
+        return orjson.loads(given)
+    except orjson.JSONDecodeError as error:
+        fault = {"field": "schema", "message": f"the string is not JSON: {error}"}
+        raise Malformed("invalid_schema", f"schema: {fault['message']}.", [fault]) from error
+
+
+def _number(request: Request) -> int:
+    text = request.path_params["version"]
+    if not text.isdecimal() or len(text) > 9:
+        raise NotFound("version_not_found", f"{text!r} is not the number of a version.")
+    return int(text)
+
+
+def _version(version: Any) -> dict[str, Any]:
+    return models.VersionAnswer.model_validate(version).model_dump(by_alias=True, mode="json")
+
+
+def _show(structure: EventStructure, status: int = 200) -> Response:
+    current = structure.current
+    answer = {
+        "id": structure.id,
+        "partner_id": structure.partner_id,
+        "event_name": structure.event_name,
+        "description": structure.description,
+        "current_version": current.version if current else None,
+        "versions": structure.versions,
+        "created_at": structure.created_at,
+        "updated_at": structure.updated_at,
+    }
+    return show(models.StructureAnswer, answer, status)
