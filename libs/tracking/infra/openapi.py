@@ -93,12 +93,14 @@ class Documentation:
             validation_error_model=ErrorBody,
         )
         routes = []
+        named: set[str | None] = set()
         for route in documented.routes:
             operation = self._operations.get(getattr(route, "endpoint", _undocumented))
             if isinstance(route, Route) and operation is not None:
-                # an operation's id is its own: a second method of the same handler gets the method's name behind it
-                for number, method in enumerate(sorted((route.methods or set()) - {"HEAD"})):
-                    suffix = f"_{method.lower()}" if number else ""
+                for method in sorted((route.methods or set()) - {"HEAD"}):
+                    # an operation's id is its own: a second method of the same handler gets the method's name behind it
+                    suffix = f"_{method.lower()}" if operation.operation_id in named else ""
+                    named.add(operation.operation_id)
                     describe = tree.validate(
                         json=operation.body,
                         query=operation.query,
