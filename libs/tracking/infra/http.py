@@ -126,7 +126,11 @@ def _validated(model: type[Model], value: Any, code: str, message: str) -> Model
 
 def _faults(errors: Sequence[Any]) -> list[dict[str, str]]:
     return [
-        {"field": ".".join(str(part) for part in error["loc"]) or "(body)", "message": error["msg"]} for error in errors
+        {
+            "field": ".".join(str(part) for part in error["loc"]) or "(body)",
+            "message": error["msg"].removeprefix("Value error, "),
+        }
+        for error in errors
     ]
 
 
