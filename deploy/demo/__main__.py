@@ -18,6 +18,7 @@ from deploy.demo.send import CONNECTIONS, Outcome, Sender
 from deploy.demo.target import Target, create_system
 from deploy.demo.verify import Analytics, Row, compare, differences
 
+MOST_EVENTS = 100_000
 # a changed structure reaches every gateway within one second
 _STRUCTURE_KNOWN_AFTER_S = 2.0
 
@@ -28,10 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--events", type=int, default=5000, help="how many events are to be stored (default 5000)")
     parser.add_argument("--seed", type=int, default=None, help="send the same events as an earlier run")
     options = parser.parse_args(arguments)
+    if not 1 <= options.events <= MOST_EVENTS:
+        parser.error(f"--events takes 1 to {MOST_EVENTS}, the last that page numbers reach")
     console = Console(soft_wrap=True)
     seed = options.seed if options.seed is not None else time.time_ns() % 1_000_000
     try:
-        faults = asyncio.run(_run(console, max(1, options.events), seed))
+        faults = asyncio.run(_run(console, options.events, seed))
     except DemoError as error:
         faults = [str(error)]
     for fault in faults[:20]:
@@ -58,7 +61,9 @@ async def _run(console: Console, count: int, seed: int) -> list[str]:
         listed = differences("by page number", by_number, outcome.event_ids)
         listed += differences("by cursor", by_cursor, outcome.event_ids)
         if not listed:
-            console.print(f"listed by page number and by cursor: all {len(by_number)} events, each exactly once")
+            console.print(
+                f"listed by page number and by cursor: all {len(by_number)} events, each exactly once", highlight=False
+            )
         console.print(
             f"{plan.sent / seconds:,.0f} events/s acknowledged over {CONNECTIONS} connections; "
             f"the statistics had them all {waited:.2f} s later",
