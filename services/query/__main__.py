@@ -1,0 +1,43 @@
+"""`python -m services.query`: wires the analytics and serves until SIGTERM."""
+
+from contextlib import AsyncExitStack
+from functools import partial
+
+from services.query import views
+from services.query.access import AccessTokens, Systems
+from services.query.app import SERVICE, Query, build
+from services.query.invalidation import listener
+from services.query.lookaside import LookAside
+from services.query.tallies import Tallies
+from tracking.infra import cache, postgres, process, telemetry
+from tracking.infra.process import Health, Listening
+from tracking.infra.settings import QuerySettings
+
+
+async def main() -> None:
+    """Open the read database and Redis, serve, close in reverse."""
+    settings = QuerySettings()
+    telemetry.configure_logging(SERVICE, settings.environment, settings.log_level, settings.log_file)
+    async with AsyncExitStack() as resources:
+        telemetry.configure_tracing(SERVICE, settings.otlp_endpoint, settings.trace_sample_ratio, resources)
+        pool = await postgres.open_pool(
+            settings.read_database_url.get_secret_value(),
+            service=SERVICE,
+            connect_timeout_s=settings.connect_timeout_s,
+            query_timeout_s=settings.query_timeout_s,
+            settings=views.SETTINGS,
+        )
+        resources.push_async_callback(postgres.close_pool, pool)
+        redis = cache.open_redis(settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s)
+        resources.push_async_callback(redis.aclose)
+        beside = LookAside(redis)
+        tokens = AccessTokens(beside, pool, ttl_s=settings.token_cache_ttl_s)
+        query = Query(pool, Systems(partial(views.owner, pool)), Tallies(beside, pool, ttl_s=settings.statistics_ttl_s))
+        health = Health(SERVICE, {"postgres": lambda: postgres.ping(pool)}, {"redis": lambda: cache.ping(redis)})
+        app = build(query, tokens, health)
+        async with process.running(listener(redis, beside, tokens).run()):
+            await process.serve(app, health, Listening.of(settings))
+
+
+if __name__ == "__main__":
+    process.run(main)

@@ -1,0 +1,187 @@
+"""The analytics over HTTP: parameters in, JSON out."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp
+
+from services.query import views
+from services.query.access import AccessTokens, Guard, Systems, partner_of
+from services.query.documents import Event, EventList, Statistics
+from services.query.parameters import ListParameters, RangeParameters
+from services.query.tallies import Tallies, shown
+from tracking.domain.errors import Malformed, NotFound
+from tracking.infra.http import Edge, ErrorBody, json_response, read_query
+from tracking.infra.openapi import Documentation
+from tracking.infra.postgres import Pool
+from tracking.infra.process import Health
+
+SERVICE = "query"
+_LIST_PATH = "/api/events/partner-system/{partnerSystemId}"
+_STATISTICS_PATH = "/api/events/partner-system/{partnerSystemId}/statistics"
+_EVENT_PATH = "/api/events/{eventId}"
+_ERRORS: dict[int, type[BaseModel] | None] = dict.fromkeys((400, 401, 404, 503), ErrorBody)
+
+
+class Query:
+    """Handles the three routes."""
+
+    def __init__(self, pool: Pool, systems: Systems, tallies: Tallies) -> None:
+        self._pool = pool
+        self._systems = systems
+        self._tallies = tallies
+
+    async def events(self, request: Request) -> Response:
+        """Events of a partner system, newest first.
+
+        Pages by `pageNumber` or by `cursor`, which costs the same at every depth. `totalCount` is that of all pages.
+        """
+        system_id = await self._system(request)
+        asked = read_query(request, ListParameters)
+        now = datetime.now(UTC)
+        position, filters, offset = asked.position(system_id, now), asked.filters(), asked.offset()
+        rows = await views.page(self._pool, system_id, position, filters, limit=asked.page_size + 1, offset=offset)
+        if filters.is_narrow:
+            total = await views.count(self._pool, system_id, position.within, filters)
+        else:
+            counts = await views.counts(self._pool, system_id, position.within, filters.event_name)
+            total = sum(_wanted(pair, filters.is_valid) for pair in counts.values())
+        shown_rows = rows[: asked.page_size]
+        has_more = len(rows) > asked.page_size
+        last = (shown_rows[-1]["event_timestamp"], shown_rows[-1]["id"]) if has_more else None
+        return json_response(
+            {
+                "events": [_event(row) for row in shown_rows],
+                "totalCount": total,
+                "pageNumber": asked.page_number,
+                "pageSize": asked.page_size,
+                "nextCursor": asked.next_cursor(system_id, position.within, last) if last else None,
+                "meta": await self._meta(filters.is_narrow, is_cached=False),
+            }
+        )
+
+    async def event(self, request: Request) -> Response:
+        """One event by its id."""
+        event_id = _id(request, "eventId")
+        row = await views.event(self._pool, event_id, partner_of(request))
+        if row is None:
+            raise NotFound("unknown_event", "There is no such event.")
+        return json_response(_event(row))
+
+    async def statistics(self, request: Request) -> Response:
+        """Counts of a partner system over a range, exact for any range."""
+        system_id = await self._system(request)
+        asked = read_query(request, RangeParameters)
+        now = datetime.now(UTC)
+        within = asked.range(now)
+        tally = await self._tallies.of(system_id, within, now)
+        valid = sum(pair[0] for pair in tally.counts.values())
+        invalid = sum(pair[1] for pair in tally.counts.values())
+        return json_response(
+            {
+                "partnerSystemId": system_id,
+                "totalEvents": valid + invalid,
+                "validEvents": valid,
+                "invalidEvents": invalid,
+                "eventCounts": {name: sum(pair) for name, pair in tally.counts.items()},
+                "startDate": shown(within.start),
+                "endDate": shown(within.end),
+                "meta": await self._meta(False, is_cached=tally.is_cached),
+            }
+        )
+
+    async def _system(self, request: Request) -> UUID:
+        system_id = _id(request, "partnerSystemId")
+        await self._systems.require_visible(system_id, partner_of(request))
+        return system_id
+
+    async def _meta(self, is_raw: bool, *, is_cached: bool) -> dict[str, Any]:
+        as_of = await views.as_of(self._pool, views.EVENTS if is_raw else views.EVENTS_AND_COUNTS)
+        lag_s = None if as_of is None else max(0.0, (datetime.now(UTC) - as_of).total_seconds())
+        return {
+            "asOf": as_of,
+            "lagSeconds": None if lag_s is None else round(lag_s, 3),
+            "source": "raw" if is_raw else "rollup+raw",
+            "cached": is_cached,
+        }
+
+
+def _wanted(pair: tuple[int, int], is_valid: bool | None) -> int:
+    valid, invalid = pair
+    return valid + invalid if is_valid is None else valid if is_valid else invalid
+
+
+def _id(request: Request, name: str) -> UUID:
+    try:
+        return UUID(request.path_params[name])
+    except ValueError as error:
+        fault = {"field": name, "message": "not a UUID"}
+        raise Malformed("invalid_parameters", f"{name} in the path is not a UUID.", [fault]) from error
+
+
+def _event(row: views.Row) -> dict[str, Any]:
+    errors = row["validation_errors"]
+    return {
+        "eventId": row["id"],
+        "id": row["id"],
+        "partnerId": row["partner_id"],
+        "partnerName": row["partner_name"],
+        "partnerSystemId": row["partner_system_id"],
+        "systemName": row["system_name"],
+        "eventName": row["event_name"],
+        "eventTimestamp": row["event_timestamp"],
+        "originalTimestamp": row["original_timestamp"],
+        "receivedAt": row["received_at"],
+        "processedAt": row["processed_at"],
+        "userId": row["user_id"],
+        "anonymousId": row["anonymous_id"],
+        "messageId": row["message_id"],
+        "eventProperties": orjson.Fragment(row["event_properties"]),
+        "isValid": row["is_valid"],
+        "validationErrors": None if errors is None else orjson.Fragment(errors),
+        "schemaVersion": row["schema_version"],
+        "clockAdjusted": row["clock_adjusted"],
+        "correlationId": row["correlation_id"],
+    }
+
+
+def build(query: Query, tokens: AccessTokens, health: Health) -> ASGIApp:
+    """The application with its health, metrics and documentation, which alone are open."""
+    docs = Documentation(
+        title="Volcanion Tracking query",
+        description=(
+            "Events and statistics. Every answer says how far behind it is (meta). A token for one partner sees that "
+            "partner's systems; everything else is not found."
+        ),
+        version="1",
+        credential="bearer",
+    )
+    documented: Sequence[Route] = [
+        Route(
+            _LIST_PATH,
+            docs.route(query=ListParameters, answers={200: EventList, **_ERRORS}, tag="events", operation_id="events")(
+                query.events
+            ),
+        ),
+        Route(
+            _STATISTICS_PATH,
+            docs.route(
+                query=RangeParameters, answers={200: Statistics, **_ERRORS}, tag="statistics", operation_id="statistics"
+            )(query.statistics),
+        ),
+        Route(
+            _EVENT_PATH,
+            docs.route(answers={200: Event, **_ERRORS}, tag="events", operation_id="event")(query.event),
+        ),
+    ]
+    open_routes = [*health.routes(), *docs.routes(Starlette(routes=documented))]
+    router = Router(routes=[*open_routes, *documented], redirect_slashes=False)
+    return Edge(Guard(router, tokens, [route.path for route in open_routes]), SERVICE)

@@ -1,0 +1,131 @@
+"""What the routes answer, as models for the OpenAPI document; the answers themselves are written without models."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import ConfigDict, Field, JsonValue
+
+from tracking.infra.http import JsonModel
+
+_META: dict[str, JsonValue] = {
+    "asOf": "2025-12-24T10:30:01.123456Z",
+    "lagSeconds": 0.512,
+    "source": "rollup+raw",
+    "cached": False,
+}
+_EVENT: dict[str, JsonValue] = {
+    "eventId": "019b4fe1-2e40-7a31-9c1e-6c1f5d3a9b10",
+    "id": "019b4fe1-2e40-7a31-9c1e-6c1f5d3a9b10",
+    "partnerId": "123e4567-e89b-12d3-a456-426614174000",
+    "partnerName": "Acme Corp",
+    "partnerSystemId": "223e4567-e89b-12d3-a456-426614174001",
+    "systemName": "Acme Website",
+    "eventName": "page_view",
+    "eventTimestamp": "2025-12-24T10:30:00Z",
+    "originalTimestamp": "2025-12-24T10:30:00Z",
+    "receivedAt": "2025-12-24T10:30:00.123000Z",
+    "processedAt": "2025-12-24T10:30:00.210345Z",
+    "userId": "user_12345",
+    "anonymousId": "anon_67890",
+    "messageId": None,
+    "eventProperties": {"page": "/home", "referrer": "google.com"},
+    "isValid": True,
+    "validationErrors": None,
+    "schemaVersion": None,
+    "clockAdjusted": False,
+    "correlationId": "0f8fad5bd9cb469fa165708677289590",
+}
+_LIST: dict[str, JsonValue] = {
+    "events": [_EVENT],
+    "totalCount": 15420,
+    "pageNumber": 1,
+    "pageSize": 100,
+    "nextCursor": "AAZGrs...",
+    "meta": _META,
+}
+_STATISTICS: dict[str, JsonValue] = {
+    "partnerSystemId": "223e4567-e89b-12d3-a456-426614174001",
+    "totalEvents": 15420,
+    "validEvents": 15320,
+    "invalidEvents": 100,
+    "eventCounts": {"page_view": 10000, "button_click": 5000, "form_submit": 420},
+    "startDate": "2025-12-01T00:00:00Z",
+    "endDate": "2025-12-31T23:59:59Z",
+    "meta": _META,
+}
+
+
+class Meta(JsonModel):
+    """How fresh the answer is."""
+
+    as_of: Annotated[
+        datetime | None, Field(description="Everything stored before it is in the answer; null when not known.")
+    ]
+    lag_seconds: Annotated[float | None, Field(description="Its age.")]
+    source: Literal["raw", "rollup+raw"]
+    cached: bool
+
+
+class ValidationFault(JsonModel):
+    """One way in which an event breaks its schema."""
+
+    code: str
+    path: Annotated[str, Field(description="JSON pointer into eventProperties.")]
+    schema_path: str
+    message: str
+
+
+class Event(JsonModel):
+    """An event as analytics see it; partner and system under the names they had."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EVENT]})
+
+    event_id: UUID
+    id: Annotated[UUID, Field(description="The same as eventId.")]
+    partner_id: UUID
+    partner_name: str
+    partner_system_id: UUID
+    system_name: str
+    event_name: str
+    event_timestamp: Annotated[datetime, Field(description="When it happened, corrected for the client's clock.")]
+    original_timestamp: Annotated[datetime | None, Field(description="What the client said.")]
+    received_at: datetime
+    processed_at: datetime
+    user_id: str | None
+    anonymous_id: str | None
+    message_id: Annotated[str | None, Field(description="The client's own id of the event.")]
+    event_properties: dict[str, Any]
+    is_valid: bool
+    validation_errors: list[ValidationFault] | None
+    schema_version: int | None
+    clock_adjusted: bool
+    correlation_id: str
+
+
+class EventList(JsonModel):
+    """A page, newest first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_LIST]})
+
+    events: list[Event]
+    total_count: Annotated[int, Field(description="Of all pages.")]
+    page_number: int
+    page_size: int
+    next_cursor: Annotated[str | None, Field(description="For the next page; null on the last.")]
+    meta: Meta
+
+
+class Statistics(JsonModel):
+    """Counts of a range, exact to the microsecond."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_STATISTICS]})
+
+    partner_system_id: UUID
+    total_events: int
+    valid_events: int
+    invalid_events: int
+    event_counts: Annotated[dict[str, int], Field(description="By event name.")]
+    start_date: datetime
+    end_date: datetime
+    meta: Meta

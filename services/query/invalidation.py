@@ -1,0 +1,30 @@
+"""What a change in admin means for this process's caches."""
+
+from redis.asyncio import Redis
+
+from services.query.access import AccessTokens
+from services.query.lookaside import LookAside
+from tracking.infra.cache import InvalidationListener
+
+
+def listener(redis: Redis, beside: LookAside, tokens: AccessTokens) -> InvalidationListener:
+    """Forgets what changed; forgets everything when something may have been missed."""
+
+    async def on_message(message: dict[str, str]) -> None:
+        match message.get("kind"):
+            case "access_token":
+                tokens.forget(message.get("sha256"))
+            case "api_key" | "structure":
+                pass
+            case _:
+                tokens.forget()
+
+    async def on_gap() -> None:
+        tokens.forget()
+
+    def on_connection(is_heard: bool) -> None:
+        beside.is_heard = is_heard
+        if not is_heard:
+            tokens.forget()
+
+    return InvalidationListener(redis, on_message, on_gap, on_connection)

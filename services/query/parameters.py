@@ -1,0 +1,199 @@
+"""What a request asks for: the range of time, the filters, the page; and the cursor that remembers all of it."""
+
+import base64
+import struct
+from dataclasses import astuple, dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from tracking.domain.errors import Malformed
+from tracking.domain.tracking_event import parse_timestamp
+from tracking.infra.http import JsonModel
+
+MAX_OFFSET = 100_000
+_DEFAULT_RANGE = timedelta(days=31)
+_STEP = timedelta(microseconds=1)
+_HOUR = timedelta(hours=1)
+_DAY = timedelta(days=1)
+_DATE_CHARACTERS = 10
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+_LATEST = datetime.max.replace(tzinfo=UTC) - _DAY
+_CURSOR = struct.Struct(">q16sqq8s")
+
+
+def _time(value: Any) -> Any:
+    """ISO 8601; a + that nobody encoded arrives as a space."""
+    if not isinstance(value, str):
+        return value
+    parsed = parse_timestamp(value.replace(" ", "+") if "T" in value else value)
+    if parsed is None:
+        raise ValueError("not an ISO 8601 time such as 2025-12-01T00:00:00Z")
+    return min(parsed, _LATEST)
+
+
+def _last_moment(value: Any) -> Any:
+    """As `_time`; a date alone means the whole day."""
+    parsed = _time(value)
+    if isinstance(value, str) and len(value) <= _DATE_CHARACTERS and isinstance(parsed, datetime):
+        return parsed + _DAY - _STEP
+    return parsed
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str) and "\x00" in value:
+        raise ValueError("PostgreSQL holds no U+0000, so no event has it")
+    return value
+
+
+Start = Annotated[
+    datetime | None,
+    BeforeValidator(_time),
+    Field(description="First moment, ISO 8601, UTC unless it says otherwise; 31 days before endDate if missing."),
+]
+End = Annotated[
+    datetime | None,
+    BeforeValidator(_last_moment),
+    Field(
+        description="Last moment, included; a date alone means its whole day; the end of tomorrow's hour if missing."
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """start <= t <= end, in UTC."""
+
+    start: datetime
+    end: datetime
+
+    @property
+    def stop(self) -> datetime:
+        """The first moment after it; PostgreSQL counts microseconds too."""
+        return self.end + _STEP
+
+    def whole_hours(self) -> "tuple[datetime, datetime]":
+        """The first and the last hour border inside [start, stop]; equal or reversed if it holds no whole hour."""
+        first, last = _hour_of(self.start), _hour_of(self.stop)
+        return (first if first == self.start else first + _HOUR), last
+
+
+def _hour_of(at: datetime) -> datetime:
+    return at.replace(minute=0, second=0, microsecond=0)
+
+
+class RangeParameters(JsonModel):
+    """Query parameters of an answer about a range; empty ones count as missing."""
+
+    start_date: Start = None
+    end_date: End = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, given: Any) -> Any:
+        return {name: value for name, value in given.items() if value != ""} if isinstance(given, dict) else given
+
+    def range(self, now: datetime) -> Range:
+        """The range, on whole hours where it is our choice. Raises Malformed if it ends before it starts."""
+        end = self.end_date or _hour_of(now) + _DAY + _HOUR - _STEP
+        start = self.start_date or max(end + _STEP, _EARLIEST + _DEFAULT_RANGE) - _DEFAULT_RANGE
+        if start > end:
+            fault = {"field": "startDate", "message": "is after endDate"}
+            raise Malformed("invalid_parameters", "startDate is after endDate.", [fault])
+        return Range(start, end)
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Each None = any."""
+
+    event_name: str | None = None
+    is_valid: bool | None = None
+    user_id: str | None = None
+    anonymous_id: str | None = None
+    correlation_id: str | None = None
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether only the events themselves can be counted; the rollups know names and validity."""
+        return any(value is not None for value in (self.user_id, self.anonymous_id, self.correlation_id))
+
+
+Text = BeforeValidator(_storable)
+
+
+class ListParameters(RangeParameters):
+    """Query parameters of the list of events."""
+
+    page_number: Annotated[int, Field(ge=1, description="From 1; ignored beside cursor.")] = 1
+    page_size: Annotated[int, Field(ge=1, le=1000)] = 100
+    cursor: Annotated[
+        str | None, Field(max_length=200, description="nextCursor of the page before, with the same filters.")
+    ] = None
+    event_name: Annotated[str | None, Text, Field(max_length=200)] = None
+    is_valid: bool | None = None
+    user_id: Annotated[str | None, Text, Field(max_length=255)] = None
+    anonymous_id: Annotated[str | None, Text, Field(max_length=255)] = None
+    correlation_id: Annotated[str | None, Text, Field(max_length=100)] = None
+
+    def filters(self) -> Filters:
+        """What the events must have."""
+        return Filters(self.event_name, self.is_valid, self.user_id, self.anonymous_id, self.correlation_id)
+
+    def offset(self) -> int:
+        """Events before the page. Raises Malformed where skipping them would take long."""
+        if self.cursor is not None:
+            return 0
+        offset = (self.page_number - 1) * self.page_size
+        if offset > MAX_OFFSET:
+            fault = {"field": "pageNumber", "message": f"more than {MAX_OFFSET} events before it; use cursor"}
+            raise Malformed("page_too_deep", f"pageNumber: {fault['message']}.", [fault])
+        return offset
+
+    def _digest(self, system_id: UUID) -> bytes:
+        asked = (str(system_id), self.start_date, self.end_date, *astuple(self.filters()))
+        return blake2b(repr(asked).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+    def next_cursor(self, system_id: UUID, within: Range, last: "tuple[datetime, UUID]") -> str:
+        """Continues after the event `last`, in the same range even if that was ours and has moved on meanwhile."""
+        moments = [(at - _EPOCH) // _STEP for at in (last[0], within.start, within.end)]
+        packed = _CURSOR.pack(moments[0], last[1].bytes, moments[1], moments[2], self._digest(system_id))
+        return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+    def position(self, system_id: UUID, now: datetime) -> "Position":
+        """Where the page starts. Raises Malformed for a cursor that is none, or of another question."""
+        if self.cursor is None:
+            return Position.first(self.range(now))
+        try:
+            padded = self.cursor.encode("ascii") + b"=" * (-len(self.cursor) % 4)
+            at, event_id, start, end, digest = _CURSOR.unpack(base64.b64decode(padded, b"-_", validate=True))
+            position = Position(
+                Range(_EPOCH + start * _STEP, _EPOCH + end * _STEP), _EPOCH + at * _STEP, UUID(bytes=event_id)
+            )
+        except (ValueError, OverflowError, struct.error) as error:
+            raise _wrong_cursor("is not one of ours") from error
+        if digest != self._digest(system_id):
+            raise _wrong_cursor("belongs to other filters or another system")
+        return position
+
+
+def _wrong_cursor(message: str) -> Malformed:
+    return Malformed("invalid_cursor", f"cursor: {message}.", [{"field": "cursor", "message": message}])
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The events of `within` whose (time, id) is less than (`before`, `before_id`)."""
+
+    within: Range
+    before: datetime
+    before_id: UUID
+
+    @classmethod
+    def first(cls, within: Range) -> Self:
+        """All of the range; no event has the highest id, as none of its versions does."""
+        return cls(within, within.end, UUID(int=2**128 - 1))

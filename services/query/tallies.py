@@ -1,0 +1,67 @@
+"""The statistics of a range, from the cache while nothing of the range has changed."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import orjson
+
+from services.query import views
+from services.query.lookaside import LookAside
+from services.query.parameters import Range
+from services.query.views import Counts
+from tracking.infra import cache, metrics
+from tracking.infra.postgres import Pool
+
+# A range that goes on is changed by nearly every event; it is kept only for those who ask together.
+_LIVE_TTL_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """`counts` as in views.counts."""
+
+    counts: Counts
+    is_cached: bool
+
+
+class Tallies:
+    """Answers from Redis under the specification's key, else from the read database.
+
+    An entry carries the version its range had when it was counted, and is used only while that is still the range's
+    version: it cannot be stale, however long it is kept.
+    """
+
+    def __init__(self, redis: LookAside, pool: Pool, *, ttl_s: int) -> None:
+        self._redis = redis
+        self._pool = pool
+        self._ttl_s = ttl_s
+
+    async def of(self, system_id: UUID, within: Range, now: datetime) -> Tally:
+        """Raises Unavailable."""
+        key = cache.statistics_cache_key(system_id, shown(within.start), shown(within.end))
+        entry = _decode(await self._redis.get(key))
+        if entry is not None and entry[1] == await views.version(self._pool, system_id, within):
+            metrics.cache_lookups.labels("statistics", "redis").inc()
+            return Tally(entry[0], is_cached=True)
+        metrics.cache_lookups.labels("statistics", "database").inc()
+        counts, version = await views.counts_with_version(self._pool, system_id, within)
+        ttl_s = self._ttl_s if within.end < now else min(self._ttl_s, _LIVE_TTL_S)
+        await self._redis.put(key, orjson.dumps({"version": version, "counts": counts}), ttl_s)
+        return Tally(counts, is_cached=False)
+
+
+def shown(at: datetime) -> str:
+    """With Z, and microseconds only where there are any."""
+    return at.replace(tzinfo=None).isoformat() + "Z"
+
+
+def _decode(data: bytes | None) -> tuple[Counts, int] | None:
+    if data is None:
+        return None
+    try:
+        entry = orjson.loads(data)
+        counts = {str(name): (int(valid), int(invalid)) for name, (valid, invalid) in entry["counts"].items()}
+        return counts, int(entry["version"])
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
+        return None

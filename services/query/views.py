@@ -1,0 +1,245 @@
+"""The read model as questions: a page of events, one event, counts, and how far behind all of it is.
+
+Statements are planned anew with their parameters, which takes half a millisecond, so a filter that was not asked for is
+no condition, the index is chosen by what is known of the values, and partitions outside the range are not opened.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from services.query.parameters import Filters, Position, Range
+from tracking.domain.errors import Unavailable
+from tracking.infra import postgres
+from tracking.infra.postgres import Connection, Pool
+
+# Of every session. Without sorting, a page is read in the order of an index and ends with its last row, even where the
+# planner believes that few rows match; what must be sorted is, at a price that would switch compiling on.
+SETTINGS = {"plan_cache_mode": "force_custom_plan", "enable_sort": "off", "jit": "off"}
+# Whose progress an answer depends on.
+EVENTS = ("projector",)
+EVENTS_AND_COUNTS = ("projector", "statistics")
+Row = Any
+Counts = dict[str, tuple[int, int]]
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except postgres.TRANSIENT as error:
+        message = f"The read database does not answer: {postgres.describe(error)}"
+        raise Unavailable("database_unavailable", message, 2) from error
+
+
+# (event_timestamp, id) < ($3, $4) is the cursor; event_timestamp <= $3 says the same to the planner of partitions
+_PAGE = """
+select *
+  from read.tracking_events_read_model
+ where partner_system_id = $1
+   and event_timestamp >= $2
+   and event_timestamp <= $3
+   and (event_timestamp, id) < ($3, $4)
+   and ($5::text is null or event_name = $5)
+   and ($6::boolean is null or is_valid = $6)
+   and ($7::text is null or user_id = $7)
+   and ($8::text is null or anonymous_id = $8)
+   and $9::text is null
+ order by event_timestamp desc, id desc
+ limit $10 offset $11
+"""
+
+# first all events of the request, of any system: a planner without statistics (a new month) would rather read the whole
+# range of the system in order than believe in an index that is not in the page's order
+_PAGE_OF_REQUEST = """
+with request as materialized (
+    select *
+      from read.tracking_events_read_model
+     where correlation_id = $9
+       and event_timestamp >= $2
+       and event_timestamp <= $3
+)
+select *
+  from request
+ where partner_system_id = $1
+   and (event_timestamp, id) < ($3, $4)
+   and ($5::text is null or event_name = $5)
+   and ($6::boolean is null or is_valid = $6)
+   and ($7::text is null or user_id = $7)
+   and ($8::text is null or anonymous_id = $8)
+ order by event_timestamp desc, id desc
+ limit $10 offset $11
+"""
+
+
+async def page(
+    pool: Pool, system_id: UUID, position: Position, filters: Filters, *, limit: int, offset: int
+) -> Sequence[Row]:
+    """Events of a system, newest first, `offset` after the position. Raises Unavailable, as every function here."""
+    statement = _PAGE if filters.correlation_id is None else _PAGE_OF_REQUEST
+    with _answering():
+        return await pool.fetch(
+            statement,
+            system_id,
+            position.within.start,
+            position.before,
+            position.before_id,
+            *astuple(filters),
+            limit,
+            offset,
+        )
+
+
+_COUNT = """
+select count(*)
+  from read.tracking_events_read_model
+ where partner_system_id = $1
+   and event_timestamp >= $2
+   and event_timestamp <= $3
+   and ($4::text is null or event_name = $4)
+   and ($5::boolean is null or is_valid = $5)
+   and ($6::text is null or user_id = $6)
+   and ($7::text is null or anonymous_id = $7)
+   and $8::text is null
+"""
+
+_COUNT_OF_REQUEST = """
+with request as materialized (
+    select *
+      from read.tracking_events_read_model
+     where correlation_id = $8
+       and event_timestamp >= $2
+       and event_timestamp <= $3
+)
+select count(*)
+  from request
+ where partner_system_id = $1
+   and ($4::text is null or event_name = $4)
+   and ($5::boolean is null or is_valid = $5)
+   and ($6::text is null or user_id = $6)
+   and ($7::text is null or anonymous_id = $7)
+"""
+
+
+async def count(pool: Pool, system_id: UUID, within: Range, filters: Filters) -> int:
+    """How many events have what the filters ask for, by the events themselves."""
+    statement = _COUNT if filters.correlation_id is None else _COUNT_OF_REQUEST
+    with _answering():
+        found: int = await pool.fetchval(statement, system_id, within.start, within.end, *astuple(filters))
+    return found
+
+
+# whole hours [$2, $3) from the rollup, the ragged ends [$4, $5) and [$6, $7) from the events, in one snapshot
+_COUNTS = """
+select event_name,
+       sum(valid)::bigint as valid,
+       sum(invalid)::bigint as invalid
+  from (
+        select event_name, valid, invalid
+          from read.event_counts_hourly
+         where partner_system_id = $1
+           and bucket >= $2
+           and bucket < $3
+           and ($8::text is null or event_name = $8)
+        union all
+        select event_name, count(*) filter (where is_valid), count(*) filter (where not is_valid)
+          from read.tracking_events_read_model
+         where partner_system_id = $1
+           and event_timestamp >= $4
+           and event_timestamp < $5
+           and ($8::text is null or event_name = $8)
+         group by event_name
+        union all
+        select event_name, count(*) filter (where is_valid), count(*) filter (where not is_valid)
+          from read.tracking_events_read_model
+         where partner_system_id = $1
+           and event_timestamp >= $6
+           and event_timestamp < $7
+           and ($8::text is null or event_name = $8)
+         group by event_name
+       ) as part
+ group by event_name
+ order by sum(valid) + sum(invalid) desc, event_name
+"""
+
+
+async def counts(connection: Pool | Connection, system_id: UUID, within: Range, event_name: str | None) -> Counts:
+    """`{event name: (valid, invalid)}`, the most frequent first; of one name if it is given."""
+    first, last = within.whole_hours()
+    has_hours = first < last
+    edges = (within.start, first, last, within.stop) if has_hours else (within.start, within.stop, first, first)
+    with _answering():
+        rows = await connection.fetch(_COUNTS, system_id, first, last if has_hours else first, *edges, event_name)
+    return {row["event_name"]: (row["valid"], row["invalid"]) for row in rows}
+
+
+_EVENT = """
+select *
+  from read.tracking_events_read_model
+ where id = $1
+   and ($2::uuid is null or partner_id = $2)
+ order by event_timestamp
+ limit 1
+"""
+
+
+async def event(pool: Pool, event_id: UUID, partner_id: UUID | None) -> Row | None:
+    """One event, if it is of that partner or all partners may be seen."""
+    with _answering():
+        return await pool.fetchrow(_EVENT, event_id, partner_id)
+
+
+_OWNER = """
+select partner_id
+  from read.partner_systems
+ where id = $1
+"""
+
+
+async def owner(pool: Pool, system_id: UUID) -> UUID | None:
+    """The partner of a system, None if it is not known (yet: the relay copies systems within about a second)."""
+    with _answering():
+        found: UUID | None = await pool.fetchval(_OWNER, system_id)
+    return found
+
+
+# each change to a day raises its versions, so the same sum means that nothing changed
+_VERSION = """
+select coalesce(sum(version), 0)::bigint
+  from read.range_versions
+ where partner_system_id = $1
+   and day >= $2
+   and day <= $3
+"""
+
+
+async def version(connection: Pool | Connection, system_id: UUID, within: Range) -> int:
+    """A number that grows with each change to the range's days."""
+    with _answering():
+        found: int = await connection.fetchval(_VERSION, system_id, within.start.date(), within.end.date())
+    return found
+
+
+async def counts_with_version(pool: Pool, system_id: UUID, within: Range) -> tuple[Counts, int]:
+    """Both as they were at one moment."""
+    with _answering():
+        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+            known = await version(connection, system_id, within)
+            return await counts(connection, system_id, within, None), known
+
+
+_AS_OF = """
+select case when count(*) = cardinality($1::text[]) then min(applied_through) end
+  from read.consumer_progress
+ where consumer = any($1::text[])
+"""
+
+
+async def as_of(pool: Pool, consumers: Sequence[str]) -> datetime | None:
+    """Everything committed before it has been applied by all of `consumers`; None when that is not known yet."""
+    with _answering():
+        found: datetime | None = await pool.fetchval(_AS_OF, consumers)
+    return found

@@ -1,0 +1,295 @@
+"""Query on real servers: what it answers, who may see it, and that pages and counts are right to the event."""
+
+import random
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from tests.read_model import Seen, System, add_events, add_system, add_token
+from tests.services import Services, running
+from tests.stack import Stack
+
+NOON = datetime(2025, 12, 24, 12, tzinfo=UTC)
+DECEMBER = {"startDate": "2025-12-01T00:00:00Z", "endDate": "2025-12-31T23:59:59Z"}
+
+
+@pytest.fixture
+async def services(stack: Stack) -> AsyncIterator[Services]:
+    """Query alone."""
+    async with running(stack, "query") as services:
+        yield services
+
+
+@pytest.fixture
+async def system(stack: Stack) -> System:
+    """A system that query knows."""
+    return await add_system(stack)
+
+
+@pytest.fixture
+async def client(services: Services, stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
+    """Sees all partners."""
+    headers = {"Authorization": f"Bearer {await add_token(stack, 'admin')}"}
+    async with httpx.AsyncClient(base_url=services.url("query"), headers=headers, timeout=20) as client:
+        yield client
+
+
+def of(system: System) -> str:
+    return f"/api/events/partner-system/{system.id}"
+
+
+async def ask(client: httpx.AsyncClient, path: str, **parameters: Any) -> Any:
+    response = await client.get(path, params=DECEMBER | parameters)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def scattered(number: int, days: int = 30) -> list[Seen]:
+    """Always the same events: four names, some invalid, many at the same moment."""
+    chance = random.Random(number)  # noqa: S311
+    start = datetime(2025, 12, 1, tzinfo=UTC)
+    return [
+        Seen(
+            start
+            + timedelta(seconds=chance.randrange(days * 24 * 60) * 60, microseconds=chance.choice([0, 1, 999_999])),
+            chance.choice(["page_view", "click", "purchase", "sign_up"]),
+            is_valid=chance.random() > 0.1,
+            user_id=chance.choice([None, "user_1", "user_2"]),
+            anonymous_id=f"anon_{chance.randrange(5)}",
+            correlation_id=f"c{chance.randrange(20)}",
+        )
+        for _ in range(number)
+    ]
+
+
+async def test_the_list_has_the_specified_fields_and_shows_the_event_as_it_is(
+    client: httpx.AsyncClient, stack: Stack, system: System
+) -> None:
+    event = Seen(NOON, user_id="user_1", is_valid=False, properties='{"preis": 1.50, "ü": [null, {}]}'.encode())
+    await add_events(stack, system, [event])
+
+    answer = await ask(client, of(system))
+
+    assert set(answer) == {"events", "totalCount", "pageNumber", "pageSize", "nextCursor", "meta"}
+    assert (answer["totalCount"], answer["pageNumber"], answer["pageSize"], answer["nextCursor"]) == (1, 1, 100, None)
+    [shown] = answer["events"]
+    assert shown | {"receivedAt": None, "processedAt": None} == {
+        "eventId": str(event.id),
+        "id": str(event.id),
+        "partnerId": str(system.partner_id),
+        "partnerName": "Acme Corp",
+        "partnerSystemId": str(system.id),
+        "systemName": "Acme Website",
+        "eventName": "page_view",
+        "eventTimestamp": "2025-12-24T12:00:00Z",
+        "originalTimestamp": None,
+        "receivedAt": None,
+        "processedAt": None,
+        "userId": "user_1",
+        "anonymousId": "anon_1",
+        "messageId": None,
+        "eventProperties": {"preis": 1.5, "ü": [None, {}]},
+        "isValid": False,
+        "validationErrors": [{"code": "type"}],
+        "schemaVersion": None,
+        "clockAdjusted": False,
+        "correlationId": "c1",
+    }
+    assert shown["receivedAt"].endswith("Z")
+
+
+async def test_the_statistics_have_the_specified_fields(
+    client: httpx.AsyncClient, stack: Stack, system: System
+) -> None:
+    events = [Seen(NOON + timedelta(minutes=n), "click" if n % 3 else "view", is_valid=n > 1) for n in range(100)]
+    await add_events(stack, system, events)
+
+    answer = await ask(client, of(system) + "/statistics")
+
+    assert answer.pop("meta") == {"asOf": None, "lagSeconds": None, "source": "rollup+raw", "cached": False}
+    assert answer == {
+        "partnerSystemId": str(system.id),
+        "totalEvents": 100,
+        "validEvents": 98,
+        "invalidEvents": 2,
+        "eventCounts": {"click": 66, "view": 34},
+        "startDate": "2025-12-01T00:00:00Z",
+        "endDate": "2025-12-31T23:59:59Z",
+    }
+
+
+async def test_counts_are_exact_for_any_range(client: httpx.AsyncClient, stack: Stack, system: System) -> None:
+    events = scattered(400, days=2)
+    await add_events(stack, system, events)
+    chance = random.Random(1)  # noqa: S311
+
+    for _ in range(30):
+        start, end = sorted(
+            chance.choice(events).at + timedelta(microseconds=chance.choice([-1, 0, 1])) for _ in range(2)
+        )
+        inside = [event for event in events if start <= event.at <= end]
+        wanted = {"startDate": start.isoformat(), "endDate": end.isoformat()}
+        name = chance.choice(["click", "purchase"])
+        statistics = await ask(client, of(system) + "/statistics", **wanted)
+        listed = await ask(client, of(system), **wanted, pageSize=1)
+        of_name = await ask(client, of(system), **wanted, pageSize=1, eventName=name, isValid=False)
+
+        assert statistics["totalEvents"] == listed["totalCount"] == len(inside)
+        assert statistics["invalidEvents"] == sum(not event.is_valid for event in inside)
+        assert statistics["eventCounts"].get(name, 0) == sum(event.name == name for event in inside)
+        assert of_name["totalCount"] == sum(event.name == name and not event.is_valid for event in inside)
+
+
+FILTERS: list[dict[str, Any]] = [
+    {},
+    {"eventName": "click"},
+    {"isValid": True},
+    {"isValid": False},
+    {"eventName": "purchase", "isValid": False},
+    {"userId": "user_1"},
+    {"anonymousId": "anon_3"},
+    {"correlationId": "c7"},
+    {"userId": "user_2", "eventName": "click", "isValid": True},
+    {"correlationId": "c3", "anonymousId": "anon_1"},
+    {"userId": "nobody"},
+]
+
+
+async def test_both_ways_of_paging_show_every_event_once_newest_first(
+    client: httpx.AsyncClient, stack: Stack, system: System
+) -> None:
+    events = scattered(300)
+    await add_events(stack, system, events)
+    await add_events(stack, await add_system(stack), scattered(20))
+    newest_first = sorted(events, key=lambda event: (event.at, event.id), reverse=True)
+
+    for filters in FILTERS:
+        expected = [str(event.id) for event in newest_first if matches(event, filters)]
+        assert await by_number(client, of(system), filters, len(expected)) == expected
+        assert await by_cursor(client, of(system), filters, len(expected)) == expected
+
+
+async def by_number(client: httpx.AsyncClient, path: str, filters: dict[str, Any], total: int) -> list[str]:
+    ids: list[str] = []
+    number = 1
+    while (page := await ask(client, path, pageSize=37, pageNumber=number, **filters))["events"]:
+        assert (page["totalCount"], page["pageNumber"]) == (total, number)
+        ids += [event["eventId"] for event in page["events"]]
+        number += 1
+    return ids
+
+
+async def by_cursor(client: httpx.AsyncClient, path: str, filters: dict[str, Any], total: int) -> list[str]:
+    page = await ask(client, path, pageSize=10, **filters)
+    ids = [event["eventId"] for event in page["events"]]
+    while page["nextCursor"] is not None:
+        # another size and a page number beside it: neither matters to where it goes on
+        page = await ask(client, path, pageSize=41, pageNumber=9, cursor=page["nextCursor"], **filters)
+        assert page["totalCount"] == total
+        ids += [event["eventId"] for event in page["events"]]
+    return ids
+
+
+def matches(event: Seen, filters: dict[str, Any]) -> bool:
+    facts = {
+        "eventName": event.name,
+        "isValid": event.is_valid,
+        "userId": event.user_id,
+        "anonymousId": event.anonymous_id,
+        "correlationId": event.correlation_id,
+    }
+    return all(facts[name] == value for name, value in filters.items())
+
+
+async def test_one_event_is_found_by_its_id(client: httpx.AsyncClient, stack: Stack, system: System) -> None:
+    event, long_ago = Seen(NOON), Seen(datetime(1987, 6, 5, tzinfo=UTC))
+    await add_events(stack, system, [event, long_ago])
+
+    for wanted in (event, long_ago):
+        assert (await client.get(f"/api/events/{wanted.id}")).json()["eventId"] == str(wanted.id)
+    missing = await client.get(f"/api/events/{uuid4()}")
+
+    assert (missing.status_code, missing.json()["code"]) == (404, "unknown_event")
+
+
+async def test_without_dates_the_last_31_days_are_meant(
+    client: httpx.AsyncClient, stack: Stack, system: System
+) -> None:
+    now = datetime.now(UTC)
+    await add_events(stack, system, [Seen(now - timedelta(days=days)) for days in (0, 20, 29, 33)])
+
+    listed = (await client.get(of(system))).json()
+    counted = (await client.get(of(system) + "/statistics")).json()
+
+    assert len(listed["events"]) == listed["totalCount"] == counted["totalEvents"] == 3
+
+
+async def test_how_far_behind_an_answer_is_stands_beside_it(
+    client: httpx.AsyncClient, stack: Stack, system: System
+) -> None:
+    owner = await stack.read()
+    now = datetime.now(UTC)
+    for consumer, behind_s in (("projector", 10), ("statistics", 60)):
+        await owner.execute(
+            "insert into read.consumer_progress values ($1, $2, 0, now())", consumer, now - timedelta(seconds=behind_s)
+        )
+
+    counted = (await ask(client, of(system) + "/statistics"))["meta"]
+    raw = (await ask(client, of(system), userId="user_1"))["meta"]
+
+    assert datetime.fromisoformat(counted["asOf"]) == now - timedelta(seconds=60)
+    assert 60 <= counted["lagSeconds"] < 75
+    assert (counted["source"], raw["source"]) == ("rollup+raw", "raw")
+    assert 10 <= raw["lagSeconds"] < 25
+
+
+async def test_a_cached_answer_is_used_only_while_nothing_of_its_range_has_changed(
+    client: httpx.AsyncClient, stack: Stack, system: System
+) -> None:
+    path = of(system) + "/statistics"
+    await add_events(stack, system, [Seen(NOON)])
+
+    async def answer() -> tuple[int, bool]:
+        found = await ask(client, path)
+        return found["totalEvents"], found["meta"]["cached"]
+
+    assert [await answer() for _ in range(2)] == [(1, False), (1, True)]
+    await add_events(stack, system, [Seen(NOON + timedelta(days=40))])
+    await add_events(stack, await add_system(stack), [Seen(NOON)])
+    assert await answer() == (1, True)
+    await add_events(stack, system, [Seen(NOON + timedelta(days=7))])
+    assert [await answer() for _ in range(2)] == [(2, False), (2, True)]
+
+
+BAD: list[tuple[dict[str, Any], str, str]] = [
+    ({"pageSize": "0"}, "invalid_parameters", "pageSize"),
+    ({"startDate": "soon"}, "invalid_parameters", "startDate"),
+    ({"startDate": "2026-01-01"}, "invalid_parameters", "startDate"),
+    ({"userId": "\x00"}, "invalid_parameters", "userId"),
+    ({"cursor": "AAAA"}, "invalid_cursor", "cursor"),
+    ({"pageNumber": "1000000"}, "page_too_deep", "pageNumber"),
+    ({"pageNumber": "9" * 40}, "page_too_deep", "pageNumber"),
+    ({"nonsense": "1"}, "invalid_parameters", "nonsense"),
+    ({"isValid": ["true", "false"]}, "invalid_parameters", "isValid"),
+]
+
+
+async def test_a_question_that_makes_no_sense_says_which_field(client: httpx.AsyncClient, system: System) -> None:
+    for parameters, code, field in BAD:
+        response = await client.get(of(system), params=DECEMBER | parameters)
+
+        assert response.status_code == 400, parameters
+        assert response.json()["code"] == code
+        assert [detail["field"] for detail in response.json()["details"]] == [field]
+    for path in ("/api/events/x", "/api/events/partner-system/x", "/api/events/partner-system/x/statistics"):
+        assert (await client.get(path)).status_code == 400
+
+
+async def test_a_system_that_is_not_copied_yet_is_empty_for_who_sees_all(client: httpx.AsyncClient) -> None:
+    answer = await ask(client, of(System(id=UUID(int=7))) + "/statistics")
+
+    assert (answer["totalEvents"], answer["eventCounts"]) == (0, {})

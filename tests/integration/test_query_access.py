@@ -1,0 +1,201 @@
+"""Who may ask query for what, and what happens while Redis or the database is away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from uuid import uuid4
+
+import httpx
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from services.query.documents import Event, EventList, Statistics
+from tests.polling import until
+from tests.read_model import Seen, System, add_events, add_system, add_token
+from tests.services import Services, running
+from tests.stack import Stack
+from tracking.contracts.cache_entries import AccessTokenEntry
+from tracking.infra import cache
+
+NOON = datetime(2025, 12, 24, 12, tzinfo=UTC)
+OPEN = ["/health/live", "/health/ready", "/metrics", "/openapi/v1.json", "/scalar/v1"]
+
+
+@pytest.fixture
+async def services(stack: Stack) -> AsyncIterator[Services]:
+    """Query alone."""
+    async with running(stack, "query") as services:
+        yield services
+
+
+@pytest.fixture
+async def client(services: Services) -> AsyncIterator[httpx.AsyncClient]:
+    """Without a token."""
+    async with httpx.AsyncClient(base_url=services.url("query"), timeout=20) as client:
+        yield client
+
+
+async def status(client: httpx.AsyncClient, path: str, token: str | None) -> int:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    return (await client.get(path, headers=headers)).status_code
+
+
+def paths(system: System, event: Seen) -> list[str]:
+    listed = f"/api/events/partner-system/{system.id}"
+    return [listed, f"{listed}/statistics", f"/api/events/{event.id}"]
+
+
+async def test_nothing_but_health_metrics_and_documentation_is_open(client: httpx.AsyncClient) -> None:
+    system, event = System(), Seen(NOON)
+
+    assert [await status(client, path, None) for path in OPEN] == [200] * len(OPEN)
+    for path in [*paths(system, event), "/", "/nowhere", "/health", "/metrics/", "/docs", "/openapi/v1.json/x"]:
+        response = await client.get(path)
+        assert response.status_code == 401
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+        assert (await client.post(path)).status_code == 401
+
+
+HEADERS = ["", "Bearer", "Basic dGs6", "bearer x", "Bearer tk_unknown", "Bearer " + "x" * 5_000, "Bearer \xff"]
+
+
+async def test_what_is_no_known_token_is_refused(client: httpx.AsyncClient) -> None:
+    for header in HEADERS:
+        response = await client.get(f"/api/events/{uuid4()}", headers={b"Authorization": header.encode("latin-1")})
+
+        assert response.status_code == 401, header
+        assert response.json()["code"] in ("missing_token", "unknown_token")
+
+
+async def test_a_token_that_has_ended_is_refused(client: httpx.AsyncClient, stack: Stack) -> None:
+    past = datetime.now(UTC) - timedelta(seconds=5)
+    path = f"/api/events/{uuid4()}"
+
+    assert await status(client, path, await add_token(stack)) == 404
+    assert await status(client, path, await add_token(stack, expires_at=past)) == 401
+    assert await status(client, path, await add_token(stack, revoked_at=past)) == 401
+
+
+async def test_a_token_of_one_partner_sees_nothing_of_another(client: httpx.AsyncClient, stack: Stack) -> None:
+    mine, other = await add_system(stack), await add_system(stack)
+    of_mine, of_other = Seen(NOON), Seen(NOON)
+    await add_events(stack, mine, [of_mine])
+    await add_events(stack, other, [of_other])
+    token = await add_token(stack, partner_id=mine.partner_id)
+    headers = {"Authorization": f"Bearer {token}", "X-Correlation-ID": "same"}
+
+    for path in paths(mine, of_mine):
+        assert await status(client, path, token) == 200
+    nobodys = paths(System(), Seen(NOON))
+    for path, unknown in zip(paths(other, of_other), nobodys, strict=True):
+        hidden, missing = [await client.get(asked, headers=headers) for asked in (path, unknown)]
+        assert hidden.status_code == 404
+        assert hidden.json() == missing.json()
+    for everything in (await add_token(stack), await add_token(stack, "admin")):
+        assert [await status(client, path, everything) for path in paths(other, of_other)] == [200] * 3
+
+
+async def test_a_token_that_admin_has_just_written_to_redis_works_before_the_relay_has_copied_it(
+    client: httpx.AsyncClient, stack: Stack
+) -> None:
+    token, redis = "tk_fresh", cache.open_redis(stack.redis_url, timeout_s=5)
+    entry = AccessTokenEntry(uuid4(), "admin", None, None, None)
+    await redis.set(cache.access_token_cache_key(sha256(token.encode()).hexdigest()), entry.encode())
+
+    async def asked() -> int:
+        return await status(client, f"/api/events/{uuid4()}", token)
+
+    assert await until(asked, lambda code: code == 404) == 404
+    await redis.aclose()
+
+
+async def test_a_revoked_token_stops_working_at_once(stack: Stack) -> None:
+    token, redis = "tk_revoked", cache.open_redis(stack.redis_url, timeout_s=5)
+    digest = sha256(token.encode()).hexdigest()
+    entry = AccessTokenEntry(uuid4(), "admin", None, None, None)
+    gone = AccessTokenEntry(entry.token_id, "admin", None, None, datetime.now(UTC))
+    key, path = cache.access_token_cache_key(digest), f"/api/events/{uuid4()}"
+    await redis.set(key, entry.encode())
+
+    async with (
+        running(stack, "query", settings={"TRACKING_TOKEN_CACHE_TTL_S": "600"}) as services,
+        httpx.AsyncClient(base_url=services.url("query"), timeout=20) as client,
+    ):
+        await until(lambda: status(client, path, token), lambda code: code == 404)
+        await redis.set(key, gone.encode())
+        await cache.publish_invalidation(redis, {"kind": "access_token", "sha256": digest})
+        assert await until(lambda: status(client, path, token), lambda code: code == 401, 1) == 401
+    await redis.aclose()
+
+
+async def test_without_redis_every_answer_comes_from_the_database(stack: Stack) -> None:
+    system = await add_system(stack)
+    await add_events(stack, system, [Seen(NOON)])
+    token = await add_token(stack)
+    nowhere = {"TRACKING_REDIS_URL": "redis://127.0.0.1:1/0"}
+
+    async with (
+        running(stack, "query", settings=nowhere) as services,
+        httpx.AsyncClient(base_url=services.url("query"), timeout=20) as client,
+    ):
+        statuses = await asyncio.gather(*(status(client, path, token) for path in paths(system, Seen(NOON)) * 5))
+        health = (await client.get("/health/ready")).json()
+
+    assert sorted(set(statuses)) == [200, 404]
+    assert health["status"] == "ready"
+    assert health["checks"]["redis"] != "ok"
+
+
+async def test_without_its_database_it_asks_to_come_back_and_then_answers_again(stack: Stack) -> None:
+    system, token = await add_system(stack), await add_token(stack)
+    path = f"/api/events/partner-system/{system.id}"
+
+    async with (
+        running(stack, "query") as services,
+        httpx.AsyncClient(base_url=services.url("query"), timeout=20) as client,
+    ):
+        assert await status(client, path, token) == 200
+        owner = await stack.read()
+        name = await owner.fetchval("select current_database()")
+        await owner.execute(f'alter database "{name}" with connection limit 0')
+        await owner.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and pid <> pg_backend_pid()",
+            name,
+        )
+        response = await client.get(path, headers={"Authorization": f"Bearer {token}"})
+        ready = await client.get("/health/ready")
+        await owner.execute(f'alter database "{name}" with connection limit -1')
+
+        assert response.status_code == 503
+        assert int(response.headers["Retry-After"]) >= 1
+        assert response.json()["code"] == "database_unavailable"
+        assert ready.status_code == 503
+        assert await until(lambda: status(client, path, token), lambda code: code == 200) == 200
+
+
+async def test_the_document_is_valid_and_says_what_is_needed(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi/v1.json")).json()
+
+    OpenAPIV31SpecValidator(document).validate()
+    assert document["openapi"].startswith("3.1")
+    assert set(document["paths"]) == {
+        "/api/events/partner-system/{partnerSystemId}",
+        "/api/events/partner-system/{partnerSystemId}/statistics",
+        "/api/events/{eventId}",
+    }
+    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    for name in ("EventList", "Event", "Statistics"):
+        assert document["components"]["schemas"][name]["examples"]
+
+
+async def test_what_is_answered_is_what_the_document_says(client: httpx.AsyncClient, stack: Stack) -> None:
+    system, event = await add_system(stack), Seen(NOON, is_valid=True)
+    await add_events(stack, system, [event])
+    headers = {"Authorization": f"Bearer {await add_token(stack)}"}
+    december = {"startDate": "2025-12-01", "endDate": "2025-12-31"}
+    listed, counted, one = paths(system, event)
+
+    EventList.model_validate((await client.get(listed, headers=headers, params=december)).json())
+    Statistics.model_validate((await client.get(counted, headers=headers, params=december)).json())
+    Event.model_validate((await client.get(one, headers=headers)).json())

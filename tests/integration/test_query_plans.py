@@ -1,0 +1,196 @@
+"""The plan of each statement, by rows and partitions, not by milliseconds."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import astuple
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from services.query import views
+from services.query.parameters import Filters, Position, Range
+from tests.read_model import Seen, System, add_events, add_system, add_token
+from tests.stack import Stack
+
+START = datetime(2025, 10, 1, tzinfo=UTC)
+DAYS = 92
+SYSTEMS = 4
+EVENTS = 6_000
+LIMIT = 101
+ALL = Range(START, START + timedelta(days=DAYS, microseconds=-1))
+NOVEMBER = Range(datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 11, 30, 23, 59, 59, tzinfo=UTC))
+
+
+@pytest.fixture
+async def system(stack: Stack) -> System:
+    """One of four systems with 6 000 events each over three months; PostgreSQL knows nothing of them yet."""
+    systems = [await add_system(stack) for _ in range(SYSTEMS)]
+    step = timedelta(days=DAYS) / EVENTS
+    for system in systems:
+        await add_events(
+            stack,
+            system,
+            (
+                Seen(
+                    START + n * step,
+                    "rare" if n % 200 == 0 else f"name_{n % 5}",
+                    is_valid=n % 100 != 1,
+                    user_id=f"user_{n % 300}",
+                    anonymous_id=f"anon_{n % 300}",
+                    correlation_id=f"{system.id}-{n // 20}",
+                )
+                for n in range(EVENTS)
+            ),
+        )
+    return systems[1]
+
+
+async def analyse(stack: Stack) -> None:
+    owner = await stack.read()
+    await owner.execute("analyze")
+
+
+async def explained(stack: Stack, statement: str, *parameters: Any) -> list[dict[str, Any]]:
+    """The nodes of the plan that was run, as the service's own role and settings run it."""
+    connection = await asyncpg.connect(stack.read_url("query"), server_settings={"timezone": "UTC"} | views.SETTINGS)
+    try:
+        text = await connection.fetchval("explain (analyze, format json) " + statement, *parameters)
+    finally:
+        await connection.close()
+    return list(_nodes(json.loads(text)[0]["Plan"]))
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", []):
+        yield from _nodes(part)
+
+
+def touched(nodes: list[dict[str, Any]], table: str = "tracking_events_read_model") -> int:
+    """Rows read from the table's partitions, those that were thrown away included."""
+    return sum(
+        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        for node in nodes
+        if str(node.get("Relation Name", "")).startswith(table)
+    )
+
+
+def opened(nodes: list[dict[str, Any]]) -> set[str]:
+    """The partitions that were looked into."""
+    names = {str(node["Relation Name"]) for node in nodes if "Relation Name" in node and node["Actual Loops"]}
+    return {name.removeprefix("tracking_events_read_model_") for name in names}
+
+
+def read_whole(nodes: list[dict[str, Any]]) -> list[str]:
+    """Partitions that were, and that were not empty."""
+    return [node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan" and touched([node], "")]
+
+
+def page_parameters(system: System, position: Position, filters: Filters, offset: int = 0) -> tuple[Any, ...]:
+    within = position.within
+    return (system.id, within.start, position.before, position.before_id, *astuple(filters), LIMIT, offset)
+
+
+PAGES = [
+    (Filters(), LIMIT),
+    (Filters(event_name="name_1"), LIMIT),
+    (Filters(event_name="rare"), LIMIT),
+    (Filters(is_valid=True), LIMIT * 2),
+    (Filters(is_valid=False), LIMIT),
+    (Filters(user_id="user_7"), LIMIT),
+    (Filters(anonymous_id="anon_7"), LIMIT),
+    (Filters(event_name="rare", is_valid=True, user_id="user_0"), LIMIT),
+    (Filters(event_name="name_1", is_valid=False), LIMIT),
+]
+
+
+async def test_a_page_reads_little_more_than_it_shows(stack: Stack, system: System) -> None:
+    first = Position.first(ALL)
+    deep = Position(ALL, START + timedelta(days=60), UUID(int=0))
+
+    for prepare in (None, analyse):
+        if prepare is not None:
+            await prepare(stack)
+        for filters, most in PAGES:
+            for position in (first, deep):
+                nodes = await explained(stack, views._PAGE, *page_parameters(system, position, filters))
+                assert touched(nodes) <= most, filters
+                assert read_whole(nodes) == []
+                assert not [node for node in nodes if node["Node Type"] == "Sort"]
+
+
+async def test_a_page_of_a_request_reads_that_request(stack: Stack, system: System) -> None:
+    filters = Filters(correlation_id=f"{system.id}-100")
+
+    for prepare in (None, analyse):
+        if prepare is not None:
+            await prepare(stack)
+        nodes = await explained(stack, views._PAGE_OF_REQUEST, *page_parameters(system, Position.first(ALL), filters))
+        assert touched(nodes) == 20
+        assert read_whole(nodes) == []
+
+
+async def test_only_the_months_of_the_range_are_opened(stack: Stack, system: System) -> None:
+    await analyse(stack)
+    for filters in (Filters(), Filters(user_id="user_7")):
+        nodes = await explained(stack, views._PAGE, *page_parameters(system, Position.first(NOVEMBER), filters))
+        assert opened(nodes) == {"2025_11"}
+    newest = await explained(stack, views._PAGE, *page_parameters(system, Position.first(ALL), Filters()))
+    assert opened(newest) == {"2025_12"}
+
+
+async def test_a_skipped_page_costs_what_is_skipped(stack: Stack, system: System) -> None:
+    await analyse(stack)
+    nodes = await explained(stack, views._PAGE, *page_parameters(system, Position.first(ALL), Filters(), 500))
+
+    assert touched(nodes) == 500 + LIMIT
+
+
+async def test_a_narrow_count_reads_what_it_counts(stack: Stack, system: System) -> None:
+    counts = (
+        (views._COUNT, Filters(user_id="user_7")),
+        (views._COUNT, Filters(anonymous_id="anon_7")),
+        (views._COUNT_OF_REQUEST, Filters(correlation_id=f"{system.id}-100")),
+    )
+
+    for prepare in (None, analyse):
+        if prepare is not None:
+            await prepare(stack)
+        for statement, filters in counts:
+            nodes = await explained(stack, statement, system.id, ALL.start, ALL.end, *astuple(filters))
+            assert touched(nodes) == 20
+            assert read_whole(nodes) == []
+
+
+async def test_counts_read_hours_from_the_rollup_and_only_the_ragged_ends_from_events(
+    stack: Stack, system: System
+) -> None:
+    await analyse(stack)
+    within = Range(NOVEMBER.start + timedelta(minutes=30), NOVEMBER.end)
+    first, last = within.whole_hours()
+
+    nodes = await explained(stack, views._COUNTS, system.id, first, last, within.start, first, last, within.stop, None)
+
+    an_hour = EVENTS / DAYS / 24
+    assert touched(nodes) <= 2 * (an_hour + 1)
+    assert touched(nodes, "event_counts_hourly") <= 30 * 24 * an_hour + 1
+    assert opened(nodes) == {"2025_11", "event_counts_hourly"}
+    assert read_whole(nodes) == []
+
+
+async def test_what_every_answer_needs_is_read_by_key(stack: Stack, system: System) -> None:
+    await analyse(stack)
+    owner = await stack.read()
+    event_id = await owner.fetchval("select id from read.tracking_events_read_model limit 1")
+    await add_token(stack)
+
+    event = await explained(stack, views._EVENT, event_id, None)
+    version = await explained(stack, views._VERSION, system.id, NOVEMBER.start.date(), NOVEMBER.end.date())
+
+    assert touched(event) == 1
+    assert read_whole(event) == []
+    assert touched(version, "range_versions") == 60
+    assert read_whole(version) == []

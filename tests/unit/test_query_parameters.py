@@ -1,0 +1,147 @@
+"""What a request for a range or a page asks for, and what it may not."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic import ValidationError
+
+from services.query.parameters import ListParameters, Range, RangeParameters
+from tracking.domain.errors import Malformed
+
+NOW = datetime(2026, 3, 15, 10, 42, 17, 123456, tzinfo=UTC)
+SYSTEM = UUID("223e4567-e89b-12d3-a456-426614174001")
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+@pytest.mark.parametrize(
+    ("given", "start", "end"),
+    [
+        (("2025-12-01T00:00:00Z", "2025-12-31T23:59:59Z"), "2025-12-01T00:00:00Z", "2025-12-31T23:59:59Z"),
+        (("2025-12-01T00:00:00", "2025-12-31T23:59:59.5"), "2025-12-01T00:00:00Z", "2025-12-31T23:59:59.5Z"),
+        (("2025-12-01T07:00:00+07:00", "2025-12-02"), "2025-12-01T00:00:00Z", "2025-12-02T23:59:59.999999Z"),
+        (("2025-12-01T07:00:00 07:00", "2025-12-02"), "2025-12-01T00:00:00Z", "2025-12-02T23:59:59.999999Z"),
+        (("2025-12-02", "2025-12-02"), "2025-12-02T00:00:00Z", "2025-12-02T23:59:59.999999Z"),
+        (("2026-03-15T10:00:00Z", ""), "2026-03-15T10:00:00Z", "2026-03-16T10:59:59.999999Z"),
+        (("", "2026-01-31T23:59:59.999999Z"), "2026-01-01T00:00:00Z", "2026-01-31T23:59:59.999999Z"),
+    ],
+)
+def test_a_range_is_in_utc_and_includes_its_end(given: tuple[str, str], start: str, end: str) -> None:
+    asked = RangeParameters.model_validate({"startDate": given[0], "endDate": given[1]})
+
+    assert asked.range(NOW) == Range(at(start), at(end))
+
+
+def test_a_range_of_our_choice_stands_still_for_an_hour() -> None:
+    ranges = {RangeParameters().range(NOW.replace(minute=minute)) for minute in range(60)}
+
+    assert len(ranges) == 1
+    [within] = ranges
+    assert within.start < NOW - timedelta(days=29)
+    assert within.end > NOW + timedelta(hours=23)
+    assert within.whole_hours() == (within.start, within.stop)
+
+
+@pytest.mark.parametrize(
+    "text", ["yesterday", "2025-13-01", "2025-12-01T25:00:00Z", "0001-01-01T00:00:00+14:00", "1e9"]
+)
+def test_a_time_that_is_none_is_refused(text: str) -> None:
+    for name in ("startDate", "endDate"):
+        with pytest.raises(ValidationError, match="ISO 8601"):
+            RangeParameters.model_validate({name: text})
+
+
+@pytest.mark.parametrize("text", ["0001-01-01", "9999-12-31T23:59:59.999999Z", "9999-12-31"])
+def test_the_ends_of_time_are_times(text: str) -> None:
+    asked = RangeParameters.model_validate({"startDate": "0001-01-01T00:00:00Z", "endDate": text})
+
+    assert asked.range(NOW).stop > asked.range(NOW).end
+    assert RangeParameters.model_validate({"endDate": text}).range(NOW)
+
+
+def test_a_range_that_ends_before_it_starts_is_refused() -> None:
+    asked = RangeParameters.model_validate({"startDate": "2026-01-02", "endDate": "2026-01-01T00:00:00Z"})
+
+    with pytest.raises(Malformed, match="startDate is after endDate"):
+        asked.range(NOW)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "first", "last"),
+    [
+        ("10:00:00", "11:59:59.999999", "10:00:00", "12:00:00"),
+        ("10:00:00.000001", "11:59:59.999998", "11:00:00", "11:00:00"),
+        ("10:15:00", "12:15:00", "11:00:00", "12:00:00"),
+        ("10:15:00", "10:45:00", "11:00:00", "10:00:00"),
+    ],
+)
+def test_the_whole_hours_of_a_range_lie_inside_it(start: str, end: str, first: str, last: str) -> None:
+    within = Range(at(f"2026-01-01T{start}Z"), at(f"2026-01-01T{end}Z"))
+
+    assert within.whole_hours() == (at(f"2026-01-01T{first}Z"), at(f"2026-01-01T{last}Z"))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"pageNumber": "0"}, {"pageNumber": "x"}, {"pageSize": "0"}, {"pageSize": "1001"}, {"isValid": "maybe"},
+        {"userId": "a\x00b"}, {"eventName": "x" * 201}, {"cursor": "x" * 201}, {"order": "asc"}, {"page_number": 1.5},
+    ],
+)  # fmt: skip
+def test_a_parameter_that_makes_no_sense_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ListParameters.model_validate(given)
+
+
+def test_an_empty_parameter_is_a_missing_one() -> None:
+    assert ListParameters.model_validate({"eventName": "", "cursor": "", "isValid": ""}) == ListParameters()
+
+
+def test_a_page_that_is_too_deep_to_skip_to_asks_for_a_cursor() -> None:
+    assert ListParameters(page_number=101, page_size=1000).offset() == 100_000
+    with pytest.raises(Malformed, match="cursor"):
+        ListParameters(page_number=102, page_size=1000).offset()
+
+
+def test_a_cursor_continues_after_its_event_in_the_range_it_came_from() -> None:
+    asked = ListParameters.model_validate({"eventName": "a"})
+    first = asked.position(SYSTEM, NOW)
+    last = (NOW - timedelta(days=3), uuid4())
+
+    cursor = asked.next_cursor(SYSTEM, first.within, last)
+    later = ListParameters.model_validate({"eventName": "a", "cursor": cursor, "pageSize": "7"})
+    position = later.position(SYSTEM, NOW + timedelta(hours=5))
+
+    assert (position.before, position.before_id) == last
+    assert position.within == first.within
+    assert later.offset() == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"eventName": "b"}, {"isValid": "true"}, {"userId": "u"}, {"startDate": "2026-01-01"},
+        {"endDate": "2026-01-01"},
+    ],
+)  # fmt: skip
+def test_a_cursor_of_other_filters_is_refused(change: dict[str, str]) -> None:
+    asked = ListParameters.model_validate({"eventName": "a"})
+    cursor = asked.next_cursor(SYSTEM, asked.range(NOW), (NOW, uuid4()))
+
+    with pytest.raises(Malformed) as refusal:
+        ListParameters.model_validate({"eventName": "a", "cursor": cursor} | change).position(SYSTEM, NOW)
+    assert refusal.value.code == "invalid_cursor"
+    with pytest.raises(Malformed):
+        ListParameters.model_validate({"eventName": "a", "cursor": cursor}).position(uuid4(), NOW)
+
+
+@pytest.mark.parametrize("cursor", ["a", "AAAA", "\U0001f600", "=", "!" * 66, "A" * 66, "_" * 66, "-" * 200])
+def test_a_cursor_that_is_none_is_refused(cursor: str) -> None:
+    with pytest.raises(Malformed) as refusal:
+        ListParameters.model_validate({"cursor": cursor}).position(SYSTEM, NOW)
+
+    assert refusal.value.code == "invalid_cursor"
