@@ -3,11 +3,12 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from services.gateway.app import SERVICE, Gateway, Limits, build
+from services.gateway.app import SERVICE, Gateway, build
 from services.gateway.commit import GroupCommit
 from services.gateway.invalidation import listener
 from services.gateway.keys import ApiKeys
 from services.gateway.publish import BatchPublisher
+from services.gateway.request import Limits
 from services.gateway.store import EventStore
 from services.gateway.structures import Structures
 from tracking.infra import cache, postgres, process, telemetry

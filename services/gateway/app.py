@@ -7,7 +7,6 @@ Starlette for health, metrics and documentation.
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +21,7 @@ from services.gateway.commit import GroupCommit, Outcome
 from services.gateway.documents import BatchAnswer, BatchRequest, IngestAnswer, IngestRequest
 from services.gateway.ingest import Refused, Sender
 from services.gateway.keys import ApiKeys
-from services.gateway.request import ClientGone, Request
+from services.gateway.request import ClientGone, Limits, Request
 from services.gateway.structures import NotLoaded, Structures
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed, Rejected, TooLarge, TrackingError, Unavailable
@@ -42,18 +41,6 @@ _TOO_LARGE = frozenset({"event_too_large", "too_deep"})
 _ERRORS: dict[int, type[BaseModel] | None] = dict.fromkeys((400, 401, 403, 413, 503), ErrorBody)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a request may be; bytes, events and seconds."""
-
-    body_bytes: int
-    inflated_bytes: int
-    inflation_ratio: int
-    event_bytes: int
-    batch_events: int
-    body_timeout_s: float
-
-
 class Gateway:
     """Handles the two ingest routes."""
 
@@ -69,12 +56,12 @@ class Gateway:
 
         202 says that the event is on disk. An event that breaks its schema is stored too, with isValid=false.
         """
-        body = await self._body(request)
+        body = await request.body(self._limits)
         received_at = ingest.now()
         envelope = ingest.decode_single(body)
         in_body = envelope.get("apiKey") if isinstance(envelope, dict) else None
         sender = await self._sender(request, in_body, received_at)
-        decided = await self._decide(envelope, sender, 0)
+        [decided] = await self._decide([envelope], sender)
         if isinstance(decided, Refused):
             metrics.events_refused.labels(decided.reason).inc()
             kind = TooLarge if decided.reason in _TOO_LARGE else Malformed
@@ -99,7 +86,7 @@ class Gateway:
 
         202 says that every event not listed as refused is on disk; one bad event never refuses the others.
         """
-        body = await self._body(request)
+        body = await request.body(self._limits)
         received_at = ingest.now()
         batch = ingest.decode_batch(body)
         sender = await self._sender(request, batch.api_key, received_at)
@@ -108,39 +95,33 @@ class Gateway:
                 "too_many_events", f"{len(batch.envelopes)} events; the limit is {self._limits.batch_events} a batch."
             )
         sender.sent_at = _sent_at(batch.sent_at)
-        decided = [await self._decide(envelope, sender, n) for n, envelope in enumerate(batch.envelopes)]
+        decided = await self._decide(batch.envelopes, sender)
         events = [event for event in decided if isinstance(event, TrackingEvent)]
         outcome = await self._commits.submit(events, sender.key) if events else Outcome()
         self._count(sender.key, events, outcome)
         return _batch_answer(decided, outcome, received_at)
 
-    async def _body(self, request: Request) -> bytes:
-        limits = self._limits
-        return await request.body(
-            wire_bytes=limits.body_bytes,
-            inflated_bytes=limits.inflated_bytes,
-            ratio=limits.inflation_ratio,
-            timeout_s=limits.body_timeout_s,
-        )
-
     async def _sender(self, request: Request, key_in_body: Any, received_at: datetime) -> Sender:
         given = request.api_key() or (key_in_body if isinstance(key_in_body, str) else None)
         return Sender(
-            key=await self._keys.authenticate(given, received_at),
+            key=self._keys.authenticate_known(given, received_at) or await self._keys.authenticate(given, received_at),
             received_at=received_at,
             correlation_id=request.correlation_id,
             event_bytes=self._limits.event_bytes,
             idempotency_key=request.idempotency_key(),
         )
 
-    async def _decide(self, envelope: Any, sender: Sender, position: int) -> TrackingEvent | Refused:
-        if isinstance(envelope, Refused):
-            return envelope
-        try:
-            return ingest.decide(envelope, sender, self._structures, position)
-        except NotLoaded as missing:
-            await self._structures.load(missing.wanted)
-        return ingest.decide(envelope, sender, self._structures, position)
+    async def _decide(self, envelopes: list[Any], sender: Sender) -> list[TrackingEvent | Refused]:
+        """Decide one after the other; where a validator must be loaded first, wait for it and go on from there."""
+        decided: list[TrackingEvent | Refused] = []
+        while len(decided) < len(envelopes):
+            try:
+                # one at a time: what was decided before the exception stays decided
+                for position in range(len(decided), len(envelopes)):
+                    decided.append(ingest.decide(envelopes[position], sender, self._structures, position))  # noqa: PERF401
+            except NotLoaded as missing:
+                await self._structures.load(missing.wanted)
+        return decided
 
     def _count(self, key: ApiKeyEntry, events: list[TrackingEvent] | tuple[TrackingEvent], outcome: Outcome) -> None:
         counted: dict[tuple[str, bool], int] = {}

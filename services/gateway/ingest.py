@@ -119,6 +119,8 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
     Raises structures.NotLoaded when a validator must be fetched first; nothing has happened then, so ask again.
     """
     if not isinstance(envelope, dict):
+        if isinstance(envelope, Refused):
+            return envelope  # a line of NDJSON that was no JSON
         return Refused("invalid_event", "An event must be a JSON object.")
     notes = _Notes()
     name = _text(envelope, "eventName", 200, notes)

@@ -6,6 +6,7 @@ import binascii
 import contextlib
 import zlib
 from collections.abc import Coroutine, Generator
+from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import parse_qs
 
@@ -19,6 +20,18 @@ _WANTED = frozenset(
 )
 _ENCODINGS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 _INFLATE_STEP = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may be; bytes, events and seconds."""
+
+    body_bytes: int
+    inflated_bytes: int
+    inflation_ratio: int
+    event_bytes: int
+    batch_events: int
+    body_timeout_s: float
 
 
 class ClientGone(Exception):
@@ -86,38 +99,47 @@ class Request:
             raise Malformed("invalid_event", "The Idempotency-Key header is too long.", [fault])
         return value.decode("latin-1")
 
-    async def body(self, *, wire_bytes: int, inflated_bytes: int, ratio: int, timeout_s: float) -> bytes:
+    async def body(self, limits: Limits) -> bytes:
         """The whole body, inflated.
 
         Raises TooLarge over a limit (before reading what Content-Length says is too much), Malformed for a body that
-        does not come within `timeout_s` or is not what its Content-Encoding says, ClientGone.
+        does not come in time or is not what its Content-Encoding says, ClientGone.
         """
         declared = self._headers.get(b"content-length")
-        if declared is not None and declared.isdigit() and int(declared) > wire_bytes:
-            raise TooLarge("body_too_large", f"The body has {declared.decode()} bytes; the limit is {wire_bytes}.")
-        body = await self._first_part_or_all(wire_bytes, timeout_s)
-        encoding = self._headers.get(b"content-encoding", b"").strip().lower()
-        if encoding in (b"", b"identity"):
-            return body
-        return _inflate(body, encoding, inflated_bytes, ratio)
-
-    async def _first_part_or_all(self, limit: int, timeout_s: float) -> bytes:
-        """A small body is here with its headers: take it without setting a timer, which costs more than reading it."""
+        if declared is not None and declared.isdigit() and int(declared) > limits.body_bytes:
+            raise TooLarge(
+                "body_too_large", f"The body has {declared.decode()} bytes; the limit is {limits.body_bytes}."
+            )
         receiving = cast(Coroutine[Any, None, Message], self._receive())
-        message: Message | None = None
+        first: Message | None = None
         waits_for = None
         try:
+            # a small body is here with its headers: take it without a timer, which would cost more than reading it
             waits_for = receiving.send(None)
         except StopIteration as arrived:
-            message = arrived.value
-            if message["type"] == "http.request" and not message.get("more_body") and len(message["body"]) <= limit:
-                self.is_read = True
-                return cast(bytes, message["body"])
+            first = arrived.value
+        if first is not None and not first.get("more_body") and len(first.get("body", b"")) <= limits.body_bytes:
+            if first["type"] == "http.disconnect":
+                raise ClientGone
+            self.is_read = True
+            body = first["body"]
+        else:
+            body = await self._rest(first, _Started(receiving, waits_for), limits)
+        encoding = self._headers.get(b"content-encoding")
+        if encoding is None:
+            return cast(bytes, body)
+        encoding = encoding.strip().lower()
+        if encoding in (b"", b"identity"):
+            return cast(bytes, body)
+        return _inflate(body, encoding, limits.inflated_bytes, limits.inflation_ratio)
+
+    async def _rest(self, first: Message | None, receiving: _Started, limits: Limits) -> bytes:
         try:
-            async with asyncio.timeout(timeout_s):
-                return await self._read(message or await _Started(receiving, waits_for), limit)
+            async with asyncio.timeout(limits.body_timeout_s):
+                return await self._read(first or await receiving, limits.body_bytes)
         except TimeoutError as error:
-            raise Malformed("body_timeout", f"The body did not arrive within {timeout_s:g} s.") from error
+            message = f"The body did not arrive within {limits.body_timeout_s:g} s."
+            raise Malformed("body_timeout", message) from error
 
     async def _read(self, message: Message, limit: int) -> bytes:
         chunks: list[bytes] = []

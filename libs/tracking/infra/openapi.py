@@ -68,8 +68,9 @@ class Documentation:
             return JSONResponse(self._document)
 
         async def reference(request: Request) -> Response:
+            # relative, so that it also works under a path of the edge
             template: str = importlib.import_module("spectree.page").PAGE_TEMPLATES["scalar"]
-            return HTMLResponse(template.format(spec_url="/openapi/v1.json", spec_path="openapi"))
+            return HTMLResponse(template.format(spec_url="../openapi/v1.json", spec_path="openapi"))
 
         return [Route("/openapi/v1.json", document), Route("/scalar/v1", reference)]
 
