@@ -159,7 +159,8 @@ def build(query: Query, tokens: AccessTokens, health: Health) -> ASGIApp:
         title="Volcanion Tracking query",
         description=(
             "Events and statistics. Every answer says how far behind it is (meta). A token for one partner sees that "
-            "partner's systems; everything else is not found."
+            "partner's systems; everything else is not found. For a token that sees all partners, a system that is not "
+            "known (yet) has no events."
         ),
         version="1",
         credential="bearer",
