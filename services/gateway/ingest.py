@@ -146,7 +146,7 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
             notes.has_nul = True
     if notes.has_nul:
         errors.append(_error("nul_character", "", "U+0000 was replaced by U+FFFD; PostgreSQL cannot hold it"))
-    _validate(properties, sender.key.partner_id, name, version, structures, errors)
+    _validate(properties, len(text), sender.key.partner_id, name, version, structures, errors)
 
     if client_id is None and sender.idempotency_key is not None:
         client_id = f"{sender.idempotency_key}:{position}" if position else sender.idempotency_key
@@ -242,6 +242,7 @@ def _without_nul(value: Any) -> tuple[Any, bool]:
 
 def _validate(
     properties: Any,
+    size_bytes: int,
     partner_id: UUID,
     name: str,
     version: int | None,
@@ -254,7 +255,7 @@ def _validate(
         errors.append(_error(unknown.code, "", unknown.message))
         return
     if structure is not None:
-        errors.extend(structures.validator(structure).errors(properties))
+        errors.extend(structures.validator(structure).errors(properties, size_bytes))
 
 
 def _error(code: str, path: str, message: str) -> dict[str, Any]:

@@ -52,20 +52,20 @@ select *
  limit $10 offset $11
 """
 
-# first all events of the request, of any system: a planner without statistics (a new month) would rather read the whole
+# first all events of the request: a planner without statistics (a new month) would rather read the whole
 # range of the system in order than believe in an index that is not in the page's order
 _PAGE_OF_REQUEST = """
 with request as materialized (
     select *
       from read.tracking_events_read_model
-     where correlation_id = $9
+     where partner_system_id = $1
+       and correlation_id = $9
        and event_timestamp >= $2
        and event_timestamp <= $3
 )
 select *
   from request
- where partner_system_id = $1
-   and (event_timestamp, id) < ($3, $4)
+ where (event_timestamp, id) < ($3, $4)
    and ($5::text is null or event_name = $5)
    and ($6::boolean is null or is_valid = $6)
    and ($7::text is null or user_id = $7)
@@ -110,14 +110,14 @@ _COUNT_OF_REQUEST = """
 with request as materialized (
     select *
       from read.tracking_events_read_model
-     where correlation_id = $8
+     where partner_system_id = $1
+       and correlation_id = $8
        and event_timestamp >= $2
        and event_timestamp <= $3
 )
 select count(*)
   from request
- where partner_system_id = $1
-   and ($4::text is null or event_name = $4)
+ where ($4::text is null or event_name = $4)
    and ($5::boolean is null or is_valid = $5)
    and ($6::text is null or user_id = $6)
    and ($7::text is null or anonymous_id = $7)

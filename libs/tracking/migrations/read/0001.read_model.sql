@@ -38,7 +38,8 @@ create index tracking_events_read_model_anonymous_idx
     on read.tracking_events_read_model (partner_system_id, anonymous_id, event_timestamp, id)
     where anonymous_id is not null;
 -- pays for: the list filtered by correlationId; the events of a request share an entry (B-tree deduplication)
-create index tracking_events_read_model_correlation_idx on read.tracking_events_read_model (correlation_id);
+create index tracking_events_read_model_correlation_idx
+    on read.tracking_events_read_model (partner_system_id, correlation_id);
 -- pays for: the list filtered by isValid=false; small, as few events are invalid
 create index tracking_events_read_model_invalid_idx
     on read.tracking_events_read_model (partner_system_id, event_timestamp, id) where not is_valid;
