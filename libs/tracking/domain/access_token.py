@@ -10,7 +10,7 @@ from tracking.domain.api_key import checked_expiry
 from tracking.domain.credentials import Fingerprint
 from tracking.domain.errors import Malformed
 from tracking.domain.partner import MAX_NAME, checked_text
-from tracking.domain.recording import Recording
+from tracking.domain.recording import Recording, moved_on
 
 
 class Scope(StrEnum):
@@ -103,5 +103,11 @@ class AccessToken(Recording):
     def revoke(self, now: datetime) -> None:
         """End it at once and for good; again changes nothing."""
         if self.revoked_at is None:
-            self.revoked_at = self.updated_at = now
+            self.revoked_at, self.updated_at = now, moved_on(self.updated_at, now)
             self._record(happened.AccessTokenRevoked(now, self.id))
+
+    def reinstate(self, now: datetime) -> None:
+        """Only for the token that the environment names again: whoever sets that owns the installation."""
+        if self.revoked_at is not None:
+            self.revoked_at, self.updated_at = None, moved_on(self.updated_at, now)
+            self._record(happened.AccessTokenReinstated(now, self.id))

@@ -1,6 +1,6 @@
 """The key of a partner system: shown once, kept as a fingerprint; replaced with a grace period, revoked for good."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Self
 from uuid import UUID
 
@@ -14,11 +14,22 @@ MAX_GRACE = timedelta(days=90)
 
 
 def checked_expiry(expires_at: datetime | None, now: datetime) -> datetime | None:
-    """`expires_at`, which must lie ahead; Malformed otherwise."""
-    if expires_at is not None and expires_at <= now:
-        fault = {"field": "expiresAt", "message": "must lie in the future"}
-        raise Malformed("invalid_body", f"expiresAt: {fault['message']}.", [fault])
-    return expires_at
+    """`expires_at` in UTC, which must have an offset and lie ahead; Malformed otherwise."""
+    if expires_at is None:
+        return None
+    if expires_at.tzinfo is None:
+        raise _bad_expiry("must have Z or an offset")
+    try:
+        in_utc = expires_at.astimezone(UTC)
+    except OverflowError as error:
+        raise _bad_expiry("must lie before the year 10000") from error
+    if in_utc <= now:
+        raise _bad_expiry("must lie in the future")
+    return in_utc
+
+
+def _bad_expiry(message: str) -> Malformed:
+    return Malformed("invalid_body", f"expiresAt: {message}.", [{"field": "expiresAt", "message": message}])
 
 
 class ApiKey(Recording):
@@ -105,7 +116,7 @@ class ApiKey(Recording):
         ends = now + grace
         if self.expires_at is None or self.expires_at > ends:
             self.expires_at = ends
-        self._record(happened.ApiKeyExpiryChanged(now, self.partner_system_id, self.id))
+        self._record(happened.ApiKeyRotated(now, self.partner_system_id, self.id, id))
         return type(self).issue(id, self.partner_system_id, self.name, secret, now)
 
     def revoke(self, now: datetime) -> None:

@@ -83,8 +83,11 @@ class ApiKeyIssued(_OfKey):
     """A key is new."""
 
 
-class ApiKeyExpiryChanged(_OfKey):
-    """The key was replaced and works until its grace ends."""
+@dataclass(frozen=True, slots=True)
+class ApiKeyRotated(_OfKey):
+    """The key was replaced by `successor_id` and works until its grace ends."""
+
+    successor_id: UUID
 
 
 class ApiKeyRevoked(_OfKey):
@@ -122,3 +125,7 @@ class AccessTokenIssued(_OfToken):
 
 class AccessTokenRevoked(_OfToken):
     """The token works no more."""
+
+
+class AccessTokenReinstated(_OfToken):
+    """The token that the environment names works again."""

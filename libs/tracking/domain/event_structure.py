@@ -4,7 +4,7 @@ A global structure counts for every partner; a partner's own structure of the sa
 schema is one, and safe, is decided by whoever registers it (infra/validation): this module knows no JSON Schema.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -13,7 +13,7 @@ from uuid import UUID
 from tracking.domain import domain_events as happened
 from tracking.domain.errors import Conflict, NotFound
 from tracking.domain.partner import MAX_DESCRIPTION, MAX_NAME, checked_text
-from tracking.domain.recording import Recording
+from tracking.domain.recording import Recording, moved_on
 
 
 class VersionStatus(StrEnum):
@@ -24,9 +24,9 @@ class VersionStatus(StrEnum):
     DEPRECATED = "deprecated"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class StructureVersion:
-    """One schema; numbers count from 1 without gaps."""
+    """One schema; numbers count from 1 without gaps. A change of status makes another of these, with the same schema."""
 
     version: int
     schema: Any
@@ -72,20 +72,18 @@ class EventStructure(Recording):
         """The next version, as a draft or published at once."""
         version = StructureVersion(len(self.versions) + 1, schema, VersionStatus.DRAFT, now)
         self.versions.append(version)
-        self.updated_at = now
         self._note(happened.StructureDrafted, version, now)
-        if publish:
-            self.publish(version.version, now)
-        return version
+        return self.publish(version.version, now) if publish else version
 
     def publish(self, number: int, now: datetime) -> StructureVersion:
         """Let it count. Raises NotFound, or Conflict unless it is a draft."""
         version = self.version(number)
         if version.status is not VersionStatus.DRAFT:
             raise Conflict("version_not_draft", f"Version {number} is {version.status}; only a draft can be published.")
-        version.status, version.published_at, self.updated_at = VersionStatus.PUBLISHED, now, now
-        self._note(happened.StructurePublished, version, now)
-        return version
+        published = replace(version, status=VersionStatus.PUBLISHED, published_at=now)
+        self.versions[number - 1] = published
+        self._note(happened.StructurePublished, published, now)
+        return published
 
     def deprecate(self, number: int, now: datetime) -> StructureVersion:
         """Let the highest other published version count. Raises NotFound, or Conflict unless it is published."""
@@ -95,9 +93,10 @@ class EventStructure(Recording):
                 "version_not_published",
                 f"Version {number} is {version.status}; only a published one can be deprecated.",
             )
-        version.status, version.deprecated_at, self.updated_at = VersionStatus.DEPRECATED, now, now
-        self._note(happened.StructureDeprecated, version, now)
-        return version
+        deprecated = replace(version, status=VersionStatus.DEPRECATED, deprecated_at=now)
+        self.versions[number - 1] = deprecated
+        self._note(happened.StructureDeprecated, deprecated, now)
+        return deprecated
 
     def version(self, number: int) -> StructureVersion:
         """Raises NotFound."""
@@ -106,6 +105,7 @@ class EventStructure(Recording):
         return self.versions[number - 1]
 
     def _note(self, kind: Any, version: StructureVersion, now: datetime) -> None:
+        self.updated_at = moved_on(self.updated_at, now)
         self._record(kind(now, self.id, self.partner_id, self.event_name, version.version))
 
     @classmethod

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from tracking.domain import domain_events as happened
 from tracking.domain.errors import Malformed
-from tracking.domain.recording import Recording
+from tracking.domain.recording import Recording, moved_on
 
 # Enough to catch a slip of the hand; only a message that arrives proves an address.
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
@@ -103,19 +103,19 @@ class Partner(Recording):
         new_email = self.email if email is None else checked_email(email)
         if (new_name, new_email) == (self.name, self.email):
             return
-        self.name, self.email, self.updated_at = new_name, new_email, now
+        self.name, self.email, self.updated_at = new_name, new_email, moved_on(self.updated_at, now)
         self._record(happened.PartnerUpdated(now, self.id))
 
     def deactivate(self, now: datetime) -> None:
         """Silence it and all its systems; again changes nothing."""
         if self.is_active:
-            self.deactivated_at = self.updated_at = now
+            self.deactivated_at, self.updated_at = now, moved_on(self.updated_at, now)
             self._record(happened.PartnerDeactivated(now, self.id))
 
     def activate(self, now: datetime) -> None:
         """Let its active systems send again; again changes nothing."""
         if not self.is_active:
-            self.deactivated_at, self.updated_at = None, now
+            self.deactivated_at, self.updated_at = None, moved_on(self.updated_at, now)
             self._record(happened.PartnerActivated(now, self.id))
 
 
@@ -205,17 +205,17 @@ class PartnerSystem(Recording):
         if changed == (self.name, self.type, self.description):
             return
         self.name, self.type, self.description = changed
-        self.updated_at = now
+        self.updated_at = moved_on(self.updated_at, now)
         self._record(happened.PartnerSystemUpdated(now, self.partner_id, self.id))
 
     def deactivate(self, now: datetime) -> None:
         """Let it send no more; again changes nothing."""
         if self.is_active:
-            self.deactivated_at = self.updated_at = now
+            self.deactivated_at, self.updated_at = now, moved_on(self.updated_at, now)
             self._record(happened.PartnerSystemDeactivated(now, self.partner_id, self.id))
 
     def activate(self, now: datetime) -> None:
         """Let it send again; again changes nothing."""
         if not self.is_active:
-            self.deactivated_at, self.updated_at = None, now
+            self.deactivated_at, self.updated_at = None, moved_on(self.updated_at, now)
             self._record(happened.PartnerSystemActivated(now, self.partner_id, self.id))

@@ -1,6 +1,20 @@
-"""How an aggregate keeps what happened to it until somebody saves it."""
+"""How an aggregate keeps what happened to it until somebody saves it, and when."""
+
+from datetime import datetime, timedelta
 
 from tracking.domain.domain_events import DomainEvent
+
+# PostgreSQL's resolution (manual, "Date/Time Types").
+_TICK = timedelta(microseconds=1)
+
+
+def moved_on(updated_at: datetime, now: datetime) -> datetime:
+    """When a change counts as made: `now`, but always after the change before it.
+
+    Copies are brought up to date by this time, and clocks of several processes differ: a change that looked older than
+    the one before it would never be copied.
+    """
+    return max(now, updated_at + _TICK)
 
 
 class Recording:
