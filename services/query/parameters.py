@@ -15,13 +15,14 @@ from tracking.domain.tracking_event import parse_timestamp
 from tracking.infra.http import JsonModel
 
 MAX_OFFSET = 100_000
-_DEFAULT_RANGE = timedelta(days=31)
+_DEFAULT_RANGE = timedelta(days=30)
 _STEP = timedelta(microseconds=1)
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
 _DATE_CHARACTERS = 10
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
+_MOST_EXACT_INTEGER = 2**53 - 1  # of JSON's readers (RFC 8259, section 6)
 _LATEST = datetime.max.replace(tzinfo=UTC) - _DAY
 _CURSOR = struct.Struct(">q16sqq8s")
 
@@ -53,13 +54,16 @@ def _storable(value: Any) -> Any:
 Start = Annotated[
     datetime | None,
     BeforeValidator(_time),
-    Field(description="First moment, ISO 8601, UTC unless it says otherwise; 31 days before endDate if missing."),
+    Field(
+        description="First moment, ISO 8601, UTC unless it says otherwise; if missing, 30 days before now, or before "
+        "endDate if that has passed."
+    ),
 ]
 End = Annotated[
     datetime | None,
     BeforeValidator(_last_moment),
     Field(
-        description="Last moment, included; a date alone means its whole day; the end of tomorrow's hour if missing."
+        description="Last moment, included; a date alone means its whole day; the end of this hour tomorrow if missing."
     ),
 ]
 
@@ -100,7 +104,8 @@ class RangeParameters(JsonModel):
     def range(self, now: datetime) -> Range:
         """The range, on whole hours where it is our choice. Raises Malformed if it ends before it starts."""
         end = self.end_date or _hour_of(now) + _DAY + _HOUR - _STEP
-        start = self.start_date or max(end + _STEP, _EARLIEST + _DEFAULT_RANGE) - _DEFAULT_RANGE
+        until = min(end + _STEP, _hour_of(now))
+        start = self.start_date or max(until, _EARLIEST + _DEFAULT_RANGE) - _DEFAULT_RANGE
         if start > end:
             fault = {"field": "startDate", "message": "is after endDate"}
             raise Malformed("invalid_parameters", "startDate is after endDate.", [fault])
@@ -129,7 +134,9 @@ Text = BeforeValidator(_storable)
 class ListParameters(RangeParameters):
     """Query parameters of the list of events."""
 
-    page_number: Annotated[int, Field(ge=1, description="From 1; ignored beside cursor.")] = 1
+    page_number: Annotated[
+        int, Field(ge=1, le=_MOST_EXACT_INTEGER, description="From 1; only repeated in the answer beside cursor.")
+    ] = 1
     page_size: Annotated[int, Field(ge=1, le=1000)] = 100
     cursor: Annotated[
         str | None, Field(max_length=200, description="nextCursor of the page before, with the same filters.")
@@ -171,9 +178,8 @@ class ListParameters(RangeParameters):
         try:
             padded = self.cursor.encode("ascii") + b"=" * (-len(self.cursor) % 4)
             at, event_id, start, end, digest = _CURSOR.unpack(base64.b64decode(padded, b"-_", validate=True))
-            position = Position(
-                Range(_EPOCH + start * _STEP, _EPOCH + end * _STEP), _EPOCH + at * _STEP, UUID(bytes=event_id)
-            )
+            within = Range(min(_EPOCH + start * _STEP, _LATEST), min(_EPOCH + end * _STEP, _LATEST + _DAY - _STEP))
+            position = Position(within, _EPOCH + at * _STEP, UUID(bytes=event_id))
         except (ValueError, OverflowError, struct.error) as error:
             raise _wrong_cursor("is not one of ours") from error
         if digest != self._digest(system_id):

@@ -27,7 +27,8 @@ def at(text: str) -> datetime:
         (("2025-12-01T07:00:00 07:00", "2025-12-02"), "2025-12-01T00:00:00Z", "2025-12-02T23:59:59.999999Z"),
         (("2025-12-02", "2025-12-02"), "2025-12-02T00:00:00Z", "2025-12-02T23:59:59.999999Z"),
         (("2026-03-15T10:00:00Z", ""), "2026-03-15T10:00:00Z", "2026-03-16T10:59:59.999999Z"),
-        (("", "2026-01-31T23:59:59.999999Z"), "2026-01-01T00:00:00Z", "2026-01-31T23:59:59.999999Z"),
+        (("", "2026-01-30T23:59:59.999999Z"), "2026-01-01T00:00:00Z", "2026-01-30T23:59:59.999999Z"),
+        (("", "2030-01-01T00:00:00Z"), "2026-02-13T10:00:00Z", "2030-01-01T00:00:00Z"),
     ],
 )
 def test_a_range_is_in_utc_and_includes_its_end(given: tuple[str, str], start: str, end: str) -> None:
@@ -41,8 +42,8 @@ def test_a_range_of_our_choice_stands_still_for_an_hour() -> None:
 
     assert len(ranges) == 1
     [within] = ranges
-    assert within.start < NOW - timedelta(days=29)
-    assert within.end > NOW + timedelta(hours=23)
+    assert within.start <= NOW.replace(minute=0, second=0, microsecond=0) - timedelta(days=30)
+    assert within.end >= NOW.replace(minute=59) + timedelta(hours=24)
     assert within.whole_hours() == (within.start, within.stop)
 
 
@@ -88,7 +89,8 @@ def test_the_whole_hours_of_a_range_lie_inside_it(start: str, end: str, first: s
 @pytest.mark.parametrize(
     "given",
     [
-        {"pageNumber": "0"}, {"pageNumber": "x"}, {"pageSize": "0"}, {"pageSize": "1001"}, {"isValid": "maybe"},
+        {"pageNumber": "0"}, {"pageNumber": "x"}, {"pageNumber": "9" * 40}, {"pageSize": "0"},
+        {"pageSize": "1001"}, {"isValid": "maybe"},
         {"userId": "a\x00b"}, {"eventName": "x" * 201}, {"cursor": "x" * 201}, {"order": "asc"}, {"page_number": 1.5},
     ],
 )  # fmt: skip
@@ -137,6 +139,16 @@ def test_a_cursor_of_other_filters_is_refused(change: dict[str, str]) -> None:
     assert refusal.value.code == "invalid_cursor"
     with pytest.raises(Malformed):
         ListParameters.model_validate({"eventName": "a", "cursor": cursor}).position(uuid4(), NOW)
+
+
+def test_a_cursor_that_somebody_made_up_reaches_no_further_than_the_ends_of_time() -> None:
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+    for start in (first, last):
+        cursor = ListParameters().next_cursor(SYSTEM, Range(start, last), (NOW, uuid4()))
+        within = ListParameters(cursor=cursor).position(SYSTEM, NOW).within
+        assert within.stop == last
+        assert within.whole_hours()[0] <= last
 
 
 @pytest.mark.parametrize("cursor", ["a", "AAAA", "\U0001f600", "=", "!" * 66, "A" * 66, "_" * 66, "-" * 200])
