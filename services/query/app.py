@@ -48,6 +48,7 @@ class Query:
         asked = read_query(request, ListParameters)
         now = datetime.now(UTC)
         position, filters, offset = asked.position(system_id, now), asked.filters(), asked.offset()
+        as_of = await self._as_of(filters.is_narrow)
         rows = await views.page(self._pool, system_id, position, filters, limit=asked.page_size + 1, offset=offset)
         if filters.is_narrow:
             total = await views.count(self._pool, system_id, position.within, filters)
@@ -64,14 +65,14 @@ class Query:
                 "pageNumber": asked.page_number,
                 "pageSize": asked.page_size,
                 "nextCursor": asked.next_cursor(system_id, position.within, last) if last else None,
-                "meta": await self._meta(filters.is_narrow, is_cached=False),
+                "meta": _meta(as_of, filters.is_narrow, is_cached=False),
             }
         )
 
     async def event(self, request: Request) -> Response:
         """One event by its id."""
-        event_id = _id(request, "eventId")
-        row = await views.event(self._pool, event_id, partner_of(request))
+        event_id = _uuid(request.path_params["eventId"])
+        row = None if event_id is None else await views.event(self._pool, event_id, partner_of(request))
         if row is None:
             raise NotFound("unknown_event", "There is no such event.")
         return json_response(_event(row))
@@ -82,6 +83,7 @@ class Query:
         asked = read_query(request, RangeParameters)
         now = datetime.now(UTC)
         within = asked.range(now)
+        as_of = await self._as_of(False)
         tally = await self._tallies.of(system_id, within, now)
         valid = sum(pair[0] for pair in tally.counts.values())
         invalid = sum(pair[1] for pair in tally.counts.values())
@@ -94,24 +96,31 @@ class Query:
                 "eventCounts": {name: sum(pair) for name, pair in tally.counts.items()},
                 "startDate": shown(within.start),
                 "endDate": shown(within.end),
-                "meta": await self._meta(False, is_cached=tally.is_cached),
+                "meta": _meta(as_of, False, is_cached=tally.is_cached),
             }
         )
 
     async def _system(self, request: Request) -> UUID:
-        system_id = _id(request, "partnerSystemId")
+        system_id = _uuid(request.path_params["partnerSystemId"])
+        if system_id is None:
+            fault = {"field": "partnerSystemId", "message": "not a UUID"}
+            raise Malformed("invalid_parameters", "partnerSystemId in the path is not a UUID.", [fault])
         await self._systems.require_visible(system_id, partner_of(request))
         return system_id
 
-    async def _meta(self, is_raw: bool, *, is_cached: bool) -> dict[str, Any]:
-        as_of = await views.as_of(self._pool, views.EVENTS if is_raw else views.EVENTS_AND_COUNTS)
-        lag_s = None if as_of is None else max(0.0, (datetime.now(UTC) - as_of).total_seconds())
-        return {
-            "asOf": as_of,
-            "lagSeconds": None if lag_s is None else round(lag_s, 3),
-            "source": "raw" if is_raw else "rollup+raw",
-            "cached": is_cached,
-        }
+    async def _as_of(self, is_raw: bool) -> datetime | None:
+        # asked before the data: what is applied between the two would be promised and not be there
+        return await views.as_of(self._pool, views.EVENTS if is_raw else views.EVENTS_AND_COUNTS)
+
+
+def _meta(as_of: datetime | None, is_raw: bool, *, is_cached: bool) -> dict[str, Any]:
+    lag_s = None if as_of is None else max(0.0, (datetime.now(UTC) - as_of).total_seconds())
+    return {
+        "asOf": as_of,
+        "lagSeconds": None if lag_s is None else round(lag_s, 3),
+        "source": "raw" if is_raw else "rollup+raw",
+        "cached": is_cached,
+    }
 
 
 def _wanted(pair: tuple[int, int], is_valid: bool | None) -> int:
@@ -119,12 +128,11 @@ def _wanted(pair: tuple[int, int], is_valid: bool | None) -> int:
     return valid + invalid if is_valid is None else valid if is_valid else invalid
 
 
-def _id(request: Request, name: str) -> UUID:
+def _uuid(text: str) -> UUID | None:
     try:
-        return UUID(request.path_params[name])
-    except ValueError as error:
-        fault = {"field": name, "message": "not a UUID"}
-        raise Malformed("invalid_parameters", f"{name} in the path is not a UUID.", [fault]) from error
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _event(row: views.Row) -> dict[str, Any]:

@@ -1,20 +1,30 @@
 """Query on real servers: what it answers, who may see it, and that pages and counts are right to the event."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
+from tests.polling import until
 from tests.read_model import Seen, System, add_events, add_system, add_token
 from tests.services import Services, running
 from tests.stack import Stack
 
 NOON = datetime(2025, 12, 24, 12, tzinfo=UTC)
 DECEMBER = {"startDate": "2025-12-01T00:00:00Z", "endDate": "2025-12-31T23:59:59Z"}
+
+WAITING = """
+select exists (select
+                 from pg_locks
+                where not granted
+                  and database = (select oid from pg_database where datname = current_database()))
+"""
 
 
 @pytest.fixture
@@ -211,9 +221,9 @@ async def test_one_event_is_found_by_its_id(client: httpx.AsyncClient, stack: St
 
     for wanted in (event, long_ago):
         assert (await client.get(f"/api/events/{wanted.id}")).json()["eventId"] == str(wanted.id)
-    missing = await client.get(f"/api/events/{uuid4()}")
-
-    assert (missing.status_code, missing.json()["code"]) == (404, "unknown_event")
+    for unknown in (uuid4(), "x", "\x00", f"{event.id}0", "partner-system"):
+        missing = await client.get(f"/api/events/{quote(str(unknown))}")
+        assert (missing.status_code, missing.json()["code"]) == (404, "unknown_event")
 
 
 async def test_without_dates_the_last_30_days_are_meant(
@@ -246,6 +256,36 @@ async def test_how_far_behind_an_answer_is_stands_beside_it(
     assert 60 <= counted["lagSeconds"] < 75
     assert (counted["source"], raw["source"]) == ("rollup+raw", "raw")
     assert 10 <= raw["lagSeconds"] < 25
+
+
+@pytest.mark.parametrize(
+    ("path", "table", "is_cached"),
+    [
+        ("", "read.tracking_events_read_model", False),
+        ("", "read.event_counts_hourly", False),
+        ("/statistics", "read.event_counts_hourly", False),
+        ("/statistics", "read.range_versions", True),
+    ],
+)
+async def test_an_answer_never_claims_to_be_newer_than_its_data(
+    client: httpx.AsyncClient, stack: Stack, system: System, path: str, table: str, is_cached: bool
+) -> None:
+    holder, relay, then = await stack.read(), await stack.read(), NOON
+    for consumer in ("projector", "statistics"):
+        await relay.execute("insert into read.consumer_progress values ($1, $2, 0, now())", consumer, then)
+    await add_events(stack, system, [Seen(NOON)])
+    if is_cached:
+        await ask(client, of(system) + path)
+
+    async with asyncio.TaskGroup() as tasks:
+        async with holder.transaction():
+            await holder.execute(f"lock table {table} in access exclusive mode")
+            asked = tasks.create_task(ask(client, of(system) + path))
+            await until(lambda: relay.fetchval(WAITING), bool)
+            await relay.execute("update read.consumer_progress set applied_through = now()")
+
+    meta = asked.result()["meta"]
+    assert (datetime.fromisoformat(meta["asOf"]), meta["cached"]) == (then, is_cached)
 
 
 async def test_a_cached_answer_is_used_only_while_nothing_of_its_range_has_changed(
@@ -286,7 +326,7 @@ async def test_a_question_that_makes_no_sense_says_which_field(client: httpx.Asy
         assert response.status_code == 400, parameters
         assert response.json()["code"] == code
         assert [detail["field"] for detail in response.json()["details"]] == [field]
-    for path in ("/api/events/x", "/api/events/partner-system/x", "/api/events/partner-system/x/statistics"):
+    for path in ("/api/events/partner-system/x", "/api/events/partner-system/x/statistics"):
         assert (await client.get(path)).status_code == 400
 
 
