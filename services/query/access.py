@@ -20,7 +20,8 @@ from tracking.contracts.cache_entries import AccessTokenEntry
 from tracking.domain.errors import NotFound, Unauthenticated, Unavailable
 from tracking.infra import cache, metrics, postgres
 
-_UNKNOWN_TTL_S = 1.0
+# of a token that is not known, and of any token while nobody would tell us of its end
+_UNSURE_TTL_S = 1.0
 _MOST_ENTRIES = 10_000
 _MOST_SYSTEMS = 50_000
 _LONGEST_TOKEN = 500
@@ -64,7 +65,7 @@ class AccessTokens:
             entry = cached[0] if cached is not None and is_fresh else await self._load(digest)
         if entry is None or entry.scope not in ("admin", "read"):
             raise Unauthenticated("unknown_token", "This access token is not known.")
-        if entry.revoked_at is not None and entry.revoked_at <= now:
+        if entry.revoked_at is not None:  # for good, whatever our clock says
             raise Unauthenticated("revoked_token", "This access token was revoked.")
         if entry.expires_at is not None and entry.expires_at <= now:
             raise Unauthenticated("expired_token", "This access token has expired.")
@@ -98,7 +99,8 @@ class AccessTokens:
                 continue  # an invalidation came by; what we saw may be from before it
             if len(self._entries) >= _MOST_ENTRIES:
                 self._entries.clear()
-            ttl_s = _UNKNOWN_TTL_S if entry is None else self._ttl_s
+            is_sure = entry is not None and self._redis.is_heard
+            ttl_s = self._ttl_s if is_sure else min(self._ttl_s, _UNSURE_TTL_S)
             self._entries[digest] = (entry, time.monotonic() + ttl_s)
             return entry
 
