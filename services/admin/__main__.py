@@ -5,6 +5,7 @@ from random import getrandbits
 
 from services.admin.administer import Administration
 from services.admin.app import SERVICE, build
+from services.admin.change import Changes
 from services.admin.outbox import Outbox
 from services.admin.start import Bootstrap
 from tracking.infra import cache, postgres, process, telemetry
@@ -28,14 +29,14 @@ async def main() -> None:
         redis = cache.open_redis(settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s)
         resources.push_async_callback(redis.aclose)
         outbox = Outbox(pool, redis, ttl_s=settings.cache_ttl_s, timeout_s=settings.redis_timeout_s)
-        administration = Administration(pool, outbox, getrandbits)
+        administration = Administration(Changes(pool, outbox, getrandbits, timeout_s=settings.connect_timeout_s))
         bootstrap = Bootstrap(administration, settings.admin_token.get_secret_value())
         health = Health(
             SERVICE,
             {"postgres": lambda: postgres.ping(pool), "bootstrap": bootstrap.ping},
             {"redis": lambda: cache.ping(redis)},
         )
-        app = build(administration, pool, health)
+        app = build(administration, health)
         async with process.running(outbox.run(lambda: health.beat("outbox", 60)), bootstrap.run()):
             await process.serve(app, health, Listening.of(settings))
 

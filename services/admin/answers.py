@@ -1,5 +1,6 @@
 """How a handler reads what it is given and shows what it has."""
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -42,8 +43,8 @@ def created(model: type[JsonModel], thing: Any, location: str) -> Response:
     return answer
 
 
-def show_page(model: type[JsonModel], found: tuple[list[dict[str, Any]], int], wanted: PageParameters) -> Response:
-    """A page of rows."""
+def show_page(model: type[JsonModel], found: tuple[Sequence[Any], int], wanted: PageParameters) -> Response:
+    """A page of rows or models."""
     items, total = found
     return show(
         model,

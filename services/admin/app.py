@@ -9,14 +9,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from services.admin import models
+from services.admin import models, models_structures, models_tokens
 from services.admin.access import AdminOnly
 from services.admin.administer import Administration
+from services.admin.keys import KeyRoutes
 from services.admin.partners import PartnerRoutes
-from services.admin.structures import StructureRoutes, TokenRoutes
+from services.admin.structures import StructureRoutes
+from services.admin.tokens import TokenRoutes
 from tracking.infra.http import Edge, ErrorBody
 from tracking.infra.openapi import Documentation
-from tracking.infra.postgres import Pool
 from tracking.infra.process import Health
 
 SERVICE = "admin"
@@ -82,26 +83,30 @@ def _systems(table: _Table, routes: PartnerRoutes) -> None:
     table.change(["PUT", "PATCH"], f"{path}/{{id}}", routes.update_system, answer, body=models.SystemChange)
     table.change(["POST"], f"{path}/{{id}}/deactivate", routes.deactivate_system, answer)
     table.change(["POST"], f"{path}/{{id}}/activate", routes.activate_system, answer)
-    keys = f"{path}/{{id}}/apikeys"
+
+
+def _keys(table: _Table, routes: KeyRoutes) -> None:
+    keys = "/api/partnersystems/{id}/apikeys"
     table.change(["POST"], keys, routes.issue_key, models.IssuedKey, body=models.NewKey, status=201)
     table.get(keys, routes.list_keys, models.KeyList)
     rotate = f"{keys}/{{key_id}}/rotate"
+    table.get(f"{keys}/{{key_id}}", routes.get_key, models.KeyAnswer)
     table.change(["POST"], rotate, routes.rotate_key, models.IssuedKey, body=models.Rotation, status=201)
     table.change(["POST"], f"{keys}/{{key_id}}/revoke", routes.revoke_key, None, status=204)
     table.routes.append(Route(f"{keys}/{{key_id}}", routes.revoke_key, methods=["DELETE"]))
 
 
 def _structures(table: _Table, routes: StructureRoutes) -> None:
-    path, new, answer = "/api/eventstructures", models.NewStructure, models.StructureAnswer
+    path, new, answer = "/api/eventstructures", models_structures.NewStructure, models_structures.StructureAnswer
     table.change(["POST"], path, routes.define, answer, body=new, status=201)
-    table.get(path, routes.list_global, models.StructurePage, models.StructureFilter)
+    table.get(path, routes.list_global, models_structures.StructurePage, models_structures.StructureFilter)
     own = "/api/partners/{id}/eventstructures"
     table.change(["POST"], own, routes.define_for_partner, answer, body=new, status=201)
-    table.get(own, routes.list_of_partner, models.StructurePage, models.StructureFilter)
+    table.get(own, routes.list_of_partner, models_structures.StructurePage, models_structures.StructureFilter)
     table.get(f"{path}/{{id}}", routes.get, answer)
-    versions, version = f"{path}/{{id}}/versions", models.VersionAnswer
-    table.change(["POST"], versions, routes.add_version, version, body=models.NewVersion, status=201)
-    table.get(versions, routes.list_versions, models.VersionList)
+    versions, version = f"{path}/{{id}}/versions", models_structures.VersionAnswer
+    table.change(["POST"], versions, routes.add_version, version, body=models_structures.NewVersion, status=201)
+    table.get(versions, routes.list_versions, models_structures.VersionList)
     table.get(f"{versions}/{{version}}", routes.get_version, version)
     table.change(["POST"], f"{versions}/{{version}}/publish", routes.publish, version)
     table.change(["POST"], f"{versions}/{{version}}/deprecate", routes.deprecate, version)
@@ -109,13 +114,14 @@ def _structures(table: _Table, routes: StructureRoutes) -> None:
 
 def _tokens(table: _Table, routes: TokenRoutes) -> None:
     path = "/api/tokens"
-    table.change(["POST"], path, routes.issue, models.IssuedToken, body=models.NewToken, status=201)
-    table.get(path, routes.list, models.TokenPage, models.PageParameters)
+    table.change(["POST"], path, routes.issue, models_tokens.IssuedToken, body=models_tokens.NewToken, status=201)
+    table.get(path, routes.list, models_tokens.TokenPage, models.PageParameters)
+    table.get(f"{path}/{{id}}", routes.get, models_tokens.TokenAnswer)
     table.change(["POST"], f"{path}/{{id}}/revoke", routes.revoke, None, status=204)
     table.routes.append(Route(f"{path}/{{id}}", routes.revoke, methods=["DELETE"]))
 
 
-def build(administration: Administration, pool: Pool, health: Health) -> ASGIApp:
+def build(administration: Administration, health: Health) -> ASGIApp:
     """The application with its health, metrics and documentation."""
     docs = Documentation(
         title="Volcanion Tracking administration",
@@ -127,10 +133,11 @@ def build(administration: Administration, pool: Pool, health: Health) -> ASGIApp
     partners = PartnerRoutes(administration)
     _partners(table, partners)
     _systems(table, partners)
+    _keys(table, KeyRoutes(administration))
     _structures(table, StructureRoutes(administration))
     _tokens(table, TokenRoutes(administration))
     documented = Starlette(routes=table.routes)
     app = Starlette(routes=[*table.routes, *health.routes(), *docs.routes(documented)])
     app.router.redirect_slashes = False
     # the router alone: Starlette's own error middleware would answer before the edge, as text
-    return Edge(AdminOnly(app.router, pool), SERVICE)
+    return Edge(AdminOnly(app.router, administration), SERVICE)

@@ -1,38 +1,39 @@
-"""Bodies, parameters and answers of the administration."""
+"""Bodies, parameters and answers: pages of lists, partners, their systems and keys."""
 
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, StrictBool
+from pydantic import BeforeValidator, Field
 
-from tracking.domain.access_token import Scope
-from tracking.domain.event_structure import VersionStatus
 from tracking.domain.partner import SystemType
 from tracking.infra.http import JsonModel
 
-_ID, _SYSTEM_ID = "123e4567-e89b-12d3-a456-426614174000", "223e4567-e89b-12d3-a456-426614174001"
+PARTNER_ID, _SYSTEM_ID = "123e4567-e89b-12d3-a456-426614174000", "223e4567-e89b-12d3-a456-426614174001"
 _KEY = "sk_JpR8xF2hNkT3vQwL9mYcD5sZ1aBeFg4H"
 _AT = "2025-12-24T10:30:00Z"
-_SCHEMA = {
-    "type": "object",
-    "required": ["price"],
-    "properties": {"price": {"type": "number", "minimum": 0}},
-}
+
+
+def _whole_number(value: Any) -> Any:
+    # pydantic would take true for 1
+    if type(value) is not int:
+        raise ValueError("must be a whole number")
+    return value
+
+
 Name = Annotated[str, Field(min_length=1, max_length=200, examples=["Acme Website"])]
 Email = Annotated[str, Field(min_length=3, max_length=255, examples=["admin@acme.com"])]
 Description = Annotated[str, Field(max_length=1000, examples=["Main corporate website"])]
 Type = Annotated[
     SystemType,
+    BeforeValidator(_whole_number),
     Field(
         description="1 website, 2 iOS app, 3 Android app, 4 backend service, 5 mobile web, 6 desktop app, 99 other",
         examples=[1],
     ),
 ]
-Schema = Annotated[
-    dict[str, Any] | bool | str,
-    Field(description="JSON Schema draft-07, as an object or as a JSON string of one.", examples=[_SCHEMA]),
-]
+# PostgreSQL has no text with a NUL in it.
+FilterText = Annotated[str, Field(max_length=255, pattern=r"^[^\x00]*$")]
 
 
 class PageParameters(JsonModel):
@@ -47,11 +48,23 @@ class PageParameters(JsonModel):
         return (self.page_number - 1) * self.page_size
 
 
+Item = TypeVar("Item", bound=JsonModel)
+
+
+class Page(JsonModel, Generic[Item]):
+    """A page of a list."""
+
+    items: list[Item]
+    total_count: int
+    page_number: int
+    page_size: int
+
+
 class PartnerFilter(PageParameters):
     """Partners that are active or not, or have an address."""
 
     is_active: bool | None = None
-    email: str | None = None
+    email: FilterText | None = None
 
 
 class SystemFilter(PageParameters):
@@ -59,12 +72,6 @@ class SystemFilter(PageParameters):
 
     partner_id: UUID | None = None
     is_active: bool | None = None
-
-
-class StructureFilter(PageParameters):
-    """Structures of an event name."""
-
-    event_name: str | None = None
 
 
 class NewPartner(JsonModel):
@@ -84,7 +91,7 @@ class PartnerChange(JsonModel):
 class PartnerAnswer(JsonModel):
     """A partner."""
 
-    id: Annotated[UUID, Field(examples=[_ID])]
+    id: Annotated[UUID, Field(examples=[PARTNER_ID])]
     name: str
     email: str
     is_active: bool
@@ -96,16 +103,20 @@ class PartnerAnswer(JsonModel):
 class RegisteredPartner(JsonModel):
     """A partner that was just registered."""
 
-    id: Annotated[UUID, Field(examples=[_ID])]
+    id: Annotated[UUID, Field(examples=[PARTNER_ID])]
     name: Annotated[str, Field(examples=["Acme Corp"])]
     email: Annotated[str, Field(examples=["admin@acme.com"])]
     is_active: bool
 
 
+class PartnerPage(Page[PartnerAnswer]):
+    """A page of partners."""
+
+
 class NewSystem(JsonModel):
     """A system to register."""
 
-    partner_id: Annotated[UUID, Field(examples=[_ID])]
+    partner_id: Annotated[UUID, Field(examples=[PARTNER_ID])]
     name: Name
     type: Type
     description: Description = ""
@@ -123,7 +134,7 @@ class SystemAnswer(JsonModel):
     """A partner system."""
 
     id: Annotated[UUID, Field(examples=[_SYSTEM_ID])]
-    partner_id: Annotated[UUID, Field(examples=[_ID])]
+    partner_id: Annotated[UUID, Field(examples=[PARTNER_ID])]
     name: str
     type: SystemType
     description: str
@@ -137,12 +148,16 @@ class RegisteredSystem(JsonModel):
     """A system that was just registered, with its first key: the only time it is shown."""
 
     id: Annotated[UUID, Field(examples=[_SYSTEM_ID])]
-    partner_id: Annotated[UUID, Field(examples=[_ID])]
+    partner_id: Annotated[UUID, Field(examples=[PARTNER_ID])]
     name: str
     type: SystemType
     description: str
     api_key: Annotated[str, Field(examples=[_KEY])]
     is_active: bool
+
+
+class SystemPage(Page[SystemAnswer]):
+    """A page of partner systems."""
 
 
 class NewKey(JsonModel):
@@ -188,129 +203,3 @@ class KeyList(JsonModel):
 
     items: list[KeyAnswer]
     total_count: int
-
-
-class NewStructure(JsonModel):
-    """A structure with its first version."""
-
-    event_name: Annotated[str, Field(min_length=1, max_length=200, examples=["purchase"])]
-    description: Annotated[str, Field(max_length=1000, examples=["A paid order"])] = ""
-    schema_: Annotated[Schema, Field(alias="schema")]
-    publish: StrictBool = True
-
-
-class NewVersion(JsonModel):
-    """The next version of a structure."""
-
-    schema_: Annotated[Schema, Field(alias="schema")]
-    publish: StrictBool = True
-
-
-class VersionAnswer(JsonModel):
-    """One version."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    version: int
-    status: VersionStatus
-    schema_: Annotated[Any, Field(alias="schema", validation_alias="schema", examples=[_SCHEMA])]
-    created_at: datetime
-    published_at: datetime | None
-    deprecated_at: datetime | None
-
-
-class VersionList(JsonModel):
-    """All versions of a structure."""
-
-    items: list[VersionAnswer]
-    total_count: int
-
-
-class StructureAnswer(JsonModel):
-    """A structure with its versions; partnerId null = global."""
-
-    id: UUID
-    partner_id: UUID | None
-    event_name: Annotated[str, Field(examples=["purchase"])]
-    description: str
-    current_version: int | None
-    versions: list[VersionAnswer]
-    created_at: datetime
-    updated_at: datetime
-
-
-class StructureSummary(JsonModel):
-    """A structure in a list."""
-
-    id: UUID
-    partner_id: UUID | None
-    event_name: Annotated[str, Field(examples=["purchase"])]
-    description: str
-    current_version: int | None
-    latest_version: int
-    created_at: datetime
-    updated_at: datetime
-
-
-class NewToken(JsonModel):
-    """A token for admin or query."""
-
-    name: Annotated[str, Field(min_length=1, max_length=200, examples=["dashboard"])]
-    scope: Annotated[Scope, Field(examples=["read"])]
-    partner_id: Annotated[UUID | None, Field(description="read: only this partner's", examples=[_ID])] = None
-    expires_at: datetime | None = None
-
-
-class TokenAnswer(JsonModel):
-    """A token without its secret."""
-
-    id: UUID
-    name: str
-    prefix: Annotated[str, Field(examples=["tk_"])]
-    last_four: str
-    scope: Scope
-    partner_id: UUID | None
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    is_usable: bool
-
-
-class IssuedToken(JsonModel):
-    """A token that was just made: the only time its secret is shown."""
-
-    id: UUID
-    name: str
-    token: Annotated[str, Field(examples=["tk_JpR8xF2hNkT3vQwL9mYcD5sZ1aBeFg4H"])]
-    scope: Scope
-    partner_id: UUID | None
-    created_at: datetime
-    expires_at: datetime | None
-
-
-Item = TypeVar("Item", bound=JsonModel)
-
-
-class Page(JsonModel, Generic[Item]):
-    """A page of a list."""
-
-    items: list[Item]
-    total_count: int
-    page_number: int
-    page_size: int
-
-
-class PartnerPage(Page[PartnerAnswer]):
-    """A page of partners."""
-
-
-class SystemPage(Page[SystemAnswer]):
-    """A page of partner systems."""
-
-
-class StructurePage(Page[StructureSummary]):
-    """A page of event structures."""
-
-
-class TokenPage(Page[TokenAnswer]):
-    """A page of tokens."""

@@ -1,7 +1,4 @@
-"""Routes of partners, their systems and keys."""
-
-from datetime import timedelta
-from typing import Any
+"""Routes of partners and their systems."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,8 +6,7 @@ from starlette.responses import Response
 from services.admin import models, store
 from services.admin.administer import Administration
 from services.admin.answers import body, created, path_id, show, show_page
-from tracking.domain.api_key import ApiKey
-from tracking.infra.http import json_response, read_query
+from tracking.infra.http import read_query
 
 
 class PartnerRoutes:
@@ -36,13 +32,15 @@ class PartnerRoutes:
 
     async def get_partner(self, request: Request) -> Response:
         """Show a partner."""
-        async with self._administration.reading() as connection, connection.transaction():
-            return show(models.PartnerAnswer, await store.load_partner(connection, path_id(request)))
+        id_ = path_id(request)
+        async with self._administration.reading() as connection:
+            return show(models.PartnerAnswer, await store.find_partner(connection, id_))
 
     async def update_partner(self, request: Request) -> Response:
         """Change a partner's name or address."""
+        id_ = path_id(request)
         wanted = await body(request, models.PartnerChange)
-        partner = await self._administration.update_partner(path_id(request), wanted.name, wanted.email)
+        partner = await self._administration.update_partner(id_, wanted.name, wanted.email)
         return show(models.PartnerAnswer, partner)
 
     async def deactivate_partner(self, request: Request) -> Response:
@@ -83,15 +81,15 @@ class PartnerRoutes:
 
     async def get_system(self, request: Request) -> Response:
         """Show a partner system."""
-        async with self._administration.reading() as connection, connection.transaction():
-            return show(models.SystemAnswer, await store.load_system(connection, path_id(request)))
+        id_ = path_id(request)
+        async with self._administration.reading() as connection:
+            return show(models.SystemAnswer, await store.find_system(connection, id_))
 
     async def update_system(self, request: Request) -> Response:
         """Change a system's name, type or description."""
+        id_ = path_id(request)
         wanted = await body(request, models.SystemChange)
-        system = await self._administration.update_system(
-            path_id(request), wanted.name, wanted.type, wanted.description
-        )
+        system = await self._administration.update_system(id_, wanted.name, wanted.type, wanted.description)
         return show(models.SystemAnswer, system)
 
     async def deactivate_system(self, request: Request) -> Response:
@@ -103,41 +101,3 @@ class PartnerRoutes:
         """Activate a system again."""
         system = await self._administration.set_system_active(path_id(request), is_active=True)
         return show(models.SystemAnswer, system)
-
-    async def issue_key(self, request: Request) -> Response:
-        """Create a further API key; it is shown this once."""
-        wanted = await body(request, models.NewKey)
-        key, secret = await self._administration.issue_key(path_id(request), wanted.name, wanted.expires_at)
-        return _issued(key, secret)
-
-    async def list_keys(self, request: Request) -> Response:
-        """List the API keys of a system, without their secrets."""
-        async with self._administration.reading() as connection, connection.transaction():
-            system = await store.load_system(connection, path_id(request))
-            keys = await store.list_keys(connection, system.id)
-        answer: dict[str, Any] = {"items": keys, "total_count": len(keys)}
-        return json_response(models.KeyList.model_validate(answer))
-
-    async def rotate_key(self, request: Request) -> Response:
-        """Replace an API key; the old one works on until its grace ends."""
-        wanted = await body(request, models.Rotation, is_optional=True)
-        grace = timedelta(seconds=wanted.grace_seconds)
-        key, secret = await self._administration.rotate_key(path_id(request), path_id(request, "key_id"), grace)
-        return _issued(key, secret)
-
-    async def revoke_key(self, request: Request) -> Response:
-        """Revoke an API key: it is refused within a second."""
-        await self._administration.revoke_key(path_id(request), path_id(request, "key_id"))
-        return Response(status_code=204)
-
-
-def _issued(key: ApiKey, secret: str) -> Response:
-    answer = models.IssuedKey(
-        id=key.id,
-        partner_system_id=key.partner_system_id,
-        name=key.name,
-        api_key=secret,
-        created_at=key.created_at,
-        expires_at=key.expires_at,
-    )
-    return created(models.IssuedKey, answer, f"/api/partnersystems/{key.partner_system_id}/apikeys")

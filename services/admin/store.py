@@ -1,12 +1,10 @@
-"""Partners, their systems and keys in the write database. Loads lock their row: commands on it follow one another."""
+"""Partners and their systems in the write database."""
 
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from tracking.domain.api_key import ApiKey
-from tracking.domain.credentials import Fingerprint
 from tracking.domain.errors import Conflict, NotFound
 from tracking.domain.partner import Partner, PartnerSystem
 from tracking.infra.postgres import Connection
@@ -61,17 +59,17 @@ def _email_taken(partner: Partner) -> Conflict:
     return Conflict("email_taken", f"Another partner has the address {partner.email}.")
 
 
-_LOAD_PARTNER = """
+_FIND_PARTNER = """
 select id, name, email, deactivated_at, created_at, updated_at
   from write.partners
  where id = $1
-   for update
 """
+_LOCK_PARTNER = _FIND_PARTNER + " for update"
 
 
-async def load_partner(connection: Connection, partner_id: UUID) -> Partner:
-    """Raises NotFound."""
-    row = await connection.fetchrow(_LOAD_PARTNER, partner_id)
+async def find_partner(connection: Connection, partner_id: UUID, *, lock: bool = False) -> Partner:
+    """A command that changes it locks it, so that such commands follow one another. Raises NotFound."""
+    row = await connection.fetchrow(_LOCK_PARTNER if lock else _FIND_PARTNER, partner_id)
     if row is None:
         raise NotFound("partner_not_found", f"There is no partner {partner_id}.")
     return Partner.restore(**dict(row))
@@ -85,7 +83,6 @@ select id, name, email, is_active, deactivated_at, created_at, updated_at
  order by created_at, id
  limit $3 offset $4
 """
-
 
 _COUNT_PARTNERS = """
 select count(*)
@@ -147,17 +144,17 @@ async def update_system(connection: Connection, system: PartnerSystem) -> None:
     )
 
 
-_LOAD_SYSTEM = """
+_FIND_SYSTEM = """
 select id, partner_id, name, type, description, deactivated_at, created_at, updated_at
   from write.partner_systems
  where id = $1
-   for update
 """
+_LOCK_SYSTEM = _FIND_SYSTEM + " for update"
 
 
-async def load_system(connection: Connection, system_id: UUID) -> PartnerSystem:
-    """Raises NotFound."""
-    row = await connection.fetchrow(_LOAD_SYSTEM, system_id)
+async def find_system(connection: Connection, system_id: UUID, *, lock: bool = False) -> PartnerSystem:
+    """A command that changes it locks it, so that such commands follow one another. Raises NotFound."""
+    row = await connection.fetchrow(_LOCK_SYSTEM if lock else _FIND_SYSTEM, system_id)
     if row is None:
         raise NotFound("partner_system_not_found", f"There is no partner system {system_id}.")
     return PartnerSystem.restore(**dict(row))
@@ -171,7 +168,6 @@ select id, partner_id, name, type, description, is_active, deactivated_at, creat
  order by created_at, id
  limit $3 offset $4
 """
-
 
 _COUNT_SYSTEMS = """
 select count(*)
@@ -187,69 +183,3 @@ async def list_systems(
     """A page, oldest first, and how many there are in all."""
     rows = await connection.fetch(_LIST_SYSTEMS, partner_id, is_active, limit, offset)
     return [dict(row) for row in rows], int(await connection.fetchval(_COUNT_SYSTEMS, partner_id, is_active))
-
-
-_INSERT_KEY = """
-insert into write.api_keys (id, partner_system_id, name, key_sha256, prefix, last_four, created_at, expires_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8)
-"""
-
-
-async def insert_key(connection: Connection, key: ApiKey) -> None:
-    """Two equal secrets of 190 random bits would be refused by the unique hash; nobody will see that."""
-    await connection.execute(
-        _INSERT_KEY,
-        key.id,
-        key.partner_system_id,
-        key.name,
-        key.fingerprint.sha256,
-        key.fingerprint.prefix,
-        key.fingerprint.last_four,
-        key.created_at,
-        key.expires_at,
-    )
-
-
-_UPDATE_KEY = """
-update write.api_keys
-   set expires_at = $2, revoked_at = $3
- where id = $1
-"""
-
-
-async def update_key(connection: Connection, key: ApiKey) -> None:
-    """Only the end of a key ever changes."""
-    await connection.execute(_UPDATE_KEY, key.id, key.expires_at, key.revoked_at)
-
-
-_LOAD_KEY = """
-select id, partner_system_id, name, key_sha256, prefix, last_four, created_at, expires_at, revoked_at, last_used_at
-  from write.api_keys
- where partner_system_id = $1
-   and id = $2
-   for update
-"""
-
-
-async def load_key(connection: Connection, system_id: UUID, key_id: UUID) -> ApiKey:
-    """Raises NotFound, also for the key of another system."""
-    row = await connection.fetchrow(_LOAD_KEY, system_id, key_id)
-    if row is None:
-        raise NotFound("api_key_not_found", f"System {system_id} has no API key {key_id}.")
-    values = dict(row)
-    fingerprint = Fingerprint(values.pop("key_sha256"), values.pop("prefix"), values.pop("last_four"))
-    return ApiKey.restore(fingerprint=fingerprint, **values)
-
-
-_LIST_KEYS = """
-select id, name, prefix, last_four, created_at, expires_at, revoked_at, last_used_at,
-       revoked_at is null and (expires_at is null or expires_at > now()) as is_usable
-  from write.api_keys
- where partner_system_id = $1
- order by created_at, id
-"""
-
-
-async def list_keys(connection: Connection, system_id: UUID) -> list[dict[str, Any]]:
-    """Oldest first; a system has few."""
-    return [dict(row) for row in await connection.fetch(_LIST_KEYS, system_id)]

@@ -6,7 +6,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from tracking.domain.errors import Conflict, NotFound
+from tracking.domain.errors import Conflict, Malformed, NotFound
 from tracking.domain.event_structure import EventStructure, StructureVersion, VersionStatus, restore_structure
 from tracking.infra.postgres import Connection
 
@@ -33,7 +33,7 @@ async def insert_structure(connection: Connection, structure: EventStructure) ->
         raise Conflict("event_structure_exists", message) from error
     except asyncpg.ForeignKeyViolationError as error:
         raise NotFound("partner_not_found", f"There is no partner {structure.partner_id}.") from error
-    await _save_versions(connection, structure)
+    await _save_versions(connection, structure.versions, structure.id)
 
 
 _UPDATE_STRUCTURE = """
@@ -43,7 +43,7 @@ update write.event_structures
 """
 
 _SAVE_VERSION = """
-insert into write.event_structure_versions as known
+insert into write.event_structure_versions
        (structure_id, version, schema, status, created_at, published_at, deprecated_at)
 values ($1, $2, $3, $4, $5, $6, $7)
     on conflict (structure_id, version)
@@ -54,33 +54,37 @@ values ($1, $2, $3, $4, $5, $6, $7)
 
 
 async def update_structure(connection: Connection, structure: EventStructure) -> None:
-    """A schema that is saved once never changes: a new one is a new version."""
+    """With the versions that changed; a schema that is saved once never does."""
     await connection.execute(_UPDATE_STRUCTURE, structure.id, structure.description, structure.updated_at)
-    await _save_versions(connection, structure)
+    await _save_versions(connection, structure.changed_versions, structure.id)
 
 
-async def _save_versions(connection: Connection, structure: EventStructure) -> None:
-    for version in structure.versions:
-        await connection.execute(
-            _SAVE_VERSION,
-            structure.id,
-            version.version,
-            orjson.dumps(version.schema),
-            version.status,
-            version.created_at,
-            version.published_at,
-            version.deprecated_at,
-        )
+async def _save_versions(connection: Connection, versions: list[StructureVersion], structure_id: UUID) -> None:
+    for version in versions:
+        try:
+            await connection.execute(
+                _SAVE_VERSION,
+                structure_id,
+                version.version,
+                orjson.dumps(version.schema),
+                version.status,
+                version.created_at,
+                version.published_at,
+                version.deprecated_at,
+            )
+        except asyncpg.UntranslatableCharacterError as error:
+            fault = {"field": "schema", "message": "a string holds \\u0000, which PostgreSQL cannot store"}
+            raise Malformed("invalid_schema", f"schema: {fault['message']}.", [fault]) from error
 
 
-_LOAD_STRUCTURE = """
+_FIND_STRUCTURE = """
 select id, partner_id, event_name, description, created_at, updated_at
   from write.event_structures
  where id = $1
-   for update
 """
+_LOCK_STRUCTURE = _FIND_STRUCTURE + " for update"
 
-_LOAD_VERSIONS = """
+_VERSIONS = """
 select version, schema, status, created_at, published_at, deprecated_at
   from write.event_structure_versions
  where structure_id = $1
@@ -88,9 +92,9 @@ select version, schema, status, created_at, published_at, deprecated_at
 """
 
 
-async def load_structure(connection: Connection, structure_id: UUID) -> EventStructure:
-    """Raises NotFound."""
-    row = await connection.fetchrow(_LOAD_STRUCTURE, structure_id)
+async def find_structure(connection: Connection, structure_id: UUID, *, lock: bool = False) -> EventStructure:
+    """With its versions; a command locks it, so that commands on it follow one another. Raises NotFound."""
+    row = await connection.fetchrow(_LOCK_STRUCTURE if lock else _FIND_STRUCTURE, structure_id)
     if row is None:
         raise NotFound("event_structure_not_found", f"There is no event structure {structure_id}.")
     versions = [
@@ -102,7 +106,7 @@ async def load_structure(connection: Connection, structure_id: UUID) -> EventStr
             found["published_at"],
             found["deprecated_at"],
         )
-        for found in await connection.fetch(_LOAD_VERSIONS, structure_id)
+        for found in await connection.fetch(_VERSIONS, structure_id)
     ]
     return restore_structure(**dict(row), versions=versions)
 

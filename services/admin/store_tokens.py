@@ -1,6 +1,5 @@
 """Access tokens in the write database."""
 
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -50,77 +49,54 @@ async def update_token(connection: Connection, token: AccessToken) -> None:
     await connection.execute(_UPDATE_TOKEN, token.id, token.revoked_at, token.updated_at)
 
 
-_LOAD_TOKEN = """
+_FIND_TOKEN = """
 select id, name, token_sha256, prefix, last_four, scope, partner_id, created_at, expires_at, revoked_at, updated_at
   from write.access_tokens
- where id = $1
-   for update
 """
+_TOKEN_OF_ID = _FIND_TOKEN + " where id = $1"
+_LOCK_TOKEN = _TOKEN_OF_ID + " for update"
 
 
-async def load_token(connection: Connection, token_id: UUID) -> AccessToken:
-    """Raises NotFound."""
-    row = await connection.fetchrow(_LOAD_TOKEN, token_id)
+async def find_token(connection: Connection, token_id: UUID, *, lock: bool = False) -> AccessToken:
+    """A command that changes it locks it. Raises NotFound."""
+    row = await connection.fetchrow(_LOCK_TOKEN if lock else _TOKEN_OF_ID, token_id)
     if row is None:
         raise NotFound("token_not_found", f"There is no token {token_id}.")
+    return _token(row)
+
+
+_TOKEN_OF_SECRET = _FIND_TOKEN + " where token_sha256 = $1"
+
+
+async def find_token_of(connection: Connection, token_sha256: bytes) -> AccessToken | None:
+    """The token of a secret with this hash."""
+    row = await connection.fetchrow(_TOKEN_OF_SECRET, token_sha256)
+    return None if row is None else _token(row)
+
+
+# only one process at a time; which number it is does not matter
+_ONE_AT_A_TIME = "select pg_advisory_xact_lock(7236402)"
+_LOCK_BOOTSTRAP = _FIND_TOKEN + " where (name = $1 and revoked_at is null) or token_sha256 = $2 for update"
+
+
+async def lock_bootstrap(connection: Connection, name: str, token_sha256: bytes) -> list[AccessToken]:
+    """Those from the environment that are good, and the one with this hash; other starting processes wait."""
+    await connection.execute(_ONE_AT_A_TIME)
+    return [_token(row) for row in await connection.fetch(_LOCK_BOOTSTRAP, name, token_sha256)]
+
+
+def _token(row: Any) -> AccessToken:
     values = dict(row)
     fingerprint = Fingerprint(values.pop("token_sha256"), values.pop("prefix"), values.pop("last_four"))
     return AccessToken.restore(fingerprint=fingerprint, **values)
 
 
-_LIST_TOKENS = """
-select id, name, prefix, last_four, scope, partner_id, created_at, expires_at, revoked_at,
-       revoked_at is null and (expires_at is null or expires_at > now()) as is_usable
-  from write.access_tokens
- order by created_at, id
- limit $1 offset $2
-"""
+_LIST_TOKENS = _FIND_TOKEN + " order by created_at, id limit $1 offset $2"
 
 _COUNT_TOKENS = "select count(*) from write.access_tokens"
 
 
-async def list_tokens(connection: Connection, limit: int, offset: int) -> tuple[list[dict[str, Any]], int]:
+async def list_tokens(connection: Connection, limit: int, offset: int) -> tuple[list[AccessToken], int]:
     """A page, oldest first, and how many there are in all."""
     rows = await connection.fetch(_LIST_TOKENS, limit, offset)
-    return [dict(row) for row in rows], int(await connection.fetchval(_COUNT_TOKENS))
-
-
-_FIND_TOKEN = """
-select scope, partner_id, expires_at, revoked_at
-  from write.access_tokens
- where token_sha256 = $1
-"""
-
-
-async def find_token(connection: Connection, token_sha256: bytes) -> dict[str, Any] | None:
-    """What decides about a request with this token."""
-    row = await connection.fetchrow(_FIND_TOKEN, token_sha256)
-    return None if row is None else dict(row)
-
-
-BOOTSTRAP_NAME = "bootstrap"
-
-_LOCK_BOOTSTRAP = "select pg_advisory_xact_lock(7236402)"
-
-_BOOTSTRAP_TOKENS = """
-select id, token_sha256, revoked_at
-  from write.access_tokens
- where name = $1
-"""
-
-_RESTORE_BOOTSTRAP = """
-update write.access_tokens
-   set revoked_at = null, updated_at = $2
- where id = $1
-"""
-
-
-async def bootstrap_tokens(connection: Connection) -> list[dict[str, Any]]:
-    """Those that came from the environment; locks out other starting processes until the transaction ends."""
-    await connection.execute(_LOCK_BOOTSTRAP)
-    return [dict(row) for row in await connection.fetch(_BOOTSTRAP_TOKENS, BOOTSTRAP_NAME)]
-
-
-async def restore_bootstrap(connection: Connection, token_id: UUID, now: datetime) -> None:
-    """The environment names a token again that it had named before."""
-    await connection.execute(_RESTORE_BOOTSTRAP, token_id, now)
+    return [_token(row) for row in rows], int(await connection.fetchval(_COUNT_TOKENS))

@@ -1,4 +1,4 @@
-"""Routes of event structures and access tokens."""
+"""Routes of event structures."""
 
 from typing import Any
 from uuid import UUID
@@ -7,9 +7,10 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin import models, store_structures, store_tokens
+from services.admin import models_structures as models
+from services.admin import store, store_structures
 from services.admin.administer import Administration
-from services.admin.answers import body, created, path_id, show, show_page
+from services.admin.answers import body, path_id, show, show_page
 from tracking.domain.errors import Malformed, NotFound
 from tracking.domain.event_structure import EventStructure
 from tracking.infra.http import json_response, read_query
@@ -44,8 +45,7 @@ class StructureRoutes:
     async def list_versions(self, request: Request) -> Response:
         """List the versions of a structure."""
         structure = await self._load(request)
-        versions = [_version(version) for version in structure.versions]
-        return json_response({"items": versions, "totalCount": len(versions)})
+        return show(models.VersionList, {"items": structure.versions, "total_count": len(structure.versions)})
 
     async def get_version(self, request: Request) -> Response:
         """Show one version."""
@@ -53,8 +53,8 @@ class StructureRoutes:
 
     async def add_version(self, request: Request) -> Response:
         """Add the next version, published at once unless `publish` is false."""
-        wanted = await body(request, models.NewVersion)
         id_ = path_id(request)
+        wanted = await body(request, models.NewVersion)
         version = await self._administration.add_version(id_, _schema(wanted.schema_), publish=wanted.publish)
         location = f"/api/eventstructures/{id_}/versions/{version.version}"
         return json_response(_version(version), 201, {"Location": location})
@@ -81,53 +81,20 @@ class StructureRoutes:
     async def _list(self, request: Request, partner_id: UUID | None) -> Response:
         wanted = read_query(request, models.StructureFilter)
         async with self._administration.reading() as connection:
+            if partner_id is not None:
+                await store.find_partner(connection, partner_id)
             found = await store_structures.list_structures(
                 connection, partner_id, wanted.event_name, wanted.page_size, wanted.offset
             )
         return show_page(models.StructurePage, found, wanted)
 
     async def _load(self, request: Request) -> EventStructure:
-        async with self._administration.reading() as connection, connection.transaction():
-            return await store_structures.load_structure(connection, path_id(request))
-
-
-class TokenRoutes:
-    """Handlers of `/api/tokens`."""
-
-    def __init__(self, administration: Administration) -> None:
-        self._administration = administration
-
-    async def issue(self, request: Request) -> Response:
-        """Create an access token; it is shown this once."""
-        wanted = await body(request, models.NewToken)
-        token, secret = await self._administration.issue_token(
-            wanted.name, wanted.scope, wanted.partner_id, wanted.expires_at
-        )
-        answer = models.IssuedToken(
-            id=token.id,
-            name=token.name,
-            token=secret,
-            scope=token.scope,
-            partner_id=token.partner_id,
-            created_at=token.created_at,
-            expires_at=token.expires_at,
-        )
-        return created(models.IssuedToken, answer, f"/api/tokens/{token.id}")
-
-    async def list(self, request: Request) -> Response:
-        """List access tokens, without their secrets."""
-        wanted = read_query(request, models.PageParameters)
+        id_ = path_id(request)
         async with self._administration.reading() as connection:
-            found = await store_tokens.list_tokens(connection, wanted.page_size, wanted.offset)
-        return show_page(models.TokenPage, found, wanted)
-
-    async def revoke(self, request: Request) -> Response:
-        """Revoke an access token."""
-        await self._administration.revoke_token(path_id(request))
-        return Response(status_code=204)
+            return await store_structures.find_structure(connection, id_)
 
 
-def _schema(given: dict[str, Any] | bool | str) -> Any:
+def _schema(given: Any) -> Any:
     """The schema itself where it came as a JSON string."""
     if not isinstance(given, str):
         return given

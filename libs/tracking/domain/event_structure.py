@@ -26,7 +26,7 @@ class VersionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StructureVersion:
-    """One schema; numbers count from 1 without gaps. A change of status makes another of these, with the same schema."""
+    """One schema; numbers count from 1 without gaps. A change of status makes another one with the same schema."""
 
     version: int
     schema: Any
@@ -39,7 +39,7 @@ class StructureVersion:
 class EventStructure(Recording):
     """A global structure. Make one with `define`; `restore_structure` is for the database alone."""
 
-    __slots__ = ("created_at", "description", "event_name", "id", "partner_id", "updated_at", "versions")
+    __slots__ = ("_changed", "created_at", "description", "event_name", "id", "partner_id", "updated_at", "versions")
 
     def __init__(
         self,
@@ -61,6 +61,12 @@ class EventStructure(Recording):
         self.versions = versions
         self.created_at = created_at
         self.updated_at = updated_at
+        self._changed: set[int] = set()
+
+    @property
+    def changed_versions(self) -> list[StructureVersion]:
+        """Those that are new or have another status since it was made or loaded."""
+        return [version for version in self.versions if version.version in self._changed]
 
     @property
     def current(self) -> StructureVersion | None:
@@ -106,6 +112,7 @@ class EventStructure(Recording):
 
     def _note(self, kind: Any, version: StructureVersion, now: datetime) -> None:
         self.updated_at = moved_on(self.updated_at, now)
+        self._changed.add(version.version)
         self._record(kind(now, self.id, self.partner_id, self.event_name, version.version))
 
     @classmethod

@@ -1,0 +1,66 @@
+"""Where commands and queries get their connection: a change is one transaction, and the caches hear of it after it."""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from uuid import UUID
+
+from services.admin.outbox import Outbox, write_down
+from tracking.domain.errors import Unavailable
+from tracking.domain.recording import Recording
+from tracking.domain.tracking_event import fresh_id, to_unix_ms
+from tracking.infra import postgres
+from tracking.infra.postgres import Connection, Pool
+
+_log = logging.getLogger(__name__)
+_AGAIN_S = 2
+
+
+class Change:
+    """One transaction; what is noted in it is delivered once it is committed."""
+
+    def __init__(self, connection: Connection, new_id: Callable[[datetime], UUID]) -> None:
+        self.connection = connection
+        self.noted: list[UUID] = []
+        self._new_id = new_id
+
+    async def note(self, *aggregates: Recording) -> None:
+        """Write down what happened to them."""
+        for aggregate in aggregates:
+            self.noted += await write_down(self.connection, aggregate.take_events(), self._new_id)
+
+
+class Changes:
+    """Opens transactions on the write database."""
+
+    def __init__(self, pool: Pool, outbox: Outbox, new_bits: Callable[[int], int], *, timeout_s: float) -> None:
+        self._pool = pool
+        self._outbox = outbox
+        self._new_bits = new_bits
+        self._timeout_s = timeout_s
+
+    def new_id(self, now: datetime) -> UUID:
+        """A UUIDv7, so that rows lie in the order of their making."""
+        return fresh_id(to_unix_ms(now), self._new_bits(74))
+
+    @asynccontextmanager
+    async def change(self) -> AsyncIterator[Change]:
+        """Commit at the end of the block, deliver, then go on. Raises Unavailable when the database is away."""
+        try:
+            async with self._pool.acquire(timeout=self._timeout_s) as connection, connection.transaction():
+                change = Change(connection, self.new_id)
+                yield change
+        except postgres.TRANSIENT as error:
+            _log.warning("a change failed: %s", postgres.describe(error))
+            raise Unavailable("database_unavailable", "The change could not be made; try again.", _AGAIN_S) from error
+        await self._outbox.deliver(change.noted)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Connection]:
+        """A connection for queries. Raises Unavailable when the database is away."""
+        try:
+            async with self._pool.acquire(timeout=self._timeout_s) as connection:
+                yield connection
+        except postgres.TRANSIENT as error:
+            raise Unavailable("database_unavailable", "The database cannot be read; try again.", _AGAIN_S) from error

@@ -1,0 +1,141 @@
+"""What the caches hold of the registry, read from the write database.
+
+Always the present state, whatever event led here. Redis keeps it under the keys of `infra.cache`; gateways and query
+drop what they remember when its invalidation comes by.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from services.admin.models import SystemAnswer
+from tracking.contracts.cache_entries import AccessTokenEntry, ApiKeyEntry
+from tracking.infra import cache
+from tracking.infra.postgres import Connection
+
+
+@dataclass(slots=True)
+class Entries:
+    """`{key in Redis: value}`, and what every process must hear afterwards."""
+
+    values: dict[str, bytes] = field(default_factory=dict)
+    invalidations: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, key: str, value: bytes, invalidation: dict[str, str] | None = None) -> None:
+        """Once for each key, however many events led to it."""
+        if invalidation is not None and key not in self.values:
+            self.invalidations.append(invalidation)
+        self.values[key] = value
+
+
+async def read_entries(connection: Connection, payloads: Sequence[dict[str, Any]]) -> Entries:
+    """All that the domain events with these payloads may have changed."""
+    entries = Entries()
+    for payload in payloads:
+        match payload:
+            case {"structure_id": structure_id}:
+                await _add_structure(entries, connection, UUID(structure_id))
+            case {"token_id": token_id}:
+                await _add_token(entries, connection, UUID(token_id))
+            case {"key_id": key_id}:
+                _add_keys(entries, await connection.fetch(_KEY, UUID(key_id)))
+            case {"partner_system_id": system_id}:
+                _add_keys(entries, await connection.fetch(_KEYS_OF_SYSTEM, UUID(system_id)))
+                _add_systems(entries, await connection.fetch(_SYSTEM, UUID(system_id)))
+            case {"partner_id": partner_id}:
+                _add_keys(entries, await connection.fetch(_KEYS_OF_PARTNER, UUID(partner_id)))
+    return entries
+
+
+_KEYS = """
+select k.key_sha256,
+       k.id as key_id,
+       k.expires_at,
+       k.revoked_at,
+       s.id as partner_system_id,
+       s.name as system_name,
+       s.is_active as is_system_active,
+       p.id as partner_id,
+       p.name as partner_name,
+       p.is_active as is_partner_active
+  from write.api_keys k
+  join write.partner_systems s on s.id = k.partner_system_id
+  join write.partners p on p.id = s.partner_id
+"""
+_KEY = _KEYS + " where k.id = $1"
+_KEYS_OF_SYSTEM = _KEYS + " where s.id = $1 order by k.id"
+_KEYS_OF_PARTNER = _KEYS + " where p.id = $1 order by k.id"
+
+
+def _add_keys(entries: Entries, rows: Sequence[Any]) -> None:
+    for row in rows:
+        values = dict(row)
+        digest = values.pop("key_sha256").hex()
+        invalidation = {"kind": "api_key", "sha256": digest}
+        entries.add(cache.api_key_cache_key(digest), ApiKeyEntry(**values).encode(), invalidation)
+
+
+_SYSTEM = """
+select id, partner_id, name, type, description, is_active, deactivated_at, created_at, updated_at
+  from write.partner_systems
+ where id = $1
+"""
+
+
+def _add_systems(entries: Entries, rows: Sequence[Any]) -> None:
+    for row in rows:
+        shown = SystemAnswer.model_validate(dict(row)).model_dump_json(by_alias=True)
+        entries.add(cache.partner_system_cache_key(row["id"]), shown.encode())
+
+
+_STRUCTURE = """
+select id, partner_id, event_name
+  from write.event_structures
+ where id = $1
+"""
+
+_VERSIONS = """
+select version, status, schema
+  from write.event_structure_versions
+ where structure_id = $1
+   and status <> 'draft'
+ order by version
+"""
+
+
+async def _add_structure(entries: Entries, connection: Connection, structure_id: UUID) -> None:
+    structure = await connection.fetchrow(_STRUCTURE, structure_id)
+    if structure is None:
+        return
+    partner_id = str(structure["partner_id"]) if structure["partner_id"] else None
+    entry = {
+        "structureId": str(structure_id),
+        "eventName": structure["event_name"],
+        "partnerId": partner_id,
+        "versions": [
+            {"version": row["version"], "status": row["status"], "schema": orjson.Fragment(row["schema"])}
+            for row in await connection.fetch(_VERSIONS, structure_id)
+        ],
+    }
+    key = cache.event_structure_cache_key(partner_id, structure["event_name"])
+    invalidation = {"kind": "structure", "eventName": structure["event_name"], "partnerId": partner_id or ""}
+    entries.add(key, orjson.dumps(entry), invalidation)
+
+
+_TOKEN = """
+select token_sha256, id as token_id, scope, partner_id, expires_at, revoked_at
+  from write.access_tokens
+ where id = $1
+"""
+
+
+async def _add_token(entries: Entries, connection: Connection, token_id: UUID) -> None:
+    row = await connection.fetchrow(_TOKEN, token_id)
+    if row is not None:
+        values = dict(row)
+        digest = values.pop("token_sha256").hex()
+        invalidation = {"kind": "access_token", "sha256": digest}
+        entries.add(cache.access_token_cache_key(digest), AccessTokenEntry(**values).encode(), invalidation)

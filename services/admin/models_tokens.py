@@ -1,0 +1,51 @@
+"""Bodies and answers: access tokens."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field
+
+from services.admin.models import PARTNER_ID, Page
+from tracking.domain.access_token import Scope
+from tracking.infra.http import JsonModel
+
+
+class NewToken(JsonModel):
+    """A token for admin or query."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200, examples=["dashboard"])]
+    scope: Annotated[Scope, Field(examples=["read"])]
+    partner_id: Annotated[UUID | None, Field(description="read: only this partner's", examples=[PARTNER_ID])] = None
+    expires_at: datetime | None = None
+
+
+class TokenAnswer(JsonModel):
+    """A token without its secret."""
+
+    id: UUID
+    name: str
+    prefix: Annotated[str, Field(examples=["tk_"])]
+    last_four: str
+    scope: Scope
+    partner_id: UUID | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    is_usable: bool
+
+
+class IssuedToken(JsonModel):
+    """A token that was just made: the only time its secret is shown."""
+
+    id: UUID
+    name: str
+    token: Annotated[str, Field(examples=["tk_JpR8xF2hNkT3vQwL9mYcD5sZ1aBeFg4H"])]
+    scope: Scope
+    partner_id: UUID | None
+    created_at: datetime
+    expires_at: datetime | None
+
+
+class TokenPage(Page[TokenAnswer]):
+    """A page of tokens."""

@@ -1,0 +1,77 @@
+"""API keys in the write database: fingerprints only."""
+
+from typing import Any
+from uuid import UUID
+
+from tracking.domain.api_key import ApiKey
+from tracking.domain.credentials import Fingerprint
+from tracking.domain.errors import NotFound
+from tracking.infra.postgres import Connection
+
+_INSERT_KEY = """
+insert into write.api_keys (id, partner_system_id, name, key_sha256, prefix, last_four, created_at, expires_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+
+
+async def insert_key(connection: Connection, key: ApiKey) -> None:
+    """Two equal secrets of 190 random bits would be refused by the unique hash; nobody will see that."""
+    await connection.execute(
+        _INSERT_KEY,
+        key.id,
+        key.partner_system_id,
+        key.name,
+        key.fingerprint.sha256,
+        key.fingerprint.prefix,
+        key.fingerprint.last_four,
+        key.created_at,
+        key.expires_at,
+    )
+
+
+_UPDATE_KEY = """
+update write.api_keys
+   set expires_at = $2, revoked_at = $3
+ where id = $1
+"""
+
+
+async def update_key(connection: Connection, key: ApiKey) -> None:
+    """Only the end of a key ever changes."""
+    await connection.execute(_UPDATE_KEY, key.id, key.expires_at, key.revoked_at)
+
+
+_FIND_KEY = """
+select id, partner_system_id, name, key_sha256, prefix, last_four, created_at, expires_at, revoked_at, last_used_at
+  from write.api_keys
+ where partner_system_id = $1
+   and id = $2
+"""
+_LOCK_KEY = _FIND_KEY + " for update"
+
+
+async def find_key(connection: Connection, system_id: UUID, key_id: UUID, *, lock: bool = False) -> ApiKey:
+    """A command that changes it locks it. Raises NotFound, also for the key of another system."""
+    row = await connection.fetchrow(_LOCK_KEY if lock else _FIND_KEY, system_id, key_id)
+    if row is None:
+        raise NotFound("api_key_not_found", f"System {system_id} has no API key {key_id}.")
+    return _key(row)
+
+
+_LIST_KEYS = """
+select id, partner_system_id, name, key_sha256, prefix, last_four, created_at, expires_at, revoked_at, last_used_at
+  from write.api_keys
+ where partner_system_id = $1
+ order by created_at, id
+"""
+
+
+async def list_keys(connection: Connection, system_id: UUID) -> list[ApiKey]:
+    """Oldest first; a system has few."""
+    return [_key(row) for row in await connection.fetch(_LIST_KEYS, system_id)]
+
+
+def _key(row: Any) -> ApiKey:
+    values = dict(row)
+    fingerprint = Fingerprint(values.pop("key_sha256"), values.pop("prefix"), values.pop("last_four"))
+    return ApiKey.restore(fingerprint=fingerprint, **values)

@@ -1,0 +1,71 @@
+"""Routes of access tokens."""
+
+from datetime import UTC, datetime
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.admin import models_tokens as models
+from services.admin import store_tokens
+from services.admin.administer import Administration
+from services.admin.answers import body, created, path_id, show, show_page
+from services.admin.models import PageParameters
+from tracking.domain.access_token import AccessToken
+from tracking.infra.http import read_query
+
+
+class TokenRoutes:
+    """Handlers of `/api/tokens`."""
+
+    def __init__(self, administration: Administration) -> None:
+        self._administration = administration
+
+    async def issue(self, request: Request) -> Response:
+        """Create an access token; it is shown this once."""
+        wanted = await body(request, models.NewToken)
+        token, secret = await self._administration.issue_token(
+            wanted.name, wanted.scope, wanted.partner_id, wanted.expires_at
+        )
+        answer = models.IssuedToken(
+            id=token.id,
+            name=token.name,
+            token=secret,
+            scope=token.scope,
+            partner_id=token.partner_id,
+            created_at=token.created_at,
+            expires_at=token.expires_at,
+        )
+        return created(models.IssuedToken, answer, f"/api/tokens/{token.id}")
+
+    async def list(self, request: Request) -> Response:
+        """List access tokens, without their secrets."""
+        wanted = read_query(request, PageParameters)
+        async with self._administration.reading() as connection:
+            found, total = await store_tokens.list_tokens(connection, wanted.page_size, wanted.offset)
+        return show_page(models.TokenPage, ([_shown(token) for token in found], total), wanted)
+
+    async def get(self, request: Request) -> Response:
+        """Show an access token, without its secret."""
+        id_ = path_id(request)
+        async with self._administration.reading() as connection:
+            return show(models.TokenAnswer, _shown(await store_tokens.find_token(connection, id_)))
+
+    async def revoke(self, request: Request) -> Response:
+        """Revoke an access token."""
+        await self._administration.revoke_token(path_id(request))
+        return Response(status_code=204)
+
+
+def _shown(token: AccessToken) -> models.TokenAnswer:
+    return models.TokenAnswer(
+        id=token.id,
+        name=token.name,
+        prefix=token.fingerprint.prefix,
+        last_four=token.fingerprint.last_four,
+        scope=token.scope,
+        partner_id=token.partner_id,
+        created_at=token.created_at,
+        expires_at=token.expires_at,
+        revoked_at=token.revoked_at,
+        is_usable=token.is_usable(datetime.now(UTC)),
+    )
