@@ -5,7 +5,7 @@ the event is stored and says what is wrong with it.
 """
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import getrandbits
 from typing import Any, Literal
@@ -55,12 +55,14 @@ class Sender:
     idempotency_key: str | None = None
 
 
-@dataclass(slots=True)
 class _Notes:
     """What reading an envelope brought up: every fault, so that a sender hears of all of them at once."""
 
-    faults: list[dict[str, str]] = field(default_factory=list)
-    has_nul: bool = False
+    __slots__ = ("faults", "has_nul")
+
+    def __init__(self) -> None:
+        self.faults: list[dict[str, str]] = []
+        self.has_nul = False
 
     def fault(self, name: str, message: str) -> None:
         """Note a fault of the field `name`."""
@@ -70,7 +72,7 @@ class _Notes:
 def _text(envelope: dict[str, Any], name: str, most: int, notes: _Notes) -> str | None:
     """A string of at most `most` characters; null and "" count as missing."""
     value = envelope.get(name)
-    if value is None or value == "":
+    if not value and (value is None or value == ""):
         return None
     if not isinstance(value, str):
         notes.fault(name, "must be a string")
@@ -108,9 +110,12 @@ def _schema_version(envelope: dict[str, Any], notes: _Notes) -> int | None:
 
 def _client_id(envelope: dict[str, Any], notes: _Notes) -> str | None:
     """`eventId`, or its other name `messageId`."""
-    return _text(envelope, "eventId", MAX_CLIENT_ID_CHARACTERS, notes) or _text(
-        envelope, "messageId", MAX_CLIENT_ID_CHARACTERS, notes
-    )
+    for name in ("eventId", "messageId"):
+        if name in envelope:
+            found = _text(envelope, name, MAX_CLIENT_ID_CHARACTERS, notes)
+            if found is not None:
+                return found
+    return None
 
 
 def decide(envelope: Any, sender: Sender, structures: Structures, position: int = 0) -> TrackingEvent | Refused:
@@ -128,8 +133,8 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
     anonymous_id = _text(envelope, "anonymousId", 255, notes)
     client_id = _client_id(envelope, notes)
     original = _timestamp(envelope, "eventTimestamp", notes)
-    sent_at = _timestamp(envelope, "sentAt", notes) or sender.sent_at
-    version = _schema_version(envelope, notes)
+    sent_at = (_timestamp(envelope, "sentAt", notes) if "sentAt" in envelope else None) or sender.sent_at
+    version = _schema_version(envelope, notes) if "schemaVersion" in envelope else None
     if name is None or notes.faults or (user_id is None and anonymous_id is None):
         return _refuse(name, user_id or anonymous_id, notes)
 
@@ -151,23 +156,24 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
     if client_id is None and sender.idempotency_key is not None:
         client_id = f"{sender.idempotency_key}:{position}" if position else sender.idempotency_key
     event_timestamp, clock_adjusted = settle_time(original, sent_at, sender.received_at)
+    # in the order of its fields: by name it would take twice as long, for every event
     return TrackingEvent(
-        partner_system_id=sender.key.partner_system_id,
-        id=_identity(sender, client_id, original),
-        event_name=name,
-        event_timestamp=event_timestamp,
-        original_timestamp=original,
-        sent_at=sent_at,
-        received_at=sender.received_at,
-        user_id=user_id,
-        anonymous_id=anonymous_id,
-        message_id=client_id,
-        event_properties=text,
-        schema_version=version,
-        is_valid=not errors,
-        validation_errors=orjson.dumps(errors[:_MAX_ERRORS]) if errors else None,
-        clock_adjusted=clock_adjusted,
-        correlation_id=sender.correlation_id,
+        sender.key.partner_system_id,
+        _identity(sender, client_id, original),
+        name,
+        event_timestamp,
+        original,
+        sent_at,
+        sender.received_at,
+        user_id,
+        anonymous_id,
+        client_id,
+        text,
+        version,
+        not errors,
+        orjson.dumps(errors[:_MAX_ERRORS]) if errors else None,
+        clock_adjusted,
+        sender.correlation_id,
     )
 
 

@@ -180,6 +180,23 @@ async def test_a_revoked_token_stops_working_though_nobody_can_tell(stack: Stack
         assert await until(lambda: status(client, path, token), lambda code: code == 401, 2) == 401
 
 
+async def test_a_slow_database_is_asked_once_for_a_token_though_redis_is_away(stack: Stack) -> None:
+    token, owner = await add_token(stack), await stack.read()
+    # every look-up takes longer than the pauses between attempts to reach Redis
+    await owner.execute("alter table read.access_tokens rename to all_access_tokens")
+    await owner.execute(
+        "create view read.access_tokens as select t.* from read.all_access_tokens t, pg_sleep(1.5) as slowly"
+    )
+    await owner.execute("grant select on read.access_tokens to tracking_query")
+    nowhere = {"TRACKING_REDIS_URL": "redis://127.0.0.1:1/0"}
+
+    async with (
+        running(stack, "query", settings=nowhere) as services,
+        httpx.AsyncClient(base_url=services.url("query"), timeout=4) as client,
+    ):
+        assert await status(client, f"/api/events/{uuid4()}", token) == 404
+
+
 async def test_without_its_database_it_asks_to_come_back_and_then_answers_again(stack: Stack) -> None:
     system, token = await add_system(stack), await add_token(stack)
     path = f"/api/events/partner-system/{system.id}"

@@ -82,6 +82,7 @@ class InvalidationListener:
     """Hears `cache:invalidate` and calls `on_message`; `on_gap` whenever something may have been missed.
 
     `connected` is False while nothing can be heard: whoever caches then trusts nothing older than it must.
+    `on_connection` is told of each change of it, which is False at first.
     """
 
     def __init__(
@@ -109,8 +110,10 @@ class InvalidationListener:
                 if self.connected:
                     _log.warning("invalidations are not heard, connecting again: %s", error)
             finally:
-                self.connected = False
-                self._on_connection(False)
+                if self.connected:
+                    # only when it is lost: told after each failed attempt, callers would drop what they load for ever
+                    self.connected = False
+                    self._on_connection(False)
             await asyncio.sleep(self._retry_s)
 
     async def _listen(self) -> None:

@@ -1,0 +1,55 @@
+"""The administration as tests use it: with the first admin token, and what they register through it most."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from typing import Any
+from uuid import uuid4
+
+import httpx
+from redis.asyncio import Redis
+
+from tests.services import Services
+from tests.stack import Stack
+from tracking.contracts.cache_entries import ApiKeyEntry
+from tracking.infra import cache
+
+NOBODY = "00000000-0000-0000-0000-000000000000"
+SCHEMA = {"type": "object", "required": ["price"], "properties": {"price": {"type": "number"}}}
+
+
+@asynccontextmanager
+async def administrator(services: Services, name: str = "admin") -> AsyncIterator[httpx.AsyncClient]:
+    """A client with the first admin token, for the process called `name`."""
+    headers = {"Authorization": f"Bearer {services.admin_token}"}
+    async with httpx.AsyncClient(base_url=services.url(name), headers=headers, timeout=20) as client:
+        yield client
+
+
+async def a_partner(admin: httpx.AsyncClient, email: str | None = None) -> str:
+    """Its id."""
+    response = await admin.post("/api/partners", json={"name": "Acme Corp", "email": email or f"{uuid4()}@acme.com"})
+    assert response.status_code == 201, response.text
+    return str(response.json()["id"])
+
+
+async def a_system(admin: httpx.AsyncClient, partner_id: str | None = None, name: str = "Site") -> Any:
+    """What the registration answers, with the key."""
+    body = {"partnerId": partner_id or await a_partner(admin), "name": name, "type": 1, "description": "Main"}
+    response = await admin.post("/api/partnersystems", json=body)
+    assert response.status_code == 201, response.text
+    return response.json()
+
+
+async def cached(stack: Stack, key: str) -> bytes | None:
+    """What Redis holds under `key`."""
+    async with Redis.from_url(stack.redis_url) as redis:
+        found = await redis.get(key)
+    assert found is None or isinstance(found, bytes)
+    return found
+
+
+async def cached_key(stack: Stack, secret: str) -> ApiKeyEntry | None:
+    """What Redis holds of an API key."""
+    data = await cached(stack, cache.api_key_cache_key(sha256(secret.encode()).hexdigest()))
+    return None if data is None else ApiKeyEntry.decode(data)

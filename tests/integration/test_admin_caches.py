@@ -1,0 +1,231 @@
+"""What a change in the administration does to Redis and to those who listen, and what it leaves behind."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from typing import Any
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from tests.administration import SCHEMA, a_partner, a_system, administrator, cached, cached_key
+from tests.polling import until
+from tests.services import Services, running
+from tests.stack import Stack
+from tracking.infra import cache
+
+NOWHERE = {"TRACKING_REDIS_URL": "redis://127.0.0.1:1"}
+
+
+@pytest.fixture
+async def services(stack: Stack) -> AsyncIterator[Services]:
+    """The administration alone."""
+    async with running(stack, "admin") as services:
+        yield services
+
+
+@pytest.fixture
+async def admin(services: Services) -> AsyncIterator[httpx.AsyncClient]:
+    """With the first admin token."""
+    async with administrator(services) as client:
+        yield client
+
+
+async def test_deactivation_reaches_redis_and_is_published_before_the_answer(
+    admin: httpx.AsyncClient, stack: Stack
+) -> None:
+    partner_id = await a_partner(admin)
+    systems = [await a_system(admin, partner_id, f"S{n}") for n in range(3)]
+    async with Redis.from_url(stack.redis_url) as redis, redis.pubsub() as pubsub:
+        await pubsub.subscribe(cache.INVALIDATION_CHANNEL)
+        await pubsub.get_message(timeout=5)
+
+        await admin.post(f"/api/partners/{partner_id}/deactivate")
+
+        heard = [await pubsub.get_message(timeout=2) for _ in systems]
+    entries = [await cached_key(stack, system["apiKey"]) for system in systems]
+    assert all(entry is not None and not entry.is_partner_active and entry.is_system_active for entry in entries)
+    digests = {sha256(system["apiKey"].encode()).hexdigest() for system in systems}
+    assert all(any(digest.encode() in message["data"] for message in heard if message) for digest in digests)
+    await admin.post(f"/api/partnersystems/{systems[0]['id']}/deactivate")
+    await admin.post(f"/api/partners/{partner_id}/activate")
+    first = await cached_key(stack, systems[0]["apiKey"])
+    assert first is not None
+    assert first.is_partner_active
+    assert not first.is_system_active
+
+
+async def test_a_system_stands_in_redis_as_it_is_shown(admin: httpx.AsyncClient, stack: Stack) -> None:
+    system = await a_system(admin)
+    path = f"/api/partnersystems/{system['id']}"
+
+    for change in ({"name": "New"}, {"description": "Other"}):
+        await admin.patch(path, json=change)
+        entry = await cached(stack, cache.partner_system_cache_key(system["id"]))
+        assert json.loads(entry or b"") == (await admin.get(path)).json()
+
+    await admin.patch(f"/api/partners/{system['partnerId']}", json={"name": "Acme Inc"})
+    key = await cached_key(stack, system["apiKey"])
+    assert key is not None
+    assert (key.system_name, key.partner_name) == ("New", "Acme Inc")
+
+
+async def test_what_is_published_says_what_changed(admin: httpx.AsyncClient, stack: Stack) -> None:
+    system = await a_system(admin)
+    async with Redis.from_url(stack.redis_url) as redis, redis.pubsub() as pubsub:
+        await pubsub.subscribe(cache.INVALIDATION_CHANNEL)
+        await pubsub.get_message(timeout=5)
+        mark = {"eventName": system["id"], "partnerId": system["partnerId"]}  # servers share their channels
+
+        await admin.post(
+            f"/api/partners/{system['partnerId']}/eventstructures", json={"eventName": system["id"], "schema": SCHEMA}
+        )
+        token = (await admin.post("/api/tokens", json={"name": "t", "scope": "read"})).json()["token"]
+
+        heard = [json.loads(message["data"]) async for message in until_silent(pubsub)]
+    assert {"kind": "structure", **mark} in heard
+    assert {"kind": "access_token", "sha256": sha256(token.encode()).hexdigest()} in heard
+
+
+async def test_one_message_stands_for_many_keys(admin: httpx.AsyncClient, stack: Stack) -> None:
+    system = await a_system(admin)
+    for _ in range(25):
+        await admin.post(f"/api/partnersystems/{system['id']}/apikeys")
+    async with Redis.from_url(stack.redis_url) as redis, redis.pubsub() as pubsub:
+        await pubsub.subscribe(cache.INVALIDATION_CHANNEL)
+        await pubsub.get_message(timeout=5)
+
+        await admin.post(f"/api/partnersystems/{system['id']}/deactivate")
+
+        heard = [json.loads(message["data"]) async for message in until_silent(pubsub)]
+    assert {"kind": "all"} in heard
+    key = await cached_key(stack, system["apiKey"])
+    assert key is not None
+    assert not key.is_system_active
+
+
+async def until_silent(pubsub: Any) -> AsyncIterator[dict[str, Any]]:
+    while (message := await pubsub.get_message(timeout=0.5)) is not None:
+        yield message
+
+
+async def test_entries_end_with_their_time_to_live(stack: Stack) -> None:
+    async with running(stack, "admin", settings={"TRACKING_CACHE_TTL_S": "100"}) as services:
+        async with administrator(services) as admin:
+            await a_system(admin)
+            await admin.post("/api/eventstructures", json={"eventName": "p", "schema": SCHEMA})
+
+    async with Redis.from_url(stack.redis_url) as redis:
+        lives = {key.decode().rsplit(":", 1)[0]: await redis.ttl(key) async for key in redis.scan_iter()}
+    assert set(lives) == {"partner_system:apikey", "partner_system", "event_structure", "access_token"}
+    assert all(0 < seconds <= 100 for seconds in lives.values())
+
+
+async def test_a_change_while_redis_is_away_is_told_when_it_is_back(stack: Stack) -> None:
+    async with running(stack, "admin", settings={"TRACKING_REDIS_URL": "redis://127.0.0.1:1"}) as services:
+        headers = {"Authorization": f"Bearer {services.admin_token}"}
+        async with httpx.AsyncClient(base_url=services.url("admin"), headers=headers, timeout=20) as admin:
+            system = await a_system(admin)
+            response = await admin.post(f"/api/partnersystems/{system['id']}/deactivate")
+            assert response.status_code == 200
+    assert await cached_key(stack, system["apiKey"]) is None
+
+    async with running(stack, "admin"):
+        entry = await until(lambda: cached_key(stack, system["apiKey"]), lambda found: found is not None)
+
+    assert entry is not None
+    assert not entry.is_system_active
+    owner = await stack.write()
+    assert await owner.fetchval("select count(*) from write.domain_events where delivered_at is null") == 0
+
+
+async def test_without_redis_an_answer_does_not_wait_long_and_the_process_is_ready(stack: Stack) -> None:
+    async with running(stack, "admin", settings=NOWHERE) as services, administrator(services) as admin:
+        async with asyncio.timeout(5):
+            system = await a_system(admin)
+        health = await admin.get("/health/ready")
+
+    assert system["apiKey"].startswith("sk_")
+    assert (health.status_code, health.json()["checks"]["redis"] != "ok") == (200, True)
+
+
+async def test_a_redis_that_answers_nothing_does_not_hold_up_a_change(stack: Stack) -> None:
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(hold, "127.0.0.1")
+    port = server.sockets[0].getsockname()[1]
+    settings = {"TRACKING_REDIS_URL": f"redis://127.0.0.1:{port}", "TRACKING_REDIS_TIMEOUT_S": "0.3"}
+    async with running(stack, "admin", settings=settings) as services, administrator(services) as admin:
+        async with asyncio.timeout(3):
+            await a_partner(admin)
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_backlog_is_delivered_by_several_processes_without_a_pause(stack: Stack) -> None:
+    owner = await stack.write()
+    async with running(stack, "admin", settings=NOWHERE) as services, administrator(services) as admin:
+        systems = await asyncio.gather(*(a_system(admin) for _ in range(40)))
+        for _ in range(3):
+            for system in systems:
+                await admin.patch(f"/api/partnersystems/{system['id']}", json={"name": f"{_}"})
+    assert await owner.fetchval("select count(*) from write.domain_events where delivered_at is null") > 200
+
+    async with running(stack, "admin", "admin-2"):
+        await until(
+            lambda: owner.fetchval("select count(*) from write.domain_events where delivered_at is null"),
+            lambda waiting: waiting == 0,
+            deadline_s=10,
+        )
+
+    entries = [await cached_key(stack, system["apiKey"]) for system in systems]
+    assert {entry.system_name for entry in entries if entry} == {"2"}
+
+
+async def test_changes_at_once_in_several_processes_leave_the_newest_in_redis(stack: Stack) -> None:
+    async with running(stack, "admin", "admin-2") as services:
+        async with administrator(services) as one, administrator(services, "admin-2") as two:
+            system = await a_system(one)
+            path = f"/api/partnersystems/{system['id']}"
+            for turn in range(20):
+                await asyncio.gather(
+                    *(admin.patch(path, json={"name": f"{turn}-{n}"}) for n, admin in enumerate((one, two) * 3)),
+                    one.post(f"{path}/{'deactivate' if turn % 2 else 'activate'}"),
+                )
+                shown = (await one.get(path)).json()
+                entry = await cached_key(stack, system["apiKey"])
+                assert entry is not None
+                assert (entry.system_name, entry.is_system_active) == (shown["name"], shown["isActive"])
+
+
+async def test_what_happened_is_written_down_without_secrets(admin: httpx.AsyncClient, stack: Stack) -> None:
+    system = await a_system(admin)
+    await admin.post(f"/api/partnersystems/{system['id']}/deactivate", headers={"X-Correlation-ID": "why-1"})
+
+    owner = await stack.write()
+    rows = await owner.fetch("select name, payload::text as payload, correlation_id from write.domain_events")
+
+    names = [row["name"] for row in rows]
+    assert {"PartnerRegistered", "PartnerSystemRegistered", "ApiKeyIssued", "PartnerSystemDeactivated"} <= set(names)
+    assert [row["correlation_id"] for row in rows if row["name"] == "PartnerSystemDeactivated"] == ["why-1"]
+    assert not any(system["apiKey"] in row["payload"] for row in rows)
+
+
+async def test_an_answer_without_its_database_is_503_and_comes_back(stack: Stack) -> None:
+    async with running(stack, "admin") as services, administrator(services) as admin:
+        owner = await stack.write()
+        name = await owner.fetchval("select current_database()")
+        await owner.execute(f'alter database "{name}" with connection limit 0')
+        await owner.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'tracking_admin'")
+
+        down = await until(lambda: admin.post("/api/partners", json={}), lambda answer: answer.status_code == 503)
+        await owner.execute(f'alter database "{name}" with connection limit -1')
+        up = await until(lambda: admin.get("/api/partners"), lambda answer: answer.status_code == 200)
+
+    assert down.headers["Retry-After"] == "2"
+    assert up.json()["totalCount"] == 0
