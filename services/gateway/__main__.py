@@ -3,12 +3,14 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from services.gateway.app import SERVICE, Gateway, build
+from services.gateway.answers import SERVICE, EventCounts
+from services.gateway.app import Gateway, build
 from services.gateway.commit import GroupCommit
 from services.gateway.invalidation import listener
 from services.gateway.keys import ApiKeys
 from services.gateway.publish import BatchPublisher
 from services.gateway.request import Limits
+from services.gateway.single import INGEST_PATH, SingleEvents
 from services.gateway.store import EventStore
 from services.gateway.structures import Structures
 from tracking.infra import cache, postgres, process, telemetry
@@ -56,14 +58,16 @@ async def main() -> None:
             {"redis": lambda: cache.ping(redis), "rabbitmq": broker.ping},
         )
         limits = Limits(**settings.model_dump(include=set(Limits.__dataclass_fields__)))
-        app = build(Gateway(keys, structures, commits, limits), health)
+        counts = EventCounts(structures)
+        app = build(Gateway(keys, structures, commits, counts, limits), health)
+        singles = SingleEvents(keys, structures, commits, counts, limits)
         async with asyncio.TaskGroup() as work:
             publishing = work.create_task(publisher.run(lambda: health.beat("publish", 60)))
             committing = work.create_task(commits.run(lambda: health.beat("commit", 60)))
             async with process.running(
                 listener(redis, keys, structures).run(), keys.mark_used_regularly(), structures.run()
             ):
-                await process.serve(app, health, Listening.of(settings))
+                await process.serve(app, health, Listening.of(settings), {INGEST_PATH: singles.take})
             commits.close()
             await committing
             publisher.close()

@@ -18,14 +18,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.gateway import ingest
+from services.gateway.answers import SERVICE, EventCounts, batch_answer, known_error, observe, single_answer
 from services.gateway.commit import GroupCommit, Outcome
 from services.gateway.documents import BatchAnswer, BatchRequest, IngestAnswer, IngestRequest
 from services.gateway.ingest import Refused, Sender
 from services.gateway.keys import ApiKeys
 from services.gateway.request import ClientGone, Limits, Request
+from services.gateway.single import INGEST_PATH
 from services.gateway.structures import NotLoaded, Structures
-from tracking.contracts.cache_entries import ApiKeyEntry
-from tracking.domain.errors import Malformed, Rejected, TooLarge, TrackingError, Unavailable
+from tracking.domain.errors import Malformed, TooLarge
 from tracking.domain.tracking_event import TrackingEvent, parse_timestamp
 from tracking.infra import correlation, metrics, telemetry
 from tracking.infra.http import Edge, ErrorBody, error_headers, error_payload
@@ -33,8 +34,6 @@ from tracking.infra.openapi import Documentation
 from tracking.infra.process import Health
 
 _log = logging.getLogger(__name__)
-SERVICE = "gateway"
-INGEST_PATH = "/api/events/ingest"
 BATCH_PATH = "/api/events/batch"
 _DRAIN_BYTES = 32 * 1024 * 1024
 _DRAIN_S = 3.0
@@ -46,12 +45,14 @@ _ERRORS: dict[int, type[BaseModel] | None] = dict.fromkeys((400, 401, 403, 413, 
 class Gateway:
     """Handles the two ingest routes."""
 
-    def __init__(self, keys: ApiKeys, structures: Structures, commits: GroupCommit, limits: Limits) -> None:
+    def __init__(
+        self, keys: ApiKeys, structures: Structures, commits: GroupCommit, counts: EventCounts, limits: Limits
+    ) -> None:
         self._keys = keys
         self._structures = structures
         self._commits = commits
         self._limits = limits
-        self._labels: dict[tuple[int, str], tuple[Any, Any]] = {}
+        self._counts = counts
 
     async def ingest(self, request: Request) -> bytes:
         """Store one event.
@@ -69,19 +70,9 @@ class Gateway:
             kind = TooLarge if decided.reason in _TOO_LARGE else Malformed
             raise kind(decided.reason, decided.message, decided.faults)
         outcome = await self._commits.submit((decided,), sender.key)
-        if outcome.refused:
-            metrics.events_refused.labels("not_storable").inc()
-            raise Malformed("not_storable", f"PostgreSQL cannot hold this event: {outcome.refused[0]}")
-        self._count(sender.key, (decided,), outcome)
-        answer: dict[str, Any] = {
-            "eventId": decided.id,
-            "isValid": decided.is_valid,
-            "validationErrors": _errors(decided),
-            "receivedAt": shown(received_at),
-        }
-        if outcome.duplicates:
-            answer["duplicate"] = True
-        return orjson.dumps(answer)
+        body = single_answer(decided, outcome)
+        self._counts.count(sender.key, (decided,), outcome)
+        return body
 
     async def batch(self, request: Request) -> bytes:
         """Store many events.
@@ -100,8 +91,8 @@ class Gateway:
         decided = await self._decide(batch.envelopes, sender)
         events = [event for event in decided if isinstance(event, TrackingEvent)]
         outcome = await self._commits.submit(events, sender.key) if events else Outcome()
-        self._count(sender.key, events, outcome)
-        return _batch_answer(decided, outcome, received_at)
+        self._counts.count(sender.key, events, outcome)
+        return batch_answer(decided, outcome, received_at)
 
     async def _sender(self, request: Request, key_in_body: Any, received_at: datetime) -> Sender:
         given = request.api_key() or (key_in_body if isinstance(key_in_body, str) else None)
@@ -130,82 +121,10 @@ class Gateway:
                 await self._structures.load(missing.wanted)
         return decided
 
-    def _count(self, key: ApiKeyEntry, events: list[TrackingEvent] | tuple[TrackingEvent], outcome: Outcome) -> None:
-        counted: dict[tuple[str, bool], int] = {}
-        for position, event in enumerate(events):
-            if position not in outcome.duplicates and position not in outcome.refused:
-                kind = (event.event_name, event.is_valid)
-                counted[kind] = counted.get(kind, 0) + 1
-        for (event_name, is_valid), number in counted.items():
-            ingested, failed = self._counters(key, event_name)
-            ingested.inc(number)
-            if not is_valid:
-                failed.inc(number)
-        if outcome.duplicates:
-            metrics.events_duplicate.inc(len(outcome.duplicates))
-
-    def _counters(self, key: ApiKeyEntry, event_name: str) -> tuple[Any, Any]:
-        # a name becomes a label only if somebody registered it: clients can make up names without end
-        name = event_name if self._structures.is_registered(key.partner_id, event_name) else "other"
-        label = (key.partner_system_id.int, name)
-        found = self._labels.get(label)
-        if found is None:
-            texts = (str(key.partner_id), str(key.partner_system_id), name)
-            found = (metrics.events_ingested.labels(*texts), metrics.validation_failures.labels(*texts))
-            self._labels[label] = found
-        return found
-
 
 def _sent_at(value: Any) -> datetime | None:
     # of the whole batch: an unreadable one only means that clocks are not corrected
     return parse_timestamp(value) if isinstance(value, str) else None
-
-
-def _errors(event: TrackingEvent) -> orjson.Fragment | None:
-    return orjson.Fragment(event.validation_errors) if event.validation_errors is not None else None
-
-
-def shown(at: datetime) -> str:
-    """Milliseconds and Z, as the specification writes times."""
-    return at.isoformat(timespec="milliseconds")[:-6] + "Z"
-
-
-def _batch_answer(decided: list[TrackingEvent | Refused], outcome: Outcome, received_at: datetime) -> bytes:
-    results: list[dict[str, Any]] = []
-    refused = invalid = position = 0
-    for item in decided:
-        if isinstance(item, Refused):
-            metrics.events_refused.labels(item.reason).inc()
-            refused += 1
-            result: dict[str, Any] = {"status": "refused", "code": item.reason, "message": item.message}
-            if item.faults:
-                result["details"] = item.faults
-        elif position in outcome.refused:
-            metrics.events_refused.labels("not_storable").inc()
-            refused += 1
-            position += 1
-            result = {"status": "refused", "code": "not_storable", "message": outcome.refused[position - 1]}
-        else:
-            is_duplicate = position in outcome.duplicates
-            position += 1
-            invalid += not is_duplicate and not item.is_valid
-            result = {
-                "status": "duplicate" if is_duplicate else "accepted",
-                "eventId": item.id,
-                "isValid": item.is_valid,
-                "validationErrors": _errors(item),
-            }
-        results.append(result)
-    return orjson.dumps(
-        {
-            "accepted": len(decided) - refused - len(outcome.duplicates),
-            "duplicates": len(outcome.duplicates),
-            "invalid": invalid,
-            "refused": refused,
-            "receivedAt": shown(received_at),
-            "results": results,
-        }
-    )
 
 
 Handler = Callable[[Request], Awaitable[bytes]]
@@ -238,10 +157,10 @@ class App:
                 body = await handler(request)
             status = 202
         except ClientGone:
-            _observe(scope, 499, started)
+            observe(scope["path"], 499, started)
             return
         except Exception as error:
-            known = _known(error)
+            known = known_error(error)
             status, extra = known.status, error_headers(known)
             body = orjson.dumps(error_payload(known, request.correlation_id))
         headers = [
@@ -259,35 +178,7 @@ class App:
             await send({"type": "http.response.body", "body": body, "more_body": True})
             await request.drain(_DRAIN_BYTES, _DRAIN_S)
             await send({"type": "http.response.body", "body": b""})
-        _observe(scope, status, started)
-
-
-def _known(error: Exception) -> TrackingError:
-    if isinstance(error, Unavailable):
-        return error
-    if isinstance(error, Rejected):
-        return error
-    _log.exception("unexpected failure of a request", exc_info=error)
-    return TrackingError("internal_error", "Something failed here; the log has it under this correlation id.")
-
-
-_observers: dict[tuple[str, int], tuple[Any, Any, Any]] = {}
-
-
-def _observe(scope: Scope, status: int, started: float) -> None:
-    key = (scope["path"], status)
-    found = _observers.get(key)
-    if found is None:
-        found = _observers[key] = (
-            metrics.requests.labels(SERVICE, "POST", scope["path"], str(status)),
-            metrics.request_seconds.labels(SERVICE, "POST", scope["path"]),
-            metrics.ingestion_seconds,
-        )
-    seconds = time.perf_counter() - started
-    found[0].inc()
-    found[1].observe(seconds)
-    if status == 202:
-        found[2].observe(seconds)
+        observe(scope["path"], status, started)
 
 
 def build(gateway: Gateway, health: Health) -> App:

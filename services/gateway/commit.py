@@ -9,9 +9,10 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from random import getrandbits
 from uuid import UUID
 
@@ -47,6 +48,9 @@ class Outcome:
     refused: dict[int, str] = field(default_factory=dict)
 
 
+OnDone = Callable[[Outcome, BaseException | None], None]
+
+
 @dataclass(slots=True, eq=False)
 class _Chunk:
     events: Sequence[TrackingEvent]
@@ -55,7 +59,7 @@ class _Chunk:
     size_bytes: int
     deadline: float
     outcome: Outcome
-    done: asyncio.Future[None]
+    on_done: Callable[[BaseException | None], None]
 
 
 class GroupCommit:
@@ -88,22 +92,45 @@ class GroupCommit:
         events may be stored then all the same: with client ids a repeat is harmless.
         """
         outcome = Outcome()
-        chunks = self._split(events, system, outcome)
-        size_bytes = chunks[0].size_bytes if len(chunks) == 1 else sum(chunk.size_bytes for chunk in chunks)
-        if self._is_closing or len(events) > self._room_events or size_bytes > self._room_bytes:
+        futures: list[asyncio.Future[None]] = []
+        chunks: list[_Chunk] = []
+        deadline = time.monotonic() + self._deadline_s
+        for first, part, size_bytes in _parts(events):
+            future = self._loop.create_future()
+            futures.append(future)
+            chunks.append(_Chunk(part, first, system, size_bytes, deadline, outcome, partial(_resolve, future)))
+        if not self._has_room(len(events), sum(chunk.size_bytes for chunk in chunks)):
             raise Unavailable("overloaded", "More events wait for the database than this process may hold.", 1)
-        self._room_events -= len(events)
-        self._room_bytes -= size_bytes
         self._waiting.extend(chunks)
         self._arrived.set()
-        if len(chunks) == 1:
-            await chunks[0].done
+        if len(futures) == 1:
+            await futures[0]
             return outcome
-        results = await asyncio.gather(*(chunk.done for chunk in chunks), return_exceptions=True)
+        results = await asyncio.gather(*futures, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
         return outcome
+
+    def offer(self, event: TrackingEvent, system: System, on_done: OnDone) -> bool:
+        """Store one event and call `on_done` with its outcome or the error `submit` would raise; False: no room."""
+        size_bytes = _size(event)
+        if not self._has_room(1, size_bytes):
+            return False
+        outcome = Outcome()
+        deadline = time.monotonic() + self._deadline_s
+        chunk = _Chunk((event,), 0, system, size_bytes, deadline, outcome, partial(on_done, outcome))
+        self._waiting.append(chunk)
+        self._arrived.set()
+        return True
+
+    def _has_room(self, events: int, size_bytes: int) -> bool:
+        """Take the room if it is there; `_release` gives it back."""
+        if self._is_closing or events > self._room_events or size_bytes > self._room_bytes:
+            return False
+        self._room_events -= events
+        self._room_bytes -= size_bytes
+        return True
 
     async def run(self, beat: Callable[[], None]) -> None:
         """Commit what waits until `close`, then what is left. Calls `beat` at least every few seconds."""
@@ -123,23 +150,6 @@ class GroupCommit:
         """Take nothing more; `run` returns once what waits is committed."""
         self._is_closing = True
         self._arrived.set()
-
-    def _split(self, events: Sequence[TrackingEvent], system: System, outcome: Outcome) -> list[_Chunk]:
-        deadline = time.monotonic() + self._deadline_s
-        if len(events) == 1:
-            return [_Chunk(events, 0, system, _size(events[0]), deadline, outcome, self._loop.create_future())]
-        chunks: list[_Chunk] = []
-        first = size = 0
-        for position, event in enumerate(events):
-            event_size = _size(event)
-            if position > first and (position - first >= MAX_MESSAGE_EVENTS or size + event_size > MAX_MESSAGE_BYTES):
-                part = events[first:position]
-                chunks.append(_Chunk(part, first, system, size, deadline, outcome, self._loop.create_future()))
-                first, size = position, 0
-            size += event_size
-        part = events[first:] if first else events
-        chunks.append(_Chunk(part, first, system, size, deadline, outcome, self._loop.create_future()))
-        return chunks
 
     def _take(self) -> list[_Chunk]:
         taken = [self._waiting.popleft()]
@@ -209,12 +219,16 @@ class GroupCommit:
         for chunk in chunks:
             self._room_events += len(chunk.events)
             self._room_bytes += chunk.size_bytes
-            if chunk.done.done():
-                continue  # its request was cancelled
-            if error is None:
-                chunk.done.set_result(None)
-            else:
-                chunk.done.set_exception(error)
+            chunk.on_done(error)
+
+
+def _resolve(future: asyncio.Future[None], error: BaseException | None) -> None:
+    if future.done():
+        return  # its request was cancelled
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
 
 
 class _Rows:
@@ -280,6 +294,18 @@ class _Rows:
             half.events, half._owners, half.systems = self.events[part], self.owners()[part], self.systems
             parts.append(half)
         return parts
+
+
+def _parts(events: Sequence[TrackingEvent]) -> Iterator[tuple[int, Sequence[TrackingEvent], int]]:
+    """Parts that fit a message each: where it begins, its events, its size in bytes."""
+    first = size = 0
+    for position, event in enumerate(events):
+        event_size = _size(event)
+        if position > first and (position - first >= MAX_MESSAGE_EVENTS or size + event_size > MAX_MESSAGE_BYTES):
+            yield first, events[first:position], size
+            first, size = position, 0
+        size += event_size
+    yield first, events[first:] if first else events, size
 
 
 def _size(event: TrackingEvent) -> int:

@@ -5,7 +5,7 @@ import base64
 import binascii
 import contextlib
 import zlib
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import parse_qs
@@ -59,19 +59,21 @@ class _Started:
             return cast(Message, done.value)
 
 
-class Request:
-    """One request on the hot path."""
+class Head:
+    """What a request says before its body."""
 
-    __slots__ = ("_headers", "_receive", "correlation_id", "is_read", "scope")
+    __slots__ = ("_headers", "_query", "correlation_id")
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
-        self.scope = scope
-        self._receive = receive
-        self.is_read = False
-        headers: dict[bytes, bytes] = {name: value for name, value in scope["headers"] if name in _WANTED}
-        self._headers = headers
-        given = headers.get(b"x-correlation-id")
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]], query: bytes = b"") -> None:
+        self._query = query
+        self._headers = {name: value for name, value in headers if name in _WANTED}
+        given = self._headers.get(b"x-correlation-id")
         self.correlation_id = correlation.accept(given.decode("latin-1") if given is not None else None)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the body's bytes are the JSON itself."""
+        return b"content-encoding" not in self._headers
 
     def api_key(self) -> str | None:
         """The key from `X-Api-Key`, `Authorization: Bearer` or `Basic key:`, or the query; None if it is in none."""
@@ -81,9 +83,8 @@ class Request:
         value = self._headers.get(b"authorization")
         if value is not None:
             return _from_authorization(value)
-        if self.scope["query_string"]:
-            query: bytes = self.scope["query_string"]
-            parameters = parse_qs(query.decode("latin-1"))
+        if self._query:
+            parameters = parse_qs(self._query.decode("latin-1"))
             for name in ("apiKey", "writeKey"):
                 if name in parameters:
                     return parameters[name][0]
@@ -98,6 +99,17 @@ class Request:
             fault = {"field": "Idempotency-Key", "message": "longer than 100 characters"}
             raise Malformed("invalid_event", "The Idempotency-Key header is too long.", [fault])
         return value.decode("latin-1")
+
+
+class Request(Head):
+    """One request on the hot path."""
+
+    __slots__ = ("_receive", "is_read")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        super().__init__(scope["headers"], scope["query_string"])
+        self._receive = receive
+        self.is_read = False
 
     async def body(self, limits: Limits) -> bytes:
         """The whole body, inflated.

@@ -27,6 +27,7 @@ from starlette.types import ASGIApp
 
 from tracking.domain.errors import Unavailable
 from tracking.infra import metrics
+from tracking.infra.direct import Handler, protocol_for
 from tracking.infra.http import json_response
 
 _log = logging.getLogger(__name__)
@@ -130,8 +131,13 @@ class Listening:
         return cls(settings.host, settings.port, settings.drain_delay_s, settings.shutdown_grace_s)
 
 
-async def serve(app: ASGIApp, health: Health, listening: Listening) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal stops at once. Raises OSError if the port is taken."""
+async def serve(
+    app: ASGIApp, health: Health, listening: Listening, direct: Mapping[str, Handler] | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal stops at once. Raises OSError if the port is taken.
+
+    `direct` are paths that infra.direct answers, with what takes them.
+    """
     metrics.register_process_metrics()
     server = _Server(
         uvicorn.Config(
@@ -139,7 +145,7 @@ async def serve(app: ASGIApp, health: Health, listening: Listening) -> None:
             host=listening.host,
             port=listening.port,
             loop="none",
-            http="httptools",
+            http=protocol_for(direct or {}),
             ws="none",
             lifespan="off",
             access_log=False,

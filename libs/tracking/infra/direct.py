@@ -1,0 +1,127 @@
+"""Answers a request without a task, a cycle of ASGI messages or a second write; whatever is unusual goes by ASGI.
+
+uvicorn makes a task, an event and two writes for each request. On a route whose handler only has to note the request
+and answer later from a callback, these cost more than the work (docs/benchmarks.md). A `Handler` takes a whole small
+request, or declines it before it did anything; then the request takes the ordinary way through the application.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Protocol, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+Headers = list[tuple[bytes, bytes]]
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+
+
+class Exchange:
+    """One request that was taken, until `respond`. To uvicorn it is the request in hand of its connection."""
+
+    __slots__ = ("_protocol", "body", "disconnected", "keep_alive", "more_body", "response_complete")
+
+    def __init__(self, protocol: "DirectProtocol", *, keep_alive: bool) -> None:
+        self._protocol = protocol
+        self.keep_alive = keep_alive
+        self.disconnected = False
+        self.response_complete = False
+        self.more_body = False
+        self.body = b""
+
+    @property
+    def message_event(self) -> "Exchange":
+        """What uvicorn sets to wake whoever reads the body; here nobody does."""
+        return self
+
+    def set(self) -> None:
+        """Nobody waits."""
+
+    def respond(self, status: int, headers: bytes, body: bytes) -> None:
+        """Write the answer at once. `headers` are whole lines, each with its CRLF; nothing if the client has gone."""
+        if self.disconnected:
+            return
+        close = b"" if self.keep_alive else b"connection: close\r\n"
+        protocol = self._protocol
+        protocol.transport.write(
+            b"%bcontent-length: %d\r\n%b%b\r\n%b" % (_STATUS_LINES[status], len(body), close, headers, body)
+        )
+        self.response_complete = True
+        if not self.keep_alive:
+            protocol.transport.close()
+        protocol.on_response_complete()
+
+
+class Handler(Protocol):
+    """Takes a request (True: it will call `exchange.respond` once, later) or declines it without a trace (False)."""
+
+    def __call__(self, headers: Headers, body: bytes, exchange: Exchange) -> bool:
+        """`headers` have lower-case names; `body` is whole."""
+
+
+class DirectProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with the routes of `direct` answered here: POST, HTTP/1.1, no query, a body in one piece."""
+
+    direct: Mapping[bytes, Handler] = {}
+    _handler: Handler | None = None
+    _piece = b""
+
+    def on_headers_complete(self) -> None:
+        """Headers are here: decide which way the request goes."""
+        handler = self.direct.get(self.url)
+        if (
+            handler is None
+            or self.parser.get_method() != b"POST"
+            or self.parser.get_http_version() != "1.1"
+            or self.expect_100_continue
+            or self.flow.write_paused
+            or (self.cycle is not None and not self.cycle.response_complete)
+        ):
+            super().on_headers_complete()
+            return
+        self._handler = handler
+        self._piece = b""
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body; a second one means that it is not small."""
+        if self._handler is None:
+            super().on_body(body)
+        elif not self._piece:
+            self._piece = body
+        else:
+            self._go_by_asgi()
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        handler = self._handler
+        if handler is None:
+            super().on_message_complete()
+            return
+        before = self.cycle
+        exchange = Exchange(self, keep_alive=self.parser.should_keep_alive())
+        # from here on a request that was sent without waiting for the answer is queued, as uvicorn does it
+        self.cycle = cast(Any, exchange)
+        if handler(self.headers, self._piece, exchange):
+            self._handler = None
+        else:
+            self.cycle = before
+            self._go_by_asgi()
+            super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """Called when the server stops: a request that has begun is answered first."""
+        if self._handler is not None:
+            self._go_by_asgi()
+        super().shutdown()
+
+    def _go_by_asgi(self) -> None:
+        self._handler = None
+        super().on_headers_complete()
+        if self._piece:
+            super().on_body(self._piece)
+
+
+def protocol_for(direct: Mapping[str, Handler]) -> type[DirectProtocol]:
+    """The protocol class for these paths, for uvicorn's `http` setting."""
+    routes = {path.encode(): handler for path, handler in direct.items()}
+    return type("RoutedDirectProtocol", (DirectProtocol,), {"direct": routes})

@@ -1,0 +1,145 @@
+"""What the gateway answers, and the counts of it."""
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from services.gateway.commit import Outcome
+from services.gateway.ingest import Refused
+from services.gateway.structures import Structures
+from tracking.contracts.cache_entries import ApiKeyEntry
+from tracking.domain.errors import Malformed, Rejected, TrackingError, Unavailable
+from tracking.domain.tracking_event import TrackingEvent
+from tracking.infra import metrics
+
+_log = logging.getLogger(__name__)
+SERVICE = "gateway"
+
+
+def single_answer(event: TrackingEvent, outcome: Outcome) -> bytes:
+    """The body of 202 for one event. Raises Malformed if PostgreSQL refused it."""
+    if outcome.refused:
+        metrics.events_refused.labels("not_storable").inc()
+        raise Malformed("not_storable", f"PostgreSQL cannot hold this event: {outcome.refused[0]}")
+    answer: dict[str, Any] = {
+        "eventId": event.id,
+        "isValid": event.is_valid,
+        "validationErrors": _errors(event),
+        "receivedAt": shown(event.received_at),
+    }
+    if outcome.duplicates:
+        answer["duplicate"] = True
+    return orjson.dumps(answer)
+
+
+def batch_answer(decided: Sequence[TrackingEvent | Refused], outcome: Outcome, received_at: datetime) -> bytes:
+    """The body of 202 for a batch: the sums, and a result for each event in its order."""
+    results: list[dict[str, Any]] = []
+    refused = invalid = position = 0
+    for item in decided:
+        if isinstance(item, Refused):
+            metrics.events_refused.labels(item.reason).inc()
+            refused += 1
+            result: dict[str, Any] = {"status": "refused", "code": item.reason, "message": item.message}
+            if item.faults:
+                result["details"] = item.faults
+        elif position in outcome.refused:
+            metrics.events_refused.labels("not_storable").inc()
+            refused += 1
+            position += 1
+            result = {"status": "refused", "code": "not_storable", "message": outcome.refused[position - 1]}
+        else:
+            is_duplicate = position in outcome.duplicates
+            position += 1
+            invalid += not is_duplicate and not item.is_valid
+            result = {
+                "status": "duplicate" if is_duplicate else "accepted",
+                "eventId": item.id,
+                "isValid": item.is_valid,
+                "validationErrors": _errors(item),
+            }
+        results.append(result)
+    return orjson.dumps(
+        {
+            "accepted": len(decided) - refused - len(outcome.duplicates),
+            "duplicates": len(outcome.duplicates),
+            "invalid": invalid,
+            "refused": refused,
+            "receivedAt": shown(received_at),
+            "results": results,
+        }
+    )
+
+
+def _errors(event: TrackingEvent) -> orjson.Fragment | None:
+    return orjson.Fragment(event.validation_errors) if event.validation_errors is not None else None
+
+
+def shown(at: datetime) -> str:
+    """Milliseconds and Z, as the specification writes times."""
+    return at.isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def known_error(error: BaseException) -> TrackingError:
+    """The error as it is answered; what nobody expected goes to the log and says no more than that."""
+    if isinstance(error, Unavailable | Rejected):
+        return error
+    _log.error("unexpected failure of a request", exc_info=error)
+    return TrackingError("internal_error", "Something failed here; the log has it under this correlation id.")
+
+
+class EventCounts:
+    """Counts events by partner, system and name."""
+
+    def __init__(self, structures: Structures) -> None:
+        self._structures = structures
+        self._labels: dict[tuple[int, str], tuple[Any, Any]] = {}
+
+    def count(self, key: ApiKeyEntry, events: Sequence[TrackingEvent], outcome: Outcome) -> None:
+        """Count what was stored now, what of it is invalid, and what was there already."""
+        counted: dict[tuple[str, bool], int] = {}
+        for position, event in enumerate(events):
+            if position not in outcome.duplicates and position not in outcome.refused:
+                kind = (event.event_name, event.is_valid)
+                counted[kind] = counted.get(kind, 0) + 1
+        for (event_name, is_valid), number in counted.items():
+            ingested, failed = self._counters(key, event_name)
+            ingested.inc(number)
+            if not is_valid:
+                failed.inc(number)
+        if outcome.duplicates:
+            metrics.events_duplicate.inc(len(outcome.duplicates))
+
+    def _counters(self, key: ApiKeyEntry, event_name: str) -> tuple[Any, Any]:
+        # a name becomes a label only if somebody registered it: clients can make up names without end
+        name = event_name if self._structures.is_registered(key.partner_id, event_name) else "other"
+        label = (key.partner_system_id.int, name)
+        found = self._labels.get(label)
+        if found is None:
+            texts = (str(key.partner_id), str(key.partner_system_id), name)
+            found = (metrics.events_ingested.labels(*texts), metrics.validation_failures.labels(*texts))
+            self._labels[label] = found
+        return found
+
+
+_observers: dict[tuple[str, int], tuple[Any, Any, Any]] = {}
+
+
+def observe(path: str, status: int, started: float) -> None:
+    """Count a request and how long it took since `started`, a reading of `time.perf_counter`."""
+    found = _observers.get((path, status))
+    if found is None:
+        found = _observers[(path, status)] = (
+            metrics.requests.labels(SERVICE, "POST", path, str(status)),
+            metrics.request_seconds.labels(SERVICE, "POST", path),
+            metrics.ingestion_seconds,
+        )
+    seconds = time.perf_counter() - started
+    found[0].inc()
+    found[1].observe(seconds)
+    if status == 202:
+        found[2].observe(seconds)

@@ -1,0 +1,94 @@
+"""The short way of a single event: decided when its last byte arrives, answered when its commit returns, no task.
+
+It takes what nearly every request is: a known key, plain JSON, an event to store. It declines all else before anything
+happened, and the request goes through `app.Gateway.ingest`, which answers the same.
+"""
+
+import time
+
+import orjson
+
+from services.gateway import ingest
+from services.gateway.answers import EventCounts, known_error, observe, single_answer
+from services.gateway.commit import GroupCommit, Outcome
+from services.gateway.ingest import Refused, Sender
+from services.gateway.keys import ApiKeys
+from services.gateway.request import Head, Limits
+from services.gateway.structures import NotLoaded, Structures
+from tracking.contracts.cache_entries import ApiKeyEntry
+from tracking.domain.errors import TrackingError
+from tracking.domain.tracking_event import TrackingEvent
+from tracking.infra import correlation, telemetry
+from tracking.infra.direct import Exchange, Headers
+from tracking.infra.http import error_headers, error_payload
+
+INGEST_PATH = "/api/events/ingest"
+
+
+class SingleEvents:
+    """`take` is the handler of INGEST_PATH for infra.direct."""
+
+    def __init__(
+        self, keys: ApiKeys, structures: Structures, commits: GroupCommit, counts: EventCounts, limits: Limits
+    ) -> None:
+        self._keys = keys
+        self._structures = structures
+        self._commits = commits
+        self._counts = counts
+        self._limits = limits
+
+    def take(self, headers: Headers, body: bytes, exchange: Exchange) -> bool:
+        """Store the event and answer after its commit, or decline."""
+        started = time.perf_counter()
+        head = Head(headers)
+        if len(body) > self._limits.event_bytes or not head.is_plain or telemetry.is_tracing():
+            return False
+        correlation.enter(head.correlation_id)
+        received_at = ingest.now()
+        try:
+            envelope = ingest.decode_single(body)
+            given = head.api_key() or (envelope.get("apiKey") if isinstance(envelope, dict) else None)
+            key = self._keys.authenticate_known(given, received_at) if isinstance(given, str) else None
+            if key is None:
+                return False
+            sender = Sender(key, received_at, head.correlation_id, self._limits.event_bytes)
+            sender.idempotency_key = head.idempotency_key()
+            event = ingest.decide(envelope, sender, self._structures)
+        except (TrackingError, NotLoaded):
+            return False
+        if isinstance(event, Refused):
+            return False
+        waiting = _Waiting(self._counts, exchange, event, key, started)
+        return self._commits.offer(event, key, waiting.settle)
+
+
+class _Waiting:
+    """A request whose event is on its way to the disk."""
+
+    __slots__ = ("_counts", "_event", "_exchange", "_key", "_started")
+
+    def __init__(
+        self, counts: EventCounts, exchange: Exchange, event: TrackingEvent, key: ApiKeyEntry, started: float
+    ) -> None:
+        self._counts = counts
+        self._exchange = exchange
+        self._event = event
+        self._key = key
+        self._started = started
+
+    def settle(self, outcome: Outcome, error: BaseException | None) -> None:
+        event = self._event
+        headers = b"content-type: application/json\r\nx-correlation-id: %b\r\n" % event.correlation_id.encode()
+        status = 202
+        try:
+            if error is not None:
+                raise error
+            body = single_answer(event, outcome)
+            self._counts.count(self._key, (event,), outcome)
+        except Exception as failure:
+            known = known_error(failure)
+            status, body = known.status, orjson.dumps(error_payload(known, event.correlation_id))
+            for name, value in error_headers(known).items():
+                headers += f"{name.lower()}: {value}\r\n".encode()
+        self._exchange.respond(status, headers, body)
+        observe(INGEST_PATH, status, self._started)
