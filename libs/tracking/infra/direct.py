@@ -5,6 +5,7 @@ and answer later from a callback, these cost more than the work (docs/benchmarks
 request, or declines it before it did anything; then the request takes the ordinary way through the application.
 """
 
+import asyncio
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Protocol, cast
@@ -37,18 +38,57 @@ class Exchange:
         """Nobody waits."""
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
-        """Write the answer at once. `headers` are whole lines, each with its CRLF; nothing if the client has gone."""
+        """Answer, unless the client has gone. `headers` are whole lines, each with its CRLF."""
+        close = b"" if self.keep_alive else b"connection: close\r\n"
+        answer = b"%bcontent-length: %d\r\n%b%b\r\n%b" % (_STATUS_LINES[status], len(body), close, headers, body)
+        _Answers.of(self._protocol.loop).add(self, answer)
+
+    def write(self, answer: bytes) -> None:
+        """Hand the answer to the operating system."""
+        if not self.disconnected:
+            self._protocol.transport.write(answer)
+
+    def complete(self) -> None:
+        """The connection is free for its next request."""
         if self.disconnected:
             return
-        close = b"" if self.keep_alive else b"connection: close\r\n"
-        protocol = self._protocol
-        protocol.transport.write(
-            b"%bcontent-length: %d\r\n%b%b\r\n%b" % (_STATUS_LINES[status], len(body), close, headers, body)
-        )
         self.response_complete = True
         if not self.keep_alive:
-            protocol.transport.close()
-        protocol.on_response_complete()
+            self._protocol.transport.close()
+        self._protocol.on_response_complete()
+
+
+class _Answers:
+    """Answers of one turn of the event loop, written one after the other with nothing in between.
+
+    A commit answers many requests. With other work between two writes, the receiver falls asleep after each and has to
+    be woken by the next, which takes the writer longer than the write (docs/benchmarks.md).
+    """
+
+    _current: "_Answers | None" = None
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: list[tuple[Exchange, bytes]] = []
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop) -> "_Answers":
+        """Those of `loop`."""
+        if cls._current is None or cls._current._loop is not loop:
+            cls._current = _Answers(loop)
+        return cls._current
+
+    def add(self, exchange: Exchange, answer: bytes) -> None:
+        if not self._waiting:
+            self._loop.call_soon(self._write)
+        self._waiting.append((exchange, answer))
+
+    def _write(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for exchange, answer in waiting:
+            exchange.write(answer)
+        for exchange, _ in waiting:
+            exchange.complete()
 
 
 class Handler(Protocol):
