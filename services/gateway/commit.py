@@ -16,7 +16,9 @@ from functools import partial
 from random import getrandbits
 from uuid import UUID
 
-from services.gateway.store import ROW_FAULTS, EventStore
+import asyncpg
+
+from services.gateway.store import ROW_FAULTS, EventStore, describe, is_lasting
 from tracking.contracts.events_tracked import System
 from tracking.domain.errors import Unavailable
 from tracking.domain.tracking_event import TrackingEvent, fresh_id
@@ -28,6 +30,8 @@ MAX_MESSAGE_BYTES = 256 * 1024
 # What an event takes in a message beside its properties and names, measured on the examples of the contract.
 _ENVELOPE_BYTES = 260
 _RETRY_PAUSE_S = 0.1
+# So many events tried alone in vain, none stored: it is the database's trouble and no event's.
+_TRIED_IN_VAIN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +46,26 @@ class CommittedBatch:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of submitted events, by position; those in neither were stored now."""
+    """What became of submitted events, by position; those in neither were stored now, unless `failure` is set.
+
+    `failure`: at least one could not be stored and may be later, so the whole request is to come again.
+    """
 
     duplicates: set[int] = field(default_factory=set)
     refused: dict[int, str] = field(default_factory=dict)
+    failure: Unavailable | None = None
+
+
+@dataclass(slots=True)
+class _Search:
+    """How the search for a bad row within one micro-batch goes."""
+
+    has_stored: bool = False
+    tried_in_vain: int = 0
+
+    @property
+    def is_hopeless(self) -> bool:
+        return not self.has_stored and self.tried_in_vain >= _TRIED_IN_VAIN
 
 
 OnDone = Callable[[Outcome, BaseException | None], None]
@@ -166,9 +186,7 @@ class GroupCommit:
     async def _flush(self, chunks: list[_Chunk]) -> None:
         started = time.perf_counter()
         try:
-            await self._commit(_Rows(chunks), min(chunk.deadline for chunk in chunks))
-        except Unavailable as error:
-            self._release(chunks, error)
+            await self._commit(_Rows(chunks), min(chunk.deadline for chunk in chunks), _Search())
         except BaseException as error:
             # the flusher itself must go on; whoever waits hears of the failure
             self._release(chunks, error)
@@ -180,7 +198,7 @@ class GroupCommit:
         metrics.commit_events.observe(sum(len(chunk.events) for chunk in chunks))
         metrics.commit_seconds.observe(time.perf_counter() - started)
 
-    async def _commit(self, rows: "_Rows", deadline: float) -> None:
+    async def _commit(self, rows: "_Rows", deadline: float, search: _Search) -> None:
         batch_id = fresh_id(time.time_ns() // 1_000_000, getrandbits(74))
         created_at = datetime.now(UTC)
         is_retry = False
@@ -192,34 +210,44 @@ class GroupCommit:
                 )
                 break
             except ROW_FAULTS as fault:
-                await self._isolate(rows, deadline, fault)
+                await self._isolate(rows, deadline, fault, search)
                 return
             except postgres.TRANSIENT as error:
                 is_retry = True
                 if time.monotonic() + _RETRY_PAUSE_S >= deadline:
                     _log.warning("not committed within the deadline: %s", postgres.describe(error))
-                    raise Unavailable(
-                        "database_unavailable", "The event could not be stored now; try again.", 2
-                    ) from error
+                    rows.postpone()
+                    return
                 await asyncio.sleep(_RETRY_PAUSE_S)
+            except asyncpg.PostgresError as error:
+                await self._isolate(rows, deadline, error, search)
+                return
+        search.has_stored = True
         fresh = rows.settle(stored)
         if fresh:
             self._on_commit(CommittedBatch(batch_id, created_at, rows.systems, fresh))
 
-    async def _isolate(self, rows: "_Rows", deadline: float, fault: BaseException) -> None:
+    async def _isolate(self, rows: "_Rows", deadline: float, fault: BaseException, search: _Search) -> None:
         """Halve until the row that PostgreSQL refuses stands alone; the others commit."""
-        if len(rows.events) == 1:
-            _log.warning("PostgreSQL refuses an event: %s", fault)
-            rows.refuse(str(fault))
-            return
-        for half in rows.halves():
-            await self._commit(half, deadline)
+        if len(rows.events) > 1:
+            for half in rows.halves():
+                if search.is_hopeless:
+                    half.postpone()
+                else:
+                    await self._commit(half, deadline, search)
+        elif is_lasting(rows.events[0], fault):
+            _log.warning("PostgreSQL refuses an event: %s", describe(fault))
+            rows.refuse(describe(fault))
+        else:
+            search.tried_in_vain += 1
+            _log.error("PostgreSQL stores nothing, and no event is at fault: %s", describe(fault))
+            rows.postpone()
 
     def _release(self, chunks: list[_Chunk], error: BaseException | None) -> None:
         for chunk in chunks:
             self._room_events += len(chunk.events)
             self._room_bytes += chunk.size_bytes
-            chunk.on_done(error)
+            chunk.on_done(error or chunk.outcome.failure)
 
 
 def _resolve(future: asyncio.Future[None], error: BaseException | None) -> None:
@@ -284,6 +312,14 @@ class _Rows:
         for owners in self.owners():
             for outcome, position in owners:
                 outcome.refused[position] = why
+
+    def postpone(self) -> None:
+        """Note that these rows are not known to be stored, and may be another time."""
+        for owners in self.owners():
+            for outcome, _ in owners:
+                outcome.failure = Unavailable(
+                    "database_unavailable", "The event could not be stored now; try again.", 2
+                )
 
     def halves(self) -> "list[_Rows]":
         """Two parts that can be committed on their own."""

@@ -112,7 +112,7 @@ class ApiKeys:
                 continue
             try:
                 await self._pool.execute(_MARK_USED, list(used), list(used.values()))
-            except postgres.TRANSIENT as error:
+            except postgres.FAILURES as error:
                 _log.info("last use of keys not written, trying again later: %s", postgres.describe(error))
                 self._used = used | self._used
 
@@ -171,7 +171,7 @@ class ApiKeys:
     async def _from_database(self, digest: str) -> ApiKeyEntry | None:
         try:
             row = await self._pool.fetchrow(_LOAD, bytes.fromhex(digest))
-        except postgres.TRANSIENT as error:
+        except postgres.FAILURES as error:
             raise Unavailable("database_unavailable", "The API key cannot be checked now; try again.", 2) from error
         metrics.cache_lookups.labels("api_key", "database").inc()
         return None if row is None else ApiKeyEntry(**dict(row))

@@ -115,5 +115,5 @@ class BatchPublisher:
             return
         try:
             await store.mark_published(self._pool, confirmed, datetime.now(UTC))
-        except postgres.TRANSIENT as error:
+        except postgres.FAILURES as error:
             _log.warning("%d confirms not noted, the relay repeats them: %s", len(confirmed), postgres.describe(error))

@@ -7,26 +7,44 @@ while committing, the next attempt looks for it and knows.
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
 
-from tracking.domain.tracking_event import TrackingEvent
+from tracking.domain.tracking_event import TrackingEvent, to_unix_ms
 from tracking.infra import postgres
 from tracking.infra.postgres import Connection, OwnConnection, Pool
 
-# What PostgreSQL (or asyncpg on its behalf) may say against one row; its neighbours are stored all the same.
+
+class RowSkipped(Exception):
+    """A trigger left out a row without a word: to its sender it must not seem stored."""
+
+
+# What PostgreSQL (or asyncpg on its behalf) may say against one row, for ever; its neighbours are stored all the same.
 ROW_FAULTS: tuple[type[BaseException], ...] = (
+    RowSkipped,
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
+    asyncpg.WithCheckOptionViolationError,
     asyncpg.ProgramLimitExceededError,
+    asyncpg.CardinalityViolationError,
+    # what a trigger raises
+    asyncpg.TriggeredActionError,
+    asyncpg.TriggeredDataChangeViolationError,
+    asyncpg.PLPGSQLError,
+    asyncpg.SQLRoutineError,
+    asyncpg.ExternalRoutineError,
+    asyncpg.ExternalRoutineInvocationError,
     ValueError,
     OverflowError,
     TypeError,
 )
 
 _COLUMNS = TrackingEvent._fields
+_CANNOT_CONNECT: tuple[type[BaseException], ...] = (*postgres.FAILURES, ValueError)
+# A client's time further off than this may lie where no partition is meant to be.
+_PARTITIONED = timedelta(days=28)
 
 _CREATE_STAGING = """
 create temporary table if not exists staged_events
@@ -39,8 +57,14 @@ insert into write.tracking_events
 select *
   from pg_temp.staged_events
  order by partner_system_id, id
-    on conflict do nothing
+    on conflict (partner_system_id, id) do nothing
 returning id
+"""
+
+_COUNT_STORED = """
+select count(*)
+  from pg_temp.staged_events as staged
+  join write.tracking_events as stored using (partner_system_id, id)
 """
 
 _INSERT_BATCH = """
@@ -89,7 +113,8 @@ class EventStore:
 
         The ids within `events` are unique for each system. After a failure whose outcome is unknown, call it again with
         the same batch id and `is_retry`. Past `timeout_s` the connection is cut. Raises postgres.TRANSIENT (nothing is
-        known to be stored) or ROW_FAULTS (nothing is stored, at least one row can never be).
+        known to be stored), ROW_FAULTS (nothing is stored, at least one row can never be) or another PostgresError
+        (nothing is stored; whether that is due to a row shows when the rows are tried apart).
         """
         connection = await self._open(timeout_s)
         # cutting the connection rather than cancelling: a cancelled transaction would wait for its own rollback
@@ -104,9 +129,10 @@ class EventStore:
                 return None
             except asyncpg.UniqueViolationError:
                 return await self._commit_new(connection, batch_id, created_at, events)
-        except BaseException:
-            # whatever went wrong, the protocol's state may be unknown; a new connection is cheap and failures are rare
-            self.close()
+        except BaseException as error:
+            # a search for a bad row goes on here; after any other failure the protocol's state may be unknown
+            if not isinstance(error, ROW_FAULTS) or connection.is_closed() or connection.is_in_transaction():
+                self.close()
             raise
         finally:
             watchdog.cancel()
@@ -118,6 +144,8 @@ class EventStore:
         async with connection.transaction():
             await _copy(connection, "staged_events", "pg_temp", events)
             stored = frozenset(row["id"] for row in await connection.fetch(_INSERT_NEW))
+            if await connection.fetchval(_COUNT_STORED) != len(events):
+                raise RowSkipped("a trigger of the table skips this event")
             if stored:
                 await _insert_batch(connection, batch_id, created_at, [e for e in events if e.id in stored])
         # an earlier attempt of ours may have been committing all the while
@@ -130,12 +158,16 @@ class EventStore:
 
     async def _open(self, timeout_s: float) -> OwnConnection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(
-                self._url,
-                timeout=min(self._connect_timeout_s, timeout_s),
-                server_settings={"application_name": "tracking-gateway-commit", "timezone": "UTC"},
-            )
-            await postgres.prepare_connection(self._connection)
+            try:
+                self._connection = await asyncpg.connect(
+                    self._url,
+                    timeout=min(self._connect_timeout_s, timeout_s),
+                    server_settings={"application_name": "tracking-gateway-commit", "timezone": "UTC"},
+                )
+                await postgres.prepare_connection(self._connection)
+            except _CANNOT_CONNECT as error:
+                self.close()
+                raise ConnectionError(postgres.describe(error)) from error  # no row had a part in it
         return self._connection
 
     def close(self) -> None:
@@ -146,7 +178,9 @@ class EventStore:
 
 
 async def _copy(connection: Connection, table: str, schema: str, events: Sequence[TrackingEvent]) -> None:
-    await connection.copy_records_to_table(table, schema_name=schema, columns=_COLUMNS, records=events)
+    answer = await connection.copy_records_to_table(table, schema_name=schema, columns=_COLUMNS, records=events)
+    if postgres.affected_rows(answer) != len(events):
+        raise RowSkipped("a trigger of the table skips this event")
 
 
 async def _insert_batch(
@@ -154,12 +188,39 @@ async def _insert_batch(
 ) -> None:
     systems = [event.partner_system_id for event in events]
     ids = [event.id for event in events]
-    if systems.count(systems[0]) == len(systems):
-        await connection.execute(_INSERT_BATCH_OF_ONE_SYSTEM, batch_id, created_at, systems[0], ids)
-    else:
-        await connection.execute(_INSERT_BATCH, batch_id, created_at, systems, ids)
+    try:
+        if systems.count(systems[0]) == len(systems):
+            await connection.execute(_INSERT_BATCH_OF_ONE_SYSTEM, batch_id, created_at, systems[0], ids)
+        else:
+            await connection.execute(_INSERT_BATCH, batch_id, created_at, systems, ids)
+    except ROW_FAULTS as fault:
+        raise OSError(f"no batch row: {describe(fault)}") from fault  # no event had a part in it
+
+
+def is_lasting(event: TrackingEvent, fault: BaseException) -> bool:
+    """Whether `fault`, raised for this event alone, is the event's own: it can never be stored.
+
+    A month around now without a partition is ours to mend, one that only a client's clock names is not.
+    """
+    if not isinstance(fault, ROW_FAULTS):
+        return False
+    # the one check of PostgreSQL's own, so it has no name; what a trigger raises names no table
+    has_no_partition = (
+        isinstance(fault, asyncpg.CheckViolationError)
+        and fault.table_name is not None
+        and fault.constraint_name is None
+    )
+    at_ms, now_ms = event.id.int >> 80, to_unix_ms(event.received_at)
+    return not has_no_partition or abs(at_ms - now_ms) > _PARTITIONED / timedelta(milliseconds=1)
+
+
+def describe(fault: BaseException) -> str:
+    """What PostgreSQL says, without the row's values, which may be personal, and without its hints."""
+    if isinstance(fault, asyncpg.PostgresError):
+        return f"{fault.sqlstate}: {fault.args[0] if fault.args else type(fault).__name__}"
+    return str(fault) if isinstance(fault, RowSkipped) else type(fault).__name__
 
 
 async def mark_published(pool: Pool, batch_ids: Sequence[UUID], at: datetime) -> None:
-    """Note the broker's confirms. Raises postgres.TRANSIENT; the relay then publishes again, which does no harm."""
+    """Note the broker's confirms. Raises postgres.FAILURES; the relay then publishes again, which does no harm."""
     await pool.execute(_MARK_PUBLISHED, batch_ids, at)

@@ -137,7 +137,7 @@ class Structures:
             self._stale.clear()
             try:
                 await self.refresh()
-            except postgres.TRANSIENT as error:
+            except postgres.FAILURES as error:
                 _log.warning("event structures stay as they were read: %s", postgres.describe(error))
                 await asyncio.sleep(0.5)
             wait_s = _REFRESH_HEARD_S if self.is_heard else _REFRESH_UNHEARD_S
@@ -147,7 +147,7 @@ class Structures:
                         await self._stale.wait()
 
     async def refresh(self) -> None:
-        """Read the whole index. Raises postgres.TRANSIENT."""
+        """Read the whole index. Raises postgres.FAILURES."""
         index: _Index = {}
         for row in await self._pool.fetch(_INDEX):
             found = StructureVersion(row["id"], row["version"], row["partner_id"], row["event_name"])
@@ -175,7 +175,7 @@ class Structures:
     async def _from_database(self, wanted: StructureVersion) -> Any:
         try:
             text = await self._pool.fetchval(_SCHEMA, wanted.structure_id, wanted.version)
-        except postgres.TRANSIENT as error:
+        except postgres.FAILURES as error:
             raise Unavailable("database_unavailable", "The schema of this event cannot be read now.", 2) from error
         metrics.cache_lookups.labels("structure", "database").inc()
         return True if text is None else orjson.loads(text)

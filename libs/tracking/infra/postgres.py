@@ -17,25 +17,26 @@ else:
     Connection = OwnConnection = asyncpg.Connection
     Pool = asyncpg.Pool
 
-# The server is away, stopping, out of slots, or asks for the transaction again; nothing is wrong with the statement.
+# The server is away, stopping, full, or asks for the transaction again; nothing is wrong with the statement.
 TRANSIENT: tuple[type[BaseException], ...] = (
     asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientResourcesError,
-    asyncpg.SerializationError,
-    asyncpg.DeadlockDetectedError,
+    asyncpg.TransactionRollbackError,
     asyncpg.LockNotAvailableError,
-    asyncpg.QueryCanceledError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.PostgresSystemError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # what asyncpg says when the server ended an idle connection
     ConnectionError,
     TimeoutError,
     OSError,
 )
+# Whatever PostgreSQL says to a statement of ours that no input can make wrong: a right or a table may be missing.
+FAILURES: tuple[type[BaseException], ...] = (*TRANSIENT, asyncpg.PostgresError)
 
 
 def encode_jsonb(text: bytes) -> bytes:
