@@ -38,7 +38,7 @@ def test_the_path_of_one_event_names_the_design_s_files() -> None:
     rows = re.findall(r"^\| [^|]+ \| (.+) \|$", table, re.MULTILINE)
 
     files = [file for row in rows for file in re.findall(r"`([^`]+)`", row)]
-    assert files[:4] == [f"services/gateway/{name}.py" for name in ("app", "ingest", "commit", "store")]
+    assert files[:5] == [f"services/gateway/{name}.py" for name in ("single", "app", "ingest", "commit", "store")]
     assert files[-2:] == ["services/query/views.py", "services/query/app.py"]
 
 
