@@ -98,6 +98,8 @@ def test_a_keyword_that_would_be_ignored_is_refused(keyword: str) -> None:
     "schema",
     [
         {"format": "colour"},
+        {"contentEncoding": "quoted-printable"},
+        {"contentMediaType": "image/png"},
         {"then": {"type": "string"}},
         {"if": {"type": "string"}},
         {"items": {"type": "string"}, "additionalItems": False},

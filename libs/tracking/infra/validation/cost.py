@@ -90,6 +90,12 @@ def _own(node: Node) -> Weight:
     units += _BRANCH * sum(len(found.get(keyword, ())) for keyword in ("anyOf", "oneOf"))
     units += _BRANCH * sum(keyword in found for keyword in ("not", "if", "contains", "propertyNames"))
     text = 0.0
+    if "multipleOf" in found:
+        units += _CALL / 2
+    for keyword in ("contentEncoding", "contentMediaType"):
+        if keyword in found:
+            units += _CALL
+            text += 1
     if "format" in found:
         units += _CALL
         text += 1

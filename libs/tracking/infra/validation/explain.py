@@ -26,6 +26,8 @@ _MESSAGES: dict[str, Callable[[Any], str]] = {
     "maxLength": lambda value: f"must have at most {value} characters",
     "pattern": lambda value: f"must match the pattern {_shown(value)}",
     "format": lambda value: f"must be in the format {value}",
+    "contentEncoding": lambda value: f"must be encoded as {value}",
+    "contentMediaType": lambda value: f"must hold {value}",
     "minimum": lambda value: f"must be at least {value}",
     "maximum": lambda value: f"must be at most {value}",
     "exclusiveMinimum": lambda value: f"must be more than {value}",

@@ -4,10 +4,13 @@ fastjsonschema's own expressions are not used: its `email` needs seconds for 64 
 matched from the start, and each of its repetitions is possessive or counted, so that Python's `re` never goes back.
 """
 
+import base64
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from datetime import date
+
+import orjson
 
 from tracking.infra.validation.patterns import PatternFault, compile_pattern
 
@@ -120,6 +123,29 @@ def is_regex(text: str) -> bool:
     except PatternFault:
         return False
     return True
+
+
+def is_base64(text: str) -> bool:
+    """RFC 4648 §4, with its padding."""
+    try:
+        base64.b64decode(text, validate=True)
+    except ValueError:
+        return False
+    return True
+
+
+def is_json(text: str | bytes) -> bool:
+    """RFC 8259, nested no deeper than orjson reads (1 024)."""
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def is_encoded_json(text: str) -> bool:
+    """JSON in base64."""
+    return is_base64(text) and is_json(base64.b64decode(text))
 
 
 FORMATS: Mapping[str, Callable[[str], bool]] = {

@@ -5,8 +5,9 @@ the author's schema but one written anew from the outline, in which
 - references have names of ours, so that none can collide (it lower-cases them) or lead anywhere else;
 - patterns and formats are functions of ours (`formats=`), so that no expression reaches Python's `re`;
 - patterns of patternProperties are names of ours, and what they stand for is put in afterwards;
-- annotations are left out, as it would decode contentEncoding in place;
-- an integer multipleOf is a float, as it checks those exactly (by Decimal) and an integer by float division;
+- annotations are left out;
+- multipleOf is a function of ours that takes the place of an empty definition, as its own rounds to 28 digits;
+- contentEncoding and contentMediaType are formats of ours, as it would decode the value in place;
 - const is an enum of one, as it cannot compile const without detailed exceptions, and an enum of strings is a function
   of ours that looks them up in a set;
 - deep nesting is broken into functions, as Python allows 20 nested blocks in one, and wide ones too: Python's compiler
@@ -15,14 +16,17 @@ the author's schema but one written anew from the outline, in which
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Context, Decimal
 from typing import Any
 
 import fastjsonschema
 
-from tracking.infra.validation.formats import FORMATS
+from tracking.infra.validation.formats import FORMATS, is_base64, is_encoded_json, is_json
 from tracking.infra.validation.outline import CHILD_NAMED, CHILD_ONE, IN_PLACE_MANY, IN_PLACE_ONE, Node
 from tracking.infra.validation.patterns import Pattern, compile_pattern
 
+# The quotient of the largest double and the smallest has 632 digits.
+_EXACT = Context(prec=700, traps=[])
 ValueFault = fastjsonschema.JsonSchemaValueException
 DRAFT = "http://json-schema.org/draft-07/schema#"
 _LEVELS_IN_A_FUNCTION = 5
@@ -33,12 +37,12 @@ _PLAIN = (
     "maxItems", "uniqueItems", "minProperties", "maxProperties", "required",
 )  # fmt: skip
 # Written in another way than they stand, so each as a schema beside the rest.
-_BESIDE = ("const", "enum", "multipleOf", "pattern", "format")
+_BESIDE = ("const", "enum", "multipleOf", "pattern", "format", "contentEncoding", "contentMediaType")
 # Decided by one call each when an event's faults are told; the other keywords are followed into their parts.
 DECIDED_WHOLE = (
     "type", "enum", "const", "minLength", "maxLength", "pattern", "format", "minimum", "maximum", "exclusiveMinimum",
     "exclusiveMaximum", "multipleOf", "minItems", "maxItems", "uniqueItems", "contains", "minProperties",
-    "maxProperties", "propertyNames", "anyOf", "oneOf", "not", "if",
+    "maxProperties", "propertyNames", "anyOf", "oneOf", "not", "if", "contentEncoding", "contentMediaType",
 )  # fmt: skip
 
 
@@ -92,6 +96,7 @@ class _Writer:
         self._unwritten: dict[str, Node] = {}
         self._formats: dict[str, Callable[[Any], Any]] = {}
         self._names: dict[str, Pattern] = {}
+        self._divisors: dict[str, int | float] = {}
         self._nodes_in_function = 0
 
     def function(self, node: Node) -> str:
@@ -132,6 +137,8 @@ class _Writer:
         for piece in (imports, *(f"def {function}" for function in functions if not function.startswith(_ROOT))):
             exec(piece, space)  # noqa: S102
         space["REGEX_PATTERNS"] = self._names
+        for name, divisor in self._divisors.items():
+            space[f"validate___definitions_{name}"] = _multiple_of(divisor)
         return {name: _bind(space[f"validate___definitions_{name}"], self._formats) for name in self._definitions}
 
     def _inner(self, node: Node, level: int) -> Any:
@@ -201,11 +208,18 @@ class _Writer:
     def _beside(self, node: Node, keyword: str) -> dict[str, Any]:
         value = node.keywords()[keyword]
         if keyword == "multipleOf":
-            return {keyword: float(value) if float(value) == value else value}
+            name = f"m{len(self._divisors)}"
+            self._divisors[name] = value
+            self._definitions[name] = True
+            return _reference(name)
         if keyword == "pattern":
             return self._format(compile_pattern(value).search)
         if keyword == "format":
             return self._format(FORMATS[value])
+        if keyword == "contentEncoding":
+            return self._format(is_base64)
+        if keyword == "contentMediaType":
+            return self._format(is_encoded_json if "contentEncoding" in node.keywords() else is_json)
         values = [value] if keyword == "const" else value
         if all(isinstance(item, str) for item in values):
             return {"type": "string", **self._format(frozenset(values).__contains__)}
@@ -224,6 +238,23 @@ class _Writer:
 
 def _reference(name: str) -> dict[str, str]:
     return {"$ref": f"#/definitions/{name}"}
+
+
+def _multiple_of(divisor: int | float) -> Callable[..., None]:
+    """Exact in the decimals that JSON shows: 19.01 is a multiple of 0.01."""
+    exact = Decimal(repr(divisor))
+
+    def check(value: Any, *_: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return
+        if isinstance(value, int) and isinstance(divisor, int):
+            is_good = value % divisor == 0
+        else:
+            is_good = _EXACT.remainder(Decimal(repr(value)), exact) == 0
+        if not is_good:
+            raise ValueFault("must be a multiple")
+
+    return check
 
 
 def _bind(function: Callable[..., object], formats: Mapping[str, Any]) -> Callable[[Any], object]:

@@ -33,18 +33,20 @@ _LATER_DRAFTS = frozenset(
 )  # fmt: skip
 _ANNOTATIONS = frozenset(
     {
-        "$comment", "$defs", "$id", "$schema", "contentEncoding", "contentMediaType", "default", "definitions",
-        "deprecated", "description", "examples", "readOnly", "title", "writeOnly",
+        "$comment", "$defs", "$id", "$schema", "default", "definitions", "deprecated", "description", "examples",
+        "readOnly", "title", "writeOnly",
     }
 )  # fmt: skip
 _ASSERTIONS = frozenset(
     {
-        "$ref", "additionalItems", "additionalProperties", "allOf", "anyOf", "const", "contains", "dependencies",
-        "else", "enum", "exclusiveMaximum", "exclusiveMinimum", "format", "if", "items", "maxItems", "maxLength",
-        "maxProperties", "maximum", "minItems", "minLength", "minProperties", "minimum", "multipleOf", "not", "oneOf",
-        "pattern", "patternProperties", "properties", "propertyNames", "required", "then", "type", "uniqueItems",
+        "$ref", "additionalItems", "additionalProperties", "allOf", "anyOf", "const", "contains", "contentEncoding",
+        "contentMediaType", "dependencies", "else", "enum", "exclusiveMaximum", "exclusiveMinimum", "format", "if",
+        "items", "maxItems", "maxLength", "maxProperties", "maximum", "minItems", "minLength", "minProperties",
+        "minimum", "multipleOf", "not", "oneOf", "pattern", "patternProperties", "properties", "propertyNames",
+        "required", "then", "type", "uniqueItems",
     }
 )  # fmt: skip
+_CONTENT = {"contentEncoding": "base64", "contentMediaType": "application/json"}
 Fault = tuple[str, str]
 
 
@@ -141,6 +143,9 @@ def _keyword_faults(node: Node, found: dict[str, Any]) -> Iterator[Fault]:
 def _text_faults(node: Node, found: dict[str, Any]) -> Iterator[Fault]:
     if "format" in found and found["format"] not in FORMATS:
         yield step(node.pointer, "format"), f"unknown, so it would be ignored; known are {', '.join(FORMATS)}"
+    for keyword, known in _CONTENT.items():
+        if keyword in found and found[keyword] != known:
+            yield step(node.pointer, keyword), f"unknown, so it would be ignored; known is {known}"
     places = [(step(node.pointer, "pattern"), found["pattern"])] if "pattern" in found else []
     places += [(step(node.pointer, "patternProperties", text), text) for text in found.get("patternProperties", ())]
     for place, pattern in places:
