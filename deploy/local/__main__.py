@@ -1,4 +1,4 @@
-"""`python -m deploy.local up|down|status|logs|scale|clean`, behind the targets of the Makefile."""
+"""`python -m deploy.local up|down|status|logs|scale|clean`, behind the targets of the Makefile; and `operate`."""
 
 import argparse
 import sys
@@ -28,6 +28,8 @@ def _run(arguments: argparse.Namespace) -> int:
         case "logs":
             stack.logs(arguments.service, arguments.lines, follow=arguments.follow)
             return 0
+        case "operate":
+            stack.operate(arguments.words)
     with only_one():
         match arguments.command:
             case "up":
@@ -51,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("service", nargs="?")
     logs.add_argument("--lines", type=int, default=50)
     logs.add_argument("--follow", action="store_true")
+    operate = commands.add_parser("operate", help="a command of services.operate on the local databases")
+    operate.add_argument("words", nargs=argparse.REMAINDER)
     scale = commands.add_parser("scale")
     scale.add_argument("service")
     scale.add_argument("count")

@@ -12,7 +12,7 @@ from typing import Any
 
 from deploy.local import LocalStackError
 from deploy.local.server import random_secret, write_private
-from deploy.local.services import MOST_PROCESSES, SERVICES, known
+from deploy.local.services import MOST_PROCESSES, ROLES, SERVICES, known
 
 ROOT = Path(__file__).parents[2]
 HOME = ROOT / ".local"
@@ -23,7 +23,7 @@ SERVER_PORTS = {
     "epmd": 54369,
     "rabbitmq_distribution": 54370,
 }
-SECRETS = ("postgres", "redis", "rabbitmq", *(f"role_{service}" for service in SERVICES))
+SECRETS = ("postgres", "redis", "rabbitmq", *(f"role_{role}" for role in ROLES))
 PASSED_ON = ("TRACKING_LOG_LEVEL", "TRACKING_OTLP_ENDPOINT", "TRACKING_TRACE_SAMPLE_RATIO")
 """Settings that a developer may give to all services by setting them for `make up`."""
 OFFSET = "TRACKING_LOCAL_PORT_OFFSET"

@@ -55,7 +55,7 @@ class Servers:
                 secrets["rabbitmq"],
             ),
             Epmd(ports["epmd"]),
-            {name: secrets[f"role_{name}"] for name in services.SERVICES},
+            {name: secrets[f"role_{name}"] for name in services.ROLES if f"role_{name}" in secrets},
         )
 
     def in_order(self) -> list[Server]:

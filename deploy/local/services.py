@@ -45,12 +45,23 @@ SERVICES: Mapping[str, Service] = {
     "relay": Service(9104, 9114, 10, frozenset({"write", "read", "rabbitmq"})),
 }
 
+# Whoever has a role in the databases: the services, and the commands of an operator.
+ROLES = (*SERVICES, "operate")
+
 
 def known(name: str) -> Service:
     """Raises LocalStackError, which lists the names, for any other."""
     if name not in SERVICES:
         raise LocalStackError(f"there is no service {name!r}; there are {', '.join(SERVICES)}")
     return SERVICES[name]
+
+
+def operate_environment(addresses: Addresses) -> dict[str, str]:
+    """The settings of `python -m services.operate`."""
+    return {
+        "TRACKING_WRITE_DATABASE_URL": addresses.write_url("operate"),
+        "TRACKING_READ_DATABASE_URL": addresses.read_url("operate"),
+    }
 
 
 def environment(name: str, addresses: Addresses, port: int, admin_token: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from deploy.local import LocalStackError, first_partner, leftovers, packages
 from deploy.local.layout import HOME, ROOT, Layout, port_variable
 from deploy.local.programs import Program, Servers, place_postgres, server_programs, service_programs
 from deploy.local.server import LOOPBACK, is_port_free, wait_until
+from deploy.local.services import operate_environment
 from deploy.local.supervisor import Supervisor
 
 READY_TIMEOUT_S = 90
@@ -93,6 +94,15 @@ def logs(service: str | None, lines: int, *, follow: bool) -> None:
         raise LocalStackError(f"there is no log of {service or 'anything'}; there are: {have}")
     options = [f"--lines={lines}", *(["--follow=name", "--retry"] if follow else [])]
     os.execvp("tail", ["tail", *options, *(os.path.relpath(file) for file in files)])  # noqa: S606
+
+
+def operate(words: Sequence[str]) -> None:
+    """Become `python -m services.operate` in the role it has in this checkout's databases."""
+    layout = Layout.load()
+    if "role_operate" not in layout.secrets:
+        raise LocalStackError("there is no local system that knows this command: make up")
+    environment = operate_environment(Servers.of(layout))
+    os.execve(sys.executable, [sys.executable, "-m", "services.operate", *words], os.environ | environment)  # noqa: S606
 
 
 def _end_all() -> bool:

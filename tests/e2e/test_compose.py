@@ -27,8 +27,9 @@ SETTINGS: dict[str, type[BaseSettings]] = {
     "statistics": settings.StatisticsSettings,
     "admin": settings.AdminSettings,
     "query": settings.QuerySettings,
+    "operate": settings.OperateSettings,
 }
-ONE_SHOTS = {"migrate", "edge-data"}
+ONE_SHOTS = {"migrate", "edge-data", "operate"}
 SECRET = re.compile(r"PASSWORD|TOKEN|PASS$|AUTH$|_URL$")
 
 
@@ -164,7 +165,7 @@ def test_make_env_fills_every_secret_for_nobody_else_to_read(tmp_path: Path) -> 
     values = dict(re.findall(r"^(\w+)=(.*)$", (tmp_path / ".env").read_text(), re.MULTILINE))
     secrets = [value for name, value in values.items() if SECRET.search(name)]
     assert all(re.fullmatch(r"[A-Za-z0-9]{40}", value) for value in secrets)
-    assert len(set(secrets)) == len(secrets) == 10
+    assert len(set(secrets)) == len(secrets) == 11
     assert sorted(path.name for path in tmp_path.iterdir()) == [".env", ".env.example", "deploy"]
 
 

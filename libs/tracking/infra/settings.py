@@ -104,6 +104,16 @@ class QuerySettings(ProcessSettings):
     statistics_ttl_s: Annotated[int, Field(ge=1)] = 300
 
 
+class OperateSettings(BaseSettings):
+    """For `python -m services.operate`, which is no process that stays."""
+
+    model_config = SettingsConfigDict(env_prefix="TRACKING_", extra="ignore")
+
+    write_database_url: SecretStr
+    read_database_url: SecretStr
+    connect_timeout_s: Seconds = 5
+
+
 class MigrationSettings(BaseSettings):
     """For `python -m tracking.migrations`; the owner URLs belong to a role that may create databases and roles."""
 
@@ -113,6 +123,7 @@ class MigrationSettings(BaseSettings):
     read_owner_url: SecretStr
     db_password_admin: SecretStr | None = None
     db_password_gateway: SecretStr | None = None
+    db_password_operate: SecretStr | None = None
     db_password_projector: SecretStr | None = None
     db_password_query: SecretStr | None = None
     db_password_relay: SecretStr | None = None

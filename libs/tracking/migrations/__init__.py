@@ -12,8 +12,11 @@ import psycopg
 from psycopg import sql
 from yoyo import get_backend, read_migrations
 
-ROLES = ("admin", "gateway", "projector", "query", "relay", "statistics")
-ROLES_OF = {"write": ("admin", "gateway", "relay"), "read": ("projector", "query", "relay", "statistics")}
+ROLES = ("admin", "gateway", "operate", "projector", "query", "relay", "statistics")
+ROLES_OF = {
+    "write": ("admin", "gateway", "operate", "relay"),
+    "read": ("operate", "projector", "query", "relay", "statistics"),
+}
 PARTITIONED = {
     "write": ("tracking_events", "event_batches"),
     "read": ("tracking_events_read_model", "applied_batches"),

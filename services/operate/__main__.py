@@ -1,0 +1,43 @@
+"""`python -m services.operate <command>`: wires what a command needs, runs it, exits with its status."""
+
+import logging
+import sys
+from contextlib import AsyncExitStack
+
+from services.operate.commands import Command, parse
+from tracking.infra import postgres, process
+from tracking.infra.settings import OperateSettings
+
+SERVICE = "operate"
+COMMANDS: tuple[Command, ...] = ()
+
+
+async def main() -> None:
+    """Read the command, open both databases when it first uses them, close in reverse."""
+    command, arguments = parse(COMMANDS, sys.argv[1:])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    settings = OperateSettings()
+    async with AsyncExitStack() as resources:
+        pools = []
+        for url in (settings.write_database_url, settings.read_database_url):
+            pool = await postgres.open_pool(
+                url.get_secret_value(),
+                service=SERVICE,
+                connect_timeout_s=settings.connect_timeout_s,
+                query_timeout_s=command.statement_timeout_s,
+                size=4,
+            )
+            resources.push_async_callback(postgres.close_pool, pool)
+            pools.append(pool)
+        write, read = pools
+        status = await command.run(arguments, write, read)
+    sys.exit(status)
+
+
+def run() -> None:
+    """The console script `volcanion`."""
+    process.run(main)
+
+
+if __name__ == "__main__":
+    run()
