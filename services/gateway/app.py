@@ -23,7 +23,7 @@ from services.gateway.commit import GroupCommit, Outcome
 from services.gateway.documents import BatchAnswer, BatchRequest, IngestAnswer, IngestRequest
 from services.gateway.ingest import Refused, Sender
 from services.gateway.keys import ApiKeys
-from services.gateway.request import ClientGone, Limits, Request
+from services.gateway.request import ClientGone, Limits, Request, Room
 from services.gateway.single import INGEST_PATH
 from services.gateway.structures import NotLoaded, Structures
 from tracking.domain.errors import Malformed, TooLarge
@@ -52,6 +52,7 @@ class Gateway:
         self._structures = structures
         self._commits = commits
         self._limits = limits
+        self._room = Room(limits.bodies_bytes)
         self._counts = counts
 
     async def ingest(self, request: Request) -> bytes:
@@ -59,7 +60,7 @@ class Gateway:
 
         202 says that the event is on disk. An event that breaks its schema is stored too, with isValid=false.
         """
-        body = await request.body(self._limits)
+        body = await request.body(self._limits, self._room)
         received_at = ingest.now()
         envelope = ingest.decode_single(body)
         in_body = envelope.get("apiKey") if isinstance(envelope, dict) else None
@@ -79,7 +80,7 @@ class Gateway:
 
         202 says that every event not listed as refused is on disk; one bad event never refuses the others.
         """
-        body = await request.body(self._limits)
+        body = await request.body(self._limits, self._room)
         received_at = ingest.now()
         batch = ingest.decode_batch(body)
         sender = await self._sender(request, batch.api_key, received_at)

@@ -28,6 +28,7 @@ from tracking.domain.tracking_event import (
 
 Reason = Literal["malformed_json", "invalid_event", "event_too_large", "too_deep", "not_storable"]
 _MAX_DEPTH = 64
+_TOO_DEEP = f"eventProperties is nested deeper than {_MAX_DEPTH} levels."
 _MAX_ERRORS = 20
 _MAX_SCHEMA_VERSION = 2**31 - 1
 _NUL = "\x00"
@@ -139,11 +140,10 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
         return _refuse(name, user_id or anonymous_id, notes)
 
     errors: list[dict[str, Any]] = []
-    properties, text = _properties(envelope.get("eventProperties"), errors)
-    if len(text) > sender.event_bytes:
-        return Refused("event_too_large", f"The event has {len(text)} bytes; the limit is {sender.event_bytes}.")
-    if _is_too_deep(properties, text):
-        return Refused("too_deep", f"eventProperties is nested deeper than {_MAX_DEPTH} levels.")
+    stored = _stored(envelope.get("eventProperties"), sender.event_bytes, errors)
+    if isinstance(stored, Refused):
+        return stored
+    properties, text = stored
     if b"\\u0000" in text:
         properties, found = _without_nul(properties)
         if found:
@@ -191,6 +191,19 @@ def _identity(sender: Sender, client_id: str | None, original: datetime | None) 
     if client_id is not None:
         return client_event_id(sender.key.partner_system_id, client_id, original)
     return fresh_id(to_unix_ms(sender.received_at), getrandbits(74))
+
+
+def _stored(value: Any, most_bytes: int, errors: list[dict[str, Any]]) -> tuple[Any, bytes] | Refused:
+    """As `_properties`, within the limits of size and depth."""
+    try:
+        properties, text = _properties(value, errors)
+    except orjson.JSONEncodeError:
+        return Refused("too_deep", _TOO_DEEP)  # orjson reads 1 024 levels but writes only 254
+    if len(text) > most_bytes:
+        return Refused("event_too_large", f"The event has {len(text)} bytes; the limit is {most_bytes}.")
+    if _is_too_deep(properties, text):
+        return Refused("too_deep", _TOO_DEEP)
+    return properties, text
 
 
 def _properties(value: Any, errors: list[dict[str, Any]]) -> tuple[Any, bytes]:

@@ -5,14 +5,13 @@ import base64
 import binascii
 import contextlib
 import zlib
-from collections.abc import Coroutine, Generator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, cast
 from urllib.parse import parse_qs
 
-from starlette.types import Message, Receive, Scope
+from starlette.types import Receive, Scope
 
-from tracking.domain.errors import Malformed, TooLarge
+from tracking.domain.errors import Malformed, TooLarge, Unavailable
 from tracking.infra import correlation
 
 _WANTED = frozenset(
@@ -24,39 +23,35 @@ _INFLATE_STEP = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a request may be; bytes, events and seconds."""
+    """What a request may be; bytes and events. `bodies_bytes` is for all bodies that are under way."""
 
     body_bytes: int
+    bodies_bytes: int
     inflated_bytes: int
     inflation_ratio: int
     event_bytes: int
     batch_events: int
-    body_timeout_s: float
 
 
 class ClientGone(Exception):
     """The client closed the connection before its request was whole; nobody waits for an answer."""
 
 
-class _Started:
-    """A coroutine that was stepped once by hand and waits for a future: awaited from there."""
+class Room:
+    """Bytes that all bodies under way may take together: many slow senders must not fill the memory."""
 
-    def __init__(self, coroutine: Coroutine[Any, None, Message], waits_for: Any) -> None:
-        self._coroutine = coroutine
-        self._waits_for = waits_for
+    def __init__(self, free_bytes: int) -> None:
+        self._free_bytes = free_bytes
 
-    def __await__(self) -> Generator[Any, None, Message]:
-        waits_for = self._waits_for
-        try:
-            while True:
-                try:
-                    yield waits_for
-                except BaseException as error:
-                    waits_for = self._coroutine.throw(error)
-                else:
-                    waits_for = self._coroutine.send(None)
-        except StopIteration as done:
-            return cast(Message, done.value)
+    def take(self, size: int) -> None:
+        """Raises Unavailable if there is no room."""
+        if size > self._free_bytes:
+            raise Unavailable("overloaded", "More bodies are under way than this process may hold.", 1)
+        self._free_bytes -= size
+
+    def give(self, size: int) -> None:
+        """What was taken is free again."""
+        self._free_bytes += size
 
 
 class Head:
@@ -111,63 +106,46 @@ class Request(Head):
         self._receive = receive
         self.is_read = False
 
-    async def body(self, limits: Limits) -> bytes:
+    async def body(self, limits: Limits, room: Room) -> bytes:
         """The whole body, inflated.
 
         Raises TooLarge over a limit (before reading what Content-Length says is too much), Malformed for a body that
-        does not come in time or is not what its Content-Encoding says, ClientGone.
+        is not what its Content-Encoding says, Unavailable where too many are under way, ClientGone (also when
+        infra.deadlines ended the connection).
         """
         declared = self._headers.get(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limits.body_bytes:
             raise TooLarge(
                 "body_too_large", f"The body has {declared.decode()} bytes; the limit is {limits.body_bytes}."
             )
-        receiving = cast(Coroutine[Any, None, Message], self._receive())
-        first: Message | None = None
-        waits_for = None
-        try:
-            # a small body is here with its headers: take it without a timer, which would cost more than reading it
-            waits_for = receiving.send(None)
-        except StopIteration as arrived:
-            first = arrived.value
-        if first is not None and not first.get("more_body") and len(first.get("body", b"")) <= limits.body_bytes:
-            if first["type"] == "http.disconnect":
-                raise ClientGone
-            self.is_read = True
-            body = first["body"]
-        else:
-            body = await self._rest(first, _Started(receiving, waits_for), limits)
+        body = await self._read(limits.body_bytes, room)
+        self.is_read = True
         encoding = self._headers.get(b"content-encoding")
         if encoding is None:
-            return cast(bytes, body)
+            return body
         encoding = encoding.strip().lower()
         if encoding in (b"", b"identity"):
-            return cast(bytes, body)
+            return body
         return _inflate(body, encoding, limits.inflated_bytes, limits.inflation_ratio)
 
-    async def _rest(self, first: Message | None, receiving: _Started, limits: Limits) -> bytes:
-        try:
-            async with asyncio.timeout(limits.body_timeout_s):
-                return await self._read(first or await receiving, limits.body_bytes)
-        except TimeoutError as error:
-            message = f"The body did not arrive within {limits.body_timeout_s:g} s."
-            raise Malformed("body_timeout", message) from error
-
-    async def _read(self, message: Message, limit: int) -> bytes:
+    async def _read(self, limit: int, room: Room) -> bytes:
         chunks: list[bytes] = []
         size = 0
-        while True:
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > limit:
-                raise TooLarge("body_too_large", f"The body is larger than {limit} bytes.")
-            chunks.append(chunk)
-            if not message.get("more_body"):
-                self.is_read = True
-                return b"".join(chunks)
-            message = await self._receive()
+        try:
+            while True:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                chunk = message.get("body", b"")
+                if size + len(chunk) > limit:
+                    raise TooLarge("body_too_large", f"The body is larger than {limit} bytes.")
+                if not message.get("more_body"):
+                    return b"".join((*chunks, chunk)) if chunks else chunk
+                room.take(len(chunk))
+                size += len(chunk)
+                chunks.append(chunk)
+        finally:
+            room.give(size)
 
     async def drain(self, most_bytes: int, timeout_s: float) -> None:
         """Read and drop the rest, within limits: a client that is cut off while sending never sees its answer."""

@@ -19,6 +19,9 @@ request_seconds = Histogram(
     ["service", "method", "route"],
     buckets=_FAST,
 )
+connections_ended = Counter(
+    "tracking_connections_ended_total", "Connections that were ended because of what the client did.", ["reason"]
+)
 events_ingested = Counter(
     "volcanion_events_ingested_total",
     "Events committed; event_name is `other` for a name without a registered structure.",

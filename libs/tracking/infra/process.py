@@ -27,6 +27,7 @@ from starlette.types import ASGIApp
 
 from tracking.domain.errors import Unavailable
 from tracking.infra import metrics
+from tracking.infra.deadlines import Deadlines, Sweep, raise_file_limit, with_deadlines
 from tracking.infra.direct import Handler, protocol_for
 from tracking.infra.http import json_response
 
@@ -114,21 +115,30 @@ class _ListeningSettings(Protocol):
     port: int
     drain_delay_s: float
     shutdown_grace_s: float
+    header_timeout_s: float
+    body_timeout_s: float
+    idle_timeout_s: float
+    write_timeout_s: float
+    header_bytes: int
+    connections: int
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where a process listens and how long it takes to stop."""
+    """Where a process listens, how long it waits for a client, and how long it takes to stop."""
 
     host: str
     port: int
     drain_delay_s: float
     shutdown_grace_s: float
+    deadlines: Deadlines
 
     @classmethod
     def of(cls, settings: _ListeningSettings) -> Self:
         """The part of a process's settings that is about listening."""
-        return cls(settings.host, settings.port, settings.drain_delay_s, settings.shutdown_grace_s)
+        return cls(
+            settings.host, settings.port, settings.drain_delay_s, settings.shutdown_grace_s, Deadlines.of(settings)
+        )
 
 
 async def serve(
@@ -139,13 +149,14 @@ async def serve(
     `direct` are paths that infra.direct answers, with what takes them.
     """
     metrics.register_process_metrics()
+    sweep = Sweep(listening.deadlines)
     server = _Server(
         uvicorn.Config(
             app,
             host=listening.host,
             port=listening.port,
             loop="none",
-            http=protocol_for(direct or {}),
+            http=with_deadlines(protocol_for(direct or {}), listening.deadlines, sweep),
             ws="none",
             lifespan="off",
             access_log=False,
@@ -154,7 +165,6 @@ async def serve(
             date_header=False,
             proxy_headers=False,
             backlog=4096,
-            timeout_keep_alive=75,
             timeout_graceful_shutdown=max(1, int(listening.shutdown_grace_s)),
         )
     )
@@ -168,7 +178,9 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     async with asyncio.TaskGroup() as tasks:
+        sweeping = tasks.create_task(sweep.run(server.server_state.connections))
         serving = tasks.create_task(_run(server, stop))
+        serving.add_done_callback(lambda _: sweeping.cancel())
         _log.info("%s listens on %s:%s", health.service, listening.host, listening.port)
         await stop.wait()
         health.stopping = True
@@ -240,6 +252,7 @@ def run(main: Callable[[], Coroutine[None, None, None]]) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_YOUNG, _GC_MIDDLE, _GC_OLD)
+    raise_file_limit()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main())

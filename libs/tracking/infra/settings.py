@@ -28,6 +28,13 @@ class ProcessSettings(BaseSettings):
     drain_delay_s: Annotated[float, Field(ge=0)] = 0.5
     connect_timeout_s: Seconds = 5
     query_timeout_s: Seconds = 10
+    # of a client, in total and not from byte to byte; the edge has the same (deploy/compose/Caddyfile)
+    header_timeout_s: Seconds = 10
+    body_timeout_s: Seconds = 30
+    idle_timeout_s: Seconds = 75
+    write_timeout_s: Seconds = 60
+    header_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024
+    connections: Annotated[int, Field(ge=1)] = 10_000
 
 
 class GatewaySettings(ProcessSettings):
@@ -44,11 +51,11 @@ class GatewaySettings(ProcessSettings):
     buffer_events: Annotated[int, Field(ge=1)] = 20_000
     buffer_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024
     body_bytes: Annotated[int, Field(ge=1)] = 5 * 1024 * 1024
+    bodies_bytes: Annotated[int, Field(ge=1)] = 128 * 1024 * 1024
     inflated_bytes: Annotated[int, Field(ge=1)] = 20 * 1024 * 1024
     inflation_ratio: Annotated[int, Field(ge=1)] = 100
     event_bytes: Annotated[int, Field(ge=1)] = 64 * 1024
     batch_events: Annotated[int, Field(ge=1)] = 2_500
-    body_timeout_s: Seconds = 10
 
 
 class RelaySettings(ProcessSettings):

@@ -1,0 +1,251 @@
+"""Ends connections that keep us waiting, and answers what is no HTTP in the shape of every other error.
+
+uvicorn waits for ever for the rest of a request and for an answer to be taken, and its parser keeps a header of any
+length. Here each part has a deadline in total, so that sending a byte now and then buys nobody time. There is no timer
+for each request: a sweep looks at every connection about once a second, and a request costs a few attribute writes,
+less than the timer of uvicorn's that this replaces. A deadline may so be late by two sweeps.
+"""
+
+import asyncio
+import resource
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Protocol, Self
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from tracking.domain.errors import TrackingError
+from tracking.infra import correlation, metrics
+from tracking.infra.http import error_payload
+
+_NOTHING, _FIRST_BYTE, _HEADERS, _BODY = range(4)
+_SWEEP_S = 1.0
+_MOST_PIPELINED = 64
+_OWN_FILES = 128  # descriptors that stay free for databases, Redis, the broker and logs
+
+
+class _Settings(Protocol):
+    header_timeout_s: float
+    body_timeout_s: float
+    idle_timeout_s: float
+    write_timeout_s: float
+    header_bytes: int
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds in total for each part of an exchange, and how much may wait; `header_bytes` also bounds trailers."""
+
+    header_s: float
+    body_s: float
+    idle_s: float
+    write_s: float
+    header_bytes: int
+    connections: int
+
+    @classmethod
+    def of(cls, settings: _Settings) -> Self:
+        """Those of a process's settings; never more connections than the process may have open files."""
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return cls(
+            settings.header_timeout_s,
+            settings.body_timeout_s,
+            settings.idle_timeout_s,
+            settings.write_timeout_s,
+            settings.header_bytes,
+            min(settings.connections, max(1, files - _OWN_FILES)),
+        )
+
+
+def raise_file_limit() -> None:
+    """Every connection is an open file, and the soft limit is often 1 024: take what the system allows us."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+class Sweep:
+    """Looks at all connections again and again.
+
+    `now` is a clock that costs nothing to read; it is ahead by at most one sweep, so that no deadline comes early.
+    """
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self.now = 0.0
+        shortest_s = min(deadlines.header_s, deadlines.body_s, deadlines.idle_s, deadlines.write_s)
+        self._pause_s = min(_SWEEP_S, shortest_s / 4)
+
+    async def run(self, connections: Iterable[Any]) -> None:
+        """Until cancelled. `connections` are uvicorn's, of the class that `with_deadlines` made."""
+        loop = asyncio.get_running_loop()
+        while True:
+            now = loop.time()
+            self.now = now + self._pause_s
+            for connection in list(connections):
+                connection.expire(now)
+            await asyncio.sleep(self._pause_s)
+
+
+class TimedProtocol(HttpToolsProtocol):
+    """Knows since when its connection waits, and for what. Mixed in before another protocol by `with_deadlines`."""
+
+    deadlines: Deadlines
+    sweep: Sweep
+    _reading = _FIRST_BYTE
+    _since = 0.0  # of the present wait: for headers, for a body, for the next request
+    _unsent_since = 0.0
+    _is_first_piece = True
+    _spare_bytes = 0  # that the message in hand may still bring beside its body
+    _earlier: Any = None  # the request before the one that is being read
+    _broken: bytes | None = None  # what is to be sent before closing, after the answers that are still due
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client is here."""
+        super().connection_made(transport)
+        self._since = self.sweep.now
+        self._spare_bytes = self.deadlines.header_bytes
+        if len(self.connections) > self.deadlines.connections:
+            message = "This process has as many connections as it may have; try again."
+            self._end(503, "too_many_connections", message, b"retry-after: 1\r\n")
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes of a request."""
+        if self._broken is not None:
+            return
+        super().data_received(data)
+        if self._reading:
+            self._count(len(data))
+
+    def _count(self, size: int) -> None:
+        # the piece that a message begins in also holds the end of the one before it
+        if self._is_first_piece:
+            self._is_first_piece = False
+            return
+        self._spare_bytes -= size
+        if self._spare_bytes < 0 and self._broken is None:
+            self._end(431, "headers_too_large", f"More than {self.deadlines.header_bytes} bytes beside the body.")
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        if len(self.pipeline) > _MOST_PIPELINED:
+            raise ValueError("too many requests that did not wait for an answer")
+        self._reading = _HEADERS
+        self._since = self.sweep.now
+        self._is_first_piece = True
+        self._spare_bytes = self.deadlines.header_bytes
+        self._earlier = self.cycle
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; one behind the body (a trailer) came past everything that looked at the headers, so it is none."""
+        if self._reading == _HEADERS:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The headers are here, in time."""
+        self._reading = _BODY
+        self._since = self.sweep.now
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body; chunks may be as small as makes them twice as long."""
+        self._spare_bytes += 2 * len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole; how long the answer takes is our own affair."""
+        self._reading = _NOTHING
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer was written. As uvicorn's, but for its timer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if not self._reading:
+            self._since = self.sweep.now
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._broken is not None:
+            self._write_and_close(self._broken)
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is no HTTP."""
+        self._end(400, "malformed_http", "This is not a request of HTTP/1.1.")
+
+    def expire(self, now: float) -> None:
+        """Called by the sweep: end the connection if what it waits for is late."""
+        if self.transport.get_write_buffer_size():
+            self._expire_unsent(now)
+            return
+        self._unsent_since = 0.0
+        if not self.transport.is_closing():
+            self._expire_wait(now, now - self._since)
+
+    def _expire_wait(self, now: float, waited_s: float) -> None:
+        deadlines = self.deadlines
+        if self._reading == _BODY:
+            if self.pipeline:
+                self._since = now  # it is we who do not read
+            elif waited_s > deadlines.body_s:
+                self._end(408, "body_timeout", f"The body did not arrive within {deadlines.body_s:g} s.")
+        elif self._reading == _HEADERS:
+            if waited_s > deadlines.header_s:
+                self._end(408, "header_timeout", f"The headers did not arrive within {deadlines.header_s:g} s.")
+        elif self._reading == _FIRST_BYTE:
+            if waited_s > deadlines.header_s:
+                self._close("no_request")
+        elif waited_s > deadlines.idle_s and (self.cycle is None or self.cycle.response_complete):
+            self._close("idle")
+
+    def _expire_unsent(self, now: float) -> None:
+        if not self._unsent_since:
+            self._unsent_since = now
+        elif now - max(self._unsent_since, self._since) > self.deadlines.write_s:
+            metrics.connections_ended.labels("answer_not_taken").inc()
+            self.transport.abort()
+
+    def _close(self, reason: str) -> None:
+        metrics.connections_ended.labels(reason).inc()
+        self.transport.close()
+
+    def _end(self, status: int, code: str, message: str, headers: bytes = b"") -> None:
+        """Answer and close, once the answers to earlier requests are written."""
+        if self._broken is not None or self.transport.is_closing():
+            return
+        metrics.connections_ended.labels(code).inc()
+        given = next((value for name, value in self.headers or () if name == b"x-correlation-id"), None)
+        correlation_id = correlation.accept(given.decode("latin-1") if given is not None else None)
+        body = orjson.dumps(error_payload(TrackingError(code, message), correlation_id))
+        self._broken = (
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-correlation-id: %b\r\n"
+            b"%bconnection: close\r\n\r\n%b"
+            % (status, HTTPStatus(status).phrase.encode(), len(body), correlation_id.encode(), headers, body)
+        )
+        is_begun = self._reading in (_HEADERS, _BODY)
+        before = self._earlier if is_begun else self.cycle
+        own = self.cycle if self._reading == _BODY and self.cycle is not self._earlier else None
+        if own is not None:
+            # whoever reads the body learns that the client is gone
+            own.disconnected = True
+            own.message_event.set()
+            if self.pipeline and self.pipeline[0][0] is own:
+                self.pipeline.popleft()
+        if own is not None and own.response_started:
+            self.transport.close()
+        elif before is not None and not before.response_complete:
+            self.flow.pause_reading()
+        else:
+            self._write_and_close(self._broken)
+
+    def _write_and_close(self, answer: bytes) -> None:
+        self.transport.write(answer)
+        self.transport.close()
+
+
+def with_deadlines(protocol: type[HttpToolsProtocol], deadlines: Deadlines, sweep: Sweep) -> type[HttpToolsProtocol]:
+    """`protocol` with deadlines, for uvicorn's `http` setting; somebody must run `sweep`."""
+    return type("TimedProtocol", (TimedProtocol, protocol), {"deadlines": deadlines, "sweep": sweep})

@@ -1,0 +1,126 @@
+"""Clients that keep a process waiting: each is ended within its deadline, whatever it sends meanwhile."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from tests import wire
+from tests.polling import until
+from tests.registry import register_system
+from tests.services import running
+from tests.stack import Stack
+from tests.wire import SILENCE, Answer
+
+DEADLINES = {
+    "TRACKING_HEADER_TIMEOUT_S": "0.4",
+    "TRACKING_BODY_TIMEOUT_S": "0.8",
+    "TRACKING_IDLE_TIMEOUT_S": "0.6",
+    "TRACKING_WRITE_TIMEOUT_S": "0.6",
+}
+LATEST_S = 3.0
+HEAD = b"POST /%b HTTP/1.1\r\nHost: t\r\n"
+PATHS = {"gateway": b"api/events/ingest", "admin": b"api/partners", "query": b"api/events/partner-system/x"}
+SERVICES = ("gateway", "admin", "query")
+
+
+def assert_is_error(answer: Answer, status: int, code: str) -> None:
+    assert (answer.status, answer.json()["code"]) == (status, code)
+    assert set(answer.json()) == {"code", "message", "correlationId"}
+    assert answer.headers["x-correlation-id"] == answer.json()["correlationId"]
+    assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_slow_client_is_ended_at_the_deadline_of_what_it_is_slow_with(stack: Stack, service: str) -> None:
+    async with running(stack, service, settings=DEADLINES) as services:
+        url, head = services.url(service), HEAD % PATHS[service]
+        head += b"Authorization: Bearer " + services.admin_token.encode() + b"\r\n"
+        sized, chunked = b"Content-Length: 9999\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"
+
+        async def check(start: bytes, drop: bytes, code: str, after_s: float) -> None:
+            answers, seconds = await wire.drip(url, start, drop, every_s=0.05, timeout_s=LATEST_S + 2)
+            assert 0.8 * after_s <= seconds < LATEST_S
+            if code == "body_timeout" and service == "query":
+                # it takes no body, so its answer was there before
+                assert [answer.status for answer in answers] == [401]
+            elif code:
+                assert_is_error(answers[0], 408, code)
+            assert len(answers) == bool(code)
+
+        live = b"GET /health/live HTTP/1.1\r\nHost: t\r\n"
+        await asyncio.gather(
+            check(b"", b"", "", 0.4),
+            check(b"\r\n", b"\r\n", "", 0.4),
+            check(b"P", b"", "header_timeout", 0.4),
+            check(head, b"X-A: b\r\n", "header_timeout", 0.4),
+            check(head + b"X-A: ", b"b", "header_timeout", 0.4),
+            check(b"GET /", b"a", "header_timeout", 0.4),
+            check(head + sized, b"{", "body_timeout", 0.8),
+            check(head + sized, b"", "body_timeout", 0.8),
+            check(head + chunked, b"1\r\n \r\n", "body_timeout", 0.8),
+            check(head + chunked, b"", "body_timeout", 0.8),
+            check(head + chunked + b"1;", b"a", "body_timeout", 0.8),
+            check(head + chunked + b"1\r\n{\r\n0\r\nX-A: ", b"a", "body_timeout", 0.8),
+        )
+        # an answer was given; then nothing, or half of the next request
+        assert await answered_then_ended(url, live + b"\r\n", b"") == SILENCE
+        assert_is_error(await answered_then_ended(url, live + b"\r\n", live), 408, "header_timeout")
+
+        assert "unexpected failure" not in services.log(service)
+        assert "Traceback" not in services.log(service)
+        async with httpx.AsyncClient(base_url=url) as client:
+            assert (await client.get("/health/live")).status_code == 200
+            assert 'tracking_connections_ended_total{reason="header_timeout"}' in (await client.get("/metrics")).text
+
+
+async def answered_then_ended(url: str, first: bytes, second: bytes) -> Answer:
+    async with asyncio.timeout(LATEST_S), wire.connected(url) as (reader, writer):
+        writer.write(first)
+        assert (await wire.read_answer(reader)).status == 200
+        writer.write(second)
+        return await wire.read_answer(reader)
+
+
+async def test_who_closes_its_sending_half_is_not_waited_for(stack: Stack) -> None:
+    sender = await register_system(stack)
+    body = b'{"eventName": "page_view", "userId": "u"}'
+    key = (b"X-Api-Key", sender.api_key.encode())
+    async with running(stack, "gateway") as services:
+        url = services.url("gateway")
+        whole = wire.request("POST", b"/api/events/ingest", [key], body)
+
+        for start in (b"", b"POST", HEAD % b"api/events/ingest", whole[:-5]):
+            assert (await wire.exchange(url, start, ending="half_close", timeout_s=5)).status in (0, 400)
+
+        assert (await wire.exchange(url, whole)).status == 202
+
+
+async def test_who_does_not_take_its_answers_is_cut_off(stack: Stack) -> None:
+    async with running(stack, "query", settings=DEADLINES) as services:
+        url = services.url("query")
+        raw = await asyncio.to_thread(wire.connect_slowly, url, 4096)
+        with raw:
+            # a large page, so that the kernel's buffers do not hold all of it
+            raw.sendall(b"GET /scalar/v1 HTTP/1.1\r\nHost: t\r\n\r\n" * 10)
+
+            async with httpx.AsyncClient(base_url=url) as client:
+                ended = 'tracking_connections_ended_total{reason="answer_not_taken"} 1.0'
+                await until(lambda: client.get("/metrics"), lambda response: ended in response.text, 10)
+
+
+async def test_connections_past_the_limit_are_told_so_and_leave_the_others_alone(stack: Stack) -> None:
+    async with running(stack, "query", settings={"TRACKING_CONNECTIONS": "3"}) as services:
+        url, live = services.url("query"), wire.request("GET", b"/health/live")
+        async with wire.connected(url) as first, wire.connected(url) as second, wire.connected(url) as third:
+            for reader, writer in (first, second, third):
+                writer.write(live)
+                assert (await wire.read_answer(reader)).status == 200
+
+            refused = await wire.exchange(url, live)
+
+            assert (refused.status, refused.json()["code"]) == (503, "too_many_connections")
+            assert int(refused.headers["retry-after"]) >= 1
+            first[1].write(live)
+            assert (await wire.read_answer(first[0])).status == 200
+        await until(lambda: wire.exchange(url, live), lambda answer: answer.status == 200)
