@@ -16,12 +16,13 @@ from deploy.local.services import MOST_PROCESSES, ROLES, SERVICES, known
 
 ROOT = Path(__file__).parents[2]
 HOME = ROOT / ".local"
+# below 32768, where Linux begins to give ports to outgoing connections
 SERVER_PORTS = {
-    "postgres": 55432,
-    "redis": 56379,
-    "rabbitmq": 55672,
-    "epmd": 54369,
-    "rabbitmq_distribution": 54370,
+    "postgres": 15432,
+    "redis": 16379,
+    "rabbitmq": 15673,
+    "epmd": 14369,
+    "rabbitmq_distribution": 14370,
 }
 SECRETS = ("postgres", "redis", "rabbitmq", *(f"role_{role}" for role in ROLES))
 PASSED_ON = ("TRACKING_LOG_LEVEL", "TRACKING_OTLP_ENDPOINT", "TRACKING_TRACE_SAMPLE_RATIO")

@@ -35,7 +35,7 @@ def test_a_name_moves_one_port_and_the_offset_all_others() -> None:
     ports = ports_from({}, {"TRACKING_LOCAL_PORT_OFFSET": "1000", "TRACKING_LOCAL_REDIS_PORT": "7000"})
 
     assert ports["redis"] == 7000
-    assert ports["postgres"] == 56432
+    assert ports["postgres"] == 16432
     assert ports["gateway"] == 9001
 
 
