@@ -178,6 +178,12 @@ def test_references_that_multiply_are_refused(schema: Any) -> None:
         ({"properties": {f"p{n}": True for n in range(500)}}, "limit is 500"),
         ({"enum": list(range(1_001))}, "limit is 1000"),
         ({"const": [[[[[[1]]]]]]}, "deeper than 5"),
+        ({"required": [f"{n}" for n in range(1_001)]}, "limit is 1000"),
+        ({"dependencies": {"a": [f"{n}" for n in range(1_001)]}}, "limit is 1000"),
+        (
+            {"allOf": [{"required": [f"{n}"], "dependencies": {"a": ["b", f"c{n}"]}} for n in range(334)]},
+            "limit is 1000",
+        ),
         ({"pattern": "a" * 257}, "256"),
         ({"patternProperties": {"a" * 257: True}}, "256"),
     ],

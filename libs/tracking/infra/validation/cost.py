@@ -21,6 +21,7 @@ _KEYWORD = 1.5
 # a sub-schema tried and failed is an exception raised and caught
 _BRANCH = 30
 _CALL = 50
+_COMPARISON = 6
 _PER_CHARACTER = 0.045
 _PER_ITEM = 8
 _COLLISION = 0.6
@@ -81,8 +82,9 @@ def _own(node: Node) -> Weight:
         return Weight(_NODE)
     found = node.keywords()
     units = _NODE + _KEYWORD * len(found)
-    units += sum(0 if isinstance(value, str) else 2 * count_scalars(value) for value in found.get("enum", ()))
-    units += 2 * count_scalars(found.get("const"))
+    for value in (*found.get("enum", ()), *([found["const"]] if "const" in found else ())):
+        units += _COMPARISON * count_scalars(value) if isinstance(value, dict | list) else 0
+    units += _CALL / 2 * (("enum" in found) + ("const" in found))
     units += len(found.get("required", ())) + 2 * len(found.get("properties", ()))
     units += sum(
         2 + len(value) if isinstance(value, list) else _BRANCH for value in found.get("dependencies", {}).values()

@@ -23,6 +23,7 @@ MAX_BYTES = 64 * 1024
 MAX_NODES = 500
 MAX_ENUM_VALUES = 1_000
 MAX_ENUM_DEPTH = 5
+MAX_NAMES = 1_000
 _DRAFT_07 = ("http://json-schema.org/draft-07/schema#", "http://json-schema.org/draft-07/schema")
 _LATER_DRAFTS = frozenset(
     {
@@ -100,7 +101,7 @@ def rule_faults(nodes: list[Node]) -> Iterator[Fault]:
     if len(nodes) > MAX_NODES:
         yield "#", f"{len(nodes)} sub-schemas; the limit is {MAX_NODES}"
         return
-    values = 0
+    values = names = 0
     for node in nodes:
         if node.depth > MAX_DEPTH:
             yield node.pointer, f"nested deeper than {MAX_DEPTH} levels"
@@ -108,6 +109,8 @@ def rule_faults(nodes: list[Node]) -> Iterator[Fault]:
         found = node.keywords()
         given = [*found.get("enum", ()), *([found["const"]] if "const" in found else ())]
         values += sum(count_scalars(value) for value in given)
+        names += len(found.get("required", ()))
+        names += sum(len(needed) for needed in found.get("dependencies", {}).values() if isinstance(needed, list))
         if any(_is_nested(value, MAX_ENUM_DEPTH) for value in given):
             yield node.pointer, f"a value of enum or const nested deeper than {MAX_ENUM_DEPTH} levels"
         yield from _keyword_faults(node, found)
@@ -116,6 +119,8 @@ def rule_faults(nodes: list[Node]) -> Iterator[Fault]:
         yield from _effect_faults(node, found)
     if values > MAX_ENUM_VALUES:
         yield "#", f"{values} values in enum and const; the limit is {MAX_ENUM_VALUES}"
+    if names > MAX_NAMES:
+        yield "#", f"{names} names in required and dependencies; the limit is {MAX_NAMES}"
 
 
 def _is_nested(value: Any, levels: int) -> bool:
