@@ -5,11 +5,12 @@ import sys
 from contextlib import AsyncExitStack
 
 from services.operate.commands import Command, parse
+from services.operate.rebuild_command import REBUILD_READ_MODEL
 from tracking.infra import postgres, process
 from tracking.infra.settings import OperateSettings
 
 SERVICE = "operate"
-COMMANDS: tuple[Command, ...] = ()
+COMMANDS: tuple[Command, ...] = (REBUILD_READ_MODEL,)
 
 
 async def main() -> None:

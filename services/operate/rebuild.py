@@ -1,0 +1,204 @@
+"""Makes the read model and its counts again what the write database says, while events go on coming in.
+
+Two halves (rebuild_batches, rebuild_hours) in many short transactions, each of which moves the position with its work:
+a rebuild that was killed goes on where it was, and one that is never taken up again leaves nothing half done. Why it
+goes by batch: docs/decisions/0007.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TypeVar
+
+import asyncpg
+
+from services.operate import rebuild_batches, rebuild_changes, rebuild_hours, rebuilds
+from services.operate.rebuild_batches import Chunk
+from services.operate.rebuild_changes import EventKey, Hour
+from services.operate.rebuild_hours import HalfApplied
+from services.operate.rebuilds import Range, Rebuild
+from tracking.infra.postgres import Connection, Pool
+
+T = TypeVar("T")
+Report = Callable[[Rebuild], None]
+
+_REBUILD_LOCK = 7_236_402
+# the server may need a moment to notice that the process before us was killed
+_LOCK_WAIT_S = 10.0
+_ATTEMPTS = 10
+_DELETE_AT_ONCE = 5_000
+# What is wrong with a batch rather than with the database; as the workers, we go on with its neighbours.
+_BATCH_FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+
+_TRY_LOCK = "select pg_try_advisory_lock($1)"
+
+
+class RebuildRefused(Exception):
+    """Nothing was done, and why."""
+
+
+async def rebuild(
+    write_pool: Pool,
+    read_pool: Pool,
+    within: Range | None,
+    *,
+    deletes_strays: bool,
+    starts_over: bool,
+    report: Report,
+) -> Rebuild:
+    """Rebuild what was received `within`; None goes on with the unfinished one, whatever its range.
+
+    An unfinished rebuild of the same range is taken up unless `starts_over`; of another range, it is given up. `report`
+    is called after each step. Raises RebuildRefused, UnknownSystem and postgres.TRANSIENT; after the latter the same
+    call goes on where it was.
+    """
+    async with write_pool.acquire() as write, read_pool.acquire() as read, read_pool.acquire() as snapshot:
+        await _lock(read)
+        work = await _take_up(read, write, within, deletes_strays, starts_over)
+        report(work)
+        if work.phase == "batches":
+            await rebuilds.create_partitions(read, write, work)
+            work = await _rebuild_batches(read, write, work, report)
+        work = await _rebuild_hours(read, write, snapshot, work, report)
+        async with read.transaction():
+            work = replace(work, phase="done")
+            await rebuilds.save(read, work)
+    report(work)
+    return work
+
+
+async def _lock(read: Connection) -> None:
+    """Held by the session that writes: when it ends, whoever comes next may start."""
+    deadline = asyncio.get_running_loop().time() + _LOCK_WAIT_S
+    while not await read.fetchval(_TRY_LOCK, _REBUILD_LOCK):
+        if asyncio.get_running_loop().time() > deadline:
+            raise RebuildRefused("another rebuild of this read database is running; there can be one at a time")
+        await asyncio.sleep(0.2)
+
+
+async def _take_up(
+    read: Connection, write: Connection, within: Range | None, deletes_strays: bool, starts_over: bool
+) -> Rebuild:
+    known = await rebuilds.unfinished(read)
+    if within is None:
+        if known is None:
+            raise RebuildRefused("there is no unfinished rebuild to go on with")
+        return known
+    if known and (known.range, known.deletes_strays) == (within, deletes_strays) and not starts_over:
+        return known
+    return await rebuilds.begin(read, write, within, deletes_strays)
+
+
+async def _rebuild_batches(read: Connection, write: Connection, work: Rebuild, report: Report) -> Rebuild:
+    remembered: set[Hour] = set()
+    source = rebuild_batches.chunks(write, work.position, work.through)
+    async with aclosing(rebuild_batches.one_ahead(source)) as chunks:
+        async for chunk in chunks:
+            work = replace(work, missing_events=work.missing_events + chunk.missing_events)
+            try:
+                work = await _rebuild_chunk(read, chunk, work, remembered)
+            except _BATCH_FAULTS:
+                for single in chunk.single():
+                    work = await _rebuild_suspect(read, single, work, remembered)
+            report(work)
+
+    async def turn_to_hours() -> Rebuild:
+        if work.range.is_everything:
+            await rebuild_hours.remember_all(read, of_events_too=work.deletes_strays)
+        turned = replace(work, phase="hours", total_hours=await rebuild_hours.count_waiting(read))
+        await rebuilds.save(read, turned)
+        return turned
+
+    return await _patiently(read, turn_to_hours)
+
+
+async def _rebuild_chunk(read: Connection, chunk: Chunk, work: Rebuild, remembered: set[Hour]) -> Rebuild:
+    async def apply() -> tuple[Rebuild, set[Hour]]:
+        applied = await rebuild_batches.apply(read, chunk)
+        await rebuild_changes.remember_hours(read, applied.hours - remembered)
+        moved = replace(
+            work,
+            position=max(chunk.rows),
+            done_batches=work.done_batches + len(chunk.rows),
+            done_events=work.done_events + applied.events,
+            repaired_events=work.repaired_events + applied.repaired,
+        )
+        await rebuilds.save(read, moved)
+        return moved, applied.hours
+
+    moved, hours = await _patiently(read, apply)
+    remembered |= hours
+    return moved
+
+
+async def _rebuild_suspect(read: Connection, single: Chunk, work: Rebuild, remembered: set[Hour]) -> Rebuild:
+    try:
+        return await _rebuild_chunk(read, single, work, remembered)
+    except _BATCH_FAULTS:
+        (batch_id,) = single.rows
+        passed = replace(
+            work,
+            position=batch_id,
+            done_batches=work.done_batches + 1,
+            failed_batches=[*work.failed_batches, batch_id],
+        )
+        async with read.transaction():
+            await rebuilds.save(read, passed)
+        return passed
+
+
+async def _rebuild_hours(
+    read: Connection, write: Connection, snapshot: Connection, work: Rebuild, report: Report
+) -> Rebuild:
+    half_applied = HalfApplied(write)
+    while hours := await rebuild_hours.waiting(read):
+        if work.deletes_strays:
+            strays = await rebuild_hours.find_strays(snapshot, write, hours)
+            for start in range(0, len(strays), _DELETE_AT_ONCE):
+                work = await _delete_strays(read, strays[start : start + _DELETE_AT_ONCE], work)
+        work = await _rebuild_counts(read, snapshot, half_applied, hours, work)
+        report(work)
+    return work
+
+
+async def _delete_strays(read: Connection, strays: list[EventKey], work: Rebuild) -> Rebuild:
+    async def delete() -> Rebuild:
+        await rebuild_changes.delete_events(read, strays)
+        await rebuild_changes.raise_versions(read, {(system, at) for system, at, _ in strays})
+        counted = replace(work, deleted_strays=work.deleted_strays + len(strays))
+        await rebuilds.save(read, counted)
+        return counted
+
+    return await _patiently(read, delete)
+
+
+async def _rebuild_counts(
+    read: Connection, snapshot: Connection, half_applied: HalfApplied, hours: list[Hour], work: Rebuild
+) -> Rebuild:
+    difference = await rebuild_hours.compare(snapshot, half_applied, hours)
+
+    async def settle() -> Rebuild:
+        await rebuild_hours.settle(read, hours, difference)
+        settled = replace(
+            work,
+            done_hours=work.done_hours + len(hours),
+            repaired_counts=work.repaired_counts + len(difference),
+        )
+        await rebuilds.save(read, settled)
+        return settled
+
+    return await _patiently(read, settle)
+
+
+async def _patiently(read: Connection, step: Callable[[], Awaitable[T]]) -> T:
+    """Run the step in a transaction; again if a worker and it got in each other's way (deadlock)."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            async with read.transaction():
+                return await step()
+        except asyncpg.TransactionRollbackError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            await asyncio.sleep(0.1 * (attempt + 1))
+    raise AssertionError("the last attempt returns or raises")

@@ -1,0 +1,273 @@
+"""First half of a rebuild: the events of each batch stand in the read model as they were committed, once.
+
+A batch enters the inbox of both consumers in the transaction that repairs its rows. A worker that has it in hand was
+there before, and then its rows are seen here; or it comes after, and then its inbox knows the batch. Events that are
+right already are left alone, so a rebuild of a sound read model writes next to nothing.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from services.operate import rebuild_changes
+from services.operate.rebuild_changes import Counts, EventKey, Hour
+from tracking.contracts import topology
+from tracking.infra.postgres import Connection
+
+# as many as a worker takes at once
+CHUNK_EVENTS = 4_000
+_PAGE_BATCHES = 200
+
+# without processed_at, which says when a row was written
+_COLUMNS = (
+    "partner_system_id",
+    "id",
+    "partner_id",
+    "partner_name",
+    "system_name",
+    "event_name",
+    "event_timestamp",
+    "original_timestamp",
+    "received_at",
+    "user_id",
+    "anonymous_id",
+    "message_id",
+    "event_properties",
+    "schema_version",
+    "is_valid",
+    "validation_errors",
+    "clock_adjusted",
+    "correlation_id",
+)
+Row = tuple[Any, ...]
+_NAMES = slice(3, 5)
+_EVENT_NAME, _EVENT_TIMESTAMP, _IS_VALID = (
+    _COLUMNS.index(name) for name in ("event_name", "event_timestamp", "is_valid")
+)
+
+
+class UnknownSystem(Exception):
+    """The registry of the write database lacks a system that has events; nobody can tell whose they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A batch: the n-th event is (partner_system_ids[n], event_ids[n])."""
+
+    id: UUID
+    partner_system_ids: Sequence[UUID]
+    event_ids: Sequence[UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Batches in the order of their ids, and the rows of each as the read model should have them."""
+
+    rows: dict[UUID, list[Row]]
+    missing_events: int
+
+    def single(self) -> list["Chunk"]:
+        """The same batches one by one."""
+        return [Chunk({batch_id: rows}, 0) for batch_id, rows in self.rows.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a chunk."""
+
+    events: int
+    repaired: int
+    hours: set[Hour]
+
+
+_BATCHES = """
+select id, partner_system_ids, event_ids
+  from write.event_batches
+ where id > $1
+   and id <= $2
+ order by id
+ limit $3
+"""
+
+
+async def chunks(write: Connection, position: UUID, through: UUID) -> AsyncGenerator[Chunk, None]:
+    """The batches after `position` up to `through`, some 4 000 events at a time. Raises UnknownSystem."""
+    while rows := await write.fetch(_BATCHES, position, through, _PAGE_BATCHES):
+        position = rows[-1]["id"]
+        claims: list[Claim] = []
+        events = 0
+        for row in rows:
+            claim = Claim(*row.values())
+            if claims and events + len(claim.event_ids) > CHUNK_EVENTS:
+                yield await _read(write, claims)
+                claims, events = [], 0
+            claims.append(claim)
+            events += len(claim.event_ids)
+        yield await _read(write, claims)
+
+
+async def one_ahead(source: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
+    """The same, reading the next while the caller works on one."""
+    upcoming = asyncio.ensure_future(anext(source, None))
+    try:
+        while (chunk := await upcoming) is not None:
+            upcoming = asyncio.ensure_future(anext(source, None))
+            yield chunk
+    finally:
+        upcoming.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await upcoming
+
+
+_KEEP_TO_KEYS = "set local enable_hashjoin = off; set local enable_mergejoin = off; set local enable_seqscan = off"
+
+_EVENTS = """
+select claimed.batch_id,
+       e.partner_system_id,
+       e.id,
+       s.partner_id,
+       p.name as partner_name,
+       s.name as system_name,
+       e.event_name,
+       e.event_timestamp,
+       e.original_timestamp,
+       e.received_at,
+       e.user_id,
+       e.anonymous_id,
+       e.message_id,
+       e.event_properties,
+       e.schema_version,
+       e.is_valid,
+       e.validation_errors,
+       e.clock_adjusted,
+       e.correlation_id
+  from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as claimed (batch_id, partner_system_id, id)
+  join write.tracking_events e
+    on e.partner_system_id = claimed.partner_system_id
+   and e.id = claimed.id
+  left join write.partner_systems s on s.id = e.partner_system_id
+  left join write.partners p on p.id = s.partner_id
+"""
+
+
+async def _read(write: Connection, claims: Sequence[Claim]) -> Chunk:
+    rows: dict[UUID, list[Row]] = {claim.id: [] for claim in claims}
+    async with write.transaction(readonly=True):
+        await write.execute(_KEEP_TO_KEYS)
+        found = await write.fetch(
+            _EVENTS,
+            [claim.id for claim in claims for _ in claim.event_ids],
+            [system for claim in claims for system in claim.partner_system_ids],
+            [event for claim in claims for event in claim.event_ids],
+        )
+    for batch_id, *row in found:
+        if row[2] is None:
+            raise UnknownSystem(f"the write database has events of system {row[0]}, but no such system")
+        rows[batch_id].append(tuple(row))
+    return Chunk(rows, sum(len(claim.event_ids) for claim in claims) - len(found))
+
+
+_ENTER_INBOXES = """
+insert into read.applied_batches (batch_id, consumer)
+select batch_id, consumer
+  from unnest($1::uuid[]) as given (batch_id)
+ cross join unnest($2::text[]) as named (consumer)
+ order by batch_id, consumer
+    on conflict do nothing
+returning batch_id, consumer
+"""
+
+
+async def apply(read: Connection, chunk: Chunk) -> Applied:
+    """Make the read model agree with the chunk; inside a transaction. Raises what PostgreSQL raises."""
+    entered = await read.fetch(_ENTER_INBOXES, list(chunk.rows), list(topology.CONSUMERS))
+    rows = [row for batch in chunk.rows.values() for row in batch]
+    changed = await _repair(read, rows)
+    # a batch that was in no inbox of statistics is in no count either
+    counted = [row for batch_id, consumer in entered if consumer == "statistics" for row in chunk.rows[batch_id]]
+    counts = count(counted)
+    await rebuild_changes.add_counts(read, counts)
+    touched = {(row[0], row[_EVENT_TIMESTAMP]) for row in changed} | {(system, hour) for system, hour, _ in counts}
+    await rebuild_changes.raise_versions(read, touched)
+    return Applied(len(rows), len(changed), {(row[0], hour_of(row[_EVENT_TIMESTAMP])) for row in rows})
+
+
+def count(rows: Sequence[Row]) -> Counts:
+    """Rows of the read model by system, hour and name."""
+    total: Counter[tuple[UUID, datetime, str]] = Counter()
+    valid: Counter[tuple[UUID, datetime, str]] = Counter()
+    for row in rows:
+        key = (row[0], hour_of(row[_EVENT_TIMESTAMP]), row[_EVENT_NAME])
+        total[key] += 1
+        valid[key] += row[_IS_VALID]
+    return {key: (number, valid[key]) for key, number in total.items()}
+
+
+def hour_of(at: datetime) -> datetime:
+    """The hour (UTC) in which it is counted."""
+    return at.replace(minute=0, second=0, microsecond=0)
+
+
+_STORED = """
+select r.partner_system_id,
+       r.id,
+       r.partner_id,
+       r.partner_name,
+       r.system_name,
+       r.event_name,
+       r.event_timestamp,
+       r.original_timestamp,
+       r.received_at,
+       r.user_id,
+       r.anonymous_id,
+       r.message_id,
+       r.event_properties,
+       r.schema_version,
+       r.is_valid,
+       r.validation_errors,
+       r.clock_adjusted,
+       r.correlation_id
+  from unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) as given (partner_system_id, event_timestamp, id)
+  join read.tracking_events_read_model r
+    on r.partner_system_id = given.partner_system_id
+   and r.event_timestamp = given.event_timestamp
+   and r.id = given.id
+"""
+
+
+async def _repair(read: Connection, rows: Sequence[Row]) -> list[Row]:
+    """Write the rows that are not there as they should be, and return them."""
+    await read.execute(_KEEP_TO_KEYS)
+    keys = [(row[0], row[_EVENT_TIMESTAMP], row[1]) for row in rows]
+    found = await read.fetch(
+        _STORED, [system for system, _, _ in keys], [at for _, at, _ in keys], [event for _, _, event in keys]
+    )
+    stored = {(row[0], row[1]): tuple(row) for row in found}
+    wrong: list[EventKey] = []
+    fresh: list[Row] = []
+    for key, row in zip(keys, rows, strict=True):
+        known = stored.get((row[0], row[1]))
+        if known is None:
+            fresh.append(row)
+            continue
+        # the names as they were when the event came; nothing else remembers them
+        row = (*row[: _NAMES.start], *known[_NAMES], *row[_NAMES.stop :])
+        if row != known:
+            wrong.append(key)
+            fresh.append(row)
+    if wrong:
+        await rebuild_changes.delete_events(read, wrong)
+    if fresh:
+        processed_at = datetime.now(UTC)
+        await read.copy_records_to_table(
+            "tracking_events_read_model",
+            schema_name="read",
+            columns=(*_COLUMNS, "processed_at"),
+            records=[(*row, processed_at) for row in fresh],
+        )
+    return fresh

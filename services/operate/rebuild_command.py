@@ -1,0 +1,79 @@
+"""`rebuild read-model [--from T] [--to T]`: its arguments, and what it answers with."""
+
+import argparse
+import sys
+from datetime import datetime
+
+from services.operate.commands import Command
+from services.operate.rebuild import RebuildRefused, rebuild
+from services.operate.rebuild_batches import UnknownSystem
+from services.operate.rebuild_report import Progress, as_json, summary
+from services.operate.rebuilds import Range
+from tracking.domain.tracking_event import parse_timestamp
+from tracking.infra import postgres
+from tracking.infra.postgres import Pool
+
+_DONE, _INCOMPLETE, _REFUSED, _INTERRUPTED = 0, 1, 2, 3
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of `rebuild read-model`."""
+    parser.description = (
+        "Compare the read model and its counts with the write database and repair what differs, while events go on "
+        "coming in. Interrupted, the same command goes on where it was. Exit status: 0 all is rebuilt, 1 some batches "
+        "could not be applied, 2 refused, 3 a database went away."
+    )
+    parser.add_argument("--from", dest="from_time", type=_time, metavar="TIME", help="received at or after (ISO 8601)")
+    parser.add_argument("--to", dest="to_time", type=_time, metavar="TIME", help="received before; default: now")
+    parser.add_argument(
+        "--delete-strays", action="store_true", help="also delete rows the write database does not have"
+    )
+    parser.add_argument("--restart", action="store_true", help="begin again, not where the last one was interrupted")
+    parser.add_argument("--resume", action="store_true", help="go on with the interrupted one, whatever its range")
+    parser.add_argument("--json", action="store_true", help="the result as one JSON object")
+
+
+def _time(text: str) -> datetime:
+    parsed = parse_timestamp(text)
+    if parsed is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no ISO 8601 time such as 2026-11-01T00:00:00Z")
+    return parsed
+
+
+async def _run(arguments: argparse.Namespace, write: Pool, read: Pool) -> int:
+    """Rebuild as asked; the exit status."""
+    progress = Progress(sys.stderr)
+    within = None if arguments.resume else Range(arguments.from_time, arguments.to_time)
+    try:
+        done = await rebuild(
+            write,
+            read,
+            within,
+            deletes_strays=arguments.delete_strays,
+            starts_over=arguments.restart,
+            report=progress.show,
+        )
+    except (RebuildRefused, UnknownSystem) as error:
+        return _say(progress, str(error), _REFUSED)
+    except postgres.TRANSIENT as error:
+        return _say(progress, f"{postgres.describe(error)}; run the command again to go on", _INTERRUPTED)
+    progress.end()
+    sys.stdout.write(as_json(done) if arguments.json else summary(done))
+    return _INCOMPLETE if done.failed_batches else _DONE
+
+
+def _say(progress: Progress, message: str, status: int) -> int:
+    progress.end()
+    sys.stderr.write(f"rebuild: {message}\n")
+    return status
+
+
+REBUILD_READ_MODEL = Command(
+    group="rebuild",
+    name="read-model",
+    summary="make the read model what the write database says",
+    add_arguments=_add_arguments,
+    run=_run,
+    # an hour of a busy system is counted in one statement
+    statement_timeout_s=900,
+)

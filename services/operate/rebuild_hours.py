@@ -1,0 +1,244 @@
+"""Second half of a rebuild: the counts of each hour are those of its events.
+
+The workers go on meanwhile and are never the same distance on, so a plain recount would be wrong. In one snapshot are
+read: the events of some hours, their counts, and which batches are in one inbox only. What the counts should be is
+
+    the events, less those of batches only the projector has applied, and those of batches only statistics has counted,
+
+and the difference to what they are is added. Statistics only adds too, so nothing has to be locked: whatever it adds
+between the snapshot and our commit is right on top of both.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from services.operate import rebuild_changes
+from services.operate.rebuild_changes import Counts, EventKey, Hour
+from tracking.contracts import topology
+from tracking.infra.postgres import Connection
+
+GROUP_HOURS = 500
+_PAGE_EVENTS = 5_000
+_KEEP_TO_KEYS = "set local enable_hashjoin = off; set local enable_mergejoin = off; set local enable_seqscan = off"
+
+_WAITING = """
+select partner_system_id, bucket
+  from read.rebuild_hours
+ order by partner_system_id, bucket
+ limit $1
+"""
+
+
+async def waiting(read: Connection) -> list[Hour]:
+    """The next hours to be compared."""
+    return [(row["partner_system_id"], row["bucket"]) for row in await read.fetch(_WAITING, GROUP_HOURS)]
+
+
+_COUNT_WAITING = "select count(*) from read.rebuild_hours"
+
+
+async def count_waiting(read: Connection) -> int:
+    """How many hours are still to be compared."""
+    return int(await read.fetchval(_COUNT_WAITING))
+
+
+_REMEMBER_COUNTED = """
+insert into read.rebuild_hours (partner_system_id, bucket)
+select distinct partner_system_id, bucket
+  from read.event_counts_hourly
+    on conflict do nothing
+"""
+
+_REMEMBER_EVENTS = """
+insert into read.rebuild_hours (partner_system_id, bucket)
+select distinct partner_system_id, date_trunc('hour', event_timestamp)
+  from read.tracking_events_read_model
+    on conflict do nothing
+"""
+
+
+async def remember_all(read: Connection, *, of_events_too: bool) -> None:
+    """Also the hours in which there is a count (or an event, by reading all of them) though no batch has one."""
+    await read.execute(_REMEMBER_COUNTED)
+    if of_events_too:
+        await read.execute(_REMEMBER_EVENTS)
+
+
+_HALF_APPLIED = """
+select batch_id, min(consumer) as consumer
+  from read.applied_batches
+ where consumer = any($1::text[])
+ group by batch_id
+having count(*) = 1
+"""
+
+_RECOUNT = """
+select wanted.partner_system_id, wanted.bucket, counted.event_name, counted.total, counted.valid
+  from unnest($1::uuid[], $2::timestamptz[]) as wanted (partner_system_id, bucket)
+ cross join lateral (
+        select r.event_name, count(*) as total, count(*) filter (where r.is_valid) as valid
+          from read.tracking_events_read_model r
+         where r.partner_system_id = wanted.partner_system_id
+           and r.event_timestamp >= wanted.bucket
+           and r.event_timestamp < wanted.bucket + interval '1 hour'
+         group by r.event_name
+       ) as counted
+"""
+
+_COUNTED = """
+select known.partner_system_id, known.bucket, known.event_name, known.total, known.valid
+  from unnest($1::uuid[], $2::timestamptz[]) as wanted (partner_system_id, bucket)
+  join read.event_counts_hourly known
+    on known.partner_system_id = wanted.partner_system_id
+   and known.bucket = wanted.bucket
+"""
+
+
+class HalfApplied:
+    """Counts of batches that one consumer has applied and the other not yet; each is read once."""
+
+    def __init__(self, write: Connection) -> None:
+        self._write = write
+        self._known: dict[UUID, Counts] = {}
+
+    async def counts(self, batches: Mapping[UUID, str]) -> Counts:
+        """What the events of the read model are ahead of the rollup by; negative where they are behind."""
+        self._known = {batch_id: counts for batch_id, counts in self._known.items() if batch_id in batches}
+        for batch_id in batches.keys() - self._known.keys():
+            self._known[batch_id] = await _count_batch(self._write, batch_id)
+        ahead = Difference()
+        for batch_id, consumer in batches.items():
+            ahead.add(self._known[batch_id], 1 if consumer == "projector" else -1)
+        return ahead.counts
+
+
+class Difference:
+    """Counts added and subtracted."""
+
+    def __init__(self) -> None:
+        self._total: Counter[tuple[UUID, datetime, str]] = Counter()
+        self._valid: Counter[tuple[UUID, datetime, str]] = Counter()
+
+    def add(self, counts: Counts, sign: int) -> None:
+        """Add `counts` `sign` times."""
+        for key, (total, valid) in counts.items():
+            self._total[key] += sign * total
+            self._valid[key] += sign * valid
+
+    @property
+    def counts(self) -> Counts:
+        """What is not nothing."""
+        return {
+            key: (total, self._valid[key]) for key, total in self._total.items() if total != 0 or self._valid[key] != 0
+        }
+
+
+_COUNT_BATCH = """
+select e.partner_system_id,
+       date_trunc('hour', e.event_timestamp) as bucket,
+       e.event_name,
+       count(*) as total,
+       count(*) filter (where e.is_valid) as valid
+  from write.event_batches b
+ cross join lateral unnest(b.partner_system_ids, b.event_ids) as claimed (partner_system_id, id)
+  join write.tracking_events e
+    on e.partner_system_id = claimed.partner_system_id
+   and e.id = claimed.id
+ where b.id = $1
+ group by 1, 2, 3
+"""
+
+
+async def _count_batch(write: Connection, batch_id: UUID) -> Counts:
+    async with write.transaction(readonly=True):
+        await write.execute(_KEEP_TO_KEYS)
+        return _as_counts(await write.fetch(_COUNT_BATCH, batch_id))
+
+
+async def compare(snapshot: Connection, half_applied: HalfApplied, hours: Sequence[Hour]) -> Counts:
+    """What has to be added to the counts of these hours to make them those of their events."""
+    wanted = [system for system, _ in hours], [hour for _, hour in hours]
+    async with snapshot.transaction(isolation="repeatable_read", readonly=True):
+        half = await snapshot.fetch(_HALF_APPLIED, list(topology.CONSUMERS))
+        await snapshot.execute(_KEEP_TO_KEYS)
+        events = _as_counts(await snapshot.fetch(_RECOUNT, *wanted))
+        counted = _as_counts(await snapshot.fetch(_COUNTED, *wanted))
+    ahead = await half_applied.counts({row["batch_id"]: row["consumer"] for row in half})
+    among = set(hours)
+    difference = Difference()
+    difference.add(events, 1)
+    difference.add({key: counts for key, counts in ahead.items() if key[:2] in among}, -1)
+    difference.add(counted, -1)
+    return difference.counts
+
+
+def _as_counts(rows: Sequence[Any]) -> Counts:
+    return {(system, hour, name): (total, valid) for system, hour, name, total, valid in rows}
+
+
+_FORGET_HOURS = """
+delete from read.rebuild_hours as done
+ using unnest($1::uuid[], $2::timestamptz[]) as given (partner_system_id, bucket)
+ where done.partner_system_id = given.partner_system_id
+   and done.bucket = given.bucket
+"""
+
+
+async def settle(read: Connection, hours: Sequence[Hour], difference: Counts) -> None:
+    """Add the difference and take the hours off the list; inside a transaction."""
+    await rebuild_changes.add_counts(read, difference)
+    await read.execute(_FORGET_HOURS, [system for system, _ in hours], [hour for _, hour in hours])
+    await rebuild_changes.raise_versions(read, {(system, hour) for system, hour, _ in difference})
+
+
+_EVENTS_OF_HOURS = """
+select r.partner_system_id, r.event_timestamp, r.id
+  from unnest($1::uuid[], $2::timestamptz[]) as wanted (partner_system_id, bucket)
+ cross join lateral (
+        select partner_system_id, event_timestamp, id
+          from read.tracking_events_read_model
+         where partner_system_id = wanted.partner_system_id
+           and event_timestamp >= wanted.bucket
+           and event_timestamp < wanted.bucket + interval '1 hour'
+       ) as r
+"""
+
+_NOT_STORED = """
+select given.partner_system_id, given.event_timestamp, given.id
+  from unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) as given (partner_system_id, event_timestamp, id)
+  left join write.tracking_events e
+    on e.partner_system_id = given.partner_system_id
+   and e.id = given.id
+ where e.event_timestamp is distinct from given.event_timestamp
+"""
+
+
+async def find_strays(snapshot: Connection, write: Connection, hours: Sequence[Hour]) -> list[EventKey]:
+    """Rows of these hours that the write database does not have, or has at another time.
+
+    What the read model has was committed in the write database before, so looking there afterwards is fair.
+    """
+    strays: list[EventKey] = []
+    async with snapshot.transaction(isolation="repeatable_read", readonly=True), write.transaction(readonly=True):
+        await snapshot.execute(_KEEP_TO_KEYS)
+        await write.execute(_KEEP_TO_KEYS)
+        page: list[EventKey] = []
+        wanted = [system for system, _ in hours], [hour for _, hour in hours]
+        async for row in snapshot.cursor(_EVENTS_OF_HOURS, *wanted, prefetch=_PAGE_EVENTS):
+            page.append((row["partner_system_id"], row["event_timestamp"], row["id"]))
+            if len(page) == _PAGE_EVENTS:
+                strays += await _not_stored(write, page)
+                page = []
+        if page:
+            strays += await _not_stored(write, page)
+    return strays
+
+
+async def _not_stored(write: Connection, keys: Sequence[EventKey]) -> list[EventKey]:
+    rows = await write.fetch(
+        _NOT_STORED, [system for system, _, _ in keys], [at for _, at, _ in keys], [event for _, _, event in keys]
+    )
+    return [(row["partner_system_id"], row["event_timestamp"], row["id"]) for row in rows]

@@ -1,0 +1,190 @@
+"""What is remembered of each rebuild (`read.rebuilds`), so that the next process goes on where one was killed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Literal
+from uuid import UUID, uuid4
+
+from tracking.domain.tracking_event import first_id_of
+from tracking.infra.postgres import Connection
+
+_NONE = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """When batches were received: from `from_time`, before `to_time`; None = no bound."""
+
+    from_time: datetime | None
+    to_time: datetime | None
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether no batch is left out."""
+        return self.from_time is None and self.to_time is None
+
+    def __str__(self) -> str:
+        if self.is_everything:
+            return "everything"
+        first = "the first batch" if self.from_time is None else self.from_time.isoformat()
+        last = "the last batch" if self.to_time is None else self.to_time.isoformat()
+        return f"from {first} to {last}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """A row of `read.rebuilds`; counters grow in the transactions that they count."""
+
+    from_time: datetime | None
+    to_time: datetime | None
+    deletes_strays: bool
+    position: UUID
+    through: UUID
+    total_batches: int
+    phase: Literal["batches", "hours", "done", "given up"] = "batches"
+    done_batches: int = 0
+    done_events: int = 0
+    repaired_events: int = 0
+    missing_events: int = 0
+    failed_batches: Sequence[UUID] = ()
+    total_hours: int = 0
+    done_hours: int = 0
+    repaired_counts: int = 0
+    deleted_strays: int = 0
+    id: UUID = field(default_factory=uuid4)
+
+    @property
+    def range(self) -> Range:
+        """As asked for."""
+        return Range(self.from_time, self.to_time)
+
+
+_UNFINISHED = """
+select from_time, to_time, deletes_strays, position, through, total_batches, phase, done_batches, done_events,
+       repaired_events, missing_events, failed_batches, total_hours, done_hours, repaired_counts, deleted_strays, id
+  from read.rebuilds
+ where phase in ('batches', 'hours')
+ order by started_at desc
+ limit 1
+"""
+
+
+async def unfinished(read: Connection) -> Rebuild | None:
+    """The one that was interrupted."""
+    row = await read.fetchrow(_UNFINISHED)
+    return Rebuild(*row.values()) if row else None
+
+
+_LAST_BATCH = """
+select id
+  from write.event_batches
+ where id <= $1
+ order by id desc
+ limit 1
+"""
+
+_COUNT_BATCHES = """
+select count(*)
+  from write.event_batches
+ where id > $1
+   and id <= $2
+"""
+
+_BEGIN = """
+insert into read.rebuilds (id, from_time, to_time, deletes_strays, phase, position, through, total_batches)
+values ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+
+_GIVE_UP_OTHERS = """
+update read.rebuilds
+   set phase = 'given up', updated_at = now()
+ where phase in ('batches', 'hours')
+"""
+
+
+async def begin(read: Connection, write: Connection, within: Range, deletes_strays: bool) -> Rebuild:
+    """A new one over what is committed now; the hours that an unfinished one has left pass to it."""
+    before = _NONE if within.from_time is None else _before(first_id_of(within.from_time))
+    last = UUID(int=(1 << 128) - 1) if within.to_time is None else _before(first_id_of(within.to_time))
+    through: UUID = await write.fetchval(_LAST_BATCH, last) or _NONE
+    total = await write.fetchval(_COUNT_BATCHES, before, through)
+    rebuild = Rebuild(within.from_time, within.to_time, deletes_strays, before, through, total)
+    async with read.transaction():
+        await read.execute(_GIVE_UP_OTHERS)
+        await read.execute(
+            _BEGIN,
+            rebuild.id,
+            rebuild.from_time,
+            rebuild.to_time,
+            rebuild.deletes_strays,
+            rebuild.phase,
+            rebuild.position,
+            rebuild.through,
+            rebuild.total_batches,
+        )
+    return rebuild
+
+
+def _before(id_: UUID) -> UUID:
+    return UUID(int=max(id_.int - 1, 0))
+
+
+_SAVE = """
+update read.rebuilds
+   set phase = $2,
+       position = $3,
+       done_batches = $4,
+       done_events = $5,
+       repaired_events = $6,
+       missing_events = $7,
+       failed_batches = $8,
+       total_hours = $9,
+       done_hours = $10,
+       repaired_counts = $11,
+       deleted_strays = $12,
+       updated_at = now()
+ where id = $1
+"""
+
+
+async def save(read: Connection, rebuild: Rebuild) -> None:
+    """Inside the transaction whose work it counts."""
+    await read.execute(
+        _SAVE,
+        rebuild.id,
+        rebuild.phase,
+        rebuild.position,
+        rebuild.done_batches,
+        rebuild.done_events,
+        rebuild.repaired_events,
+        rebuild.missing_events,
+        rebuild.failed_batches,
+        rebuild.total_hours,
+        rebuild.done_hours,
+        rebuild.repaired_counts,
+        rebuild.deleted_strays,
+    )
+
+
+_FIRST_BATCH = """
+select created_at
+  from write.event_batches
+ where id > $1
+   and id <= $2
+ order by id
+ limit 1
+"""
+
+_CREATE_PARTITION = "select read.create_partition($1, $2)"
+
+
+async def create_partitions(read: Connection, write: Connection, rebuild: Rebuild) -> None:
+    """Those of the months in which the batches came: an empty read database has only the last ones."""
+    first: datetime | None = await write.fetchval(_FIRST_BATCH, rebuild.position, rebuild.through)
+    if first is None:
+        return
+    last = datetime.fromtimestamp((rebuild.through.int >> 80) / 1000, first.tzinfo)
+    for index in range(first.year * 12 + first.month - 1, last.year * 12 + last.month):
+        for parent in ("applied_batches", "tracking_events_read_model"):
+            await read.execute(_CREATE_PARTITION, parent, date(index // 12, index % 12 + 1, 1))

@@ -1,0 +1,135 @@
+"""A rebuild of the read model that is killed or held up: the next one goes on, and nothing is half done."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.polling import until
+from tests.rebuilding import (
+    EMPTY,
+    QUICK,
+    WORKERS,
+    content,
+    finish,
+    launch,
+    plain,
+    reach,
+    rebuild,
+    send,
+    send_mixed,
+)
+from tests.registry import Registered, register_system
+from tests.services import Services, running
+from tests.stack import Stack
+
+
+@pytest.fixture
+async def senders(stack: Stack) -> list[Registered]:
+    """Two systems of one partner, and one of another."""
+    first = await register_system(stack, "Website")
+    return [first, await register_system(stack, "App", first.partner_id), await register_system(stack, "Shop")]
+
+
+@pytest.fixture
+async def services(stack: Stack, senders: list[Registered]) -> AsyncIterator[Services]:
+    """Everything that an event passes through."""
+    async with running(stack, "gateway", *WORKERS, settings=QUICK) as services:
+        yield services
+
+
+@contextlib.asynccontextmanager
+async def held_up(stack: Stack, statement: str, *arguments: Any) -> AsyncIterator[asyncpg.Connection]:
+    """A transaction that holds what the rebuild will need, rolled back at the end."""
+    connection = await asyncpg.connect(stack.read_url(), timeout=10)
+    try:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(statement, *arguments)
+        yield connection
+        await transaction.rollback()
+    finally:
+        await connection.close()
+
+
+async def is_waiting(stack: Stack) -> bool:
+    read = await stack.read()
+    return bool(
+        await read.fetchval(
+            "select exists (select from pg_stat_activity where datname = current_database()"
+            " and usename = 'tracking_operate' and wait_event_type = 'Lock')"
+        )
+    )
+
+
+async def test_a_rebuild_that_is_killed_goes_on_where_it_was(
+    services: Services, stack: Stack, senders: list[Registered]
+) -> None:
+    for start in range(0, 10_000, 2_000):
+        await send(services, senders[0], plain(range(start, start + 2_000)))
+    await reach(stack, 10_000)
+    await services.stop(*WORKERS)
+    before = await content(stack)
+    read = await stack.read()
+    await read.execute(EMPTY)
+    last = before.inbox[-1]["batch_id"]
+
+    # in the first half: the last batch cannot enter the inbox
+    enter = "insert into read.applied_batches (batch_id, consumer) values ($1, 'projector')"
+    async with held_up(stack, enter, last):
+        process = launch(stack)
+        await until(lambda: is_waiting(stack), bool)
+        refused = await rebuild(stack, "--from", "2026-01-01", status=2)
+        assert "another rebuild" in refused.err
+        process.kill()
+        await finish(process)
+    rows = await read.fetch("select id, phase, done_batches, done_events from read.rebuilds")
+    assert [row["phase"] for row in rows] == ["batches"]
+    done = rows[0]["done_batches"]
+    assert 0 < done < len(before.inbox) // 2
+    assert rows[0]["done_events"] == await read.fetchval("select count(*) from read.tracking_events_read_model")
+
+    # in the second half: a wrong count cannot be put right
+    await read.execute("update read.event_counts_hourly set total = total + 1, valid = valid + 1")
+    async with held_up(stack, "select from read.event_counts_hourly where event_name = 'name_0' for update"):
+        # (what the first half has to add does not pass that row either)
+        process = launch(stack)
+        await until(lambda: is_waiting(stack), bool)
+        process.kill()
+        killed = await finish(process)
+    assert f"{done:,} of" in killed.err.splitlines()[0]
+    finished = await rebuild(stack)
+
+    assert await content(stack) == before
+    assert finished.result["events"] == 10_000
+    assert [row["phase"] for row in await read.fetch("select phase from read.rebuilds")] == ["done"]
+
+
+async def test_a_rebuild_killed_while_it_counts_goes_on_where_it_was(
+    services: Services, stack: Stack, senders: list[Registered]
+) -> None:
+    await send_mixed(services, stack, senders)
+    await services.stop(*WORKERS)
+    before = await content(stack)
+    read = await stack.read()
+    await read.execute("update read.event_counts_hourly set total = total + 1, valid = valid + 1")
+
+    async with held_up(stack, "select from read.event_counts_hourly for update"):
+        process = launch(stack)
+        await until(lambda: is_waiting(stack), bool)
+        process.kill()
+        await finish(process)
+    assert [row["phase"] for row in await read.fetch("select phase from read.rebuilds")] == ["hours"]
+    finished = await rebuild(stack, "--resume")
+
+    assert await content(stack) == before
+    assert finished.result["batches"] == 9
+    assert finished.result["repairedCounts"] == len(before.counts)
+
+
+async def test_there_is_nothing_to_resume_when_nothing_was_interrupted(stack: Stack) -> None:
+    refused = await rebuild(stack, "--resume", status=2)
+
+    assert "no unfinished rebuild" in refused.err

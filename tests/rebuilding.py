@@ -1,0 +1,192 @@
+"""Runs `rebuild read-model` as an operator would, and says what is in the read database before and after."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import httpx
+
+from deploy.local.services import operate_environment
+from tests.polling import until
+from tests.registry import Registered
+from tests.services import ROOT, Services
+from tests.stack import Stack
+from tracking.domain.tracking_event import to_unix_ms
+
+QUICK = {"TRACKING_TICK_S": "0.1", "TRACKING_UNPUBLISHED_AFTER_S": "0.3", "TRACKING_UNAPPLIED_AFTER_S": "0.5"}
+WORKERS = ("relay", "projector", "statistics")
+TIMEOUT_S = 50
+
+EVENTS = """
+select partner_system_id, id, partner_id, partner_name, system_name, event_name, event_timestamp, original_timestamp,
+       received_at, user_id, anonymous_id, message_id, event_properties::text, schema_version, is_valid,
+       validation_errors::text, clock_adjusted, correlation_id
+  from read.tracking_events_read_model
+ order by partner_system_id, id, event_timestamp
+"""
+
+COUNTS = """
+select partner_system_id, bucket, event_name, total, valid, invalid
+  from read.event_counts_hourly
+ order by 1, 2, 3
+"""
+
+RECOUNT = """
+select partner_system_id, date_trunc('hour', event_timestamp at time zone 'UTC') at time zone 'UTC' as bucket,
+       event_name, count(*) as total, count(*) filter (where is_valid) as valid,
+       count(*) filter (where not is_valid) as invalid
+  from read.tracking_events_read_model
+ group by 1, 2, 3
+ order by 1, 2, 3
+"""
+
+STORED = """
+select partner_system_id, id, event_name, event_timestamp, event_properties::text, is_valid
+  from write.tracking_events
+ order by partner_system_id, id
+"""
+
+PROJECTED = """
+select partner_system_id, id, event_name, event_timestamp, event_properties::text, is_valid
+  from read.tracking_events_read_model
+ order by partner_system_id, id
+"""
+
+INBOX = """
+select batch_id, consumer
+  from read.applied_batches
+ order by 1, 2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a command said."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def result(self) -> Any:
+        """Of `--json`."""
+        return json.loads(self.out)
+
+
+def launch(stack: Stack, *arguments: str) -> "subprocess.Popen[str]":
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRACKING_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "services.operate", "rebuild", "read-model", "--json", *arguments],
+        env=inherited | operate_environment(stack),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+async def finish(process: "subprocess.Popen[str]") -> Finished:
+    out, err = await asyncio.to_thread(process.communicate, timeout=TIMEOUT_S)
+    return Finished(process.returncode, out, err)
+
+
+async def rebuild(stack: Stack, *arguments: str, status: int = 0) -> Finished:
+    """Run the command to its end."""
+    finished = await finish(launch(stack, *arguments))
+    assert finished.status == status, finished
+    return finished
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What users see, and what makes it exactly once."""
+
+    events: list[asyncpg.Record]
+    counts: list[asyncpg.Record]
+    inbox: list[asyncpg.Record]
+
+
+async def content(stack: Stack) -> Content:
+    read = await stack.read()
+    return Content(await read.fetch(EVENTS), await read.fetch(COUNTS), await read.fetch(INBOX))
+
+
+async def assert_exact(stack: Stack) -> None:
+    """Each stored event is there once, and the counts are those of the events."""
+    write, read = await stack.write(), await stack.read()
+    assert await read.fetch(PROJECTED) == await write.fetch(STORED)
+    assert await read.fetch(COUNTS) == await read.fetch(RECOUNT)
+
+
+async def send(services: Services, sender: Registered, events: list[dict[str, Any]]) -> None:
+    async with httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client:
+        response = await client.post("/api/events/batch", json={"apiKey": sender.api_key, "events": events})
+    assert response.status_code == 202, response.text
+    assert response.json()["refused"] == 0
+
+
+def mixed(numbers: range) -> list[dict[str, Any]]:
+    """Events of this year and of 2004, with ids of their own and without, some undated, some invalid."""
+    events: list[dict[str, Any]] = []
+    for n in numbers:
+        event: dict[str, Any] = {"eventName": f"name_{n % 3}", "userId": f"user_{n % 10}", "eventProperties": {"n": n}}
+        if n % 2:
+            event["eventId"] = f"e{n}"
+        if n % 5:
+            year = 2004 if n % 7 == 0 else 2026
+            event["eventTimestamp"] = f"{year}-{n % 9 + 1:02d}-{n % 28 + 1:02d}T{n % 24:02d}:30:00.{n % 1000:03d}Z"
+        if n % 11 == 0:
+            event["eventProperties"] = [n]
+        events.append(event)
+    return events
+
+
+def plain(numbers: range, at: str = "2026-03-01T10:30:00Z") -> list[dict[str, Any]]:
+    """Small events of one hour."""
+    return [{"eventName": f"name_{n % 3}", "userId": "u", "eventId": f"p{n}", "eventTimestamp": at} for n in numbers]
+
+
+async def next_millisecond() -> datetime:
+    """A moment after every id made so far, and before every one made from now on."""
+
+    async def now_ms() -> int:
+        return to_unix_ms(datetime.now(UTC))
+
+    known = await now_ms()
+    moment = datetime.fromtimestamp(await until(now_ms, lambda ms: ms > known) / 1000, UTC)
+    await until(now_ms, lambda ms: ms > to_unix_ms(moment))
+    return moment
+
+
+async def reach(stack: Stack, number: int) -> None:
+    """Wait until both workers have applied `number` events."""
+    read = await stack.read()
+
+    async def both() -> tuple[int, int]:
+        return (
+            await read.fetchval("select count(*) from read.tracking_events_read_model"),
+            int(await read.fetchval("select coalesce(sum(total), 0) from read.event_counts_hourly")),
+        )
+
+    await until(both, lambda counts: min(counts) >= number)
+    assert await both() == (number, number)
+
+
+EMPTY = """
+truncate read.tracking_events_read_model, read.applied_batches, read.event_counts_hourly, read.range_versions,
+    read.partner_systems, read.consumer_progress, read.access_tokens
+"""
+
+
+async def send_mixed(services: Services, stack: Stack, senders: list[Registered]) -> None:
+    """900 events in nine batches, applied by both workers."""
+    for index in range(9):
+        await send(services, senders[index % 3], mixed(range(index * 100, index * 100 + 100)))
+    await reach(stack, 900)
