@@ -5,6 +5,7 @@ import struct
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
+from hmac import compare_digest
 from typing import Annotated, Any, Self
 from uuid import UUID
 
@@ -182,7 +183,7 @@ class ListParameters(RangeParameters):
             position = Position(within, _EPOCH + at * _STEP, UUID(bytes=event_id))
         except (ValueError, OverflowError, struct.error) as error:
             raise _wrong_cursor("is not one of ours") from error
-        if digest != self._digest(system_id):
+        if not compare_digest(digest, self._digest(system_id)):
             raise _wrong_cursor("belongs to other filters or another system")
         return position
 
