@@ -124,7 +124,12 @@ async def one_ahead(source: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk
             await upcoming
 
 
-_KEEP_TO_KEYS = "set local enable_hashjoin = off; set local enable_mergejoin = off; set local enable_seqscan = off"
+_KEEP_TO_KEYS = """
+set local enable_hashjoin = off;
+set local enable_mergejoin = off;
+set local enable_seqscan = off;
+set local plan_cache_mode = force_custom_plan
+"""
 
 _EVENTS = """
 select claimed.batch_id,

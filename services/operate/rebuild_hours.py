@@ -22,7 +22,12 @@ from tracking.infra.postgres import Connection
 
 GROUP_HOURS = 500
 _PAGE_EVENTS = 5_000
-_KEEP_TO_KEYS = "set local enable_hashjoin = off; set local enable_mergejoin = off; set local enable_seqscan = off"
+_KEEP_TO_KEYS = """
+set local enable_hashjoin = off;
+set local enable_mergejoin = off;
+set local enable_seqscan = off;
+set local plan_cache_mode = force_custom_plan
+"""
 
 _WAITING = """
 select partner_system_id, bucket
