@@ -5,12 +5,13 @@ import sys
 from contextlib import AsyncExitStack
 
 from services.operate.commands import Command, parse
+from services.operate.dead_letters import DEAD_LETTERS
 from services.operate.rebuild_command import REBUILD_READ_MODEL
 from tracking.infra import postgres, process
 from tracking.infra.settings import OperateSettings
 
 SERVICE = "operate"
-COMMANDS: tuple[Command, ...] = (REBUILD_READ_MODEL,)
+COMMANDS: tuple[Command, ...] = (*DEAD_LETTERS, REBUILD_READ_MODEL)
 
 
 async def main() -> None:

@@ -91,14 +91,14 @@ async def read_message(connection: Connection, claim: ClaimCheck) -> bytes:
 
 
 async def publish(
-    publisher: Publisher, body: bytes, batch_id: UUID, *, reason: str, only_to: str | None = None
+    publisher: Publisher, body: bytes, message_id: UUID | str, *, reason: str, only_to: str | None = None
 ) -> bool:
     """Publish to everybody, or to the queue `only_to`; False if the broker did not take it (it is tried again)."""
     route: Mapping[str, str] = {"exchange": "", "routing_key": only_to} if only_to else {}
     try:
         await publisher.publish(
             body,
-            message_id=str(batch_id),
+            message_id=str(message_id),
             message_type=events_tracked.MESSAGE_TYPE,
             content_type=events_tracked.CONTENT_TYPE,
             headers=telemetry.trace_headers(),

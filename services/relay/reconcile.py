@@ -1,13 +1,16 @@
 """Proves that every committed batch reached every consumer's inbox, says how far each is, and repeats what was lost.
 
-A position per consumer only moves over batches that are in its inbox and old enough that none can still be committed
-before them (ids are made before the commit). What is published, missing and not in the queue any more was lost after
-its confirm (queue purged or deleted, an operator's mistake): it is published again, to that queue alone.
+A position per consumer only moves over batches that are in its inbox, or dead letters, and old enough that none can
+still be committed before them (ids are made before the commit). What is published, missing, no dead letter and not in
+the queue any more was lost after its confirm (queue purged or deleted, an operator's mistake): it is published again,
+to that queue alone. A dead letter is left alone until somebody wants it retried; then it is a batch as any other.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from services.relay import batches
@@ -21,10 +24,11 @@ from tracking.infra.rabbitmq import Publisher
 
 _PAGE = 5_000
 _MOST_PAGES = 10
-_MOST_REPEATS = 100
+_MOST_REPEATS = 1_000
+# the loop has other things to do, and must say in time that it is alive
+_REPEAT_FOR_S = 5.0
 # Longer than the gateway's commit deadline: an older id cannot be committed any more.
 _SETTLED_AFTER = timedelta(seconds=30)
-_REPEAT_AGAIN_AFTER = timedelta(seconds=30)
 
 _POSITION = """
 select applied_through
@@ -56,12 +60,50 @@ values ($1, $2, now())
 """
 
 _TELL_PROGRESS = """
-insert into read.consumer_progress (consumer, applied_through, pending_batches, observed_at)
-values ($1, $2, $3, now())
+insert into read.consumer_progress (consumer, applied_through, pending_batches, open_dead_letters, observed_at)
+values ($1, $2, $3, $4, now())
     on conflict (consumer)
     do update set applied_through = excluded.applied_through,
                   pending_batches = excluded.pending_batches,
+                  open_dead_letters = excluded.open_dead_letters,
                   observed_at = excluded.observed_at
+"""
+
+_DEAD_LETTERS = """
+select l.batch_id, l.state, l.sent_at, b.created_at
+  from write.dead_letters l
+  left join write.event_batches b on b.id = l.batch_id
+ where l.consumer = $1
+   and l.batch_id is not null
+   and (l.state in ('open', 'retried') or l.batch_id > $2)
+"""
+
+_APPLIED_AMONG = """
+select batch_id
+  from read.applied_batches
+ where batch_id = any($1::uuid[])
+   and consumer = $2
+"""
+
+_CLOSE_APPLIED = """
+update write.dead_letters
+   set state = 'applied', decided_at = now()
+ where consumer = $1
+   and batch_id = any($2::uuid[])
+   and state in ('open', 'retried')
+"""
+
+_COUNT_OPEN = """
+select count(*)
+  from write.dead_letters
+ where consumer = $1
+   and state = 'open'
+"""
+
+_FORGET_FAILURES = """
+delete from read.apply_failures
+ where consumer = $1
+   and failed_at < now() - interval '1 day'
 """
 
 _CLAIMS = """
@@ -74,9 +116,11 @@ select id, created_at, partner_system_ids, event_ids
 
 @dataclass(frozen=True, slots=True)
 class _Missing:
+    """`sent_at` is when it was sent to the consumer, at the earliest; None if it need not be under way."""
+
     id: UUID
     created_at: datetime
-    is_published: bool
+    sent_at: datetime | None
 
 
 @dataclass(slots=True)
@@ -93,15 +137,21 @@ class Reconciler:
     async def check(self) -> None:
         """Look once: move the position, tell the progress, repeat what was lost. Raises postgres.TRANSIENT."""
         looked_at = datetime.now(UTC)
-        missing = await self._find_missing(looked_at)
-        oldest = missing[0].created_at if missing else looked_at
-        await self.read.execute(_TELL_PROGRESS, self.consumer, oldest, len(missing))
+        position = await self.write.fetchval(_POSITION, self.consumer) or UUID(int=0)
+        letters = {row["batch_id"]: row for row in await self.write.fetch(_DEAD_LETTERS, self.consumer, position)}
+        missing = await self._find_missing(looked_at, position, letters)
+        missing += await self._find_unapplied(letters)
+        oldest = min((batch.created_at for batch in missing), default=looked_at)
+        count_open = await self.write.fetchval(_COUNT_OPEN, self.consumer)
+        await self.read.execute(_TELL_PROGRESS, self.consumer, oldest, len(missing), count_open)
+        await self.read.execute(_FORGET_FAILURES, self.consumer)
         metrics.batches_unapplied.labels(self.consumer).set(len(missing))
         metrics.oldest_unapplied_seconds.labels(self.consumer).set((looked_at - oldest).total_seconds())
+        metrics.open_dead_letters.labels(self.consumer).set(count_open)
         await self._repeat(missing, looked_at)
 
-    async def _find_missing(self, looked_at: datetime) -> list[_Missing]:
-        position = await self.write.fetchval(_POSITION, self.consumer) or UUID(int=0)
+    async def _find_missing(self, looked_at: datetime, position: UUID, letters: Mapping[UUID, Any]) -> list[_Missing]:
+        """Batches after the position that are neither in the inbox nor dead letters; moves the position."""
         settled = first_id_of(looked_at - _SETTLED_AFTER)
         proven = after = position
         missing: list[_Missing] = []
@@ -113,8 +163,9 @@ class Reconciler:
                 row["batch_id"] for row in await self.read.fetch(_APPLIED_BETWEEN, after, rows[-1]["id"], self.consumer)
             }
             for row in rows:
-                if row["id"] not in applied:
-                    missing.append(_Missing(row["id"], row["created_at"], row["is_published"]))
+                if row["id"] not in applied and row["id"] not in letters:
+                    sent_at = row["created_at"] if row["is_published"] else None
+                    missing.append(_Missing(row["id"], row["created_at"], sent_at))
                 elif not missing and row["id"] < settled:
                     proven = row["id"]
             after = rows[-1]["id"]
@@ -124,32 +175,52 @@ class Reconciler:
             await self.write.execute(_MOVE_POSITION, self.consumer, proven)
         return missing
 
+    async def _find_unapplied(self, letters: Mapping[UUID, Any]) -> list[_Missing]:
+        """Dead letters that are open or on their way; those found in the inbox are closed."""
+        waiting = [row for row in letters.values() if row["state"] in ("open", "retried")]
+        if not waiting:
+            return []
+        among = [row["batch_id"] for row in waiting]
+        applied = {row["batch_id"] for row in await self.read.fetch(_APPLIED_AMONG, among, self.consumer)}
+        if applied:
+            await self.write.execute(_CLOSE_APPLIED, self.consumer, list(applied))
+        return [
+            _Missing(row["batch_id"], row["created_at"], row["sent_at"] if row["state"] == "retried" else None)
+            for row in waiting
+            # retention may have dropped the batch, and what never was one of ours is no gap
+            if row["batch_id"] not in applied and row["created_at"] is not None
+        ]
+
     async def _repeat(self, missing: Sequence[_Missing], looked_at: datetime) -> None:
         known = {batch.id for batch in missing}
         self._repeated = {id_: at for id_, at in self._repeated.items() if id_ in known}
+        never = datetime.min.replace(tzinfo=UTC)
         lost = [
             batch.id
             for batch in missing
-            if batch.is_published
-            and looked_at - batch.created_at > self.unapplied_after
-            and looked_at - self._repeated.get(batch.id, datetime.min.replace(tzinfo=UTC)) > _REPEAT_AGAIN_AFTER
+            if batch.sent_at is not None
+            and looked_at - batch.sent_at > self.unapplied_after
+            and looked_at - self._repeated.get(batch.id, never) > 2 * self.unapplied_after
         ][:_MOST_REPEATS]
-        queue = topology.queue_names(self.consumer).work
-        if not lost or not await self._is_drained(queue):
+        names = topology.queue_names(self.consumer)
+        if not lost or not await self._are_drained(names.work, names.dead):
             return
+        until = time.monotonic() + _REPEAT_FOR_S
         async with self.write.acquire() as connection, connection.transaction():
             if not await batches.is_leading(connection):
                 return
             for row in await connection.fetch(_CLAIMS, lost):
                 claim = ClaimCheck(**dict(row))
                 body = await batches.read_message(connection, claim)
-                if not await batches.publish(self.publisher, body, claim.id, reason="unapplied", only_to=queue):
+                if not await batches.publish(self.publisher, body, claim.id, reason="unapplied", only_to=names.work):
                     return
                 self._repeated[claim.id] = looked_at
+                if time.monotonic() > until:
+                    return
 
-    async def _is_drained(self, queue: str) -> bool:
-        """While messages wait in the queue, what is missing is most likely among them."""
+    async def _are_drained(self, *queues: str) -> bool:
+        """While messages wait in a queue, what is missing is most likely among them."""
         try:
-            return await self.publisher.depth(queue) == 0
+            return not any([await self.publisher.depth(queue) for queue in queues])
         except Unavailable:
             return False

@@ -21,7 +21,14 @@ select id, created_at, partner_system_ids, event_ids
 """
 
 _COUNT_UNPUBLISHED = """
-select count(*)
+select count(*) as number,
+       (
+           select created_at
+             from write.event_batches
+            where published_at is null
+            order by id
+            limit 1
+       ) as oldest
   from write.event_batches
  where published_at is null
 """
@@ -46,5 +53,9 @@ async def republish(pool: Pool, publisher: Publisher, after_s: float) -> bool:
 
 
 async def count_unpublished(pool: Pool) -> None:
-    """Bring the gauge up to date. Raises postgres.TRANSIENT."""
-    metrics.batches_unpublished.set(await pool.fetchval(_COUNT_UNPUBLISHED))
+    """Bring the gauges up to date. Raises postgres.TRANSIENT."""
+    found = await pool.fetchrow(_COUNT_UNPUBLISHED)
+    assert found is not None  # noqa: S101 - a count has a row
+    age = datetime.now(UTC) - found["oldest"] if found["oldest"] else timedelta()
+    metrics.batches_unpublished.set(found["number"])
+    metrics.oldest_unpublished_seconds.set(age.total_seconds())

@@ -4,10 +4,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 
 from services.relay.partitions import keep_partitions
-from services.relay.reconcile import Reconciler
 from services.relay.reference import ReferenceCopy
 from services.relay.republish import count_unpublished, republish
 from tracking.infra import postgres
@@ -19,7 +18,7 @@ _PARTITIONS_EVERY_S = 600.0
 
 
 class Relay:
-    """`run` until `stop`."""
+    """`run` until `stop`; `steps` by the name they have in the log, each once a tick, in this order."""
 
     def __init__(
         self,
@@ -27,7 +26,7 @@ class Relay:
         write: Pool,
         read: Pool,
         publisher: Publisher,
-        reconcilers: Sequence[Reconciler],
+        steps: Mapping[str, Callable[[], Awaitable[None]]],
         tick_s: float,
         unpublished_after_s: float,
         retention_months: int | None,
@@ -35,7 +34,7 @@ class Relay:
         self._write = write
         self._read = read
         self._publisher = publisher
-        self._reconcilers = reconcilers
+        self._steps = steps
         self._reference = ReferenceCopy(write, read)
         self._tick_s = tick_s
         self._unpublished_after_s = unpublished_after_s
@@ -63,9 +62,10 @@ class Relay:
             has_more = await self._step("republish", self._republish) or False
 
     async def _republish(self) -> bool:
-        has_more = await republish(self._write, self._publisher, self._unpublished_after_s)
+        return await republish(self._write, self._publisher, self._unpublished_after_s)
+
+    async def _count(self) -> None:
         await count_unpublished(self._write)
-        return has_more
 
     async def _follow(self, beat: Callable[[], None]) -> None:
         while not self._stopping.is_set():
@@ -74,8 +74,10 @@ class Relay:
             if is_due and await self._step("partitions", self._keep_partitions):
                 self._partitions_due = time.monotonic() + _PARTITIONS_EVERY_S
             await self._step("reference", self._reference.copy)
-            for reconciler in self._reconcilers:
-                await self._step(f"reconcile {reconciler.consumer}", reconciler.check)
+            await self._step("count", self._count)
+            for name, step in self._steps.items():
+                beat()
+                await self._step(name, step)
             await self._pause()
 
     async def _keep_partitions(self) -> bool:

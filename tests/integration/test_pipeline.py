@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
-import aio_pika
 import httpx
 import pytest
 
@@ -42,6 +41,8 @@ async def send(services: Services, sender: Registered, numbers: range, **changes
             "userId": f"user_{n % 10}",
             "eventProperties": {"n": n},
             "eventId": f"e{n}",
+            "eventType": "track" if n % 5 else "identify",
+            "context": {"library": {"name": f"sdk {n % 2}"}} if n % 3 else None,
             **changes,
         }
         for n in numbers
@@ -95,7 +96,7 @@ async def test_every_event_is_projected_as_it_was_stored(services: Services, sta
     write, read = await stack.write(), await stack.read()
     columns = """id, partner_system_id, event_name, event_timestamp, original_timestamp, received_at, user_id,
         anonymous_id, message_id, event_properties::text, schema_version, is_valid, validation_errors::text,
-        clock_adjusted, correlation_id"""
+        clock_adjusted, correlation_id, event_type, context::text, is_bot"""
     kept = await write.fetch(f"select {columns} from write.tracking_events order by id")  # noqa: S608
     seen = await read.fetch(f"select {columns} from read.tracking_events_read_model order by id")  # noqa: S608
     assert [tuple(row) for row in seen] == [tuple(row) for row in kept]
@@ -194,45 +195,6 @@ async def test_deleted_queues_come_back_and_nothing_is_lost(
     await send(services, sender, range(50, 100))
 
     await reach(stack, 100)
-
-
-async def test_a_message_nobody_can_read_goes_to_the_dead_letters(
-    services: Services, stack: Stack, sender: Registered
-) -> None:
-    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
-    async with connection:
-        channel = await connection.channel()
-        exchange = await channel.get_exchange(topology.EVENTS_EXCHANGE)
-        await exchange.publish(aio_pika.Message(b"not ours"), routing_key="")
-        await send(services, sender, range(20))
-
-        await reach(stack, 20)
-
-        dead = await channel.get_queue(topology.queue_names("projector").dead)
-        message = await dead.get(timeout=5)
-        assert message.body == b"not ours"
-        await message.ack()
-
-
-async def test_a_batch_that_cannot_be_applied_does_not_hold_up_its_neighbours(
-    services: Services, stack: Stack, sender: Registered
-) -> None:
-    read = await stack.read()
-    await read.execute(
-        "alter table read.tracking_events_read_model add constraint no_poison check (event_name <> 'poison')"
-    )
-    await send(services, sender, range(10))
-    await send(services, sender, range(10, 11), eventName="poison")
-    await send(services, sender, range(11, 31))
-
-    await until(lambda: projected(stack), lambda number: number == 30)
-
-    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
-    async with connection:
-        channel = await connection.channel()
-        names = topology.queue_names("projector")
-        await until(lambda: rabbitmq.queue_depth(channel, names.dead, 5), lambda depth: depth == 1)
-        assert await rabbitmq.queue_depth(channel, names.work, 5) == 0
 
 
 async def test_progress_says_how_far_each_worker_is(services: Services, stack: Stack, sender: Registered) -> None:

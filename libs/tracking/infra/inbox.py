@@ -30,7 +30,8 @@ from tracking.infra.postgres import Connection, Pool
 
 _log = logging.getLogger(__name__)
 _HOLD_S = 30.0
-_LOOK_AGAIN_S = 10.0
+_LOOK_AGAIN_S = 5.0
+_ERROR_CHARACTERS = 2000
 _CHECK_QUEUE_S = 5.0
 
 
@@ -222,7 +223,7 @@ class InboxConsumer(Generic[B]):
                 raise
             except Exception as error:
                 if len(group) == 1:
-                    await self._hand_back(channel, group[0].message, error)
+                    await self._hand_back(channel, group[0], error)
                     return
                 _log.warning("a group of %d batches failed, trying one by one: %s", len(group), error)
                 for delivery in group:
@@ -262,9 +263,11 @@ class InboxConsumer(Generic[B]):
         metrics.events_applied.labels(self._consumer).inc(sum(batch.event_count for batch in fresh))
         metrics.apply_seconds.labels(self._consumer).observe(time.perf_counter() - started)
 
-    async def _hand_back(self, channel: AbstractChannel, message: AbstractIncomingMessage, error: Exception) -> None:
+    async def _hand_back(self, channel: AbstractChannel, delivery: _Delivery[B], error: Exception) -> None:
+        message, batch_id = delivery.message, delivery.batch.batch_id
         delivered = int(str(message.headers.get("x-delivery-count", 0))) + 1
-        _log.error("%s cannot apply batch %s (delivery %d): %s", self._consumer, message.message_id, delivered, error)
+        _log.error("%s cannot apply batch %s (delivery %d): %s", self._consumer, batch_id, delivered, error)
+        await self._note_failure(batch_id, error, delivered)
         await message.nack(requeue=True)
         if delivered > topology.DELIVERY_LIMIT:
             metrics.dead_letters.labels(self._consumer, "not_applicable").inc()
@@ -279,13 +282,39 @@ class InboxConsumer(Generic[B]):
         await self._check_dead_letters(channel)
 
     async def _check_dead_letters(self, channel: AbstractChannel) -> None:
-        depth = await rabbitmq.queue_depth(channel, self._queue.dead, self._timeout_s)
-        if depth >= self._dead_letter_limit:
+        """Raises DeadLetterLimit; what the relay has taken out of the queue counts until somebody decides about it."""
+        count = await rabbitmq.queue_depth(channel, self._queue.dead, self._timeout_s)
+        try:
+            count += await self._pool.fetchval(_OPEN_DEAD_LETTERS, self._consumer) or 0
+        except postgres.TRANSIENT as error:
+            raise Unavailable("postgres_unavailable", postgres.describe(error)) from error
+        if count >= self._dead_letter_limit:
             raise DeadLetterLimit(
-                f"{depth} messages in {self._queue.dead} (limit {self._dead_letter_limit}): retry or discard them, "
-                "then consumption goes on by itself"
+                f"{self._consumer} has {count} dead letters (limit {self._dead_letter_limit}): retry or discard them "
+                f"(dead-letters list --consumer {self._consumer}), then consumption goes on by itself"
             )
 
+    async def _note_failure(self, batch_id: UUID, error: Exception, delivered: int) -> None:
+        """For whoever decides about the dead letter; the log has it in any case."""
+        said = f"{type(error).__name__}: {error}".replace("\0", "\ufffd")[:_ERROR_CHARACTERS]
+        try:
+            await self._pool.execute(_NOTE_FAILURE, self._consumer, batch_id, said, delivered)
+        except postgres.FAILURES as failure:
+            _log.warning("the failure of batch %s is in the log only: %s", batch_id, postgres.describe(failure))
+
+
+_OPEN_DEAD_LETTERS = """
+select open_dead_letters
+  from read.consumer_progress
+ where consumer = $1
+"""
+
+_NOTE_FAILURE = """
+insert into read.apply_failures (consumer, batch_id, error, deliveries, failed_at)
+values ($1, $2, $3, $4, now())
+    on conflict (consumer, batch_id)
+    do update set error = excluded.error, deliveries = excluded.deliveries, failed_at = excluded.failed_at
+"""
 
 _ENTER_INBOX = """
 insert into read.applied_batches (consumer, batch_id)

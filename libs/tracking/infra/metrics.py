@@ -47,6 +47,9 @@ buffered_events = Gauge("tracking_gateway_buffered_events", "Events that wait fo
 batches_published = Counter("tracking_batches_published_total", "Batches the broker confirmed.", ["service"])
 publish_failures = Counter("tracking_publish_failures_total", "Batches left to the relay, by reason.", ["reason"])
 batches_unpublished = Gauge("tracking_batches_unpublished", "Batches in the write database without a confirm.")
+oldest_unpublished_seconds = Gauge(
+    "tracking_oldest_unpublished_seconds", "Age of the oldest batch in the write database without a confirm."
+)
 batches_unapplied = Gauge(
     "tracking_batches_unapplied", "Batches not yet proven to be in a consumer's inbox.", ["consumer"]
 )
@@ -65,6 +68,7 @@ apply_seconds = Histogram(
     "tracking_apply_duration_seconds", "One transaction of a consumer.", ["consumer"], buckets=_FAST
 )
 dead_letters = Counter("tracking_dead_letters_total", "Messages given up, by reason.", ["consumer", "reason"])
+open_dead_letters = Gauge("tracking_dead_letters_open", "Dead letters that wait for a decision.", ["consumer"])
 consumer_paused = Gauge("tracking_consumer_paused", "1 while the limit of dead letters holds a consumer.", ["consumer"])
 cache_lookups = Counter(
     "tracking_cache_lookups_total", "Look-ups by where they were answered.", ["cache", "answered_by"]

@@ -1,0 +1,194 @@
+"""Dead letters in the write database, as whoever decides about them sees them: list, show, retry, discard."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from tracking.domain.errors import Conflict, NotFound
+from tracking.infra.postgres import Connection
+
+State = Literal["open", "retried", "discarded", "applied"]
+Reason = Literal["unreadable", "not_applicable", "unknown"]
+_SHOWN_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class LetterSystem:
+    """A partner system with events in the batch; a name is None if the write database does not know the system."""
+
+    id: UUID
+    name: str | None
+    partner_id: UUID | None
+    partner_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """`deliveries` is how often the message was handed out the last time, `times` how often it was given up.
+
+    `batch_id` is None for a message that names no batch. `decided_at` is when its state last changed by a decision, or
+    by its being found applied.
+    """
+
+    id: UUID
+    consumer: str
+    state: State
+    reason: Reason
+    error: str | None
+    batch_id: UUID | None
+    message_id: str | None
+    event_count: int
+    partner_systems: Sequence[LetterSystem]
+    deliveries: int
+    times: int
+    first_seen_at: datetime
+    last_seen_at: datetime
+    decided_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class WholeDeadLetter(DeadLetter):
+    """With the events' ids and the first 4 KiB of the body as text (what is no UTF-8 shows as U+FFFD)."""
+
+    event_ids: Sequence[UUID]
+    body_bytes: int
+    body_start: str
+
+
+_COLUMNS = """
+select l.id,
+       l.consumer,
+       l.state,
+       l.reason,
+       l.error,
+       l.batch_id,
+       l.message_id,
+       cardinality(l.event_ids) as event_count,
+       array(
+           select row (known.id, s.name, p.id, p.name)
+             from unnest(l.partner_system_ids) with ordinality as known (id, position)
+             left join write.partner_systems s on s.id = known.id
+             left join write.partners p on p.id = s.partner_id
+            order by known.position
+       ) as partner_systems,
+       l.deliveries,
+       l.times,
+       l.first_seen_at,
+       l.last_seen_at,
+       l.decided_at
+"""
+
+_LIST = (
+    _COLUMNS
+    + """
+  from write.dead_letters l
+ where ($1::text is null or l.consumer = $1)
+   and ($2::text is null or l.state = $2)
+ order by l.id
+ limit $3
+offset $4
+"""
+)
+
+_COUNT = """
+select count(*)
+  from write.dead_letters l
+ where ($1::text is null or l.consumer = $1)
+   and ($2::text is null or l.state = $2)
+"""
+
+
+async def list_letters(
+    connection: Connection, consumer: str | None, state: State | None, limit: int, offset: int
+) -> tuple[list[DeadLetter], int]:
+    """A page, the first seen first, and how many there are in all; None takes any."""
+    rows = await connection.fetch(_LIST, consumer, state, limit, offset)
+    total = await connection.fetchval(_COUNT, consumer, state)
+    return [DeadLetter(**_values(row)) for row in rows], int(total)
+
+
+_FIND = (
+    _COLUMNS
+    + ", l.event_ids, l.body_bytes, substr(l.body, 1, $2) as body_start from write.dead_letters l where l.id = $1"
+)
+
+
+async def find_letter(connection: Connection, letter_id: UUID) -> WholeDeadLetter:
+    """Raises NotFound."""
+    row = await connection.fetchrow(_FIND, letter_id, _SHOWN_BYTES)
+    if row is None:
+        raise _not_found(letter_id)
+    values = _values(row)
+    return WholeDeadLetter(**{**values, "body_start": values["body_start"].decode(errors="replace")})
+
+
+_LOCK = """
+select state, is_batch or octet_length(body) = body_bytes as can_be_sent
+  from write.dead_letters
+ where id = $1
+   for update
+"""
+
+_RETRY = """
+update write.dead_letters
+   set state = 'retried', decided_at = now(), sent_at = null
+ where id = $1
+"""
+
+
+async def retry_letter(connection: Connection, letter_id: UUID) -> None:
+    """Have the relay send it again, also one that was discarded or sent before: the inbox applies it once.
+
+    In a transaction. Raises NotFound, and Conflict if it was applied, or was too large to be kept whole.
+    """
+    found = await _lock(connection, letter_id)
+    if not found["can_be_sent"]:
+        raise Conflict("dead_letter_cut", f"{letter_id} is no stored batch and too large to be kept whole: discard it.")
+    await connection.execute(_RETRY, letter_id)
+
+
+_DISCARD = """
+update write.dead_letters
+   set state = 'discarded', decided_at = now()
+ where id = $1
+   and state <> 'discarded'
+"""
+
+
+async def discard_letter(connection: Connection, letter_id: UUID) -> None:
+    """Never send it to that consumer again. In a transaction. Raises NotFound, and Conflict if it was applied."""
+    await _lock(connection, letter_id)
+    await connection.execute(_DISCARD, letter_id)
+
+
+async def _lock(connection: Connection, letter_id: UUID) -> Any:
+    found = await connection.fetchrow(_LOCK, letter_id)
+    if found is None:
+        raise _not_found(letter_id)
+    if found["state"] == "applied":
+        raise Conflict("dead_letter_applied", f"{letter_id} has been applied: there is nothing left to decide.")
+    return found
+
+
+_OPEN_IDS = """
+select id
+  from write.dead_letters
+ where consumer = $1
+   and state = 'open'
+ order by id
+"""
+
+
+async def open_letters(connection: Connection, consumer: str) -> list[UUID]:
+    """Those of a consumer that wait for a decision."""
+    return [row["id"] for row in await connection.fetch(_OPEN_IDS, consumer)]
+
+
+def _values(row: Any) -> dict[str, Any]:
+    return {**row, "partner_systems": [LetterSystem(*system) for system in row["partner_systems"]]}
+
+
+def _not_found(letter_id: UUID) -> NotFound:
+    return NotFound("dead_letter_not_found", f"There is no dead letter {letter_id}.")

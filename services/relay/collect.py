@@ -1,0 +1,178 @@
+"""Moves dead letters out of the broker into `write.dead_letters`: committed first, acknowledged after it."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from random import getrandbits
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from aio_pika.abc import AbstractIncomingMessage
+
+from tracking.contracts import events_tracked, topology
+from tracking.domain.errors import Unavailable
+from tracking.domain.tracking_event import fresh_id, to_unix_ms
+from tracking.infra import postgres, rabbitmq
+from tracking.infra.postgres import Pool
+from tracking.infra.rabbitmq import Publisher
+
+_log = logging.getLogger(__name__)
+_AT_ONCE = 200
+# A retry of a stored batch is made from the database: its body is kept to be looked at only.
+_BATCH_BODY_BYTES = 16 * 1024
+_OTHER_BODY_BYTES = 1024 * 1024
+_ERROR_CHARACTERS = 2000
+_WAIT: tuple[type[BaseException], ...] = (Unavailable, *rabbitmq.FAILURES)
+# PostgreSQL refuses a value that we thought it would take: the relay has other work to do
+_BUG = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+_REASONS = {"rejected": "unreadable", "delivery_limit": "not_applicable"}
+
+_STORED_BATCH = """
+select partner_system_ids, event_ids
+  from write.event_batches
+ where id = $1
+"""
+
+_FAILURE = """
+select error, deliveries
+  from read.apply_failures
+ where consumer = $1
+   and batch_id = $2
+"""
+
+# A decision to retry that was not carried out yet stays, as does one to discard.
+_KEEP_BATCH = """
+insert into write.dead_letters as known
+       (id, consumer, batch_id, is_batch, message_id, reason, error, deliveries, partner_system_ids, event_ids,
+        body, body_sha256, body_bytes)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+    on conflict (consumer, batch_id) where batch_id is not null
+    do update set reason = excluded.reason,
+                  error = coalesce(excluded.error, known.error),
+                  deliveries = excluded.deliveries,
+                  last_seen_at = now(),
+                  times = known.times + 1,
+                  state = case
+                              when known.state = 'discarded' then 'discarded'
+                              when known.state = 'retried' and known.sent_at is null then 'retried'
+                              else 'open'
+                          end
+"""
+
+_KEEP_OTHER = _KEEP_BATCH.replace(
+    "(consumer, batch_id) where batch_id is not null", "(consumer, body_sha256) where batch_id is null"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a message is about; `fault` says why it cannot be read."""
+
+    batch_id: UUID | None
+    is_batch: bool
+    partner_system_ids: Sequence[UUID]
+    event_ids: Sequence[UUID]
+    fault: str | None
+
+
+@dataclass(slots=True)
+class Collector:
+    """Empties the dead-letter queue of one consumer."""
+
+    consumer: str
+    write: Pool
+    read: Pool
+    publisher: Publisher
+    rabbitmq_url: str
+    timeout_s: float
+
+    async def collect(self) -> None:
+        """Take what has arrived, up to 200. Raises postgres.TRANSIENT; what was not committed is in the queue again."""
+        queue = topology.queue_names(self.consumer).dead
+        try:
+            if not await self.publisher.depth(queue):
+                return
+            # before anything is taken: RabbitMQ 4 drops what was handed back 20 times
+            for pool in (self.write, self.read):
+                await postgres.ping(pool)
+            await self._empty(queue)
+        except _WAIT as error:
+            _log.warning("dead letters of %s wait in the broker: %s", self.consumer, error)
+
+    async def _empty(self, queue: str) -> None:
+        connection = await rabbitmq.connect(self.rabbitmq_url, name="tracking-relay-dead", timeout_s=self.timeout_s)
+        async with connection:
+            channel = await connection.channel(publisher_confirms=False)
+            source = await channel.get_queue(queue, ensure=False)
+            for _ in range(_AT_ONCE):
+                message = await source.get(no_ack=False, fail=False, timeout=self.timeout_s)
+                if message is None:
+                    return
+                try:
+                    await self._keep(message)
+                except _BUG as error:
+                    _log.error("a dead letter of %s cannot be kept and stays in the broker: %s", self.consumer, error)
+                else:
+                    await message.ack()
+
+    async def _keep(self, message: AbstractIncomingMessage) -> None:
+        content = await self._look_into(message)
+        cause = _cause(message)
+        reason = _REASONS.get(cause, "unreadable" if content.fault else "unknown")
+        error, deliveries = content.fault, topology.DELIVERY_LIMIT + 1 if cause == "delivery_limit" else 1
+        failure = await self.read.fetchrow(_FAILURE, self.consumer, content.batch_id)
+        if failure is not None:
+            error, deliveries = failure["error"], failure["deliveries"]
+        kept_bytes = _BATCH_BODY_BYTES if content.is_batch else _OTHER_BODY_BYTES
+        await self.write.execute(
+            _KEEP_OTHER if content.batch_id is None else _KEEP_BATCH,
+            fresh_id(to_unix_ms(datetime.now(UTC)), getrandbits(74)),
+            self.consumer,
+            content.batch_id,
+            content.is_batch,
+            message.message_id and message.message_id.replace("\0", "\ufffd"),
+            reason,
+            error and error.replace("\0", "\ufffd")[:_ERROR_CHARACTERS],
+            deliveries,
+            content.partner_system_ids,
+            content.event_ids,
+            message.body[:kept_bytes],
+            hashlib.sha256(message.body).digest(),
+            len(message.body),
+        )
+        _log.error("a dead letter of %s: batch %s, %s: %s", self.consumer, content.batch_id, reason, error)
+
+    async def _look_into(self, message: AbstractIncomingMessage) -> _Content:
+        """The write database knows best what is in a batch; only of what it does not know, the message is asked."""
+        batch, fault = None, None
+        batch_id: UUID | None
+        try:
+            batch = events_tracked.decode(message.body)
+            batch_id = batch.batch_id
+        except events_tracked.UnreadableMessage as error:
+            fault = str(error)
+            batch_id = _uuid(message.message_id)
+        stored = await self.write.fetchrow(_STORED_BATCH, batch_id)
+        if stored is not None:
+            systems = list(dict.fromkeys(stored["partner_system_ids"]))
+            return _Content(batch_id, True, systems, stored["event_ids"], fault)
+        if batch is None:
+            return _Content(None, False, [], [], fault)
+        event_ids = [known for known in map(_uuid, batch.id) if known]
+        return _Content(batch_id, False, [system.partner_system_id for system in batch.systems], event_ids, None)
+
+
+def _cause(message: AbstractIncomingMessage) -> str:
+    """Of its last death: `rejected`, `delivery_limit`, or nothing if somebody put it there."""
+    deaths: Any = message.headers.get("x-death")
+    return str(deaths[0].get("reason", "")) if deaths else ""
+
+
+def _uuid(text: Any) -> UUID | None:
+    try:
+        return UUID(text)
+    except (ValueError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,81 @@
+"""Sends again the dead letters that somebody wants retried, each to the queue of its consumer alone."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from services.relay import batches
+from services.relay.batches import ClaimCheck
+from tracking.contracts import topology
+from tracking.infra.postgres import Connection, Pool
+from tracking.infra.rabbitmq import Publisher
+
+_log = logging.getLogger(__name__)
+_AT_ONCE = 100
+
+# A discard that comes meanwhile waits for the row.
+_TO_SEND = """
+select id, batch_id, is_batch, message_id, body
+  from write.dead_letters
+ where consumer = $1
+   and state = 'retried'
+   and sent_at is null
+ order by id
+ limit $2
+   for no key update
+"""
+
+_CLAIM = """
+select id, created_at, partner_system_ids, event_ids
+  from write.event_batches
+ where id = $1
+"""
+
+_MARK_SENT = """
+update write.dead_letters
+   set sent_at = now()
+ where id = $1
+"""
+
+_REOPEN = """
+update write.dead_letters
+   set state = 'open', error = $2
+ where id = $1
+"""
+
+
+@dataclass(slots=True)
+class Retries:
+    """Of one consumer."""
+
+    consumer: str
+    write: Pool
+    publisher: Publisher
+
+    async def send(self) -> None:
+        """Send up to 100. Raises postgres.TRANSIENT; sent and not noted, it is sent twice, and applied once."""
+        async with self.write.acquire() as connection, connection.transaction():
+            if not await batches.is_leading(connection):
+                return
+            for letter in await connection.fetch(_TO_SEND, self.consumer, _AT_ONCE):
+                body = await self._body(connection, letter)
+                if body is None:
+                    continue
+                name = letter["batch_id"] or letter["message_id"] or letter["id"]
+                queue = topology.queue_names(self.consumer).work
+                if not await batches.publish(self.publisher, body, name, reason="retried", only_to=queue):
+                    return
+                await connection.execute(_MARK_SENT, letter["id"])
+
+    async def _body(self, connection: Connection, letter: Any) -> bytes | None:
+        """The batch as it is stored, else the message as it came; None, and open again, if the batch is no more."""
+        if not letter["is_batch"]:
+            return bytes(letter["body"])
+        claim = await connection.fetchrow(_CLAIM, letter["batch_id"])
+        try:
+            if claim is not None:
+                return await batches.read_message(connection, ClaimCheck(**dict(claim)))
+        except ValueError as error:
+            _log.warning("batch %s cannot be made again: %s", letter["batch_id"], error)
+        await connection.execute(_REOPEN, letter["id"], "its events are no longer in the write database")
+        return None
