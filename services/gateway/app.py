@@ -207,5 +207,6 @@ def build(gateway: Gateway, health: Health) -> App:
             ),
         ]
     )
-    rest = Starlette(routes=[*health.routes(), *docs.routes(documented)])
+    # the two routes once more, for the 405 of another method
+    rest = Starlette(routes=[*health.routes(), *docs.routes(documented), *documented.routes])
     return App(gateway, Edge(rest, SERVICE))

@@ -106,7 +106,11 @@ async def test_who_does_not_take_its_answers_is_cut_off(stack: Stack) -> None:
 
             async with httpx.AsyncClient(base_url=url) as client:
                 ended = 'tracking_connections_ended_total{reason="answer_not_taken"} 1.0'
-                await until(lambda: client.get("/metrics"), lambda response: ended in response.text, 10)
+                await until(
+                    lambda: client.get("/metrics", headers={"Connection": "close"}),
+                    lambda response: ended in response.text,
+                    10,
+                )
 
 
 async def test_connections_past_the_limit_are_told_so_and_leave_the_others_alone(stack: Stack) -> None:

@@ -86,7 +86,7 @@ def _compose(unix_ms: int, version: int, bits: int) -> UUID:
 
 def parse_timestamp(text: str) -> datetime | None:
     """ISO 8601 with `Z` or an offset, as UTC; without one it is taken as UTC. None if it cannot be read."""
-    if len(text) > _MAX_TIMESTAMP_CHARACTERS:
+    if len(text) > _MAX_TIMESTAMP_CHARACTERS or "\x00" in text:  # Python 3.11 stops reading at a NUL
         return None
     try:
         parsed = datetime.fromisoformat(text)

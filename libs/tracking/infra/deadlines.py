@@ -8,16 +8,17 @@ less than the timer of uvicorn's that this replaces. A deadline may so be late b
 
 import asyncio
 import resource
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol, Self
 
+import httptools
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tracking.domain.errors import TrackingError
 from tracking.infra import correlation, metrics
+from tracking.infra.direct import DirectProtocol, Handler
 from tracking.infra.http import error_payload
 
 _NOTHING, _FIRST_BYTE, _HEADERS, _BODY = range(4)
@@ -78,7 +79,7 @@ class Sweep:
         self._pause_s = min(_SWEEP_S, shortest_s / 4)
 
     async def run(self, connections: Iterable[Any]) -> None:
-        """Until cancelled. `connections` are uvicorn's, of the class that `with_deadlines` made."""
+        """Until cancelled. `connections` are uvicorn's, of the class of `protocol_for`."""
         loop = asyncio.get_running_loop()
         while True:
             now = loop.time()
@@ -88,8 +89,8 @@ class Sweep:
             await asyncio.sleep(self._pause_s)
 
 
-class TimedProtocol(HttpToolsProtocol):
-    """Knows since when its connection waits, and for what. Mixed in before another protocol by `with_deadlines`."""
+class TimedProtocol(DirectProtocol):
+    """Knows since when its connection waits, and for what."""
 
     deadlines: Deadlines
     sweep: Sweep
@@ -99,6 +100,7 @@ class TimedProtocol(HttpToolsProtocol):
     _is_first_piece = True
     _spare_bytes = 0  # that the message in hand may still bring beside its body
     _earlier: Any = None  # the request before the one that is being read
+    _running: Any = None  # the request that others wait behind
     _broken: bytes | None = None  # what is to be sent before closing, after the answers that are still due
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -110,13 +112,45 @@ class TimedProtocol(HttpToolsProtocol):
             message = "This process has as many connections as it may have; try again."
             self._end(503, "too_many_connections", message, b"retry-after: 1\r\n")
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone. uvicorn tells only the last request; those before it would write to what is closed."""
+        for cycle in (self._running, *(waiting for waiting, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self.pipeline.clear()
+        super().connection_lost(exc)
+
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request."""
         if self._broken is not None:
             return
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._go_on_without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._end(400, "malformed_http", "This is not a request of HTTP/1.1.")
         if self._reading:
             self._count(len(data))
+            self.decline()
+
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        """The parser takes what follows an Upgrade for another protocol, or for the next request; it is the body.
+
+        An upgrade may be ignored (RFC 9110, section 7.8). Java's HttpClient asks for one with every request.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._end(400, "malformed_http", "This is no proxy.")
+            return
+        close = [] if self.parser.should_keep_alive() else [(b"connection", b"close")]
+        kept = [header for header in self.headers if header[0] not in (b"connection", b"upgrade")]
+        lines = b"".join(b"%b: %b\r\n" % header for header in (*kept, *close))
+        version = self.parser.get_http_version().encode()
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.data_received(b"%b %b HTTP/%b\r\n%b\r\n%b" % (method, self.url, version, lines, rest))
 
     def _count(self, size: int) -> None:
         # the piece that a message begins in also holds the end of the one before it
@@ -136,6 +170,8 @@ class TimedProtocol(HttpToolsProtocol):
         self._is_first_piece = True
         self._spare_bytes = self.deadlines.header_bytes
         self._earlier = self.cycle
+        if not self.pipeline:
+            self._running = self.cycle
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -145,6 +181,8 @@ class TimedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The headers are here, in time."""
+        if self.parser.should_upgrade():
+            return
         self._reading = _BODY
         self._since = self.sweep.now
         super().on_headers_complete()
@@ -156,8 +194,14 @@ class TimedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole; how long the answer takes is our own affair."""
+        if self._reading == _HEADERS:
+            return  # one with an upgrade, which the parser ends here
         self._reading = _NOTHING
         super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         """An answer was written. As uvicorn's, but for its timer."""
@@ -171,10 +215,6 @@ class TimedProtocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         elif self._broken is not None:
             self._write_and_close(self._broken)
-
-    def send_400_response(self, msg: str) -> None:
-        """What came is no HTTP."""
-        self._end(400, "malformed_http", "This is not a request of HTTP/1.1.")
 
     def expire(self, now: float) -> None:
         """Called by the sweep: end the connection if what it waits for is late."""
@@ -246,6 +286,7 @@ class TimedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def with_deadlines(protocol: type[HttpToolsProtocol], deadlines: Deadlines, sweep: Sweep) -> type[HttpToolsProtocol]:
-    """`protocol` with deadlines, for uvicorn's `http` setting; somebody must run `sweep`."""
-    return type("TimedProtocol", (TimedProtocol, protocol), {"deadlines": deadlines, "sweep": sweep})
+def protocol_for(direct: Mapping[str, Handler], deadlines: Deadlines, sweep: Sweep) -> type[TimedProtocol]:
+    """For uvicorn's `http` setting; `direct` are paths that infra.direct answers. Somebody must run `sweep`."""
+    routes = {path.encode(): handler for path, handler in direct.items()}
+    return type("ServiceProtocol", (TimedProtocol,), {"direct": routes, "deadlines": deadlines, "sweep": sweep})

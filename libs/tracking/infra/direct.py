@@ -6,12 +6,14 @@ request, or declines it before it did anything; then the request takes the ordin
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+_log = logging.getLogger(__name__)
 Headers = list[tuple[bytes, bytes]]
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
@@ -131,6 +133,11 @@ class DirectProtocol(HttpToolsProtocol):
             self._go_by_asgi()
             super().on_body(body)
 
+    def decline(self) -> None:
+        """The request in hand did not come in one piece: it goes by ASGI, where an answer may come before its body."""
+        if self._handler is not None:
+            self._go_by_asgi()
+
     def on_message_complete(self) -> None:
         """The request is whole."""
         handler = self._handler
@@ -141,7 +148,12 @@ class DirectProtocol(HttpToolsProtocol):
         exchange = Exchange(self, keep_alive=self.parser.should_keep_alive())
         # from here on a request that was sent without waiting for the answer is queued, as uvicorn does it
         self.cycle = cast(Any, exchange)
-        if handler(self.headers, self._piece, exchange):
+        try:
+            is_taken = handler(self.headers, self._piece, exchange)
+        except Exception:
+            _log.exception("a handler failed; the request goes by ASGI")
+            is_taken = False
+        if is_taken:
             self._handler = None
         else:
             self.cycle = before
@@ -150,8 +162,7 @@ class DirectProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Called when the server stops: a request that has begun is answered first."""
-        if self._handler is not None:
-            self._go_by_asgi()
+        self.decline()
         super().shutdown()
 
     def _go_by_asgi(self) -> None:
@@ -159,9 +170,3 @@ class DirectProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self._piece:
             super().on_body(self._piece)
-
-
-def protocol_for(direct: Mapping[str, Handler]) -> type[DirectProtocol]:
-    """The protocol class for these paths, for uvicorn's `http` setting."""
-    routes = {path.encode(): handler for path, handler in direct.items()}
-    return type("RoutedDirectProtocol", (DirectProtocol,), {"direct": routes})

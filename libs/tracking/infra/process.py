@@ -27,8 +27,8 @@ from starlette.types import ASGIApp
 
 from tracking.domain.errors import Unavailable
 from tracking.infra import metrics
-from tracking.infra.deadlines import Deadlines, Sweep, raise_file_limit, with_deadlines
-from tracking.infra.direct import Handler, protocol_for
+from tracking.infra.deadlines import Deadlines, Sweep, protocol_for, raise_file_limit
+from tracking.infra.direct import Handler
 from tracking.infra.http import json_response
 
 _log = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ async def serve(
             host=listening.host,
             port=listening.port,
             loop="none",
-            http=with_deadlines(protocol_for(direct or {}), listening.deadlines, sweep),
+            http=protocol_for(direct or {}, listening.deadlines, sweep),
             ws="none",
             lifespan="off",
             access_log=False,

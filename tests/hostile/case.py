@@ -1,0 +1,96 @@
+"""What a hostile case is, and how a table of them is sent and judged."""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests import wire
+from tests.wire import Answer, Ending
+
+_AT_ONCE = 16
+_TIMEOUT_S = 15
+_SHAPES = ({"code", "message", "correlationId"}, {"code", "message", "correlationId", "details"})
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Bytes, and what may come back.
+
+    `statuses` 0 is a connection closed without a word. `code` is that of the error; `refused` how many events of a
+    batch are refused. `pieces` are sent one after the other.
+    """
+
+    name: str
+    pieces: tuple[bytes, ...]
+    statuses: frozenset[int]
+    code: str | None = None
+    refused: int | None = None
+    ending: Ending = "wait"
+
+
+def case(
+    name: str,
+    raw: bytes | Sequence[bytes],
+    *statuses: int,
+    code: str | None = None,
+    refused: int | None = None,
+    ending: Ending = "wait",
+) -> Case:
+    """`case("no JSON", raw, 400, code="malformed_json")`."""
+    pieces = (raw,) if isinstance(raw, bytes) else tuple(raw)
+    return Case(name, pieces, frozenset(statuses), code, refused, ending)
+
+
+async def faults_of(url: str, cases: Sequence[Case]) -> list[str]:
+    """Send all of them, some at once; a line for each that was not answered as it should."""
+    names = Counter(one.name for one in cases)
+    assert not [name for name, count in names.items() if count > 1], "a case's name is its own"
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def judge(one: Case) -> str | None:
+        async with limit:
+            try:
+                answer = await wire.exchange(url, *one.pieces, timeout_s=_TIMEOUT_S, ending=one.ending)
+            except TimeoutError:
+                return f"{one.name}: hangs"
+        fault = _fault(one, answer)
+        return fault and f"{one.name}: {fault}; sent {one.pieces[0][-300:]!r}, got {answer.body[:300]!r}"
+
+    return [fault for fault in await asyncio.gather(*(judge(one) for one in cases)) if fault]
+
+
+def _fault(one: Case, answer: Answer) -> str | None:
+    if answer.status not in one.statuses:
+        return f"{answer.status} instead of {sorted(one.statuses)}"
+    if answer.status < 400:
+        return _fault_of_success(one, answer)
+    try:
+        body = answer.json()
+    except ValueError:
+        return f"{answer.status} without JSON"
+    if set(body) not in _SHAPES or body["correlationId"] != answer.headers.get("x-correlation-id"):
+        return f"{answer.status} in another shape"
+    if one.code is not None and body["code"] != one.code:
+        return f"{body['code']} instead of {one.code}"
+    return None
+
+
+def _fault_of_success(one: Case, answer: Answer) -> str | None:
+    if one.refused is None:
+        return None
+    refused = answer.json()["refused"]
+    return None if refused == one.refused else f"{refused} refused instead of {one.refused}"
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process holds in memory."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def named(prefix: str, cases: Iterable[Case]) -> list[Case]:
+    """The same with `prefix` before each name."""
+    return [Case(f"{prefix}: {c.name}", c.pieces, c.statuses, c.code, c.refused, c.ending) for c in cases]

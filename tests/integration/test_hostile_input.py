@@ -1,0 +1,46 @@
+"""Hostile input at every public route: never a 5xx, never a hang, nothing kept, and a normal event still passes."""
+
+import pytest
+
+from tests import wire
+from tests.hostile import gateway
+from tests.hostile.case import Case, faults_of, resident_bytes
+from tests.hostile.framing import Route
+from tests.registry import register_system
+from tests.services import Services, running
+from tests.stack import Stack
+
+# short, as some of the cases never send what they promise
+DEADLINES = {"TRACKING_HEADER_TIMEOUT_S": "1.5", "TRACKING_BODY_TIMEOUT_S": "1.5"}
+LEAST_CASES = 200
+SMALL_BYTES = 16 * 1024
+MOST_RESIDENT_BYTES = 512 * 1024 * 1024
+MOST_KEPT_BYTES = 8 * 1024 * 1024
+
+
+async def attack(services: Services, name: str, cases: list[Case], normal: Route) -> None:
+    """Each case is answered as it should be, large ones fill no memory, small ones leave nothing behind."""
+    url, pid = services.url(name), services.pid(name)
+    small = [one for one in cases if sum(map(len, one.pieces)) < SMALL_BYTES]
+
+    faults = await faults_of(url, cases)
+
+    assert len(cases) >= LEAST_CASES
+    assert not faults, "\n".join(faults)
+    assert resident_bytes(pid) < MOST_RESIDENT_BYTES
+    before = resident_bytes(pid)
+    faults = [*await faults_of(url, small), *await faults_of(url, small)]
+    assert not faults, "\n".join(faults)
+    assert resident_bytes(pid) - before < MOST_KEPT_BYTES
+    assert (await wire.exchange(url, normal.sent())).status == normal.status
+    log = services.log(name)
+    assert "unexpected failure" not in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("is_batch", [False, True], ids=["ingest", "batch"])
+async def test_the_gateway_stands_hostile_input(stack: Stack, is_batch: bool) -> None:
+    sender = await register_system(stack)
+    table = gateway.Table(sender.api_key, is_batch=is_batch)
+    async with running(stack, "gateway", settings=DEADLINES) as services:
+        await attack(services, "gateway", table.cases(), table.route)
