@@ -1,7 +1,7 @@
 """What the gateway takes and answers, as models for its OpenAPI document; the hot path itself builds no models."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import ConfigDict, Field, JsonValue
@@ -16,6 +16,7 @@ _EVENT: dict[str, JsonValue] = {
     "anonymousId": "anon_67890",
     "eventProperties": {"page": "/home", "referrer": "google.com"},
 }
+EventType = Literal["track", "identify", "page", "screen", "group", "alias"]
 _RECEIVED_AT = "2025-12-24T10:30:00.123Z"
 _ANSWER: dict[str, JsonValue] = {
     "eventId": "019b4fe1-2e40-7a31-9c1e-6c1f5d3a9b10",
@@ -50,6 +51,12 @@ class TrackedEvent(JsonModel):
     message_id: Annotated[str | None, Field(max_length=100, description="Another name of eventId.")] = None
     sent_at: Annotated[datetime | None, Field(description="The client's clock when sending; corrects skew.")] = None
     schema_version: Annotated[int | None, Field(ge=1)] = None
+    event_type: Annotated[
+        EventType | None, Field(description="What kind of call of an SDK it was; track if missing.")
+    ] = None
+    context: Annotated[dict[str, Any] | str | None, Field(description="Surroundings: an object as SDKs send it.")] = (
+        None
+    )
 
 
 class IngestRequest(TrackedEvent):

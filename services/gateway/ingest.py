@@ -17,6 +17,7 @@ from services.gateway.structures import Structures
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed
 from tracking.domain.tracking_event import (
+    EVENT_TYPES,
     MAX_CLIENT_ID_CHARACTERS,
     TrackingEvent,
     client_event_id,
@@ -109,6 +110,14 @@ def _schema_version(envelope: dict[str, Any], notes: _Notes) -> int | None:
     return value
 
 
+def _event_type(envelope: dict[str, Any], notes: _Notes) -> str | None:
+    """One of EVENT_TYPES; None is track."""
+    value = envelope["eventType"]
+    if value is not None and (not isinstance(value, str) or value not in EVENT_TYPES):
+        notes.fault("eventType", f"must be one of {', '.join(EVENT_TYPES)}")
+    return value if value != "track" else None
+
+
 def _client_id(envelope: dict[str, Any], notes: _Notes) -> str | None:
     """`eventId`, or its other name `messageId`."""
     for name in ("eventId", "messageId"):
@@ -136,6 +145,7 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
     original = _timestamp(envelope, "eventTimestamp", notes)
     sent_at = (_timestamp(envelope, "sentAt", notes) if "sentAt" in envelope else None) or sender.sent_at
     version = _schema_version(envelope, notes) if "schemaVersion" in envelope else None
+    kind = _event_type(envelope, notes) if "eventType" in envelope else None
     if name is None or notes.faults or (user_id is None and anonymous_id is None):
         return _refuse(name, user_id or anonymous_id, notes)
 
@@ -143,12 +153,13 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
     stored = _stored(envelope.get("eventProperties"), sender.event_bytes, errors)
     if isinstance(stored, Refused):
         return stored
-    properties, text = stored
-    if b"\\u0000" in text:
-        properties, found = _without_nul(properties)
-        if found:
-            text = orjson.dumps(properties)
-            notes.has_nul = True
+    properties, text = _cleaned(*stored, notes)
+    context = None
+    if envelope.get("context") is not None:
+        surroundings = _stored(envelope["context"], sender.event_bytes, errors, "context", len(text))
+        if isinstance(surroundings, Refused):
+            return surroundings
+        _, context = _cleaned(*surroundings, notes)
     if notes.has_nul:
         errors.append(_error("nul_character", "", "U+0000 was replaced by U+FFFD; PostgreSQL cannot hold it"))
     _validate(properties, len(text), sender.key.partner_id, name, version, structures, errors)
@@ -174,6 +185,8 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
         orjson.dumps(errors[:_MAX_ERRORS]) if errors else None,
         clock_adjusted,
         sender.correlation_id,
+        kind,
+        context,
     )
 
 
@@ -193,21 +206,24 @@ def _identity(sender: Sender, client_id: str | None, original: datetime | None) 
     return fresh_id(to_unix_ms(sender.received_at), getrandbits(74))
 
 
-def _stored(value: Any, most_bytes: int, errors: list[dict[str, Any]]) -> tuple[Any, bytes] | Refused:
-    """As `_properties`, within the limits of size and depth."""
+def _stored(
+    value: Any, most_bytes: int, errors: list[dict[str, Any]], field: str = "eventProperties", beside_bytes: int = 0
+) -> tuple[Any, bytes] | Refused:
+    """As `_properties`, within the limits of depth and, with the `beside_bytes` of the event's other parts, of size."""
     try:
-        properties, text = _properties(value, errors)
+        properties, text = _properties(value, errors, field)
     except orjson.JSONEncodeError:
         return Refused("too_deep", _TOO_DEEP)  # orjson reads 1 024 levels but writes only 254
-    if len(text) > most_bytes:
-        return Refused("event_too_large", f"The event has {len(text)} bytes; the limit is {most_bytes}.")
+    size_bytes = len(text) + beside_bytes
+    if size_bytes > most_bytes:
+        return Refused("event_too_large", f"The event has {size_bytes} bytes; the limit is {most_bytes}.")
     if _is_too_deep(properties, text):
         return Refused("too_deep", _TOO_DEEP)
     return properties, text
 
 
-def _properties(value: Any, errors: list[dict[str, Any]]) -> tuple[Any, bytes]:
-    """The properties as an object and as the JSON text that is stored."""
+def _properties(value: Any, errors: list[dict[str, Any]], field: str) -> tuple[Any, bytes]:
+    """The properties, or the context, as an object and as the JSON text that is stored."""
     if value is None:
         return {}, b"{}"
     if isinstance(value, dict):
@@ -219,7 +235,7 @@ def _properties(value: Any, errors: list[dict[str, Any]]) -> tuple[Any, bytes]:
             inner = None
         if isinstance(inner, dict):
             return inner, orjson.dumps(inner)
-    errors.append(_error("not_an_object", "", "eventProperties is no JSON object; it is kept under $raw"))
+    errors.append(_error("not_an_object", "", f"{field} is no JSON object; it is kept under $raw"))
     kept = {"$raw": value}
     return kept, orjson.dumps(kept)
 
@@ -239,6 +255,16 @@ def _is_too_deep(properties: Any, text: bytes) -> bool:
         if not level:
             return False
     return True
+
+
+def _cleaned(value: Any, text: bytes, notes: _Notes) -> tuple[Any, bytes]:
+    """An object and its JSON text without U+0000."""
+    if b"\\u0000" in text:
+        value, found = _without_nul(value)
+        if found:
+            notes.has_nul = True
+            return value, orjson.dumps(value)
+    return value, text
 
 
 def _without_nul(value: Any) -> tuple[Any, bool]:

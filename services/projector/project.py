@@ -31,6 +31,9 @@ _COLUMNS = (
     "clock_adjusted",
     "correlation_id",
     "processed_at",
+    "event_type",
+    "context",
+    "is_bot",
 )
 
 
@@ -79,5 +82,8 @@ def rows(batch: EventsTracked, processed_at: datetime) -> Iterator[tuple[Any, ..
         batch.clock_adjusted,
         batch.correlation_id,
         repeat(processed_at, batch.event_count),
+        batch.event_type,
+        [None if context is None else context.encode() for context in batch.context_json],
+        batch.is_bot,
         strict=True,
     )

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from services.query import views
 from services.query.access import AccessTokens, Guard, Systems, partner_of
 from services.query.documents import Event, EventList, Statistics
-from services.query.parameters import ListParameters, RangeParameters
+from services.query.parameters import ListParameters, StatisticsParameters
 from services.query.tallies import Tallies, shown
 from tracking.domain.errors import Malformed, NotFound
 from tracking.infra.http import Edge, ErrorBody, json_response, read_query
@@ -54,7 +54,7 @@ class Query:
             total = await views.count(self._pool, system_id, position.within, filters)
         else:
             counts = await views.counts(self._pool, system_id, position.within, filters.event_name)
-            total = sum(_wanted(pair, filters.is_valid) for pair in counts.values())
+            total = sum(_wanted(numbers, filters.is_valid, filters.is_bot) for numbers in counts.values())
         shown_rows = rows[: asked.page_size]
         has_more = len(rows) > asked.page_size
         last = (shown_rows[-1]["event_timestamp"], shown_rows[-1]["id"]) if has_more else None
@@ -78,22 +78,24 @@ class Query:
         return json_response(_event(row))
 
     async def statistics(self, request: Request) -> Response:
-        """Counts of a partner system over a range, exact for any range."""
+        """Counts of a partner system over a range, exact for any range; without bots unless they are asked for."""
         system_id = await self._system(request)
-        asked = read_query(request, RangeParameters)
+        asked = read_query(request, StatisticsParameters)
         now = datetime.now(UTC)
         within = asked.range(now)
         as_of = await self._as_of(False)
         tally = await self._tallies.of(system_id, within, now)
-        valid = sum(pair[0] for pair in tally.counts.values())
-        invalid = sum(pair[1] for pair in tally.counts.values())
+        bots = None if asked.include_bots else False
+        valid = sum(_wanted(numbers, True, bots) for numbers in tally.counts.values())
+        invalid = sum(_wanted(numbers, False, bots) for numbers in tally.counts.values())
+        by_name = {name: _wanted(numbers, None, bots) for name, numbers in tally.counts.items()}
         return json_response(
             {
                 "partnerSystemId": system_id,
                 "totalEvents": valid + invalid,
                 "validEvents": valid,
                 "invalidEvents": invalid,
-                "eventCounts": {name: sum(pair) for name, pair in tally.counts.items()},
+                "eventCounts": {name: number for name, number in by_name.items() if number},
                 "startDate": shown(within.start),
                 "endDate": shown(within.end),
                 "meta": _meta(as_of, False, is_cached=tally.is_cached),
@@ -123,9 +125,14 @@ def _meta(as_of: datetime | None, is_raw: bool, *, is_cached: bool) -> dict[str,
     }
 
 
-def _wanted(pair: tuple[int, int], is_valid: bool | None) -> int:
-    valid, invalid = pair
-    return valid + invalid if is_valid is None else valid if is_valid else invalid
+def _wanted(numbers: tuple[int, int, int, int], is_valid: bool | None, is_bot: bool | None) -> int:
+    """Of views.Counts; None = either."""
+    kinds = ((True, False), (False, False), (True, True), (False, True))
+    return sum(
+        number
+        for number, (valid, bot) in zip(numbers, kinds, strict=True)
+        if is_valid in (None, valid) and is_bot in (None, bot)
+    )
 
 
 def _uuid(text: str) -> UUID | None:
@@ -158,6 +165,9 @@ def _event(row: views.Row) -> dict[str, Any]:
         "schemaVersion": row["schema_version"],
         "clockAdjusted": row["clock_adjusted"],
         "correlationId": row["correlation_id"],
+        "eventType": row["event_type"] or "track",
+        "context": None if row["context"] is None else orjson.Fragment(row["context"]),
+        "isBot": row["is_bot"],
     }
 
 
@@ -183,7 +193,10 @@ def build(query: Query, tokens: AccessTokens, health: Health) -> ASGIApp:
         Route(
             _STATISTICS_PATH,
             docs.route(
-                query=RangeParameters, answers={200: Statistics, **_ERRORS}, tag="statistics", operation_id="statistics"
+                query=StatisticsParameters,
+                answers={200: Statistics, **_ERRORS},
+                tag="statistics",
+                operation_id="statistics",
             )(query.statistics),
         ),
         Route(

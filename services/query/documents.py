@@ -35,6 +35,9 @@ _EVENT: dict[str, JsonValue] = {
     "schemaVersion": None,
     "clockAdjusted": False,
     "correlationId": "0f8fad5bd9cb469fa165708677289590",
+    "eventType": "track",
+    "context": {"ip": "203.0.113.0", "userAgent": "Mozilla/5.0"},
+    "isBot": False,
 }
 _LIST: dict[str, JsonValue] = {
     "events": [_EVENT],
@@ -101,6 +104,9 @@ class Event(JsonModel):
     schema_version: int | None
     clock_adjusted: bool
     correlation_id: str
+    event_type: Literal["track", "identify", "page", "screen", "group", "alias"]
+    context: Annotated[dict[str, Any] | None, Field(description="What the SDK said of its surroundings.")]
+    is_bot: Annotated[bool, Field(description="Left out of statistics unless they are asked to include bots.")]
 
 
 class EventList(JsonModel):

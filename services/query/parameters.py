@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from hmac import compare_digest
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -122,14 +122,23 @@ class Filters:
     user_id: str | None = None
     anonymous_id: str | None = None
     correlation_id: str | None = None
+    event_type: str | None = None
+    is_bot: bool | None = None
 
     @property
     def is_narrow(self) -> bool:
-        """Whether only the events themselves can be counted; the rollups know names and validity."""
-        return any(value is not None for value in (self.user_id, self.anonymous_id, self.correlation_id))
+        """Whether only the events themselves can be counted; the rollups know names, validity and bots."""
+        narrow = (self.user_id, self.anonymous_id, self.correlation_id, self.event_type)
+        return any(value is not None for value in narrow)
 
 
 Text = BeforeValidator(_storable)
+
+
+class StatisticsParameters(RangeParameters):
+    """Query parameters of statistics."""
+
+    include_bots: Annotated[bool, Field(description="Count what bots sent too.")] = False
 
 
 class ListParameters(RangeParameters):
@@ -147,10 +156,23 @@ class ListParameters(RangeParameters):
     user_id: Annotated[str | None, Text, Field(max_length=255)] = None
     anonymous_id: Annotated[str | None, Text, Field(max_length=255)] = None
     correlation_id: Annotated[str | None, Text, Field(max_length=100)] = None
+    event_type: Annotated[
+        Literal["track", "identify", "page", "screen", "group", "alias"] | None,
+        Field(description="What kind of call of an SDK it was; events of our own are track."),
+    ] = None
+    is_bot: Annotated[bool | None, Field(description="All events if missing, those of bots too.")] = None
 
     def filters(self) -> Filters:
         """What the events must have."""
-        return Filters(self.event_name, self.is_valid, self.user_id, self.anonymous_id, self.correlation_id)
+        return Filters(
+            self.event_name,
+            self.is_valid,
+            self.user_id,
+            self.anonymous_id,
+            self.correlation_id,
+            self.event_type,
+            self.is_bot,
+        )
 
     def offset(self) -> int:
         """Events before the page. Raises Malformed where skipping them would take long."""

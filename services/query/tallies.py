@@ -61,7 +61,9 @@ def _decode(data: bytes | None) -> tuple[Counts, int] | None:
         return None
     try:
         entry = orjson.loads(data)
-        counts = {str(name): (int(valid), int(invalid)) for name, (valid, invalid) in entry["counts"].items()}
+        counts: Counts = {}
+        for name, (valid, invalid, bots_valid, bots_invalid) in entry["counts"].items():
+            counts[str(name)] = (int(valid), int(invalid), int(bots_valid), int(bots_invalid))
         return counts, int(entry["version"])
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
         return None

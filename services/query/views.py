@@ -23,7 +23,8 @@ SETTINGS = {"plan_cache_mode": "force_custom_plan", "enable_sort": "off", "jit":
 EVENTS = ("projector",)
 EVENTS_AND_COUNTS = ("projector", "statistics")
 Row = Any
-Counts = dict[str, tuple[int, int]]
+# (valid, invalid, valid of bots, invalid of bots)
+Counts = dict[str, tuple[int, int, int, int]]
 
 
 @contextmanager
@@ -48,8 +49,10 @@ select *
    and ($7::text is null or user_id = $7)
    and ($8::text is null or anonymous_id = $8)
    and $9::text is null
+   and ($10::text is null or coalesce(event_type, 'track') = $10)
+   and ($11::boolean is null or is_bot = $11)
  order by event_timestamp desc, id desc
- limit $10 offset $11
+ limit $12 offset $13
 """
 
 # first all events of the request: a planner without statistics (a new month) would rather read the whole
@@ -70,8 +73,10 @@ select *
    and ($6::boolean is null or is_valid = $6)
    and ($7::text is null or user_id = $7)
    and ($8::text is null or anonymous_id = $8)
+   and ($10::text is null or coalesce(event_type, 'track') = $10)
+   and ($11::boolean is null or is_bot = $11)
  order by event_timestamp desc, id desc
- limit $10 offset $11
+ limit $12 offset $13
 """
 
 
@@ -104,6 +109,8 @@ select count(*)
    and ($6::text is null or user_id = $6)
    and ($7::text is null or anonymous_id = $7)
    and $8::text is null
+   and ($9::text is null or coalesce(event_type, 'track') = $9)
+   and ($10::boolean is null or is_bot = $10)
 """
 
 _COUNT_OF_REQUEST = """
@@ -121,6 +128,8 @@ select count(*)
    and ($5::boolean is null or is_valid = $5)
    and ($6::text is null or user_id = $6)
    and ($7::text is null or anonymous_id = $7)
+   and ($9::text is null or coalesce(event_type, 'track') = $9)
+   and ($10::boolean is null or is_bot = $10)
 """
 
 
@@ -136,16 +145,22 @@ async def count(pool: Pool, system_id: UUID, within: Range, filters: Filters) ->
 _COUNTS = """
 select event_name,
        sum(valid)::bigint as valid,
-       sum(invalid)::bigint as invalid
+       sum(invalid)::bigint as invalid,
+       sum(bots_valid)::bigint as bots_valid,
+       sum(bots_invalid)::bigint as bots_invalid
   from (
-        select event_name, valid, invalid
+        select event_name, valid, invalid, bots_valid, bots_invalid
           from read.event_counts_hourly
          where partner_system_id = $1
            and bucket >= $2
            and bucket < $3
            and ($8::text is null or event_name = $8)
         union all
-        select event_name, count(*) filter (where is_valid), count(*) filter (where not is_valid)
+        select event_name,
+               count(*) filter (where is_valid and not is_bot),
+               count(*) filter (where not is_valid and not is_bot),
+               count(*) filter (where is_valid and is_bot),
+               count(*) filter (where not is_valid and is_bot)
           from read.tracking_events_read_model
          where partner_system_id = $1
            and event_timestamp >= $4
@@ -153,7 +168,11 @@ select event_name,
            and ($8::text is null or event_name = $8)
          group by event_name
         union all
-        select event_name, count(*) filter (where is_valid), count(*) filter (where not is_valid)
+        select event_name,
+               count(*) filter (where is_valid and not is_bot),
+               count(*) filter (where not is_valid and not is_bot),
+               count(*) filter (where is_valid and is_bot),
+               count(*) filter (where not is_valid and is_bot)
           from read.tracking_events_read_model
          where partner_system_id = $1
            and event_timestamp >= $6
@@ -167,13 +186,13 @@ select event_name,
 
 
 async def counts(connection: Pool | Connection, system_id: UUID, within: Range, event_name: str | None) -> Counts:
-    """`{event name: (valid, invalid)}`, the most frequent first; of one name if it is given."""
+    """`{event name: (valid, invalid, valid of bots, invalid of bots)}`, most frequent first; of one name if given."""
     first, last = within.whole_hours()
     has_hours = first < last
     edges = (within.start, first, last, within.stop) if has_hours else (within.start, within.stop, first, first)
     with _answering():
         rows = await connection.fetch(_COUNTS, system_id, first, last if has_hours else first, *edges, event_name)
-    return {row["event_name"]: (row["valid"], row["invalid"]) for row in rows}
+    return {name: (valid, invalid, *bots) for name, valid, invalid, *bots in rows}
 
 
 _EVENT = """

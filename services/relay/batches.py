@@ -36,7 +36,10 @@ select e.partner_system_id,
        e.is_valid,
        e.validation_errors,
        e.clock_adjusted,
-       e.correlation_id
+       e.correlation_id,
+       e.event_type,
+       e.context,
+       e.is_bot
   from unnest($1::uuid[], $2::uuid[]) with ordinality as claimed (partner_system_id, id, position)
   join write.tracking_events e
     on e.partner_system_id = claimed.partner_system_id

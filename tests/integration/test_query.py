@@ -99,6 +99,9 @@ async def test_the_list_has_the_specified_fields_and_shows_the_event_as_it_is(
         "schemaVersion": None,
         "clockAdjusted": False,
         "correlationId": "c1",
+        "eventType": "track",
+        "context": None,
+        "isBot": False,
     }
     assert shown["receivedAt"].endswith("Z")
 

@@ -69,7 +69,8 @@ def test_statistics_takes_every_good_example(example: Path) -> None:
 
     counts = count([batch])
 
-    assert sum(total for total, _ in counts.values()) == batch.event_count
+    assert sum(map(sum, counts.values())) == batch.event_count
+    assert sum(good + bad for *_, good, bad in counts.values()) == sum(batch.is_bot)
 
 
 def test_what_is_encoded_meets_the_schema_and_comes_back() -> None:
@@ -86,6 +87,9 @@ def test_what_is_encoded_meets_the_schema_and_comes_back() -> None:
             is_valid=False,
             validation_errors=b'[{"code":"type"}]',
             clock_adjusted=True,
+            event_type="identify",
+            context=b'{"ip":"203.0.113.0"}',
+            is_bot=True,
         ),
     ]
 
@@ -98,6 +102,8 @@ def test_what_is_encoded_meets_the_schema_and_comes_back() -> None:
     assert first[:5] == (UUID(int=1), str(UUID(int=10)), UUID(int=2), "Acme", "Website")
     assert second[7] == AT
     assert second[11:18] == ("m", b"{}", 3, False, b'[{"code":"type"}]', True, "c-1")
+    assert first[19:] == (None, None, False)
+    assert second[19:] == ("identify", b'{"ip":"203.0.113.0"}', True)
 
 
 def test_columns_of_unequal_length_are_unreadable() -> None:

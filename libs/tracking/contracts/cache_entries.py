@@ -3,7 +3,8 @@
 An unreadable entry decodes to None and counts as absent, so that a newer or older writer never breaks a reader.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
 from datetime import datetime
 from types import UnionType
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
@@ -11,13 +12,19 @@ from uuid import UUID
 
 import orjson
 
+from tracking.contracts.system_settings import decode_settings, encode_settings, settings_from_json
+from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
     def encode(self) -> bytes:
         """JSON with the fields' own names."""
-        # str for the UUIDs of asyncpg, which are a subclass that orjson does not take
-        return orjson.dumps(self, default=str)
+        return orjson.dumps(
+            {item.name: getattr(self, item.name) for item in fields(self)},
+            default=_plain,
+            option=orjson.OPT_PASSTHROUGH_DATACLASS,
+        )
 
     @classmethod
     def decode(cls, data: bytes | str) -> Self | None:
@@ -25,14 +32,23 @@ class _Entry:
         try:
             raw = orjson.loads(data)
             hints = get_type_hints(cls)
-            return cls(**{item.name: _restore(raw[item.name], hints[item.name]) for item in fields(cls)})
+            return cls(
+                **{
+                    item.name: _restore(raw[item.name], hints[item.name])
+                    for item in fields(cls)
+                    if item.default is MISSING or item.name in raw
+                }
+            )
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             return None
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyEntry(_Entry):
-    """Under `partner_system:apikey:{sha256}`: all that decides about a request with this key."""
+    """Under `partner_system:apikey:{sha256}`: all that decides about a request with this key.
+
+    The settings are read once, when the entry is made. An entry of an older writer has none: the defaults.
+    """
 
     key_id: UUID
     expires_at: datetime | None
@@ -43,6 +59,12 @@ class ApiKeyEntry(_Entry):
     partner_id: UUID
     partner_name: str
     is_partner_active: bool
+    settings: SystemSettings = DEFAULT_SETTINGS
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """From the columns of its names; `settings` is the JSON text of a jsonb column. Raises ValueError for others."""
+        return cls(**{**row, "settings": decode_settings(row["settings"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +78,13 @@ class AccessTokenEntry(_Entry):
     revoked_at: datetime | None
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, SystemSettings):
+        return orjson.Fragment(encode_settings(value))
+    # the UUIDs of asyncpg are a subclass that orjson does not take
+    return str(value)
+
+
 def _restore(value: Any, hint: Any) -> Any:
     if get_origin(hint) in (Union, UnionType):
         if value is None:
@@ -63,6 +92,8 @@ def _restore(value: Any, hint: Any) -> Any:
         hint = next(option for option in get_args(hint) if option is not type(None))
     if hint is bool and isinstance(value, bool):
         return value
+    if hint is SystemSettings:
+        return settings_from_json(value)
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not {hint}")
     if hint is UUID:

@@ -73,6 +73,9 @@ class EventsTracked:
     schema_version: Sequence[int | None]
     validation_errors_json: Sequence[str | None]
     clock_adjusted: Sequence[bool]
+    event_type: Sequence[str | None]
+    context_json: Sequence[str | None]
+    is_bot: Sequence[bool]
 
     @property
     def event_count(self) -> int:
@@ -106,8 +109,9 @@ def encode(batch_id: UUID, created_at: datetime, systems: Iterable[System], even
         # a column in which nothing stands is left out
         if values.count(None) + values.count(False) < len(values):
             columns[name] = values
-    if "validationErrorsJson" in columns:
-        columns["validationErrorsJson"] = [text and text.decode() for text in columns["validationErrorsJson"]]
+    for name in ("validationErrorsJson", "contextJson"):
+        if name in columns:
+            columns[name] = [text and text.decode() for text in columns[name]]
     return orjson.dumps(
         {
             "batchId": batch_id,
@@ -136,6 +140,9 @@ _OPTIONAL = {
     "schemaVersion": "schema_version",
     "validationErrorsJson": "validation_errors",
     "clockAdjusted": "clock_adjusted",
+    "eventType": "event_type",
+    "contextJson": "context",
+    "isBot": "is_bot",
 }
 
 
@@ -190,4 +197,7 @@ def _decode(raw: Any) -> EventsTracked:
         schema_version=optional("schemaVersion"),
         validation_errors_json=optional("validationErrorsJson"),
         clock_adjusted=optional("clockAdjusted", False),
+        event_type=optional("eventType"),
+        context_json=optional("contextJson"),
+        is_bot=optional("isBot", False),
     )

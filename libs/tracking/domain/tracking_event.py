@@ -9,6 +9,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 MAX_CLIENT_ID_CHARACTERS = 100
+EVENT_TYPES = ("track", "identify", "page", "screen", "group", "alias")
 # Client times outside these years are kept but not trusted to place an id in time.
 _FIRST_USABLE_MS = 946_684_800_000
 _LAST_USABLE_MS = 4_102_444_800_000
@@ -44,6 +45,10 @@ class TrackingEvent(NamedTuple):
     validation_errors: bytes | None
     clock_adjusted: bool
     correlation_id: str
+    event_type: str | None = None
+    """One of EVENT_TYPES; None stands for track, which nearly all are."""
+    context: bytes | None = None
+    is_bot: bool = False
 
 
 def fresh_id(unix_ms: int, random_bits: int) -> UUID:
