@@ -6,7 +6,7 @@ Tracing costs nothing unless an OTLP endpoint is configured: `request_span` and 
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from logging.handlers import TimedRotatingFileHandler
@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from starlette.types import Scope
 
+from tracking.domain.errors import Rejected
 from tracking.infra import correlation, metrics
 
 _LEVELS = {
@@ -107,7 +108,7 @@ def span(name: str, *, parent: Context | None = None, **attributes: str | int) -
     if not is_tracing():
         yield
         return
-    with trace.get_tracer("tracking").start_as_current_span(name, context=parent, attributes=dict(attributes)):
+    with _started(name, parent, trace.SpanKind.INTERNAL, attributes):
         yield
 
 
@@ -122,12 +123,32 @@ def request_span(service: str, scope: Scope) -> Iterator[None]:
     correlation_id = correlation.current()
     if correlation_id is not None:
         attributes["correlation.id"] = correlation_id
-    tracer = trace.get_tracer("tracking")
     name = f"{scope['method']} {scope['path']}"
-    with tracer.start_as_current_span(
-        name, context=propagate.extract(carrier), kind=trace.SpanKind.SERVER, attributes=attributes
-    ):
+    with _started(name, propagate.extract(carrier), trace.SpanKind.SERVER, attributes):
         yield
+
+
+@contextlib.contextmanager
+def _started(
+    name: str, parent: Context | None, kind: trace.SpanKind, attributes: Mapping[str, str | int]
+) -> Iterator[None]:
+    """An exception is told by its type alone: its text and its causes may quote the input, and so a key."""
+    tracer = trace.get_tracer("tracking")
+    with tracer.start_as_current_span(
+        name,
+        context=parent,
+        kind=kind,
+        attributes=attributes,
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as started:
+        try:
+            yield
+        except Exception as error:
+            started.set_attribute("error.type", type(error).__name__)
+            if not isinstance(error, Rejected):
+                started.set_status(trace.StatusCode.ERROR)
+            raise
 
 
 def trace_headers() -> dict[str, str]:
