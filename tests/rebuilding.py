@@ -23,38 +23,42 @@ QUICK = {"TRACKING_TICK_S": "0.1", "TRACKING_UNPUBLISHED_AFTER_S": "0.3", "TRACK
 WORKERS = ("relay", "projector", "statistics")
 TIMEOUT_S = 50
 
+# every column but the one that says when the row was written
 EVENTS = """
-select partner_system_id, id, partner_id, partner_name, system_name, event_name, event_timestamp, original_timestamp,
-       received_at, user_id, anonymous_id, message_id, event_properties::text, schema_version, is_valid,
-       validation_errors::text, clock_adjusted, correlation_id
-  from read.tracking_events_read_model
+select to_jsonb(r) - 'processed_at' as event
+  from read.tracking_events_read_model r
  order by partner_system_id, id, event_timestamp
 """
 
 COUNTS = """
-select partner_system_id, bucket, event_name, total, valid, invalid
+select partner_system_id, bucket, event_name, total, valid, invalid, bots_valid, bots_invalid
   from read.event_counts_hourly
  order by 1, 2, 3
 """
 
 RECOUNT = """
-select partner_system_id, date_trunc('hour', event_timestamp at time zone 'UTC') at time zone 'UTC' as bucket,
-       event_name, count(*) as total, count(*) filter (where is_valid) as valid,
-       count(*) filter (where not is_valid) as invalid
+select partner_system_id,
+       date_trunc('hour', event_timestamp at time zone 'UTC') at time zone 'UTC' as bucket,
+       event_name,
+       count(*) filter (where not is_bot) as total,
+       count(*) filter (where is_valid and not is_bot) as valid,
+       count(*) filter (where not is_valid and not is_bot) as invalid,
+       count(*) filter (where is_valid and is_bot) as bots_valid,
+       count(*) filter (where not is_valid and is_bot) as bots_invalid
   from read.tracking_events_read_model
  group by 1, 2, 3
  order by 1, 2, 3
 """
 
 STORED = """
-select partner_system_id, id, event_name, event_timestamp, event_properties::text, is_valid
-  from write.tracking_events
+select to_jsonb(e) - 'sent_at' as event
+  from write.tracking_events e
  order by partner_system_id, id
 """
 
 PROJECTED = """
-select partner_system_id, id, event_name, event_timestamp, event_properties::text, is_valid
-  from read.tracking_events_read_model
+select to_jsonb(r) - '{partner_id,partner_name,system_name,processed_at}'::text[] as event
+  from read.tracking_events_read_model r
  order by partner_system_id, id
 """
 
@@ -144,6 +148,8 @@ def mixed(numbers: range) -> list[dict[str, Any]]:
             event["eventTimestamp"] = f"{year}-{n % 9 + 1:02d}-{n % 28 + 1:02d}T{n % 24:02d}:30:00.{n % 1000:03d}Z"
         if n % 11 == 0:
             event["eventProperties"] = [n]
+        if n % 13 == 0:
+            event |= {"eventType": "page", "context": {"locale": "de", "n": n}}
         events.append(event)
     return events
 

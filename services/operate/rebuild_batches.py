@@ -7,7 +7,6 @@ right already are left alone, so a rebuild of a sound read model writes next to 
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from services.operate import rebuild_changes
-from services.operate.rebuild_changes import Counts, EventKey, Hour
+from services.operate.rebuild_changes import KINDS, CountKey, Counts, EventKey, Hour, kind
 from tracking.contracts import topology
 from tracking.infra.postgres import Connection
 
@@ -24,7 +23,7 @@ CHUNK_EVENTS = 4_000
 _PAGE_BATCHES = 200
 
 # without processed_at, which says when a row was written
-_COLUMNS = (
+COLUMNS = (
     "partner_system_id",
     "id",
     "partner_id",
@@ -43,11 +42,14 @@ _COLUMNS = (
     "validation_errors",
     "clock_adjusted",
     "correlation_id",
+    "event_type",
+    "context",
+    "is_bot",
 )
 Row = tuple[Any, ...]
 _NAMES = slice(3, 5)
-_EVENT_NAME, _EVENT_TIMESTAMP, _IS_VALID = (
-    _COLUMNS.index(name) for name in ("event_name", "event_timestamp", "is_valid")
+_EVENT_NAME, _EVENT_TIMESTAMP, _IS_VALID, _IS_BOT = (
+    COLUMNS.index(name) for name in ("event_name", "event_timestamp", "is_valid", "is_bot")
 )
 
 
@@ -150,7 +152,10 @@ select claimed.batch_id,
        e.is_valid,
        e.validation_errors,
        e.clock_adjusted,
-       e.correlation_id
+       e.correlation_id,
+       e.event_type,
+       e.context,
+       e.is_bot
   from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as claimed (batch_id, partner_system_id, id)
   join write.tracking_events e
     on e.partner_system_id = claimed.partner_system_id
@@ -204,13 +209,11 @@ async def apply(read: Connection, chunk: Chunk) -> Applied:
 
 def count(rows: Sequence[Row]) -> Counts:
     """Rows of the read model by system, hour and name."""
-    total: Counter[tuple[UUID, datetime, str]] = Counter()
-    valid: Counter[tuple[UUID, datetime, str]] = Counter()
+    counts: dict[CountKey, list[int]] = {}
     for row in rows:
-        key = (row[0], hour_of(row[_EVENT_TIMESTAMP]), row[_EVENT_NAME])
-        total[key] += 1
-        valid[key] += row[_IS_VALID]
-    return {key: (number, valid[key]) for key, number in total.items()}
+        numbers = counts.setdefault((row[0], hour_of(row[_EVENT_TIMESTAMP]), row[_EVENT_NAME]), [0] * len(KINDS))
+        numbers[kind(row[_IS_VALID], row[_IS_BOT])] += 1
+    return counts
 
 
 def hour_of(at: datetime) -> datetime:
@@ -236,7 +239,10 @@ select r.partner_system_id,
        r.is_valid,
        r.validation_errors,
        r.clock_adjusted,
-       r.correlation_id
+       r.correlation_id,
+       r.event_type,
+       r.context,
+       r.is_bot
   from unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) as given (partner_system_id, event_timestamp, id)
   join read.tracking_events_read_model r
     on r.partner_system_id = given.partner_system_id
@@ -272,7 +278,7 @@ async def _repair(read: Connection, rows: Sequence[Row]) -> list[Row]:
         await read.copy_records_to_table(
             "tracking_events_read_model",
             schema_name="read",
-            columns=(*_COLUMNS, "processed_at"),
+            columns=(*COLUMNS, "processed_at"),
             records=[(*row, processed_at) for row in fresh],
         )
     return fresh

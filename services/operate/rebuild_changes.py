@@ -11,8 +11,12 @@ from tracking.infra.postgres import Connection
 
 # (system, the beginning of an hour in UTC)
 Hour = tuple[UUID, datetime]
-# {(system, hour, event name): (total, valid)}; as a difference both may be negative
-Counts = Mapping[tuple[UUID, datetime, str], tuple[int, int]]
+# system, hour, event name
+CountKey = tuple[UUID, datetime, str]
+# each as many as KINDS, in their order; of a difference some may be negative
+Counts = Mapping[CountKey, Sequence[int]]
+# what is counted apart: columns of the rollup
+KINDS = ("valid", "invalid", "bots_valid", "bots_invalid")
 # (system, event_timestamp, id), the primary key of the read model
 EventKey = tuple[UUID, datetime, UUID]
 
@@ -32,16 +36,24 @@ async def delete_events(read: Connection, keys: Sequence[EventKey]) -> None:
     )
 
 
+def kind(is_valid: bool, is_bot: bool) -> int:
+    """Where in KINDS an event belongs."""
+    return 2 * is_bot + (not is_valid)
+
+
 _ADD_COUNTS = """
-insert into read.event_counts_hourly as known (partner_system_id, bucket, event_name, total, valid, invalid)
-select partner_system_id, bucket, event_name, total, valid, total - valid
-  from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::bigint[], $5::bigint[])
-       as given (partner_system_id, bucket, event_name, total, valid)
+insert into read.event_counts_hourly as known
+       (partner_system_id, bucket, event_name, total, valid, invalid, bots_valid, bots_invalid)
+select partner_system_id, bucket, event_name, valid + invalid, valid, invalid, bots_valid, bots_invalid
+  from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+       as given (partner_system_id, bucket, event_name, valid, invalid, bots_valid, bots_invalid)
  order by partner_system_id, bucket, event_name
     on conflict (partner_system_id, bucket, event_name)
     do update set total = known.total + excluded.total,
                   valid = known.valid + excluded.valid,
-                  invalid = known.invalid + excluded.invalid
+                  invalid = known.invalid + excluded.invalid,
+                  bots_valid = known.bots_valid + excluded.bots_valid,
+                  bots_invalid = known.bots_invalid + excluded.bots_invalid
 """
 
 _DELETE_EMPTY_COUNTS = """
@@ -50,8 +62,10 @@ delete from read.event_counts_hourly as known
  where known.partner_system_id = given.partner_system_id
    and known.bucket = given.bucket
    and known.event_name = given.event_name
-   and known.total = 0
    and known.valid = 0
+   and known.invalid = 0
+   and known.bots_valid = 0
+   and known.bots_invalid = 0
 """
 
 
@@ -60,9 +74,7 @@ async def add_counts(read: Connection, counts: Counts) -> None:
     if not counts:
         return
     keys = [[system for system, _, _ in counts], [hour for _, hour, _ in counts], [name for _, _, name in counts]]
-    await read.execute(
-        _ADD_COUNTS, *keys, [total for total, _ in counts.values()], [valid for _, valid in counts.values()]
-    )
+    await read.execute(_ADD_COUNTS, *keys, *([numbers[n] for numbers in counts.values()] for n in range(len(KINDS))))
     await read.execute(_DELETE_EMPTY_COUNTS, *keys)
 
 

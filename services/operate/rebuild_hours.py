@@ -9,14 +9,12 @@ and the difference to what they are is added. Statistics only adds too, so nothi
 between the snapshot and our commit is right on top of both.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from services.operate import rebuild_changes
-from services.operate.rebuild_changes import Counts, EventKey, Hour
+from services.operate.rebuild_changes import KINDS, CountKey, Counts, EventKey, Hour
 from tracking.contracts import topology
 from tracking.infra.postgres import Connection
 
@@ -81,10 +79,14 @@ having count(*) = 1
 """
 
 _RECOUNT = """
-select wanted.partner_system_id, wanted.bucket, counted.event_name, counted.total, counted.valid
+select wanted.partner_system_id, wanted.bucket, counted.*
   from unnest($1::uuid[], $2::timestamptz[]) as wanted (partner_system_id, bucket)
  cross join lateral (
-        select r.event_name, count(*) as total, count(*) filter (where r.is_valid) as valid
+        select r.event_name,
+               count(*) filter (where r.is_valid and not r.is_bot) as valid,
+               count(*) filter (where not r.is_valid and not r.is_bot) as invalid,
+               count(*) filter (where r.is_valid and r.is_bot) as bots_valid,
+               count(*) filter (where not r.is_valid and r.is_bot) as bots_invalid
           from read.tracking_events_read_model r
          where r.partner_system_id = wanted.partner_system_id
            and r.event_timestamp >= wanted.bucket
@@ -94,7 +96,13 @@ select wanted.partner_system_id, wanted.bucket, counted.event_name, counted.tota
 """
 
 _COUNTED = """
-select known.partner_system_id, known.bucket, known.event_name, known.total, known.valid
+select known.partner_system_id,
+       known.bucket,
+       known.event_name,
+       known.valid,
+       known.invalid,
+       known.bots_valid,
+       known.bots_invalid
   from unnest($1::uuid[], $2::timestamptz[]) as wanted (partner_system_id, bucket)
   join read.event_counts_hourly known
     on known.partner_system_id = wanted.partner_system_id
@@ -124,29 +132,29 @@ class Difference:
     """Counts added and subtracted."""
 
     def __init__(self) -> None:
-        self._total: Counter[tuple[UUID, datetime, str]] = Counter()
-        self._valid: Counter[tuple[UUID, datetime, str]] = Counter()
+        self._numbers: dict[CountKey, list[int]] = {}
 
     def add(self, counts: Counts, sign: int) -> None:
         """Add `counts` `sign` times."""
-        for key, (total, valid) in counts.items():
-            self._total[key] += sign * total
-            self._valid[key] += sign * valid
+        for key, numbers in counts.items():
+            known = self._numbers.setdefault(key, [0] * len(KINDS))
+            for index, number in enumerate(numbers):
+                known[index] += sign * number
 
     @property
     def counts(self) -> Counts:
         """What is not nothing."""
-        return {
-            key: (total, self._valid[key]) for key, total in self._total.items() if total != 0 or self._valid[key] != 0
-        }
+        return {key: numbers for key, numbers in self._numbers.items() if any(numbers)}
 
 
 _COUNT_BATCH = """
 select e.partner_system_id,
        date_trunc('hour', e.event_timestamp) as bucket,
        e.event_name,
-       count(*) as total,
-       count(*) filter (where e.is_valid) as valid
+       count(*) filter (where e.is_valid and not e.is_bot) as valid,
+       count(*) filter (where not e.is_valid and not e.is_bot) as invalid,
+       count(*) filter (where e.is_valid and e.is_bot) as bots_valid,
+       count(*) filter (where not e.is_valid and e.is_bot) as bots_invalid
   from write.event_batches b
  cross join lateral unnest(b.partner_system_ids, b.event_ids) as claimed (partner_system_id, id)
   join write.tracking_events e
@@ -181,7 +189,7 @@ async def compare(snapshot: Connection, half_applied: HalfApplied, hours: Sequen
 
 
 def _as_counts(rows: Sequence[Any]) -> Counts:
-    return {(system, hour, name): (total, valid) for system, hour, name, total, valid in rows}
+    return {(system, hour, name): numbers for system, hour, name, *numbers in rows}
 
 
 _FORGET_HOURS = """

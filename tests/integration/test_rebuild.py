@@ -1,6 +1,7 @@
 """`rebuild read-model`: whatever happened to the read database, it is again what was committed, each event once."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
 from uuid import uuid4
@@ -8,6 +9,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from services.operate.rebuild_batches import COLUMNS
+from services.operate.rebuild_changes import KINDS
 from tests.polling import until
 from tests.read_model import add_token
 from tests.rebuilding import (
@@ -46,6 +49,8 @@ async def services(stack: Stack, senders: list[Registered]) -> AsyncIterator[Ser
 
 DAMAGE = """
 delete from read.tracking_events_read_model where abs(hashtext(id::text)) % 3 = 0;
+update read.tracking_events_read_model set context = '{}', event_type = 'group' where abs(hashtext(id::text)) % 13 = 7;
+update read.tracking_events_read_model set is_bot = true where abs(hashtext(id::text)) % 17 = 5;
 update read.tracking_events_read_model set event_name = 'wrong' where abs(hashtext(id::text)) % 5 = 1;
 update read.tracking_events_read_model set is_valid = not is_valid where abs(hashtext(id::text)) % 7 = 2;
 update read.tracking_events_read_model set event_properties = '{}', user_id = null
@@ -76,6 +81,40 @@ async def test_a_damaged_read_model_becomes_what_it_was(
     assert finished.result["events"] == 900
     assert finished.result["repairedEvents"] > 300
     assert finished.result["missingEvents"] == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "known"),
+    [
+        ("read.tracking_events_read_model", {*COLUMNS, "processed_at"}),
+        ("read.event_counts_hourly", {"partner_system_id", "bucket", "event_name", "total", *KINDS}),
+    ],
+)
+async def test_a_rebuild_knows_every_column(stack: Stack, table: str, known: set[str]) -> None:
+    read = await stack.read()
+
+    rows = await read.fetch(
+        "select attname from pg_attribute where attrelid = $1::text::regclass and attnum > 0 and not attisdropped",
+        table,
+    )
+
+    assert {row["attname"] for row in rows} == known
+
+
+async def test_bots_are_counted_apart(services: Services, stack: Stack, senders: list[Registered]) -> None:
+    await send_mixed(services, stack, senders)
+    await services.stop(*WORKERS)
+    write, read = await stack.write(), await stack.read()
+    await write.execute("update write.tracking_events set is_bot = true where event_name = 'name_1'")
+
+    await rebuild(stack)
+
+    await assert_exact(stack)
+    counted = await read.fetchrow(
+        "select sum(total)::int, sum(bots_valid + bots_invalid)::int from read.event_counts_hourly"
+    )
+    assert counted is not None
+    assert tuple(counted) == (600, 300)
 
 
 async def test_an_empty_read_database_is_filled_again(
@@ -185,7 +224,7 @@ async def test_only_batches_of_the_range_are_rebuilt(
 
     await rebuild(stack, "--from", moments[1].isoformat(), "--to", moments[2].isoformat())
     await reach(stack, 10)
-    assert {row["event_timestamp"].month for row in (await content(stack)).events} == {2}
+    assert {json.loads(row["event"])["event_timestamp"][:7] for row in (await content(stack)).events} == {"2026-02"}
 
     await rebuild(stack, "--from", moments[0].isoformat())
     await reach(stack, 30)
@@ -202,13 +241,14 @@ async def test_rows_that_nobody_stored_are_deleted_when_asked(
     await read.execute(
         "insert into read.tracking_events_read_model select partner_system_id, gen_random_uuid(), partner_id,"
         " partner_name, system_name, 'stray', event_timestamp - interval '5 years', null, received_at, user_id, null,"
-        " null, '{}', null, true, null, false, 'c', now() from read.tracking_events_read_model limit 10"
+        " null, '{}', null, true, null, false, 'c', now(), null, null, false"
+        " from read.tracking_events_read_model limit 10"
     )
     await read.execute(
         "update read.tracking_events_read_model set event_timestamp = event_timestamp + interval '40 days'"
         " where event_name = 'name_0'"
     )
-    moved = sum(row["event_name"] == "name_0" for row in before.events)
+    moved = sum(json.loads(row["event"])["event_name"] == "name_0" for row in before.events)
 
     kept = await rebuild(stack)
     assert len((await content(stack)).events) == 910 + moved
