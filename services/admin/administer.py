@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +16,7 @@ from tracking.domain.credentials import Fingerprint, make_secret
 from tracking.domain.errors import Conflict, Malformed
 from tracking.domain.event_structure import EventStructure, PartnerEventStructure, StructureVersion
 from tracking.domain.partner import Partner, PartnerSystem, SystemType
+from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
 from tracking.infra.validation import check_schema
 
 _log = logging.getLogger(__name__)
@@ -59,13 +60,19 @@ class Administration:
         return partner
 
     async def register_system(
-        self, partner_id: UUID, name: str, type_: SystemType, description: str
+        self,
+        partner_id: UUID,
+        name: str,
+        type_: SystemType,
+        description: str,
+        settings: SystemSettings = DEFAULT_SETTINGS,
     ) -> tuple[PartnerSystem, str]:
         """The system and the secret of its first key."""
         now = datetime.now(UTC)
         async with self._changes.change() as change:
             partner = await store.find_partner(change.connection, partner_id)
-            system = PartnerSystem.register(self._changes.new_id(now), partner, name, type_, description, now)
+            id_ = self._changes.new_id(now)
+            system = PartnerSystem.register(id_, partner, name, type_, description, now, settings)
             secret = make_secret("sk_")
             key = ApiKey.issue(self._changes.new_id(now), system.id, FIRST_KEY_NAME, secret, now)
             await store.insert_system(change.connection, system)
@@ -74,12 +81,20 @@ class Administration:
         return system, secret
 
     async def update_system(
-        self, system_id: UUID, name: str | None, type_: SystemType | None, description: str | None
+        self,
+        system_id: UUID,
+        name: str | None,
+        type_: SystemType | None,
+        description: str | None,
+        change_settings: Callable[[SystemSettings], SystemSettings] | None = None,
     ) -> PartnerSystem:
-        """Change what is given."""
+        """Change what is given; `change_settings` makes the new settings of the present ones."""
+        now = datetime.now(UTC)
         async with self._changes.change() as change:
             system = await store.find_system(change.connection, system_id, lock=True)
-            system.update(datetime.now(UTC), name=name, type=type_, description=description)
+            system.update(now, name=name, type=type_, description=description)
+            if change_settings is not None:
+                system.change_settings(now, change_settings(system.settings))
             await store.update_system(change.connection, system)
             await change.note(system)
         return system

@@ -13,6 +13,7 @@ import orjson
 
 from services.admin.models import SystemAnswer
 from tracking.contracts.cache_entries import AccessTokenEntry, ApiKeyEntry
+from tracking.contracts.system_settings import decode_settings
 from tracking.infra import cache
 from tracking.infra.postgres import Connection
 
@@ -58,6 +59,7 @@ select k.key_sha256,
        s.id as partner_system_id,
        s.name as system_name,
        s.is_active as is_system_active,
+       s.settings,
        p.id as partner_id,
        p.name as partner_name,
        p.is_active as is_partner_active
@@ -75,11 +77,11 @@ def _add_keys(entries: Entries, rows: Sequence[Any]) -> None:
         values = dict(row)
         digest = values.pop("key_sha256").hex()
         invalidation = {"kind": "api_key", "sha256": digest}
-        entries.add(cache.api_key_cache_key(digest), ApiKeyEntry(**values).encode(), invalidation)
+        entries.add(cache.api_key_cache_key(digest), ApiKeyEntry.from_row(values).encode(), invalidation)
 
 
 _SYSTEM = """
-select id, partner_id, name, type, description, is_active, deactivated_at, created_at, updated_at
+select id, partner_id, name, type, description, settings, is_active, deactivated_at, created_at, updated_at
   from write.partner_systems
  where id = $1
 """
@@ -87,7 +89,8 @@ select id, partner_id, name, type, description, is_active, deactivated_at, creat
 
 def _add_systems(entries: Entries, rows: Sequence[Any]) -> None:
     for row in rows:
-        shown = SystemAnswer.model_validate(dict(row)).model_dump_json(by_alias=True)
+        values = {**row, "settings": decode_settings(row["settings"])}
+        shown = SystemAnswer.model_validate(values).model_dump_json(by_alias=True)
         entries.add(cache.partner_system_cache_key(row["id"]), shown.encode())
 
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BeforeValidator, Field
 
+from services.admin.models_settings import SettingsAnswer, SettingsChange
 from tracking.domain.partner import SystemType
 from tracking.infra.http import JsonModel
 
@@ -120,6 +121,7 @@ class NewSystem(JsonModel):
     name: Name
     type: Type
     description: Description = ""
+    settings: SettingsChange | None = None
 
 
 class SystemChange(JsonModel):
@@ -128,6 +130,7 @@ class SystemChange(JsonModel):
     name: Name | None = None
     type: Type | None = None
     description: Description | None = None
+    settings: SettingsChange | None = None
 
 
 class SystemAnswer(JsonModel):
@@ -138,6 +141,7 @@ class SystemAnswer(JsonModel):
     name: str
     type: SystemType
     description: str
+    settings: SettingsAnswer
     is_active: bool
     deactivated_at: datetime | None
     created_at: Annotated[datetime, Field(examples=[_AT])]
@@ -154,6 +158,10 @@ class RegisteredSystem(JsonModel):
     description: str
     api_key: Annotated[str, Field(examples=[_KEY])]
     is_active: bool
+    settings: Annotated[
+        SettingsAnswer | None,
+        Field(description="Only where settings were given.", exclude_if=lambda settings: settings is None),
+    ] = None
 
 
 class SystemPage(Page[SystemAnswer]):

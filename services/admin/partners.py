@@ -6,6 +6,8 @@ from starlette.responses import Response
 from services.admin import models, store
 from services.admin.administer import Administration
 from services.admin.answers import body, created, path_id, show, show_page
+from services.admin.models_settings import SettingsAnswer
+from tracking.domain.system_settings import DEFAULT_SETTINGS
 from tracking.infra.http import read_query
 
 
@@ -56,8 +58,9 @@ class PartnerRoutes:
     async def register_system(self, request: Request) -> Response:
         """Register a partner system; its first key is shown this once."""
         wanted = await body(request, models.NewSystem)
+        settings = wanted.settings.applied_to(DEFAULT_SETTINGS) if wanted.settings else DEFAULT_SETTINGS
         system, secret = await self._administration.register_system(
-            wanted.partner_id, wanted.name, wanted.type, wanted.description
+            wanted.partner_id, wanted.name, wanted.type, wanted.description, settings
         )
         answer = models.RegisteredSystem(
             id=system.id,
@@ -67,6 +70,7 @@ class PartnerRoutes:
             description=system.description,
             api_key=secret,
             is_active=system.is_active,
+            settings=SettingsAnswer.model_validate(settings) if wanted.settings else None,
         )
         return created(models.RegisteredSystem, answer, f"/api/partnersystems/{system.id}")
 
@@ -86,10 +90,13 @@ class PartnerRoutes:
             return show(models.SystemAnswer, await store.find_system(connection, id_))
 
     async def update_system(self, request: Request) -> Response:
-        """Change a system's name, type or description."""
+        """Change a system's name, type, description or settings."""
         id_ = path_id(request)
         wanted = await body(request, models.SystemChange)
-        system = await self._administration.update_system(id_, wanted.name, wanted.type, wanted.description)
+        change_settings = wanted.settings.applied_to if wanted.settings else None
+        system = await self._administration.update_system(
+            id_, wanted.name, wanted.type, wanted.description, change_settings
+        )
         return show(models.SystemAnswer, system)
 
     async def deactivate_system(self, request: Request) -> Response:

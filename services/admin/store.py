@@ -5,6 +5,7 @@ from uuid import UUID
 
 import asyncpg
 
+from tracking.contracts.system_settings import decode_settings, encode_settings
 from tracking.domain.errors import Conflict, NotFound
 from tracking.domain.partner import Partner, PartnerSystem
 from tracking.infra.postgres import Connection
@@ -102,8 +103,8 @@ async def list_partners(
 
 _INSERT_SYSTEM = """
 insert into write.partner_systems
-       (id, partner_id, name, type, description, is_active, deactivated_at, created_at, updated_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+       (id, partner_id, name, type, description, settings, is_active, deactivated_at, created_at, updated_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 
 
@@ -116,6 +117,7 @@ async def insert_system(connection: Connection, system: PartnerSystem) -> None:
         system.name,
         system.type,
         system.description,
+        encode_settings(system.settings),
         system.is_active,
         system.deactivated_at,
         system.created_at,
@@ -125,7 +127,7 @@ async def insert_system(connection: Connection, system: PartnerSystem) -> None:
 
 _UPDATE_SYSTEM = """
 update write.partner_systems
-   set name = $2, type = $3, description = $4, is_active = $5, deactivated_at = $6, updated_at = $7
+   set name = $2, type = $3, description = $4, settings = $5, is_active = $6, deactivated_at = $7, updated_at = $8
  where id = $1
 """
 
@@ -138,6 +140,7 @@ async def update_system(connection: Connection, system: PartnerSystem) -> None:
         system.name,
         system.type,
         system.description,
+        encode_settings(system.settings),
         system.is_active,
         system.deactivated_at,
         system.updated_at,
@@ -145,7 +148,7 @@ async def update_system(connection: Connection, system: PartnerSystem) -> None:
 
 
 _FIND_SYSTEM = """
-select id, partner_id, name, type, description, deactivated_at, created_at, updated_at
+select id, partner_id, name, type, description, settings, deactivated_at, created_at, updated_at
   from write.partner_systems
  where id = $1
 """
@@ -157,11 +160,15 @@ async def find_system(connection: Connection, system_id: UUID, *, lock: bool = F
     row = await connection.fetchrow(_LOCK_SYSTEM if lock else _FIND_SYSTEM, system_id)
     if row is None:
         raise NotFound("partner_system_not_found", f"There is no partner system {system_id}.")
-    return PartnerSystem.restore(**dict(row))
+    return PartnerSystem.restore(**_with_settings(row))
+
+
+def _with_settings(row: asyncpg.Record) -> dict[str, Any]:
+    return {**row, "settings": decode_settings(row["settings"])}
 
 
 _LIST_SYSTEMS = """
-select id, partner_id, name, type, description, is_active, deactivated_at, created_at, updated_at
+select id, partner_id, name, type, description, settings, is_active, deactivated_at, created_at, updated_at
   from write.partner_systems
  where ($1::uuid is null or partner_id = $1)
    and ($2::boolean is null or is_active = $2)
@@ -182,4 +189,4 @@ async def list_systems(
 ) -> tuple[list[dict[str, Any]], int]:
     """A page, oldest first, and how many there are in all."""
     rows = await connection.fetch(_LIST_SYSTEMS, partner_id, is_active, limit, offset)
-    return [dict(row) for row in rows], int(await connection.fetchval(_COUNT_SYSTEMS, partner_id, is_active))
+    return [_with_settings(row) for row in rows], int(await connection.fetchval(_COUNT_SYSTEMS, partner_id, is_active))

@@ -32,6 +32,7 @@ select k.id as key_id,
        s.id as partner_system_id,
        s.name as system_name,
        s.is_active as is_system_active,
+       s.settings,
        p.id as partner_id,
        p.name as partner_name,
        p.is_active as is_partner_active
@@ -174,7 +175,7 @@ class ApiKeys:
         except postgres.FAILURES as error:
             raise Unavailable("database_unavailable", "The API key cannot be checked now; try again.", 2) from error
         metrics.cache_lookups.labels("api_key", "database").inc()
-        return None if row is None else ApiKeyEntry(**dict(row))
+        return None if row is None else ApiKeyEntry.from_row(dict(row))
 
 
 def _digest(key: str) -> str:

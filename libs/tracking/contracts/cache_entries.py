@@ -63,7 +63,7 @@ class ApiKeyEntry(_Entry):
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """From the columns of its names; `settings` is the JSON text of a jsonb column. Raises ValueError for others."""
+        """From columns of the fields' names, `settings` as the JSON text of its jsonb. Raises ValueError."""
         return cls(**{**row, "settings": decode_settings(row["settings"])})
 
 

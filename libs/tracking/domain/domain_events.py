@@ -65,6 +65,10 @@ class PartnerSystemUpdated(_OfSystem):
     """Its name, type or description changed; its keys carry the name."""
 
 
+class PartnerSystemSettingsChanged(_OfSystem):
+    """Its origins, rate limit or privacy changed; its keys carry them."""
+
+
 class PartnerSystemDeactivated(_OfSystem):
     """It may not send any more."""
 

@@ -13,6 +13,7 @@ from uuid import UUID
 from tracking.domain import domain_events as happened
 from tracking.domain.errors import Malformed
 from tracking.domain.recording import Recording, moved_on
+from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
 
 # Enough to catch a slip of the hand; only a message that arrives proves an address.
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
@@ -129,6 +130,7 @@ class PartnerSystem(Recording):
         "id",
         "name",
         "partner_id",
+        "settings",
         "type",
         "updated_at",
     )
@@ -140,6 +142,7 @@ class PartnerSystem(Recording):
         name: str,
         type: SystemType,
         description: str,
+        settings: SystemSettings,
         deactivated_at: datetime | None,
         created_at: datetime,
         updated_at: datetime,
@@ -150,14 +153,24 @@ class PartnerSystem(Recording):
         self.name = checked_text("name", name, 1, MAX_NAME)
         self.type = type
         self.description = checked_text("description", description, 0, MAX_DESCRIPTION)
+        self.settings = settings
         self.deactivated_at = deactivated_at
         self.created_at = created_at
         self.updated_at = updated_at
 
     @classmethod
-    def register(cls, id: UUID, partner: Partner, name: str, type: SystemType, description: str, now: datetime) -> Self:
+    def register(
+        cls,
+        id: UUID,
+        partner: Partner,
+        name: str,
+        type: SystemType,
+        description: str,
+        now: datetime,
+        settings: SystemSettings = DEFAULT_SETTINGS,
+    ) -> Self:
         """A new, active system of `partner`. Raises Malformed."""
-        system = cls(id, partner.id, name, type, description, None, now, now)
+        system = cls(id, partner.id, name, type, description, settings, None, now, now)
         system._record(happened.PartnerSystemRegistered(now, partner.id, id))
         return system
 
@@ -170,12 +183,15 @@ class PartnerSystem(Recording):
         name: str,
         type: int,
         description: str,
+        settings: SystemSettings,
         deactivated_at: datetime | None,
         created_at: datetime,
         updated_at: datetime,
     ) -> Self:
         """As it was saved; nothing has happened to it."""
-        return cls(id, partner_id, name, SystemType(type), description, deactivated_at, created_at, updated_at)
+        return cls(
+            id, partner_id, name, SystemType(type), description, settings, deactivated_at, created_at, updated_at
+        )
 
     @property
     def is_active(self) -> bool:
@@ -207,6 +223,12 @@ class PartnerSystem(Recording):
         self.name, self.type, self.description = changed
         self.updated_at = moved_on(self.updated_at, now)
         self._record(happened.PartnerSystemUpdated(now, self.partner_id, self.id))
+
+    def change_settings(self, now: datetime, settings: SystemSettings) -> None:
+        """Hold its events to these from now on; the same again changes nothing."""
+        if settings != self.settings:
+            self.settings, self.updated_at = settings, moved_on(self.updated_at, now)
+            self._record(happened.PartnerSystemSettingsChanged(now, self.partner_id, self.id))
 
     def deactivate(self, now: datetime) -> None:
         """Let it send no more; again changes nothing."""

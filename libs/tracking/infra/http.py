@@ -127,11 +127,16 @@ def _validated(model: type[Model], value: Any, code: str, message: str) -> Model
 def _faults(errors: Sequence[Any]) -> list[dict[str, str]]:
     return [
         {
-            "field": ".".join(str(part) for part in error["loc"]) or "(body)",
+            "field": _place(error["loc"]) or "(body)",
             "message": error["msg"].removeprefix("Value error, "),
         }
         for error in errors
     ]
+
+
+def _place(parts: Sequence[str | int]) -> str:
+    """`settings.privacyRules[0].path`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
 
 
 class Edge:

@@ -1,0 +1,202 @@
+"""What a partner decides for one system: who may send from a browser, how fast, and what is kept of a person.
+
+Values only; the gateway applies them. Neither can be built wrong: Malformed names each field as the administration
+shows it (`settings.allowedOrigins[2]`).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias, get_args
+
+from tracking.domain.errors import Malformed
+
+IpPolicy = Literal["keep", "truncate", "drop"]
+PrivacyAction = Literal["drop", "hash", "truncate"]
+# a name, or None for every item of an array
+Step: TypeAlias = str | None
+
+MAX_ORIGINS, MAX_ORIGIN, MAX_RULES, MAX_PATH = 50, 300, 50, 500
+MAX_EVENTS_PER_SECOND, MAX_BURST = 1_000_000, 2_000_000
+DEFAULT_LENGTH, MAX_LENGTH = 4, 1000
+ROOTS: Final = ("userId", "anonymousId", "properties", "context")
+_OBJECTS = ("properties", "context")
+
+# `.name` with what names of properties are made of in practice ($browser, user-email); all else as ['…'], where a
+# backslash stands before ' and \ (RFC 9535, 2.3.1)
+_STEP = re.compile(r"\.((?:[^\W\d]|\$)[\w$-]*)|\['((?:[^'\\\x00-\x1f\x7f\ud800-\udfff]|\\['\\])+)'\]|\[\*\]")
+
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST = rf"{_LABEL}(?:\.{_LABEL})*"
+_SUBDOMAIN = re.compile(_HOST)
+_ORIGIN = re.compile(rf"(https?)://(\*\.)?({_HOST}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?")
+# a browser leaves these out of the Origin it sends (RFC 6454, 6.1)
+_USUAL_PORTS = {"http": 80, "https": 443}
+_NO_ORIGIN = "not an origin such as https://shop.example.com or https://*.example.com, without a path"
+
+Fault = dict[str, str]
+
+
+def _refused(faults: Sequence[Fault]) -> Malformed:
+    return Malformed("invalid_body", f"{faults[0]['field']}: {faults[0]['message']}.", faults)
+
+
+def _is_whole(value: int | None, least: int, most: int) -> bool:
+    # not isinstance: True is an int too
+    return type(value) is int and least <= value <= most
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyRule:
+    """What becomes of one place of an event before it is stored; the first `length` characters stay of what is cut.
+
+    `path` is a subset of JSON path: `$.userId`, `$.context.traits.email`, `$.properties.items[*].note`,
+    `$.properties['a.b']`. `steps` is the same, split: the first is one of ROOTS, None stands for `[*]`.
+    The fields of Malformed are `path`, `action` and `length`; whoever has several puts the place before them.
+    """
+
+    path: str
+    action: PrivacyAction
+    length: int | None = None
+    steps: tuple[Step, ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.action not in get_args(PrivacyAction):
+            raise _refused([{"field": "action", "message": f"must be one of {', '.join(get_args(PrivacyAction))}"}])
+        if self.action == "truncate":
+            if self.length is None:
+                object.__setattr__(self, "length", DEFAULT_LENGTH)
+            if not _is_whole(self.length, 1, MAX_LENGTH):
+                raise _refused([{"field": "length", "message": f"must be a whole number of 1 to {MAX_LENGTH}"}])
+        elif self.length is not None:
+            raise _refused([{"field": "length", "message": "only truncate has a length"}])
+        try:
+            object.__setattr__(self, "steps", _steps_of(self.path, self.action))
+        except ValueError as error:
+            raise _refused([{"field": "path", "message": str(error)}]) from error
+
+
+def _steps_of(path: str, action: PrivacyAction) -> tuple[Step, ...]:
+    """Raises ValueError that says what is wrong."""
+    if not isinstance(path, str) or not path.startswith("$") or len(path) > MAX_PATH:
+        raise ValueError(f"must be a path such as $.properties.email, of at most {MAX_PATH} characters")
+    steps: list[Step] = []
+    position = 1
+    while position < len(path):
+        step = _STEP.match(path, position)
+        if step is None:
+            raise ValueError(f"not readable from character {position + 1} on: expected .name, ['name'] or [*]")
+        plain, quoted = step.groups()
+        steps.append(re.sub(r"\\(.)", r"\1", quoted) if quoted else plain)
+        position = step.end()
+    if not steps or steps[0] not in ROOTS:
+        raise ValueError(f"must begin with {', '.join(f'$.{root}' for root in ROOTS)}")
+    if steps[0] not in _OBJECTS:
+        if len(steps) > 1:
+            raise ValueError(f"there is nothing within {steps[0]}")
+    elif len(steps) == 1 and action != "drop":
+        raise ValueError(f"{steps[0]} as a whole can only be dropped")
+    elif len(steps) > 1 and steps[1] is None:
+        raise ValueError(f"{steps[0]} is an object, not an array")
+    return tuple(steps)
+
+
+@dataclass(frozen=True, slots=True)
+class SystemSettings:
+    """No origins = any origin; no rate = no limit. Without a burst it is twice the rate.
+
+    A burst may be smaller than a batch: a limiter must let a whole batch in when nothing of the burst is used up.
+    """
+
+    allowed_origins: tuple[str, ...] = ()
+    rate_limit_events_per_second: int | None = None
+    rate_limit_burst: int | None = None
+    ip_policy: IpPolicy = "truncate"
+    privacy_rules: tuple[PrivacyRule, ...] = ()
+    _exact: frozenset[str] = field(init=False, compare=False, repr=False)
+    _wildcards: tuple[tuple[str, str], ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        origins, faults = _normal_origins(self.allowed_origins)
+        faults += self._limit_faults()
+        if self.ip_policy not in get_args(IpPolicy):
+            faults.append({"field": "settings.ipPolicy", "message": f"must be one of {', '.join(get_args(IpPolicy))}"})
+        faults += _rule_faults(self.privacy_rules)
+        if faults:
+            raise _refused(faults)
+        rate = self.rate_limit_events_per_second
+        if rate is not None and self.rate_limit_burst is None:
+            object.__setattr__(self, "rate_limit_burst", 2 * rate)
+        wildcards = [origin.partition("*") for origin in origins if "*" in origin]
+        object.__setattr__(self, "allowed_origins", origins)
+        object.__setattr__(self, "_exact", frozenset(origin for origin in origins if "*" not in origin))
+        object.__setattr__(self, "_wildcards", tuple((before, after) for before, _, after in wildcards))
+
+    def allows(self, origin: str) -> bool:
+        """Whether a page of `origin` (the header's value) may send; `https://*.a.b` allows every depth, not `a.b`."""
+        if not self.allowed_origins:
+            return True
+        origin = origin.lower()
+        return origin in self._exact or any(
+            origin.startswith(before)
+            and origin.endswith(after)
+            and _SUBDOMAIN.fullmatch(origin, len(before), len(origin) - len(after)) is not None
+            for before, after in self._wildcards
+        )
+
+    def _limit_faults(self) -> list[Fault]:
+        rate, burst = self.rate_limit_events_per_second, self.rate_limit_burst
+        if rate is None:
+            message = "needs eventsPerSecond"
+            return [] if burst is None else [{"field": "settings.rateLimit.burst", "message": message}]
+        if not _is_whole(rate, 1, MAX_EVENTS_PER_SECOND):
+            message = f"must be a whole number of 1 to {MAX_EVENTS_PER_SECOND}"
+            return [{"field": "settings.rateLimit.eventsPerSecond", "message": message}]
+        if burst is not None and not _is_whole(burst, rate, MAX_BURST):
+            message = f"must be a whole number of at least eventsPerSecond and at most {MAX_BURST}"
+            return [{"field": "settings.rateLimit.burst", "message": message}]
+        return []
+
+
+def _normal_origins(given: Sequence[str]) -> tuple[tuple[str, ...], list[Fault]]:
+    """Each once, in lower case, without the usual port; and what is wrong with the others."""
+    if len(given) > MAX_ORIGINS:
+        return (), [{"field": "settings.allowedOrigins", "message": f"at most {MAX_ORIGINS} origins"}]
+    origins, faults = dict[str, None](), list[Fault]()
+    for number, origin in enumerate(given):
+        try:
+            origins[_normal_origin(origin)] = None
+        except ValueError as error:
+            faults.append({"field": f"settings.allowedOrigins[{number}]", "message": str(error)})
+    return tuple(origins), faults
+
+
+def _normal_origin(given: str) -> str:
+    if given == "*":
+        raise ValueError("for any origin leave the list empty")
+    # by ASCII alone: some letters beyond it (the Kelvin sign) have their lower case within it
+    match = _ORIGIN.fullmatch(given.lower()) if given.isascii() and len(given) <= MAX_ORIGIN else None
+    if match is None:
+        raise ValueError(_NO_ORIGIN + ("" if given.isascii() else "; write the host as a browser sends it, xn--…"))
+    scheme, wildcard, host, port = match.groups()
+    if wildcard and ("." not in host or host.rpartition(".")[2].isdigit()):
+        raise ValueError("a wildcard stands before a domain of at least two names")
+    if port is not None and not 1 <= int(port) <= 65535:
+        raise ValueError("there is no such port")
+    shown_port = "" if port is None or int(port) == _USUAL_PORTS[scheme] else f":{int(port)}"
+    return f"{scheme}://{wildcard or ''}{host}{shown_port}"
+
+
+def _rule_faults(rules: Sequence[PrivacyRule]) -> list[Fault]:
+    if len(rules) > MAX_RULES:
+        return [{"field": "settings.privacyRules", "message": f"at most {MAX_RULES} rules"}]
+    places: dict[tuple[Step, ...], int] = {}
+    return [
+        {"field": f"settings.privacyRules[{number}].path", "message": f"the same place as privacyRules[{first}]"}
+        for number, rule in enumerate(rules)
+        if (first := places.setdefault(rule.steps, number)) != number
+    ]
+
+
+# below the functions that it is made with
+DEFAULT_SETTINGS: Final = SystemSettings()
