@@ -15,12 +15,14 @@ SERVICE ?=
 N ?=
 FOLLOW ?=
 QUICK ?=
+FAULT ?=
+SEED ?=
 TESTS ?= tests/unit tests/integration tests/e2e
 
-.PHONY: help up down status logs scale clean demo bench check test lock venv
+.PHONY: help up down status logs scale clean demo bench check test test-faults lock venv
 
 help: ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 $(VENV)/.installed: requirements-dev.lock pyproject.toml deploy/local/venv.sh
 	@PYTHON="$(PYTHON)" deploy/local/venv.sh
@@ -60,6 +62,9 @@ check: $(VENV)/.installed ## lint, format, types, import contracts
 
 test: $(VENV)/.installed ## all tests on real servers, which it starts itself [TESTS=tests/unit]
 	@$(RUN) -m pytest $(TESTS)
+
+test-faults: $(VENV)/.installed ## break every part under load and compare promises with facts [FAULT=postgres-kill] [SEED=1]
+	@FAULT="$(FAULT)" SEED="$(SEED)" $(RUN) -m tests.faults
 
 lock: $(VENV)/.installed ## pin the packages pyproject.toml asks for, with hashes [UPGRADE=1]
 	@$(COMPILE) --output-file requirements.lock

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeVar, assert_never
 from urllib.parse import urlsplit
 
-from deploy.local import packages
+from deploy.local import LocalStackError, packages
 from deploy.local.postgres import FLEETING, SETTINGS, Postgres
 from deploy.local.rabbitmq import Epmd, RabbitMQ
 from deploy.local.redis import Redis
@@ -144,6 +145,7 @@ class Local:
         self._folder.chmod(0o755)  # as root, PostgreSQL runs as another user and must get in
         self._running = ExitStack()
         self._running.callback(shutil.rmtree, self._folder, ignore_errors=True)
+        self._started: dict[str, tuple[Server, subprocess.Popen[bytes]]] = {}
 
     @cached_property
     def postgres_url(self) -> str:
@@ -174,12 +176,52 @@ class Local:
     def close(self) -> None:
         self._running.close()
 
+    @property
+    def rabbitmq(self) -> RabbitMQ:
+        """The server itself, for those who run its command line tools."""
+        return self._rabbitmq
+
+    def pid(self, name: str) -> int:
+        """Of `postgres`, `redis` or `rabbitmq`; its process group has the same number."""
+        return self._started[name][1].pid
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, and wait until it is gone. PostgreSQL's own children see its end and go by themselves."""
+        process = self._started[name][1]
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def stop(self, name: str, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Its orderly end, as its service manager would ask for it."""
+        server, process = self._started[name]
+        process.send_signal(getattr(signal, f"SIG{server.stop_signal}"))
+        process.wait(timeout_s)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what a server leaves behind would hold its files
+
+    def start_again(self, name: str) -> None:
+        """On the same port, data and password, after `kill` or `stop`; returns once it answers.
+
+        Called from the main thread: a server dies with the thread that started it.
+        """
+        server, process = self._started[name]
+        assert process.poll() is not None, f"{name} still runs"
+        until = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                self._start(server)
+                return
+            except LocalStackError:
+                # the last children of a killed PostgreSQL keep its shared memory for a moment
+                if time.monotonic() > until:
+                    raise
+
     def _start(self, server: AnyServer) -> AnyServer:
         server.prepare()
         log = self._folder / f"{server.name}.log"
         # a test run that is killed takes its servers along
         guard = ["setpriv", "--pdeathsig", server.stop_signal, "--"] if shutil.which("setpriv") else []
-        with log.open("w") as output:
+        with log.open("a") as output:
             process = subprocess.Popen(
                 [*guard, *server.command()],
                 env={"PATH": os.environ["PATH"]} | server.environment(),
@@ -190,6 +232,7 @@ class Local:
                 start_new_session=True,
                 **identity(server.user),
             )
+        self._started[server.name] = server, process
         self._running.callback(_end, process, server.stop_signal)
         try:
             wait_until(server.ping, timeout_s=START_TIMEOUT_S, alive=lambda: process.poll() is None)
@@ -201,6 +244,8 @@ class Local:
 
 def _end(process: subprocess.Popen[bytes], stop_signal: str) -> None:
     """PostgreSQL is asked, for it would leave shared memory behind; the others hold nothing of worth."""
+    if process.returncode is not None:
+        return  # its number may be another's by now
     with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
         if stop_signal == "INT":
             process.send_signal(signal.SIGINT)

@@ -1,0 +1,162 @@
+"""Everything that is broken on purpose. A fault breaks and mends again and again, at random moments, under load."""
+
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+import redis
+
+from tests.faults.site import Site
+from tracking.contracts import topology
+
+_TIMES = 3
+_WORKERS = ("projector", "statistics")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`run` returns when everything is mended; the product may still be recovering then."""
+
+    name: str
+    what: str
+    run: Callable[[Site], Awaitable[None]]
+    is_proxied: bool = False
+
+
+async def _kill_service(site: Site, name: str) -> None:
+    services = site.services(name)
+    for _ in range(_TIMES):
+        await site.pause(0.5, 3)
+        site.breaks()
+        await services.kill(name)
+        await site.pause(0, 1.5)
+        site.mends()
+        await services.start(name)
+
+
+async def _freeze(site: Site, *names: str) -> None:
+    """SIGSTOP: the process is there, holds its connections, and does nothing."""
+    await site.pause(0.5, 2)
+    site.breaks()
+    for name in names:
+        site.services(name).signal(name, signal.SIGSTOP)
+    await site.pause(4, 7)
+    site.mends()
+    for name in names:
+        site.services(name).signal(name, signal.SIGCONT)
+
+
+async def _end_server(site: Site, name: str, *, is_killed: bool, times: int = 2) -> None:
+    for _ in range(times):
+        await site.pause(0.5, 3)
+        site.breaks()
+        if is_killed:
+            site.backing.kill(name)
+        else:
+            site.backing.stop(name)
+        await site.pause(0, 2)
+        site.backing.start_again(name)
+        site.mends()
+
+
+async def _memory_alarm(site: Site) -> None:
+    await site.pause(0.5, 2)
+    site.breaks()
+    site.rabbitmqctl("set_vm_memory_high_watermark", "0")
+    await site.pause(6, 9)
+    site.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
+    site.mends()
+
+
+async def _disk_alarm(site: Site) -> None:
+    await site.pause(0.5, 2)
+    site.breaks()
+    site.rabbitmqctl("set_disk_free_limit", "1000TB")
+    await site.pause(6, 9)
+    site.rabbitmqctl("set_disk_free_limit", "200MB")
+    site.mends()
+
+
+async def _delete_queues(site: Site) -> None:
+    for consumer in topology.CONSUMERS:
+        await site.pause(1, 3)
+        site.breaks()
+        site.stack.manage("DELETE", f"/api/queues/{site.stack.virtual_host}/{topology.queue_names(consumer).work}")
+        site.mends()
+
+
+async def _purge_queues(site: Site) -> None:
+    """While the workers stand still, so that there is something to purge."""
+    await site.pause(0.5, 2)
+    site.breaks()
+    for worker in _WORKERS:
+        site.others.signal(worker, signal.SIGSTOP)
+    await site.pause(3, 5)
+    for worker in _WORKERS:
+        queue = topology.queue_names(worker).work
+        site.stack.manage("DELETE", f"/api/queues/{site.stack.virtual_host}/{queue}/contents")
+    site.mends()
+    for worker in _WORKERS:
+        site.others.signal(worker, signal.SIGCONT)
+
+
+async def _close_connections(site: Site) -> None:
+    for _ in range(_TIMES):
+        await site.pause(0.5, 2)
+        site.breaks()
+        site.rabbitmqctl("close_all_connections", "--vhost", site.stack.virtual_host, "on purpose")
+        site.mends()
+
+
+async def _flush_redis(site: Site) -> None:
+    with redis.Redis.from_url(site.stack.redis_url) as client:
+        for _ in range(5):
+            await site.pause(0.5, 2)
+            site.breaks()
+            client.flushall()
+            site.mends()
+
+
+async def _cut_network(site: Site, to: str, *, is_reset: bool) -> None:
+    for _ in range(2):
+        await site.pause(0.5, 2)
+        site.breaks()
+        if is_reset:
+            site.networks[to].reset()
+        else:
+            site.networks[to].hold()
+        await site.pause(2, 7)
+        site.networks[to].mend()
+        site.mends()
+
+
+FAULTS = (
+    *(
+        Fault(f"{name}-kill", f"{name}: SIGKILL three times, started again", partial(_kill_service, name=name))
+        for name in ("gateway", "relay", "projector", "statistics", "admin", "query")
+    ),
+    Fault("gateway-frozen", "gateway: SIGSTOP for some seconds", lambda site: _freeze(site, "gateway")),
+    Fault("workers-frozen", "projector and statistics: SIGSTOP", lambda site: _freeze(site, *_WORKERS)),
+    Fault("postgres-kill", "PostgreSQL: SIGKILL twice", partial(_end_server, name="postgres", is_killed=True)),
+    Fault("postgres-restart", "PostgreSQL: restart, twice", partial(_end_server, name="postgres", is_killed=False)),
+    Fault("rabbitmq-kill", "RabbitMQ: SIGKILL", partial(_end_server, name="rabbitmq", is_killed=True, times=1)),
+    Fault("rabbitmq-restart", "RabbitMQ: restart", partial(_end_server, name="rabbitmq", is_killed=False, times=1)),
+    Fault("rabbitmq-memory", "RabbitMQ: memory alarm, then lifted", _memory_alarm),
+    Fault("rabbitmq-disk", "RabbitMQ: disk alarm, then lifted", _disk_alarm),
+    Fault("queue-deleted", "both work queues deleted", _delete_queues),
+    Fault("queue-purged", "both work queues purged while full", _purge_queues),
+    Fault("connections-closed", "every AMQP connection closed, three times", _close_connections),
+    Fault("redis-kill", "Redis: SIGKILL twice", partial(_end_server, name="redis", is_killed=True)),
+    Fault("redis-flush", "Redis: FLUSHALL five times", _flush_redis),
+    *(
+        Fault(
+            f"{to}-{'reset' if is_reset else 'cut'}",
+            f"network from gateway to {to} {'resets' if is_reset else 'is silent'}, twice",
+            partial(_cut_network, to=to, is_reset=is_reset),
+            is_proxied=True,
+        )
+        for to in ("postgres", "rabbitmq")
+        for is_reset in (False, True)
+    ),
+)

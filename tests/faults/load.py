@@ -1,0 +1,128 @@
+"""`python -m tests.faults.load`: sends events as SDKs do until its input ends, then writes down what became of each.
+
+A process of its own, so that it neither slows the checker nor dies with what is killed. What was not answered, or
+answered with "try again", is repeated with the same ids until there is an answer. Events without ids of their own are
+sent once: unanswered, nobody can know, and they count as unknown.
+"""
+
+import asyncio
+import json
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import httpx
+import uvloop
+
+from tests.faults.ledger import Attempt, Ledger, Sent
+from tests.faults.requests import Request, Requests, System
+
+TIMEOUT_S = 8.0
+_PATIENCE_S = 45.0
+_PAUSE_S = (0.1, 0.5)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to send where; `per_second` are requests, shared by so many `senders`, each with one connection."""
+
+    url: str
+    systems: list[System]
+    seed: int
+    file: str = ""
+    per_second: float = 120.0
+    senders: int = 24
+    certificate: str | None = None
+
+    def to_json(self) -> str:
+        """For the process's input."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """What `to_json` wrote."""
+        known = json.loads(text)
+        known["systems"] = [System(**system) for system in known["systems"]]
+        return cls(**known)
+
+
+class Load:
+    """Several senders that share the supply of requests."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.ledger = Ledger()
+        self._plan = plan
+        self._requests = Requests(plan.systems, plan.seed)
+        self._rng = Random(plan.seed)  # noqa: S311
+        self._stopping = asyncio.Event()
+        self._give_up_at = float("inf")
+
+    async def run(self) -> None:
+        """Send until standard input ends, then until everything repeatable is answered."""
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(self._plan.senders):
+                tasks.create_task(self._send_on_and_on())
+            await asyncio.to_thread(sys.stdin.read)
+            self._give_up_at = time.monotonic() + _PATIENCE_S
+            self._stopping.set()
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        self.ledger.ended_at = time.monotonic()
+        self.ledger.cpu_share = (used.ru_utime + used.ru_stime) / (self.ledger.ended_at - began)
+
+    async def _send_on_and_on(self) -> None:
+        between_s = self._plan.senders / self._plan.per_second
+        options: Any = {"timeout": TIMEOUT_S, "verify": self._plan.certificate or False, "trust_env": False}
+        async with httpx.AsyncClient(base_url=self._plan.url, **options) as client:
+            while not self._stopping.is_set():
+                request = self._requests.next()
+                self.ledger.events.extend(request.events)
+                await self._send(client, request)
+                await asyncio.sleep(self._rng.expovariate(1 / between_s))
+
+    async def _send(self, client: httpx.AsyncClient, request: Request) -> None:
+        while not await self._attempt(client, request):
+            if not request.is_repeatable or time.monotonic() > self._give_up_at:
+                return
+            await asyncio.sleep(self._rng.uniform(*_PAUSE_S))
+
+    async def _attempt(self, client: httpx.AsyncClient, request: Request) -> bool:
+        """True if there was an answer that settles the request."""
+        sent_at = time.monotonic()
+        headers = {"Content-Type": "application/json"}
+        try:
+            response = await client.post(request.path, content=request.body, headers=headers)
+        except httpx.TransportError:
+            self.ledger.attempts.append(Attempt(sent_at, time.monotonic(), 0))
+            return False
+        self.ledger.attempts.append(Attempt(sent_at, time.monotonic(), response.status_code))
+        if response.status_code in (408, 429) or response.status_code >= 500:
+            return False
+        _settle(request.events, response)
+        return True
+
+
+def _settle(events: list[Sent], response: httpx.Response) -> None:
+    if response.status_code != 202:
+        for event in events:
+            event.outcome = "refused"
+        return
+    answer = response.json()
+    for event, result in zip(events, answer.get("results", [answer]), strict=True):
+        event.event_id = result.get("eventId")
+        event.outcome = "refused" if result.get("status") == "refused" else "acknowledged"
+
+
+async def _main() -> None:
+    plan = Plan.from_json(sys.stdin.readline())
+    load = Load(plan)
+    await load.run()
+    load.ledger.write(Path(plan.file))
+
+
+if __name__ == "__main__":
+    uvloop.run(_main())

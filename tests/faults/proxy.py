@@ -1,0 +1,82 @@
+"""A network that can be cut: forwards TCP on loopback, until told to hold everything back or to reset everything.
+
+No library: the well kept ones (toxiproxy) are no Python packages, and two loops that copy bytes are all that is needed.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+_PIECE_BYTES = 256 * 1024
+
+
+class Proxy:
+    """Listens on `port` and forwards to `target` on loopback."""
+
+    def __init__(self, target: int) -> None:
+        self.port = 0
+        self._target = target
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self._is_refusing = False
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    def hold(self) -> None:
+        """As a cable that is pulled: connections stay open and nothing passes, nor does a new one get an answer."""
+        self._flows.clear()
+
+    def reset(self) -> None:
+        """As a firewall that forgets: every connection is reset, and new ones too until `mend`."""
+        self._is_refusing = True
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    def mend(self) -> None:
+        """Everything passes again, first what was held back."""
+        self._is_refusing = False
+        self._flows.set()
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        if self._is_refusing:
+            writer.transport.abort()
+            return
+        await self._flows.wait()
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        ends = {writer, far_writer}
+        self._writers |= ends
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._copy(reader, far_writer))
+                tasks.create_task(self._copy(far_reader, writer))
+        finally:
+            self._writers -= ends
+            for end in ends:
+                end.transport.abort()
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while piece := await reader.read(_PIECE_BYTES):
+                await self._flows.wait()
+                writer.write(piece)
+                await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def proxied(target: int) -> AsyncIterator[Proxy]:
+    """A proxy to a port of ours, gone at the end with every connection."""
+    proxy = Proxy(target)
+    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        proxy.mend()
+        proxy.reset()

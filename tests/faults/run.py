@@ -1,0 +1,85 @@
+"""One fault from beginning to end: servers and services up, load on, break and mend, load off, wait, compare."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tests.backing import Local
+from tests.faults import facts
+from tests.faults.checker import Findings, check
+from tests.faults.faults import Fault
+from tests.faults.ledger import Ledger
+from tests.faults.load import Plan
+from tests.faults.site import opened, register, under_load
+from tests.stack import Stack
+
+VISIBLE_WITHIN_S = 60.0
+
+
+@dataclass(slots=True)
+class Row:
+    """A line of the table. Times in seconds; `p99_ms` is of the requests that 202 answered while the fault lasted."""
+
+    fault: str
+    what: str
+    sent: int = 0
+    acknowledged: int = 0
+    refused: int = 0
+    unknown: int = 0
+    lost: int = 0
+    twice: int = 0
+    other: list[str] = field(default_factory=list)
+    again_202_s: float = math.nan
+    visible_s: float = math.nan
+    p99_ms: float = math.nan
+    generator_cores: float = 0.0
+
+    @property
+    def is_good(self) -> bool:
+        """Every promise was kept."""
+        return not (self.lost or self.twice or self.other)
+
+
+async def run_fault(fault: Fault, backing: Local, stack: Stack, seed: int, *, pace: float = 1.0) -> Row:
+    """Its line; what went wrong in another way than the checker knows is in `other` too."""
+    row = Row(fault.name, fault.what)
+    try:
+        async with opened(backing, stack, seed, pace=pace, is_proxied=fault.is_proxied) as site:
+            plan = Plan(site.gateways.url("gateway"), await register(stack), seed)
+            async with under_load(plan) as ledger:
+                await site.pause(2, 3)
+                await fault.run(site)
+                await site.pause(2, 3)
+            fill_times(row, ledger, site.broken_at, site.mended_at)
+            row.visible_s = await facts.until_visible(stack, ledger, VISIBLE_WITHIN_S)
+            fill_findings(row, ledger, check(await facts.gather(stack, ledger, site.others)))
+    except AssertionError as error:
+        row.other.append(str(error))
+    return row
+
+
+def fill_times(row: Row, ledger: Ledger, broken_at: Sequence[float], mended_at: Sequence[float]) -> None:
+    """How long it took to answer 202 again (the worst of the fault's repeats), and the latency meanwhile."""
+    answered = [attempt for attempt in ledger.attempts if attempt.status == 202]
+    firsts = [min((a.ended_at for a in answered if a.ended_at >= at), default=math.inf) - at for at in mended_at]
+    row.again_202_s = max(firsts, default=0.0)
+    end = max(mended_at, default=0.0) + row.again_202_s
+    start = min(broken_at, default=0.0)
+    latencies = sorted(a.ended_at - a.sent_at for a in answered if a.ended_at > start and a.sent_at < end)
+    if latencies:
+        row.p99_ms = 1000 * latencies[min(len(latencies) - 1, math.ceil(0.99 * len(latencies)) - 1)]
+
+
+def fill_findings(row: Row, ledger: Ledger, findings: Findings) -> None:
+    """What the senders know, and what the checker found."""
+    row.sent = len(ledger.events)
+    row.acknowledged, row.refused = ledger.count("acknowledged"), ledger.count("refused")
+    row.unknown = ledger.count("unknown")
+    row.lost, row.twice = len(findings.lost), len(findings.twice)
+    row.generator_cores = ledger.cpu_share
+    for kind in ("strangers", "miscounted", "misanswered"):
+        found = getattr(findings, kind)
+        if found:
+            row.other.append(f"{len(found)} {kind}: {found[0]}")
+    if findings.dead_letters:
+        row.other.append(f"{findings.dead_letters} dead letters")

@@ -1,0 +1,118 @@
+"""What a fault acts on: private servers, the six services, the network between gateway and servers, and the load."""
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from urllib.parse import urlsplit, urlunsplit
+
+from tests.backing import Local
+from tests.faults.ledger import Ledger
+from tests.faults.load import Plan
+from tests.faults.proxy import Proxy, proxied
+from tests.faults.requests import ORDER_SCHEMA, System
+from tests.registry import publish_structure, register_system
+from tests.services import ROOT, Services, running
+from tests.stack import Stack
+
+OTHERS = ("relay", "projector", "statistics", "admin", "query")
+
+
+@dataclass(slots=True)
+class Site:
+    """`pace` scales every pause: 1 in the suite, less in the tests. `broken_at`, `mended_at`: what the fault noted."""
+
+    backing: Local
+    stack: Stack
+    gateways: Services
+    others: Services
+    networks: dict[str, Proxy]
+    rng: Random
+    pace: float = 1.0
+    broken_at: list[float] = field(default_factory=list)
+    mended_at: list[float] = field(default_factory=list)
+
+    def services(self, name: str) -> Services:
+        """Those among which the process is."""
+        return self.gateways if name.startswith("gateway") else self.others
+
+    async def pause(self, least_s: float, most_s: float) -> None:
+        """At random: a fault is to meet the system at any moment."""
+        await asyncio.sleep(self.rng.uniform(least_s, most_s) * self.pace)
+
+    def breaks(self) -> None:
+        """Note that something is about to be broken."""
+        self.broken_at.append(time.monotonic())
+
+    def mends(self) -> None:
+        """Note that it is whole again, or being started: the product has to recover from here on by itself."""
+        self.mended_at.append(time.monotonic())
+
+    def rabbitmqctl(self, *arguments: str) -> None:
+        """RabbitMQ's command line, at our own broker."""
+        server = self.backing.rabbitmq
+        [tool] = Path("/usr/lib/rabbitmq/lib").glob("*/sbin/rabbitmqctl")
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"} | server.environment()
+        command = [str(tool), "-n", environment["RABBITMQ_NODENAME"], *arguments]
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60, cwd="/")
+
+
+@asynccontextmanager
+async def opened(backing: Local, stack: Stack, seed: int, *, pace: float, is_proxied: bool) -> AsyncIterator[Site]:
+    """Everything runs inside; at the end every process must still have been there, or ended as it was told to."""
+    async with AsyncExitStack() as opening:
+        networks, settings = {}, {}
+        if is_proxied:
+            for name, variable, url in (
+                ("postgres", "TRACKING_WRITE_DATABASE_URL", stack.write_url("gateway")),
+                ("rabbitmq", "TRACKING_RABBITMQ_URL", stack.rabbitmq_url),
+            ):
+                networks[name] = await opening.enter_async_context(proxied(urlsplit(url).port or 0))
+                settings[variable] = _through(url, networks[name].port)
+        others = await opening.enter_async_context(running(stack, *OTHERS))
+        gateways = await opening.enter_async_context(running(stack, "gateway", settings=settings))
+        yield Site(backing, stack, gateways, others, networks, Random(seed), pace)  # noqa: S311
+
+
+def _through(url: str, port: int) -> str:
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user}@{host.partition(':')[0]}:{port}"))
+
+
+async def register(stack: Stack, number: int = 3) -> list[System]:
+    """Systems that may send, and the schema that some of their events break."""
+    await publish_structure(stack, "order_placed", ORDER_SCHEMA)
+    registered = [await register_system(stack, f"System {n}") for n in range(number)]
+    return [System(str(system.system_id), system.api_key) for system in registered]
+
+
+@asynccontextmanager
+async def under_load(plan: Plan) -> AsyncIterator[Ledger]:
+    """Send inside; at the end wait for the last answers. The ledger given is filled then."""
+    ledger = Ledger()
+    with tempfile.TemporaryDirectory(prefix="tracking-load-") as folder:
+        plan.file = str(Path(folder) / "ledger.json")
+        command = [sys.executable, "-m", "tests.faults.load"]
+        process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, cwd=ROOT)
+        assert process.stdin is not None
+        try:
+            process.stdin.write(plan.to_json().encode() + b"\n")
+            await process.stdin.drain()
+            yield ledger
+            process.stdin.close()
+            code = await asyncio.wait_for(process.wait(), 90)
+            assert code == 0, f"the load generator ended with {code}"
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        known = Ledger.read(Path(plan.file))
+    ledger.events, ledger.attempts = known.events, known.attempts
+    ledger.ended_at, ledger.cpu_share = known.ended_at, known.cpu_share
