@@ -9,9 +9,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from services.admin import models, models_structures, models_tokens
+from services.admin import models, models_dead_letters, models_structures, models_tokens
 from services.admin.access import AdminOnly
 from services.admin.administer import Administration
+from services.admin.dead_letters import DeadLetterRoutes
 from services.admin.keys import KeyRoutes
 from services.admin.partners import PartnerRoutes
 from services.admin.structures import StructureRoutes
@@ -121,6 +122,14 @@ def _tokens(table: _Table, routes: TokenRoutes) -> None:
     table.routes.append(Route(f"{path}/{{id}}", routes.revoke, methods=["DELETE"]))
 
 
+def _dead_letters(table: _Table, routes: DeadLetterRoutes) -> None:
+    path, answer = "/api/deadletters", models_dead_letters.DeadLetterAnswer
+    table.get(path, routes.list, models_dead_letters.DeadLetterPage, models_dead_letters.DeadLetterFilter)
+    table.get(f"{path}/{{id}}", routes.get, models_dead_letters.WholeDeadLetterAnswer)
+    table.change(["POST"], f"{path}/{{id}}/retry", routes.retry, answer)
+    table.change(["POST"], f"{path}/{{id}}/discard", routes.discard, answer)
+
+
 def build(administration: Administration, health: Health) -> ASGIApp:
     """The application with its health, metrics and documentation."""
     docs = Documentation(
@@ -136,6 +145,7 @@ def build(administration: Administration, health: Health) -> ASGIApp:
     _keys(table, KeyRoutes(administration))
     _structures(table, StructureRoutes(administration))
     _tokens(table, TokenRoutes(administration))
+    _dead_letters(table, DeadLetterRoutes(administration))
     documented = Starlette(routes=table.routes)
     app = Starlette(routes=[*table.routes, *health.routes(), *docs.routes(documented)])
     app.router.redirect_slashes = False

@@ -167,8 +167,10 @@ class Collector:
 
 def _cause(message: AbstractIncomingMessage) -> str:
     """Of its last death: `rejected`, `delivery_limit`, or nothing if somebody put it there."""
-    deaths: Any = message.headers.get("x-death")
-    return str(deaths[0].get("reason", "")) if deaths else ""
+    match message.headers.get("x-death"):
+        case [{"reason": str(reason)}, *_]:
+            return reason
+    return ""
 
 
 def _uuid(text: Any) -> UUID | None:

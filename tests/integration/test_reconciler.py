@@ -1,15 +1,20 @@
 """The relay's reconciler: repeats what was lost after its confirm, and nothing else."""
 
-from collections.abc import AsyncIterator
+import time
 
-import httpx
 import pytest
 
-from tests.integration.test_pipeline import QUICK, WORKERS, projected, send
+from tests.dead_letters import POISON, depths, metric, purge, reach_states
+from tests.integration.test_pipeline import QUICK, WORKERS, projected, reach, send
 from tests.polling import until
 from tests.registry import Registered, register_system
-from tests.services import Services, running
+from tests.services import running
 from tests.stack import Stack
+from tracking.contracts import topology
+
+REPEATED = 'tracking_batches_republished_total{reason="unapplied"}'
+# of QUICK: how long a batch may be missing before it counts as lost; it is repeated after twice that again
+LOST_AFTER_S = float(QUICK["TRACKING_UNAPPLIED_AFTER_S"])
 
 
 @pytest.fixture
@@ -18,37 +23,83 @@ async def sender(stack: Stack) -> Registered:
     return await register_system(stack)
 
 
-@pytest.fixture
-async def services(stack: Stack, sender: Registered) -> AsyncIterator[Services]:
-    """Everything that an event passes through."""
+async def let_pass(stack: Stack, seconds: float) -> None:
+    """Wait until the write database's clock has moved on so far."""
+    owner = await stack.write()
+    began = await owner.fetchval("select clock_timestamp()")
+    passed = "select extract(epoch from clock_timestamp() - $1)::float8"
+    await until(lambda: owner.fetchval(passed, began), lambda so_far: so_far > seconds)
+
+
+async def published(stack: Stack) -> int:
+    owner = await stack.write()
+    return int(await owner.fetchval("select count(*) from write.event_batches where published_at is not null"))
+
+
+async def test_a_batch_that_cannot_be_applied_is_not_sent_again_and_again(stack: Stack, sender: Registered) -> None:
+    await (await stack.read()).execute(POISON)
     async with running(stack, "gateway", *WORKERS, settings=QUICK) as services:
-        yield services
+        await send(services, sender, range(1), eventName="poison")
+        await send(services, sender, range(1, 21))
+        await reach_states(stack, ("open", 1))
+
+        await let_pass(stack, 8 * LOST_AFTER_S)
+
+        assert await metric(services, "relay", REPEATED) == 0
+        assert await projected(stack) == 20
+        await reach_states(stack, ("open", 1))
 
 
-async def metric(services: Services, service: str, name: str) -> float:
-    """The value of a metric as its whole line begins, labels and all; 0 if it is not there yet."""
-    async with httpx.AsyncClient(timeout=5) as client:
-        lines = (await client.get(f"{services.url(service)}/metrics")).text.splitlines()
-    return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
-
-
-async def test_a_batch_that_cannot_be_applied_is_not_sent_again_and_again(
-    services: Services, stack: Stack, sender: Registered
+async def test_what_was_purged_after_its_confirm_comes_back_within_a_minute_by_default(
+    stack: Stack, sender: Registered
 ) -> None:
-    read, write = await stack.read(), await stack.write()
-    await read.execute(
-        "alter table read.tracking_events_read_model add constraint no_poison check (event_name <> 'poison')"
-    )
-    await send(services, sender, range(1), eventName="poison")
-    await send(services, sender, range(1, 21))
-    await until(lambda: write.fetchval("select count(*) from write.dead_letters"), lambda number: number == 1)
-    began = await write.fetchval("select clock_timestamp()")
+    async with running(stack, "gateway", *WORKERS) as services:
+        await services.stop("projector", "statistics")
+        for start in range(0, 100, 10):
+            await send(services, sender, range(start, start + 10))
+        await until(lambda: published(stack), lambda number: number == 10)
+        for consumer in topology.CONSUMERS:
+            await purge(stack, topology.queue_names(consumer).work)
+        assert await depths(stack) == [0, 0, 0, 0]
+        await services.start("projector", "statistics")
+        purged_at = time.monotonic()
 
-    # several times as long as a lost batch waits to be sent again
-    await until(
-        lambda: write.fetchval("select clock_timestamp() - $1 > interval '4 seconds'", began), lambda is_over: is_over
-    )
+        await until(lambda: projected(stack), lambda number: number == 100, deadline_s=50)
+        await reach(stack, 100)
 
-    assert await metric(services, "relay", 'tracking_batches_republished_total{reason="unapplied"}') == 0
-    assert await write.fetchval("select times from write.dead_letters") == 1
-    assert await projected(stack) == 20
+        assert time.monotonic() - purged_at < 60
+        assert await metric(services, "relay", REPEATED) == 20
+
+
+async def test_a_backlog_of_stopped_workers_gets_no_copies(stack: Stack, sender: Registered) -> None:
+    async with running(stack, "gateway", *WORKERS, settings=QUICK) as services:
+        await services.stop("projector", "statistics")
+        for number in range(300):
+            await send(services, sender, range(number, number + 1))
+        await until(lambda: published(stack), lambda count: count == 300)
+
+        await let_pass(stack, 8 * LOST_AFTER_S)
+
+        assert await depths(stack) == [300, 0, 300, 0]
+        assert await metric(services, "relay", REPEATED) == 0
+        for consumer in topology.CONSUMERS:
+            assert await metric(services, "relay", f'tracking_batches_unapplied{{consumer="{consumer}"}}') == 300
+            assert await metric(services, "relay", f'tracking_oldest_unapplied_seconds{{consumer="{consumer}"}}') > 1
+        await services.start("projector", "statistics")
+        await reach(stack, 300)
+        lag = 'tracking_oldest_unapplied_seconds{consumer="projector"}'
+        await until(lambda: metric(services, "relay", lag), lambda seconds: seconds == 0)
+
+
+async def test_what_is_not_published_is_counted_with_its_age(stack: Stack, sender: Registered) -> None:
+    settings = {**QUICK, "TRACKING_UNPUBLISHED_AFTER_S": "60"}
+    async with running(stack, "gateway", *WORKERS, settings=settings) as services:
+        await send(services, sender, range(1))
+        await send(services, sender, range(1, 2))
+        await reach(stack, 2)
+        await until(lambda: published(stack), lambda number: number == 2)
+
+        await (await stack.write()).execute("update write.event_batches set published_at = null")
+
+        await until(lambda: metric(services, "relay", "tracking_batches_unpublished"), lambda number: number == 2)
+        assert await metric(services, "relay", "tracking_oldest_unpublished_seconds") > 0

@@ -166,9 +166,14 @@ class InboxConsumer(Generic[B]):
         self.state = "consuming"
         stopping = asyncio.create_task(self._stopping.wait())
         stopping.add_done_callback(on_end)
+        checked_at = time.monotonic()
         try:
             while True:
                 beat()
+                # also between failures: the broker moves a dead letter, and the relay counts it, a little later
+                if time.monotonic() - checked_at > _CHECK_QUEUE_S:
+                    await self._check_dead_letters(channel)
+                    checked_at = time.monotonic()
                 group, is_over = await self._take(arrived, channel)
                 if group:
                     await self._apply_group(channel, group)

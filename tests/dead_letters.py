@@ -1,0 +1,103 @@
+"""Dead letters as tests see them: the command, the table, the queues they came from."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import aio_pika
+import httpx
+
+from deploy.local.services import operate_environment
+from tests.polling import until
+from tests.services import ROOT, Services
+from tests.stack import Stack
+from tracking.contracts import topology
+from tracking.infra import rabbitmq
+
+POISON = "alter table read.tracking_events_read_model add constraint no_poison check (event_name <> 'poison')"
+CURE = "alter table read.tracking_events_read_model drop constraint no_poison"
+
+
+async def volcanion(stack: Stack, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """The command as a process of its own, in the role it has."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRACKING_")}
+    return await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "services.operate", "dead-letters", *words],
+        env=inherited | operate_environment(stack) | environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=ROOT,
+    )
+
+
+async def listed(stack: Stack, *words: str) -> list[dict[str, Any]]:
+    """What `dead-letters list` answers with."""
+    answer = await volcanion(stack, "list", "--json", *words)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    items: list[dict[str, Any]] = json.loads(answer.stdout)["items"]
+    return items
+
+
+async def done(stack: Stack, *words: str) -> str:
+    """What a command that succeeds writes."""
+    answer = await volcanion(stack, *words)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    return answer.stdout
+
+
+async def states(stack: Stack) -> list[tuple[str, int]]:
+    """State, and how often it was given up, of each dead letter, the first seen first."""
+    owner = await stack.write()
+    return [(row[0], row[1]) for row in await owner.fetch("select state, times from write.dead_letters order by id")]
+
+
+async def reach_states(stack: Stack, *expected: tuple[str, int]) -> None:
+    await until(lambda: states(stack), lambda found: found == list(expected))
+
+
+async def publish(stack: Stack, *bodies: bytes, queue: str = "tracking.projector", **properties: Any) -> None:
+    """As somebody who should not: into a queue directly."""
+    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
+    async with connection:
+        channel = await connection.channel()
+        for body in bodies:
+            await channel.default_exchange.publish(aio_pika.Message(body, **properties), queue, timeout=5)
+
+
+async def depths(stack: Stack) -> list[int]:
+    """Of the four queues."""
+    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
+    async with connection:
+        channel = await connection.channel()
+        names = [topology.queue_names(consumer) for consumer in topology.CONSUMERS]
+        return [await rabbitmq.queue_depth(channel, queue, 5) for name in names for queue in (name.work, name.dead)]
+
+
+async def purge(stack: Stack, queue: str) -> None:
+    """Empty a queue, as an operator might by mistake."""
+    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
+    async with connection:
+        channel = await connection.channel()
+        await (await channel.get_queue(queue)).purge()
+
+
+async def metric(services: Services, service: str, name: str) -> float:
+    """Of the line that begins with `name`, labels and all; 0 if there is none yet."""
+    async with httpx.AsyncClient(timeout=5) as client:
+        lines = (await client.get(f"{services.url(service)}/metrics")).text.splitlines()
+    return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
+
+
+async def ready(services: Services, name: str) -> tuple[int, str]:
+    """Status and body; 0 while it does not listen yet."""
+    async with httpx.AsyncClient(timeout=5) as client:
+        try:
+            response = await client.get(f"{services.url(name)}/health/ready")
+        except httpx.TransportError as error:
+            return 0, str(error)
+    return response.status_code, response.text
