@@ -18,9 +18,7 @@ Model = TypeVar("Model", bound=JsonModel)
 
 async def body(request: Request, model: type[Model], *, is_optional: bool = False) -> Model:
     """The JSON body; an empty one stands for `{}` where it is optional. Raises Malformed or TooLarge."""
-    if is_optional and not await request.body():
-        return model()
-    return await read_body(request, model, BODY_BYTES)
+    return await read_body(request, model, BODY_BYTES, if_empty=b"{}" if is_optional else b"")
 
 
 def path_id(request: Request, name: str = "id") -> UUID:

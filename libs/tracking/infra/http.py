@@ -86,7 +86,7 @@ def error_headers(error: TrackingError) -> dict[str, str]:
     return {}
 
 
-async def read_body(request: Request, model: type[Model], limit_bytes: int) -> Model:
+async def read_body(request: Request, model: type[Model], limit_bytes: int, *, if_empty: bytes = b"") -> Model:
     """The JSON body as `model`. Raises Malformed with a detail for each field, TooLarge past `limit_bytes`."""
     chunks: list[bytes] = []
     size = 0
@@ -96,7 +96,7 @@ async def read_body(request: Request, model: type[Model], limit_bytes: int) -> M
             raise TooLarge("body_too_large", f"The body is larger than {limit_bytes} bytes.")
         chunks.append(chunk)
     try:
-        decoded = orjson.loads(b"".join(chunks))
+        decoded = orjson.loads(b"".join(chunks) or if_empty)
     except orjson.JSONDecodeError as error:
         raise Malformed("malformed_json", f"The body is not JSON: {error}") from error
     return _validated(model, decoded, "invalid_body", "The body is not what this route takes.")
