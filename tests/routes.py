@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import Any, cast
 from uuid import uuid4
 
@@ -11,7 +10,7 @@ from starlette.routing import Route, Router
 
 from services.admin import app as admin
 from services.gateway import app as gateway
-from services.gateway.request import Limits
+from services.gateway.sdk import SdkRoutes
 from services.query import app as query
 from tracking.infra.process import Health
 
@@ -23,11 +22,8 @@ _NOTHING = cast(Any, None)
 
 def http_services() -> dict[str, Any]:
     """The applications by service, with nothing behind them."""
-    limits = Limits(*(1 for _ in fields(Limits)))
     return {
-        "gateway": gateway.build(
-            gateway.Gateway(_NOTHING, _NOTHING, _NOTHING, _NOTHING, limits), Health("gateway", {})
-        ),
+        "gateway": gateway.build(gateway.Gateway(_NOTHING), SdkRoutes(_NOTHING), Health("gateway", {})),
         "admin": admin.build(_NOTHING, Health("admin", {})),
         "query": query.build(query.Query(_NOTHING, _NOTHING, _NOTHING), _NOTHING, Health("query", {})),
     }

@@ -6,10 +6,12 @@ from contextlib import AsyncExitStack
 from services.gateway.answers import SERVICE, EventCounts
 from services.gateway.app import Gateway, build
 from services.gateway.commit import GroupCommit
+from services.gateway.intake import Intake
 from services.gateway.invalidation import listener
 from services.gateway.keys import ApiKeys
 from services.gateway.publish import BatchPublisher
 from services.gateway.request import Limits
+from services.gateway.sdk import SdkRoutes
 from services.gateway.single import INGEST_PATH, SingleEvents
 from services.gateway.store import EventStore
 from services.gateway.structures import Structures
@@ -59,7 +61,8 @@ async def main() -> None:
         )
         limits = Limits(**settings.model_dump(include=set(Limits.__dataclass_fields__)))
         counts = EventCounts(structures)
-        app = build(Gateway(keys, structures, commits, counts, limits), health)
+        intake = Intake(keys, structures, commits, counts, limits)
+        app = build(Gateway(intake), SdkRoutes(intake), health)
         singles = SingleEvents(keys, structures, commits, counts, limits)
         async with asyncio.TaskGroup() as work:
             publishing = work.create_task(publisher.run(lambda: health.beat("publish", 60)))

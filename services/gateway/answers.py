@@ -12,12 +12,23 @@ from services.gateway.commit import Outcome
 from services.gateway.ingest import Refused
 from services.gateway.structures import Structures
 from tracking.contracts.cache_entries import ApiKeyEntry
-from tracking.domain.errors import Malformed, Rejected, TrackingError, Unavailable
+from tracking.domain.errors import Malformed, Rejected, TooLarge, TrackingError, Unavailable
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import metrics
 
 _log = logging.getLogger(__name__)
 SERVICE = "gateway"
+_SHOWN_REFUSALS = 20
+_TOO_LARGE = frozenset({"event_too_large", "too_deep"})
+
+
+def event_of(decided: TrackingEvent | Refused) -> TrackingEvent:
+    """The event of a request for one event. Raises Malformed or TooLarge if it is refused."""
+    if isinstance(decided, TrackingEvent):
+        return decided
+    metrics.events_refused.labels(decided.reason).inc()
+    kind = TooLarge if decided.reason in _TOO_LARGE else Malformed
+    raise kind(decided.reason, decided.message, decided.faults)
 
 
 def single_answer(event: TrackingEvent, outcome: Outcome) -> bytes:
@@ -38,6 +49,20 @@ def single_answer(event: TrackingEvent, outcome: Outcome) -> bytes:
 
 def batch_answer(decided: Sequence[TrackingEvent | Refused], outcome: Outcome, received_at: datetime) -> bytes:
     """The body of 202 for a batch: the sums, and a result for each event in its order."""
+    sums, results = _results(decided, outcome)
+    return orjson.dumps({**sums, "receivedAt": shown(received_at), "results": results})
+
+
+def sdk_answer(decided: Sequence[TrackingEvent | Refused], outcome: Outcome) -> bytes:
+    """The body of 200 for a batch of an SDK, which reads no results: the sums, and the first refusals for a person."""
+    sums, results = _results(decided, outcome)
+    refusals = [{"index": n, **result} for n, result in enumerate(results) if result.pop("status") == "refused"]
+    return orjson.dumps({"success": True, **sums, "refusals": refusals[:_SHOWN_REFUSALS]})
+
+
+def _results(
+    decided: Sequence[TrackingEvent | Refused], outcome: Outcome
+) -> tuple[dict[str, int], list[dict[str, Any]]]:
     results: list[dict[str, Any]] = []
     refused = invalid = position = 0
     for item in decided:
@@ -63,16 +88,13 @@ def batch_answer(decided: Sequence[TrackingEvent | Refused], outcome: Outcome, r
                 "validationErrors": _errors(item),
             }
         results.append(result)
-    return orjson.dumps(
-        {
-            "accepted": len(decided) - refused - len(outcome.duplicates),
-            "duplicates": len(outcome.duplicates),
-            "invalid": invalid,
-            "refused": refused,
-            "receivedAt": shown(received_at),
-            "results": results,
-        }
-    )
+    sums = {
+        "accepted": len(decided) - refused - len(outcome.duplicates),
+        "duplicates": len(outcome.duplicates),
+        "invalid": invalid,
+        "refused": refused,
+    }
+    return sums, results
 
 
 def _errors(event: TrackingEvent) -> orjson.Fragment | None:

@@ -121,3 +121,82 @@ class BatchAnswer(JsonModel):
     refused: int
     received_at: datetime
     results: list[BatchResult]
+
+
+_MESSAGE: dict[str, JsonValue] = {
+    "type": "track",
+    "event": "Order Completed",
+    "userId": "user_12345",
+    "anonymousId": "anon_67890",
+    "messageId": "ajs-next-1766572200000-4e1c2b6f",
+    "timestamp": "2025-12-24T10:30:00.000Z",
+    "properties": {"orderId": "A-1001", "total": 49.9},
+    "context": {"library": {"name": "analytics.js", "version": "1.84.0"}},
+}
+
+
+class SdkMessage(JsonModel):
+    """A message of the Segment specification. What is not named here is let through and not kept."""
+
+    model_config = ConfigDict(extra="ignore", json_schema_extra={"examples": [_MESSAGE]})
+
+    event: Annotated[str | None, Field(max_length=200, description="The event's name; of track alone.")] = None
+    name: Annotated[str | None, Field(description="Of a page or screen; kept in the properties.")] = None
+    user_id: Annotated[str | int | float | None, Field(description="This or anonymousId is needed.")] = None
+    anonymous_id: str | int | float | None = None
+    previous_id: Annotated[str | None, Field(description="Of alias: who the user was before.")] = None
+    group_id: Annotated[str | int | float | None, Field(description="Of group.")] = None
+    message_id: Annotated[str | None, Field(max_length=100, description="Makes repeats harmless.")] = None
+    timestamp: Annotated[datetime | None, Field(description="When it happened; originalTimestamp if missing.")] = None
+    original_timestamp: datetime | None = None
+    sent_at: Annotated[datetime | None, Field(description="The client's clock when sending; corrects skew.")] = None
+    properties: Annotated[dict[str, Any] | None, Field(description="Of track, page and screen.")] = None
+    traits: Annotated[
+        dict[str, Any] | None, Field(description="Of identify, group and alias; context.traits if missing.")
+    ] = None
+    context: dict[str, Any] | None = None
+    write_key: Annotated[str | None, Field(description="The API key, unless it comes in a header or the query.")] = None
+
+
+class SdkBatchMessage(SdkMessage):
+    """A message that says its type itself."""
+
+    type: EventType
+
+
+class SdkBatch(JsonModel):
+    """Messages of any types; also a bare array of them, or one message alone."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"batch": [_MESSAGE], "writeKey": _EVENT["apiKey"]}]})
+
+    batch: list[SdkBatchMessage]
+    sent_at: datetime | None = None
+    write_key: str | None = None
+
+
+class SdkAnswer(IngestAnswer):
+    """As the answer to an event of our own."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"success": True, **_ANSWER}]})
+
+    success: Literal[True]
+
+
+class Refusal(JsonModel):
+    """A message that was not stored, and why."""
+
+    index: int
+    code: str
+    message: str
+    details: list[FieldFault] | None = None
+
+
+class SdkBatchAnswer(JsonModel):
+    """The sums of a batch."""
+
+    success: Literal[True]
+    accepted: int
+    duplicates: int
+    invalid: int
+    refused: int
+    refusals: Annotated[list[Refusal], Field(description="The first 20.")]

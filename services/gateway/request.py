@@ -4,21 +4,27 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from starlette.types import Receive, Scope
 
+from services.gateway.inflate import inflate
 from tracking.domain.errors import Malformed, TooLarge, Unavailable
 from tracking.infra import correlation
 
 _WANTED = frozenset(
-    {b"x-api-key", b"authorization", b"content-encoding", b"content-length", b"x-correlation-id", b"idempotency-key"}
+    {
+        b"x-api-key",
+        b"authorization",
+        b"content-encoding",
+        b"content-length",
+        b"x-correlation-id",
+        b"idempotency-key",
+        b"origin",
+    }
 )
-_ENCODINGS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
-_INFLATE_STEP = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,12 @@ class Head:
         self._headers = {name: value for name, value in headers if name in _WANTED}
         given = self._headers.get(b"x-correlation-id")
         self.correlation_id = correlation.accept(given.decode("latin-1") if given is not None else None)
+
+    @property
+    def origin(self) -> str | None:
+        """The origin of the page that sends, if a browser says one."""
+        value = self._headers.get(b"origin")
+        return None if value is None else value.decode("latin-1")
 
     @property
     def is_plain(self) -> bool:
@@ -120,13 +132,7 @@ class Request(Head):
             )
         body = await self._read(limits.body_bytes, room)
         self.is_read = True
-        encoding = self._headers.get(b"content-encoding")
-        if encoding is None:
-            return body
-        encoding = encoding.strip().lower()
-        if encoding in (b"", b"identity"):
-            return body
-        return _inflate(body, encoding, limits.inflated_bytes, limits.inflation_ratio)
+        return inflate(body, self._headers.get(b"content-encoding"), limits.inflated_bytes, limits.inflation_ratio)
 
     async def _read(self, limit: int, room: Room) -> bytes:
         chunks: list[bytes] = []
@@ -169,29 +175,3 @@ def _from_authorization(value: bytes) -> str | None:
         except binascii.Error:
             return None
     return None
-
-
-def _inflate(body: bytes, encoding: bytes, limit: int, ratio: int) -> bytes:
-    window_bits = _ENCODINGS.get(encoding)
-    if window_bits is None:
-        name = encoding.decode("latin-1")[:40]
-        raise Malformed("unknown_encoding", f"Content-Encoding {name!r} is not one of gzip, deflate, identity.")
-    # a small body may well inflate a hundredfold; the ratio only matters where it could hurt
-    most = min(limit, max(len(body) * ratio, 64 * 1024))
-    inflater = zlib.decompressobj(window_bits)
-    chunks: list[bytes] = []
-    size = 0
-    rest = body
-    try:
-        while rest and not inflater.eof:
-            chunk = inflater.decompress(rest, _INFLATE_STEP)
-            size += len(chunk)
-            if size > most:
-                raise TooLarge("inflated_too_large", f"The body inflates to more than {most} bytes.")
-            chunks.append(chunk)
-            rest = inflater.unconsumed_tail
-    except zlib.error as error:
-        raise Malformed("malformed_encoding", f"The body is not {encoding.decode('latin-1')}: {error}") from error
-    if not inflater.eof or inflater.unused_data:
-        raise Malformed("malformed_encoding", f"The body is not one whole {encoding.decode('latin-1')} stream.")
-    return b"".join(chunks)

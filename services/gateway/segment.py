@@ -10,10 +10,9 @@ from typing import Any
 from services.gateway.ingest import Refused
 from tracking.domain.tracking_event import EVENT_TYPES
 
-_ROUTES = {kind: kind for kind in EVENT_TYPES} | {kind[0]: kind for kind in EVENT_TYPES}
-SINGLE_PATHS: Mapping[str, str] = {f"/v1/{name}": kind for name, kind in _ROUTES.items()}
-"""`/v1/track` and `/v1/t` → track, and so on."""
-BATCH_PATHS = ("/v1/batch", "/v1/b", "/v1/import")
+KINDS: Mapping[str, str] = {kind: kind for kind in EVENT_TYPES} | {kind[0]: kind for kind in EVENT_TYPES}
+"""`track` and `t` → track, and so on: the last part of a path, and the type of its messages."""
+BATCH_NAMES = ("batch", "b", "import")
 
 
 def messages_of(body: Any, kind: str | None) -> tuple[list[Any], Any, Any]:

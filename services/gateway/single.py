@@ -41,7 +41,7 @@ class SingleEvents:
         """Store the event and answer after its commit, or decline."""
         started = time.perf_counter()
         head = Head(headers)
-        if len(body) > self._limits.event_bytes or not head.is_plain or telemetry.is_tracing():
+        if len(body) > self._limits.event_bytes or not head.is_plain or head.origin or telemetry.is_tracing():
             return False
         correlation.enter(head.correlation_id)
         received_at = ingest.now()

@@ -284,7 +284,7 @@ async def test_gzip_is_inflated_and_a_bomb_is_not(client: httpx.AsyncClient, sta
     good = await client.post(INGEST, content=gzip.compress(json.dumps(an_envelope()).encode()), headers=headers)
     bomb = await client.post(INGEST, content=gzip.compress(b" " * 30_000_000), headers=headers)
     broken = await client.post(INGEST, content=b"no gzip", headers=headers)
-    unknown = await client.post(INGEST, content=b"{}", headers={"Content-Encoding": "snappy"})
+    unknown = await client.post(INGEST, content=b"\x02{}", headers={"Content-Encoding": "snappy"})
 
     assert good.status_code == 202
     assert (bomb.status_code, bomb.json()["code"]) == (413, "inflated_too_large")

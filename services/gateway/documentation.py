@@ -1,0 +1,88 @@
+"""The gateway's OpenAPI document; its routes are answered by app.py, so here they only say what they take and give."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from services.gateway.documents import (
+    BatchAnswer,
+    BatchRequest,
+    IngestAnswer,
+    IngestRequest,
+    SdkAnswer,
+    SdkBatch,
+    SdkBatchAnswer,
+    SdkMessage,
+)
+from services.gateway.single import INGEST_PATH
+from tracking.domain.tracking_event import EVENT_TYPES
+from tracking.infra.http import ErrorBody
+from tracking.infra.openapi import Documentation
+
+BATCH_PATH = "/api/events/batch"
+_ERRORS: dict[int, type[BaseModel] | None] = dict.fromkeys((400, 401, 403, 413, 429, 503), ErrorBody)
+
+
+Handler = Callable[..., Any]
+
+
+class _Own(Protocol):
+    @property
+    def ingest(self) -> Handler: ...
+
+    @property
+    def batch(self) -> Handler: ...
+
+
+class _Sdk(Protocol):
+    prefix: str
+
+    @property
+    def message(self) -> Handler: ...
+
+    @property
+    def batch(self) -> Handler: ...
+
+
+def documentation(own: _Own, sdk: _Sdk) -> tuple[Documentation, Starlette]:
+    """The document, and the routes it describes."""
+    docs = Documentation(
+        title="Volcanion Tracking gateway",
+        description=(
+            "Receives events. 202, or 200 to an SDK, says that they are on disk; a repeat with the same eventId or "
+            "messageId is harmless. The routes of SDKs have one-letter forms too: t, i, p, s, g, a and b."
+        ),
+        version="1",
+        credential="api_key",
+    )
+
+    def route(
+        path: str, handler: Handler, body: type[BaseModel], status: int, answer: type[BaseModel], tag: str, name: str
+    ) -> Route:
+        answers: dict[int, type[BaseModel] | None] = {status: answer, **_ERRORS}
+        described = docs.route(body=body, answers=answers, tag=tag, operation_id=name)
+        # a function of its own: one handler may serve several paths, each an operation
+        return Route(path, described(_copy(handler)), methods=["POST"])
+
+    routes = [
+        route(INGEST_PATH, own.ingest, IngestRequest, 202, IngestAnswer, "events", "ingest"),
+        route(BATCH_PATH, own.batch, BatchRequest, 202, BatchAnswer, "events", "batch"),
+        route(f"{sdk.prefix}/batch", sdk.batch, SdkBatch, 200, SdkBatchAnswer, "SDKs", "sdk_batch"),
+        *(
+            route(f"{sdk.prefix}/{kind}", sdk.message, SdkMessage, 200, SdkAnswer, "SDKs", f"sdk_{kind}")
+            for kind in EVENT_TYPES
+        ),
+    ]
+    return docs, Starlette(routes=routes)
+
+
+def _copy(handler: Handler) -> Handler:
+    @wraps(handler)
+    async def same(request: Any) -> Any:
+        return await handler(request)
+
+    return same

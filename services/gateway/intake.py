@@ -1,0 +1,84 @@
+"""What every way in has in common: who sends, what the envelopes are, storing them and counting what became of them."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from services.gateway import ingest
+from services.gateway.answers import EventCounts
+from services.gateway.commit import GroupCommit, Outcome
+from services.gateway.ingest import Refused, Sender
+from services.gateway.keys import ApiKeys
+from services.gateway.request import Limits, Request, Room
+from services.gateway.structures import NotLoaded, Structures
+from tracking.domain.errors import TooLarge
+from tracking.domain.tracking_event import TrackingEvent, parse_timestamp
+
+Decided = Sequence[TrackingEvent | Refused]
+_HOLD_S = 0.010
+
+
+class Intake:
+    """Used by the routes; none of it knows HTTP."""
+
+    def __init__(
+        self, keys: ApiKeys, structures: Structures, commits: GroupCommit, counts: EventCounts, limits: Limits
+    ) -> None:
+        self._keys = keys
+        self._structures = structures
+        self._commits = commits
+        self._limits = limits
+        self._room = Room(limits.bodies_bytes)
+        self._counts = counts
+
+    async def body(self, request: Request) -> bytes:
+        """The whole body, inflated; raises as `Request.body`."""
+        return await request.body(self._limits, self._room)
+
+    async def sender(self, request: Request, key_in_body: Any, received_at: datetime, sent_at: Any = None) -> Sender:
+        """Who sends. Raises Unauthenticated, Forbidden, Unavailable, Malformed for a bad Idempotency-Key.
+
+        `sent_at` is that of a whole batch: an unreadable one only means that clocks are not corrected.
+        """
+        given = request.api_key() or (key_in_body if isinstance(key_in_body, str) else None)
+        return Sender(
+            key=self._keys.authenticate_known(given, received_at) or await self._keys.authenticate(given, received_at),
+            received_at=received_at,
+            correlation_id=request.correlation_id,
+            event_bytes=self._limits.event_bytes,
+            sent_at=parse_timestamp(sent_at) if isinstance(sent_at, str) else None,
+            idempotency_key=request.idempotency_key(),
+        )
+
+    async def decide(self, envelopes: list[Any], sender: Sender) -> Decided:
+        """Decide one after the other; where a validator must be loaded first, wait for it and go on from there.
+
+        Raises TooLarge for too many, Unavailable where a schema cannot be had.
+        """
+        if len(envelopes) > self._limits.batch_events:
+            raise TooLarge(
+                "too_many_events", f"{len(envelopes)} events; the limit is {self._limits.batch_events} a batch."
+            )
+        decided: list[TrackingEvent | Refused] = []
+        while len(decided) < len(envelopes):
+            until = time.perf_counter() + _HOLD_S
+            try:
+                # one at a time: what was decided before the exception stays decided
+                for position in range(len(decided), len(envelopes)):
+                    decided.append(ingest.decide(envelopes[position], sender, self._structures, position))
+                    if time.perf_counter() > until:
+                        # a large batch, or one whose schemas cost much: the requests of others get their turn
+                        await asyncio.sleep(0)
+                        until = time.perf_counter() + _HOLD_S
+            except NotLoaded as missing:
+                await self._structures.load(missing.wanted)
+        return decided
+
+    async def store(self, decided: Decided, sender: Sender) -> Outcome:
+        """Commit what is an event, and count it; positions in the outcome count events only. Raises Unavailable."""
+        events = [event for event in decided if isinstance(event, TrackingEvent)]
+        outcome = await self._commits.submit(events, sender.key) if events else Outcome()
+        self._counts.count(sender.key, events, outcome)
+        return outcome
