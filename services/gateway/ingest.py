@@ -13,6 +13,7 @@ from uuid import UUID
 
 import orjson
 
+from services.gateway.json_body import read_json
 from services.gateway.structures import Structures
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed
@@ -161,7 +162,7 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
             return surroundings
         _, context = _cleaned(*surroundings, notes)
     if notes.has_nul:
-        errors.append(_error("nul_character", "", "U+0000 was replaced by U+FFFD; PostgreSQL cannot hold it"))
+        errors.append(_error("nul_character", "", "U+0000, or half of a surrogate pair, was replaced by U+FFFD"))
     _validate(properties, len(text), sender.key.partner_id, name, version, structures, errors)
 
     if client_id is None and sender.idempotency_key is not None:
@@ -310,7 +311,7 @@ def _error(code: str, path: str, message: str) -> dict[str, Any]:
 def decode_single(body: bytes) -> Any:
     """The body of one event. Raises Malformed."""
     try:
-        return orjson.loads(body)
+        return read_json(body)
     except orjson.JSONDecodeError as error:
         raise Malformed("malformed_json", f"The body is not JSON: {error}.") from error
 
@@ -327,7 +328,7 @@ class BatchBody:
 def decode_batch(body: bytes) -> BatchBody:
     """`{apiKey?, sentAt?, events: […]}`, a bare array of events, or one event a line (NDJSON). Raises Malformed."""
     try:
-        decoded = orjson.loads(body)
+        decoded = read_json(body)
     except orjson.JSONDecodeError as error:
         lines = [line for line in body.split(b"\n") if line.strip()]
         if len(lines) < 2:
@@ -346,7 +347,7 @@ def decode_batch(body: bytes) -> BatchBody:
 
 def _decode_line(line: bytes) -> Any:
     try:
-        return orjson.loads(line)
+        return read_json(line)
     except orjson.JSONDecodeError as error:
         return Refused("malformed_json", f"This line is not JSON: {error}.")
 

@@ -2,6 +2,7 @@
 blamed on an event."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -288,3 +289,42 @@ async def test_a_time_at_the_end_of_the_calendar_is_stored(
     assert (first.status_code, again.status_code) == (202, 202)
     assert (again.json()["duplicate"], again.json()["eventId"]) == (True, first.json()["eventId"])
     assert len(await stored_ids(stack)) == 1
+
+
+async def test_half_a_surrogate_pair_in_one_event_does_not_make_its_batch_unreadable(
+    stack: Stack, sender: Registered
+) -> None:
+    half = json.dumps(envelope(userId="cut \ud83d", eventProperties={"title": "cut \ud83d", "\ude00": 1}))
+    whole = json.dumps(envelope(eventProperties={"title": "\U0001f600"}))
+    async with running(stack, "gateway") as services, a_client(services, sender) as client:
+        batch = await client.post(BATCH, content=f'{{"events": [{whole}, {half}, {whole}]}}')
+        lines = await client.post(BATCH, content="\n".join([whole, half, "{", whole]))
+        single = await client.post(INGEST, content=half)
+
+    flags = [[e["code"] for e in result["validationErrors"] or ()] for result in batch.json()["results"]]
+    assert flags == [[], ["nul_character"], []]
+    assert [result["status"] for result in lines.json()["results"]] == ["accepted", "accepted", "refused", "accepted"]
+    assert (single.status_code, single.json()["isValid"]) == (202, False)
+    owner = await stack.write()
+    rows = await owner.fetch(
+        "select user_id, event_properties::text as text from write.tracking_events where not is_valid"
+    )
+    assert [(row["user_id"], json.loads(row["text"])) for row in rows] == [
+        ("cut \ufffd", {"title": "cut \ufffd", "\ufffd": 1})
+    ] * 3
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1" + "0" * 400, "NaN"])
+async def test_a_number_beyond_a_double_is_no_json_and_in_ndjson_refused_alone(
+    stack: Stack, sender: Registered, number: str
+) -> None:
+    good = json.dumps(envelope())
+    bad = good.replace('"/"', number)
+    async with running(stack, "gateway") as services, a_client(services, sender) as client:
+        single = await client.post(INGEST, content=bad)
+        lines = await client.post(BATCH, content="\n".join([good, bad, good]))
+
+    assert (single.status_code, single.json()["code"]) == (400, "malformed_json")
+    assert [result["status"] for result in lines.json()["results"]] == ["accepted", "refused", "accepted"]
+    assert lines.json()["results"][1]["code"] == "malformed_json"
+    assert len(await stored_ids(stack)) == 2
