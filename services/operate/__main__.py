@@ -11,6 +11,8 @@ from tracking.infra import postgres, process
 from tracking.infra.settings import OperateSettings
 
 SERVICE = "operate"
+# as a shell has it: 128 and the number of SIGINT
+_INTERRUPTED = 130
 COMMANDS: tuple[Command, ...] = (*DEAD_LETTERS, REBUILD_READ_MODEL)
 
 
@@ -38,7 +40,10 @@ async def main() -> None:
 
 def run() -> None:
     """The console script `volcanion`."""
-    process.run(main)
+    try:
+        process.run(main)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
 
 
 if __name__ == "__main__":

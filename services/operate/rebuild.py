@@ -7,14 +7,14 @@ goes by batch: docs/decisions/0007.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
-from dataclasses import replace
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import asyncpg
 
 from services.operate import rebuild_batches, rebuild_changes, rebuild_hours, rebuilds
-from services.operate.rebuild_batches import Chunk
+from services.operate.rebuild_batches import Applied, Chunk
 from services.operate.rebuild_changes import EventKey, Hour
 from services.operate.rebuild_hours import HalfApplied
 from services.operate.rebuilds import Range, Rebuild
@@ -32,6 +32,19 @@ _DELETE_AT_ONCE = 5_000
 _BATCH_FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 
 _TRY_LOCK = "select pg_try_advisory_lock($1)"
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Connections that a rebuild keeps to its end."""
+
+    write: Connection
+    ahead: Connection
+    """To the write database, for the chunk after the one in hand."""
+    read: Connection
+    """Holds the lock and makes every change to the read database."""
+    snapshot: Connection
+    """Reads the read database as it is at one moment."""
 
 
 class RebuildRefused(Exception):
@@ -53,17 +66,22 @@ async def rebuild(
     is called after each step. Raises RebuildRefused, UnknownSystem and postgres.TRANSIENT; after the latter the same
     call goes on where it was.
     """
-    async with write_pool.acquire() as write, read_pool.acquire() as read, read_pool.acquire() as snapshot:
-        await _lock(read)
-        work = await _take_up(read, write, within, deletes_strays, starts_over)
+    async with AsyncExitStack() as connections:
+        opened = [
+            await connections.enter_async_context(pool.acquire())
+            for pool in (write_pool, write_pool, read_pool, read_pool)
+        ]
+        sessions = Sessions(*opened)
+        await _lock(sessions.read)
+        work = await _take_up(sessions, within, deletes_strays, starts_over)
         report(work)
         if work.phase == "batches":
-            await rebuilds.create_partitions(read, write, work)
-            work = await _rebuild_batches(read, write, work, report)
-        work = await _rebuild_hours(read, write, snapshot, work, report)
-        async with read.transaction():
+            await rebuilds.create_partitions(sessions.read, sessions.write, work)
+            work = await _rebuild_batches(sessions, work, report)
+        work = await _rebuild_hours(sessions, work, report)
+        async with sessions.read.transaction():
             work = replace(work, phase="done")
-            await rebuilds.save(read, work)
+            await rebuilds.save(sessions.read, work)
     report(work)
     return work
 
@@ -77,46 +95,44 @@ async def _lock(read: Connection) -> None:
         await asyncio.sleep(0.2)
 
 
-async def _take_up(
-    read: Connection, write: Connection, within: Range | None, deletes_strays: bool, starts_over: bool
-) -> Rebuild:
-    known = await rebuilds.unfinished(read)
+async def _take_up(sessions: Sessions, within: Range | None, deletes_strays: bool, starts_over: bool) -> Rebuild:
+    known = await rebuilds.unfinished(sessions.read)
     if within is None:
         if known is None:
             raise RebuildRefused("there is no unfinished rebuild to go on with")
         return known
     if known and (known.range, known.deletes_strays) == (within, deletes_strays) and not starts_over:
         return known
-    return await rebuilds.begin(read, write, within, deletes_strays)
+    return await rebuilds.begin(sessions.read, sessions.write, within, deletes_strays)
 
 
-async def _rebuild_batches(read: Connection, write: Connection, work: Rebuild, report: Report) -> Rebuild:
+async def _rebuild_batches(sessions: Sessions, work: Rebuild, report: Report) -> Rebuild:
     remembered: set[Hour] = set()
-    source = rebuild_batches.chunks(write, work.position, work.through)
+    source = rebuild_batches.chunks(sessions.ahead, work.position, work.through)
     async with aclosing(rebuild_batches.one_ahead(source)) as chunks:
         async for chunk in chunks:
             work = replace(work, missing_events=work.missing_events + chunk.missing_events)
             try:
-                work = await _rebuild_chunk(read, chunk, work, remembered)
+                work = await _rebuild_chunk(sessions, chunk, work, remembered)
             except _BATCH_FAULTS:
                 for single in chunk.single():
-                    work = await _rebuild_suspect(read, single, work, remembered)
+                    work = await _rebuild_suspect(sessions, single, work, remembered)
             report(work)
 
     async def turn_to_hours() -> Rebuild:
         if work.range.is_everything:
-            await rebuild_hours.remember_all(read, of_events_too=work.deletes_strays)
-        turned = replace(work, phase="hours", total_hours=await rebuild_hours.count_waiting(read))
-        await rebuilds.save(read, turned)
+            await rebuild_hours.remember_all(sessions.read, of_events_too=work.deletes_strays)
+        turned = replace(work, phase="hours", total_hours=await rebuild_hours.count_waiting(sessions.read))
+        await rebuilds.save(sessions.read, turned)
         return turned
 
-    return await _patiently(read, turn_to_hours)
+    return await _patiently(sessions.read, turn_to_hours)
 
 
-async def _rebuild_chunk(read: Connection, chunk: Chunk, work: Rebuild, remembered: set[Hour]) -> Rebuild:
-    async def apply() -> tuple[Rebuild, set[Hour]]:
-        applied = await rebuild_batches.apply(read, chunk)
-        await rebuild_changes.remember_hours(read, applied.hours - remembered)
+async def _rebuild_chunk(sessions: Sessions, chunk: Chunk, work: Rebuild, remembered: set[Hour]) -> Rebuild:
+    async def apply() -> tuple[Rebuild, Applied]:
+        applied = await rebuild_batches.apply(sessions.read, chunk)
+        await rebuild_changes.remember_hours(sessions.read, applied.hours - remembered)
         moved = replace(
             work,
             position=max(chunk.rows),
@@ -124,17 +140,18 @@ async def _rebuild_chunk(read: Connection, chunk: Chunk, work: Rebuild, remember
             done_events=work.done_events + applied.events,
             repaired_events=work.repaired_events + applied.repaired,
         )
-        await rebuilds.save(read, moved)
-        return moved, applied.hours
+        await rebuilds.save(sessions.read, moved)
+        return moved, applied
 
-    moved, hours = await _patiently(read, apply)
-    remembered |= hours
+    moved, applied = await _patiently(sessions.read, apply)
+    remembered |= applied.hours
+    await rebuilds.set_back(sessions.write, applied.entered)
     return moved
 
 
-async def _rebuild_suspect(read: Connection, single: Chunk, work: Rebuild, remembered: set[Hour]) -> Rebuild:
+async def _rebuild_suspect(sessions: Sessions, single: Chunk, work: Rebuild, remembered: set[Hour]) -> Rebuild:
     try:
-        return await _rebuild_chunk(read, single, work, remembered)
+        return await _rebuild_chunk(sessions, single, work, remembered)
     except _BATCH_FAULTS:
         (batch_id,) = single.rows
         passed = replace(
@@ -143,21 +160,19 @@ async def _rebuild_suspect(read: Connection, single: Chunk, work: Rebuild, remem
             done_batches=work.done_batches + 1,
             failed_batches=[*work.failed_batches, batch_id],
         )
-        async with read.transaction():
-            await rebuilds.save(read, passed)
+        async with sessions.read.transaction():
+            await rebuilds.save(sessions.read, passed)
         return passed
 
 
-async def _rebuild_hours(
-    read: Connection, write: Connection, snapshot: Connection, work: Rebuild, report: Report
-) -> Rebuild:
-    half_applied = HalfApplied(write)
-    while hours := await rebuild_hours.waiting(read):
+async def _rebuild_hours(sessions: Sessions, work: Rebuild, report: Report) -> Rebuild:
+    half_applied = HalfApplied(sessions.write)
+    while hours := await rebuild_hours.waiting(sessions.read):
         if work.deletes_strays:
-            strays = await rebuild_hours.find_strays(snapshot, write, hours)
+            strays = await rebuild_hours.find_strays(sessions.snapshot, sessions.write, hours)
             for start in range(0, len(strays), _DELETE_AT_ONCE):
-                work = await _delete_strays(read, strays[start : start + _DELETE_AT_ONCE], work)
-        work = await _rebuild_counts(read, snapshot, half_applied, hours, work)
+                work = await _delete_strays(sessions.read, strays[start : start + _DELETE_AT_ONCE], work)
+        work = await _rebuild_counts(sessions, half_applied, hours, work)
         report(work)
     return work
 
@@ -173,22 +188,20 @@ async def _delete_strays(read: Connection, strays: list[EventKey], work: Rebuild
     return await _patiently(read, delete)
 
 
-async def _rebuild_counts(
-    read: Connection, snapshot: Connection, half_applied: HalfApplied, hours: list[Hour], work: Rebuild
-) -> Rebuild:
-    difference = await rebuild_hours.compare(snapshot, half_applied, hours)
+async def _rebuild_counts(sessions: Sessions, half_applied: HalfApplied, hours: list[Hour], work: Rebuild) -> Rebuild:
+    difference = await rebuild_hours.compare(sessions.snapshot, half_applied, hours)
 
     async def settle() -> Rebuild:
-        await rebuild_hours.settle(read, hours, difference)
+        await rebuild_hours.settle(sessions.read, hours, difference)
         settled = replace(
             work,
             done_hours=work.done_hours + len(hours),
             repaired_counts=work.repaired_counts + len(difference),
         )
-        await rebuilds.save(read, settled)
+        await rebuilds.save(sessions.read, settled)
         return settled
 
-    return await _patiently(read, settle)
+    return await _patiently(sessions.read, settle)
 
 
 async def _patiently(read: Connection, step: Callable[[], Awaitable[T]]) -> T:

@@ -85,6 +85,8 @@ class Applied:
     events: int
     repaired: int
     hours: set[Hour]
+    # by consumer, the first batch that was not in its inbox
+    entered: dict[str, UUID]
 
 
 _BATCHES = """
@@ -204,7 +206,11 @@ async def apply(read: Connection, chunk: Chunk) -> Applied:
     await rebuild_changes.add_counts(read, counts)
     touched = {(row[0], row[_EVENT_TIMESTAMP]) for row in changed} | {(system, hour) for system, hour, _ in counts}
     await rebuild_changes.raise_versions(read, touched)
-    return Applied(len(rows), len(changed), {(row[0], hour_of(row[_EVENT_TIMESTAMP])) for row in rows})
+    first: dict[str, UUID] = {}
+    for batch_id, consumer in entered:
+        first[consumer] = min(batch_id, first.get(consumer, batch_id))
+    hours = {(row[0], hour_of(row[_EVENT_TIMESTAMP])) for row in rows}
+    return Applied(len(rows), len(changed), hours, first)
 
 
 def count(rows: Sequence[Row]) -> Counts:

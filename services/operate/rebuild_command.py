@@ -1,6 +1,7 @@
 """`rebuild read-model [--from T] [--to T]`: its arguments, and what it answers with."""
 
 import argparse
+import asyncio
 import sys
 from datetime import datetime
 
@@ -57,6 +58,9 @@ async def _run(arguments: argparse.Namespace, write: Pool, read: Pool) -> int:
         return _say(progress, str(error), _REFUSED)
     except postgres.TRANSIENT as error:
         return _say(progress, f"{postgres.describe(error)}; run the command again to go on", _INTERRUPTED)
+    except asyncio.CancelledError:
+        _say(progress, "stopped; the same command goes on where it was", _INTERRUPTED)
+        raise
     progress.end()
     sys.stdout.write(as_json(done) if arguments.json else summary(done))
     return _INCOMPLETE if done.failed_batches else _DONE

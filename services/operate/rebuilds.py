@@ -1,6 +1,6 @@
 """What is remembered of each rebuild (`read.rebuilds`), so that the next process goes on where one was killed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal
@@ -188,3 +188,20 @@ async def create_partitions(read: Connection, write: Connection, rebuild: Rebuil
     for index in range(first.year * 12 + first.month - 1, last.year * 12 + last.month):
         for parent in ("applied_batches", "tracking_events_read_model"):
             await read.execute(_CREATE_PARTITION, parent, date(index // 12, index % 12 + 1, 1))
+
+
+_SET_BACK = """
+update write.consumer_positions
+   set applied_through = $2, updated_at = now()
+ where consumer = $1
+   and applied_through > $2
+"""
+
+
+async def set_back(write: Connection, entered: Mapping[str, UUID]) -> None:
+    """Take back what the relay holds for proven of a consumer if a batch was not in its inbox.
+
+    It was proven of another read database, lost since. Without this, answers would claim to be up to date meanwhile.
+    """
+    for consumer, first in entered.items():
+        await write.execute(_SET_BACK, consumer, _before(first))

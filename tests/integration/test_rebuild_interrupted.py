@@ -1,6 +1,7 @@
 """A rebuild of the read model that is killed or held up: the next one goes on, and nothing is half done."""
 
 import contextlib
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.rebuilding import (
     EMPTY,
     QUICK,
     WORKERS,
+    assert_exact,
     content,
     finish,
     launch,
@@ -107,8 +109,9 @@ async def test_a_rebuild_that_is_killed_goes_on_where_it_was(
     assert [row["phase"] for row in await read.fetch("select phase from read.rebuilds")] == ["done"]
 
 
-async def test_a_rebuild_killed_while_it_counts_goes_on_where_it_was(
-    services: Services, stack: Stack, senders: list[Registered]
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+async def test_a_rebuild_ended_while_it_counts_goes_on_where_it_was(
+    services: Services, stack: Stack, senders: list[Registered], number: signal.Signals, status: int
 ) -> None:
     await send_mixed(services, stack, senders)
     await services.stop(*WORKERS)
@@ -119,8 +122,10 @@ async def test_a_rebuild_killed_while_it_counts_goes_on_where_it_was(
     async with held_up(stack, "select from read.event_counts_hourly for update"):
         process = launch(stack)
         await until(lambda: is_waiting(stack), bool)
-        process.kill()
-        await finish(process)
+        process.send_signal(number)
+        ended = await finish(process)
+    assert ended.status == status
+    assert "Traceback" not in ended.err
     assert [row["phase"] for row in await read.fetch("select phase from read.rebuilds")] == ["hours"]
     finished = await rebuild(stack, "--resume")
 
@@ -133,3 +138,39 @@ async def test_there_is_nothing_to_resume_when_nothing_was_interrupted(stack: St
     refused = await rebuild(stack, "--resume", status=2)
 
     assert "no unfinished rebuild" in refused.err
+
+
+PROVEN = """
+insert into write.consumer_positions (consumer, applied_through, updated_at)
+select consumer, $1, now()
+  from unnest(array['projector', 'statistics']) as named (consumer)
+    on conflict (consumer) do update set applied_through = excluded.applied_through
+"""
+
+
+async def test_nobody_claims_to_be_up_to_date_while_a_lost_read_database_is_filled_again(
+    services: Services, stack: Stack, senders: list[Registered]
+) -> None:
+    for start in range(0, 10_000, 2_000):
+        await send(services, senders[0], plain(range(start, start + 2_000)))
+    await reach(stack, 10_000)
+    await services.stop("projector", "statistics")
+    write, read = await stack.write(), await stack.read()
+    last = (await content(stack)).inbox[-1]["batch_id"]
+    await write.execute(PROVEN, last)  # as half a minute later
+    await read.execute(EMPTY)
+
+    async def pending() -> list[int]:
+        rows = await read.fetch("select pending_batches from read.consumer_progress order by consumer")
+        return [row["pending_batches"] for row in rows]
+
+    await until(pending, lambda numbers: numbers == [0, 0])  # the relay cannot know yet
+    async with held_up(stack, "insert into read.applied_batches (batch_id, consumer) values ($1, 'projector')", last):
+        process = launch(stack)
+        await until(pending, lambda numbers: len(numbers) == 2 and min(numbers) > 0)
+    assert (await finish(process)).status == 0
+
+    await until(pending, lambda numbers: numbers == [0, 0])
+    await services.start("projector", "statistics")
+    await reach(stack, 10_000)
+    await assert_exact(stack)
