@@ -85,7 +85,7 @@ async def test_the_administration_lists_shows_and_decides(stack: Stack, sender: 
             (409, "dead_letter_applied"),
             (404, "dead_letter_not_found"),
             (404, "not_found"),
-            (400, "invalid_query"),
+            (400, "invalid_parameters"),
         ]
 
 
