@@ -1,0 +1,217 @@
+"""Whatever bytes or JSON come: an event, or a refusal with a documented reason; and ids keep what they promise."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, TypeVar, cast, get_args
+from uuid import UUID
+
+import orjson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.gateway import ingest
+from services.gateway.ingest import Refused, Sender, decide, decode_batch, decode_single
+from services.gateway.structures import Structures
+from tracking.contracts.cache_entries import ApiKeyEntry
+from tracking.domain.errors import Malformed
+from tracking.domain.tracking_event import (
+    TrackingEvent,
+    client_event_id,
+    first_id_of,
+    fresh_id,
+    parse_timestamp,
+    settle_time,
+    to_unix_ms,
+    usable_ms,
+)
+
+T = TypeVar("T")
+_NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
+_SYSTEM = UUID(int=7)
+_EVENT_BYTES = 64 * 1024
+_REASONS = set(get_args(ingest.Reason))
+# nothing is registered, so that it needs neither Redis nor a database
+_STRUCTURES = Structures(cast(Any, None), cast(Any, None))
+# the same examples each time: what CI finds, everybody finds
+always_the_same = settings(derandomize=True, database=None, deadline=None, max_examples=200)
+
+_TEXTS = st.text(st.characters(codec="utf-8"), max_size=300)
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | _TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_TEXTS, inner, max_size=4),
+    max_leaves=12,
+)
+_TIMES = st.datetimes(timezones=st.just(UTC))
+_ISO = st.one_of(
+    st.datetimes(timezones=st.none() | st.just(UTC) | st.timezones()).map(datetime.isoformat),
+    st.datetimes(timezones=st.just(timezone(timedelta(hours=23, minutes=59)))).map(datetime.isoformat),
+    st.text(alphabet="0123456789-:.,+TZW \x00", max_size=45),
+)
+_NAMES = ("eventName", "userId", "anonymousId", "eventId", "messageId", "schemaVersion", "eventProperties")
+_ENVELOPES = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(_NAMES, _TEXTS | _JSON),
+        "eventTimestamp": _ISO | _JSON,
+        "sentAt": _ISO | _JSON,
+    },
+)
+
+
+def a_sender() -> Sender:
+    key = ApiKeyEntry(UUID(int=1), None, None, _SYSTEM, "Site", True, UUID(int=2), "Acme", True)
+    return Sender(key, _NOW, "c-1", _EVENT_BYTES)
+
+
+def assert_is_storable(event: TrackingEvent) -> None:
+    """What write.tracking_events takes."""
+    assert 1 <= len(event.event_name) <= 200
+    assert event.user_id or event.anonymous_id
+    assert len(event.user_id or "") <= 255
+    assert len(event.anonymous_id or "") <= 255
+    assert len(event.message_id or "") <= 100
+    assert not any("\x00" in (text or "") for text in (event.event_name, event.user_id, event.message_id))
+    assert isinstance(orjson.loads(event.event_properties), dict)
+    assert len(event.event_properties) <= _EVENT_BYTES
+    assert event.is_valid == (event.validation_errors is None)
+    for at in (event.event_timestamp, event.original_timestamp, event.sent_at):
+        assert at is None or at.utcoffset() == timedelta(0)
+    assert event.event_timestamp - _NOW <= timedelta(hours=23)
+
+
+def decoded(decode: Callable[[bytes], T], body: bytes) -> T | Malformed:
+    """What comes of it; any other error is a bug."""
+    try:
+        return decode(body)
+    except Malformed as error:
+        return error
+
+
+def assert_is_decided(envelope: Any) -> None:
+    decided = decide(envelope, a_sender(), _STRUCTURES)
+    if isinstance(decided, Refused):
+        assert decided.reason in _REASONS
+    else:
+        assert_is_storable(decided)
+
+
+@always_the_same
+@given(st.binary(max_size=400) | _JSON.map(orjson.dumps) | _ENVELOPES.map(orjson.dumps))
+def test_any_bytes_are_an_event_or_refused_with_a_reason(body: bytes) -> None:
+    envelope = decoded(decode_single, body)
+
+    if isinstance(envelope, Malformed):
+        assert envelope.code == "malformed_json"
+    else:
+        assert_is_decided(envelope)
+
+
+@always_the_same
+@given(
+    st.binary(max_size=400)
+    | st.lists(_ENVELOPES, max_size=3).map(orjson.dumps)
+    | st.lists(_ENVELOPES.map(orjson.dumps) | st.binary(max_size=20), max_size=4).map(b"\n".join)
+    | st.fixed_dictionaries({}, optional={"events": st.lists(_JSON) | _JSON, "sentAt": _JSON, "apiKey": _JSON}).map(
+        orjson.dumps
+    )
+)
+def test_any_bytes_are_a_batch_or_refused_with_a_reason(body: bytes) -> None:
+    batch = decoded(decode_batch, body)
+
+    if isinstance(batch, Malformed):
+        assert batch.code in ("malformed_json", "invalid_batch")
+    else:
+        assert batch.api_key is None or isinstance(batch.api_key, str)
+        for envelope in batch.envelopes:
+            assert_is_decided(envelope)
+
+
+@always_the_same
+@given(_JSON)
+def test_any_json_is_an_event_or_refused_with_a_reason(envelope: Any) -> None:
+    assert_is_decided(envelope)
+
+
+@always_the_same
+@given(
+    st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=200),
+    st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=255),
+    st.dictionaries(_TEXTS.filter(lambda text: "\x00" not in text), st.integers(-(2**53), 2**53) | st.none()),
+    _TIMES,
+)
+def test_what_is_accepted_is_kept_as_it_came(name: str, user_id: str, properties: dict[str, Any], at: datetime) -> None:
+    envelope = {"eventName": name, "userId": user_id, "eventProperties": properties, "eventTimestamp": at.isoformat()}
+
+    event = decide(decode_single(orjson.dumps(envelope)), a_sender(), _STRUCTURES)
+
+    assert isinstance(event, TrackingEvent)
+    assert (event.event_name, event.user_id, event.original_timestamp) == (name, user_id, at)
+    assert orjson.loads(event.event_properties) == properties
+    assert event.is_valid
+
+
+@always_the_same
+@given(st.integers(65, 1024), st.booleans())
+def test_no_depth_is_more_than_too_deep(depth: int, is_text: bool) -> None:
+    properties = '{"a":' * depth + "1" + "}" * depth
+    envelope = {"eventName": "a", "userId": "u", "eventProperties": properties if is_text else orjson.loads(properties)}
+
+    decided = decide(envelope, a_sender(), _STRUCTURES)
+
+    assert isinstance(decided, Refused)
+    assert decided.reason == "too_deep"
+
+
+@always_the_same
+@given(_ISO | _TEXTS)
+def test_any_text_is_a_time_in_utc_or_none(text: str) -> None:
+    parsed = parse_timestamp(text)
+
+    assert parsed is None or parsed.utcoffset() == timedelta(0)
+
+
+@always_the_same
+@given(_TIMES, st.none() | _TIMES, _TIMES)
+def test_a_settled_time_is_never_far_ahead(original: datetime, sent_at: datetime | None, received_at: datetime) -> None:
+    settled, is_adjusted = settle_time(original, sent_at, received_at)
+
+    assert settled - received_at <= timedelta(hours=23)
+    assert is_adjusted or settled == original
+
+
+@always_the_same
+@given(st.uuids(), _TEXTS, st.none() | _TIMES)
+def test_a_retry_has_the_same_id_in_the_same_partition(system: UUID, client_id: str, at: datetime | None) -> None:
+    made, again = (client_event_id(system, client_id, at) for _ in range(2))
+
+    assert made == again
+    assert (made.version, made.variant) == (8, "specified in RFC 4122")
+    assert made.int >> 80 == usable_ms(at)
+    if at is not None and usable_ms(at):
+        # the range of its partition is that of its millisecond
+        assert first_id_of(at) <= made < first_id_of(at + timedelta(milliseconds=1))
+    else:
+        assert made.int >> 80 == 0
+
+
+@always_the_same
+@given(st.tuples(st.uuids(), _TEXTS, _TIMES), st.tuples(st.uuids(), _TEXTS, _TIMES))
+def test_another_system_client_id_or_millisecond_is_another_id(
+    one: tuple[UUID, str, datetime], other: tuple[UUID, str, datetime]
+) -> None:
+    first = client_event_id(*one)
+
+    for changed in ((other[0], *one[1:]), (one[0], other[1], one[2]), (*one[:2], other[2])):
+        is_same = (changed[0], changed[1], usable_ms(changed[2])) == (one[0], one[1], usable_ms(one[2]))
+        assert (client_event_id(*changed) == first) == is_same
+
+
+@always_the_same
+@given(_TIMES, _TIMES, st.integers(0, 2**74 - 1), st.integers(0, 2**74 - 1))
+def test_fresh_ids_are_ordered_by_their_milliseconds(one: datetime, other: datetime, bits: int, more: int) -> None:
+    before, after = sorted(max(to_unix_ms(at), 0) for at in (one, other))
+    first, second = fresh_id(before, bits), fresh_id(after, more)
+
+    assert (first.version, first.variant) == (7, "specified in RFC 4122")
+    assert first.int >> 80 == before
+    assert before == after or first < second
