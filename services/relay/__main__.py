@@ -1,14 +1,8 @@
 """`python -m services.relay`: wires the relay and runs it until SIGTERM."""
 
-from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from datetime import timedelta
 
-from services.relay.collect import Collector
-from services.relay.reconcile import Reconciler
-from services.relay.retry import Retries
 from services.relay.work import Relay
-from tracking.contracts import topology
 from tracking.infra import postgres, process, telemetry
 from tracking.infra.process import Listening
 from tracking.infra.rabbitmq import Publisher
@@ -22,7 +16,6 @@ async def main() -> None:
     settings = RelaySettings()
     telemetry.configure_logging(SERVICE, settings.environment, settings.log_level, settings.log_file)
     rabbitmq_url = settings.rabbitmq_url.get_secret_value()
-    unapplied_after = timedelta(seconds=settings.unapplied_after_s)
     async with AsyncExitStack() as resources:
         telemetry.configure_tracing(SERVICE, settings.otlp_endpoint, settings.trace_sample_ratio, resources)
         pools = []
@@ -39,19 +32,15 @@ async def main() -> None:
         write, read = pools
         publisher = Publisher(rabbitmq_url, name="tracking-relay", timeout_s=settings.publish_timeout_s)
         resources.push_async_callback(publisher.close)
-        steps: dict[str, Callable[[], Coroutine[None, None, None]]] = {}
-        for consumer in topology.CONSUMERS:
-            collector = Collector(consumer, write, read, publisher, rabbitmq_url, settings.connect_timeout_s)
-            steps[f"collect {consumer}"] = collector.collect
-            steps[f"retry {consumer}"] = Retries(consumer, write, publisher).send
-            steps[f"reconcile {consumer}"] = Reconciler(consumer, write, read, publisher, unapplied_after).check
         relay = Relay(
             write=write,
             read=read,
             publisher=publisher,
-            steps=steps,
+            rabbitmq_url=rabbitmq_url,
+            connect_timeout_s=settings.connect_timeout_s,
             tick_s=settings.tick_s,
             unpublished_after_s=settings.unpublished_after_s,
+            unapplied_after_s=settings.unapplied_after_s,
             retention_months=settings.retention_months,
         )
         await process.serve_worker(

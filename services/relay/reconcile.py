@@ -134,7 +134,7 @@ class Reconciler:
     unapplied_after: timedelta
     _repeated: dict[UUID, datetime] = field(default_factory=dict)
 
-    async def check(self) -> None:
+    async def reconcile(self) -> None:
         """Look once: move the position, tell the progress, repeat what was lost. Raises postgres.TRANSIENT."""
         looked_at = datetime.now(UTC)
         position = await self.write.fetchval(_POSITION, self.consumer) or UUID(int=0)

@@ -52,7 +52,7 @@ class Retries:
     write: Pool
     publisher: Publisher
 
-    async def send(self) -> None:
+    async def retry(self) -> None:
         """Send up to 100. Raises postgres.TRANSIENT; sent and not noted, it is sent twice, and applied once."""
         async with self.write.acquire() as connection, connection.transaction():
             if not await batches.is_leading(connection):

@@ -4,11 +4,16 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
+from services.relay.collect import Collector
 from services.relay.partitions import keep_partitions
+from services.relay.reconcile import Reconciler
 from services.relay.reference import ReferenceCopy
 from services.relay.republish import count_unpublished, republish
+from services.relay.retry import Retries
+from tracking.contracts import topology
 from tracking.infra import postgres
 from tracking.infra.postgres import Pool
 from tracking.infra.rabbitmq import Publisher
@@ -18,7 +23,7 @@ _PARTITIONS_EVERY_S = 600.0
 
 
 class Relay:
-    """`run` until `stop`; `steps` by the name they have in the log, each once a tick, in this order."""
+    """`run` until `stop`."""
 
     def __init__(
         self,
@@ -26,15 +31,25 @@ class Relay:
         write: Pool,
         read: Pool,
         publisher: Publisher,
-        steps: Mapping[str, Callable[[], Awaitable[None]]],
+        rabbitmq_url: str,
+        connect_timeout_s: float,
         tick_s: float,
         unpublished_after_s: float,
+        unapplied_after_s: float,
         retention_months: int | None,
     ) -> None:
         self._write = write
         self._read = read
         self._publisher = publisher
-        self._steps = steps
+        unapplied_after = timedelta(seconds=unapplied_after_s)
+        self._steps: dict[str, Callable[[], Awaitable[None]]] = {}
+        for consumer in topology.CONSUMERS:
+            collector = Collector(consumer, write, read, publisher, rabbitmq_url, connect_timeout_s)
+            self._steps[f"collect {consumer}"] = collector.collect
+            self._steps[f"retry {consumer}"] = Retries(consumer, write, publisher).retry
+            self._steps[f"reconcile {consumer}"] = Reconciler(
+                consumer, write, read, publisher, unapplied_after
+            ).reconcile
         self._reference = ReferenceCopy(write, read)
         self._tick_s = tick_s
         self._unpublished_after_s = unpublished_after_s
