@@ -10,6 +10,7 @@ from services.gateway.intake import Intake
 from services.gateway.invalidation import listener
 from services.gateway.keys import ApiKeys
 from services.gateway.publish import BatchPublisher
+from services.gateway.rates import RateLimits
 from services.gateway.request import Limits
 from services.gateway.sdk import SdkRoutes
 from services.gateway.single import INGEST_PATH, SingleEvents
@@ -61,9 +62,10 @@ async def main() -> None:
         )
         limits = Limits(**settings.model_dump(include=set(Limits.__dataclass_fields__)))
         counts = EventCounts(structures)
-        intake = Intake(keys, structures, commits, counts, limits)
+        rates = RateLimits(redis)
+        intake = Intake(keys, structures, commits, counts, rates, limits)
         app = build(Gateway(intake), SdkRoutes(intake), health)
-        singles = SingleEvents(keys, structures, commits, counts, limits)
+        singles = SingleEvents(keys, structures, commits, counts, rates, limits)
         async with asyncio.TaskGroup() as work:
             publishing = work.create_task(publisher.run(lambda: health.beat("publish", 60)))
             committing = work.create_task(commits.run(lambda: health.beat("commit", 60)))

@@ -9,7 +9,10 @@ Headers = list[tuple[bytes, bytes]]
 CORS: Headers = [
     (b"access-control-allow-origin", b"*"),
     # without Retry-After an SDK repeats a 429 after a third of a second
-    (b"access-control-expose-headers", b"Retry-After, X-Correlation-ID, RateLimit, RateLimit-Policy"),
+    (
+        b"access-control-expose-headers",
+        b"Retry-After, X-Correlation-ID, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset",
+    ),
 ]
 PREFLIGHT: Headers = [
     (b"access-control-allow-methods", b"POST, OPTIONS"),

@@ -11,9 +11,10 @@ from services.gateway.answers import EventCounts
 from services.gateway.commit import GroupCommit, Outcome
 from services.gateway.ingest import Refused, Sender
 from services.gateway.keys import ApiKeys
+from services.gateway.rates import RateLimits
 from services.gateway.request import Limits, Request, Room
 from services.gateway.structures import NotLoaded, Structures
-from tracking.domain.errors import TooLarge
+from tracking.domain.errors import Forbidden, TooLarge
 from tracking.domain.tracking_event import TrackingEvent, parse_timestamp
 
 Decided = Sequence[TrackingEvent | Refused]
@@ -24,8 +25,15 @@ class Intake:
     """Used by the routes; none of it knows HTTP."""
 
     def __init__(
-        self, keys: ApiKeys, structures: Structures, commits: GroupCommit, counts: EventCounts, limits: Limits
+        self,
+        keys: ApiKeys,
+        structures: Structures,
+        commits: GroupCommit,
+        counts: EventCounts,
+        rates: RateLimits,
+        limits: Limits,
     ) -> None:
+        self._rates = rates
         self._keys = keys
         self._structures = structures
         self._commits = commits
@@ -43,8 +51,13 @@ class Intake:
         `sent_at` is that of a whole batch: an unreadable one only means that clocks are not corrected.
         """
         given = request.api_key() or (key_in_body if isinstance(key_in_body, str) else None)
+        key = self._keys.authenticate_known(given, received_at) or await self._keys.authenticate(given, received_at)
+        if request.origin is not None and not key.settings.allows(request.origin):
+            raise Forbidden(
+                "origin_not_allowed", "The system of this API key takes no events from pages of this origin."
+            )
         return Sender(
-            key=self._keys.authenticate_known(given, received_at) or await self._keys.authenticate(given, received_at),
+            key=key,
             received_at=received_at,
             correlation_id=request.correlation_id,
             event_bytes=self._limits.event_bytes,
@@ -55,12 +68,13 @@ class Intake:
     async def decide(self, envelopes: list[Any], sender: Sender) -> Decided:
         """Decide one after the other; where a validator must be loaded first, wait for it and go on from there.
 
-        Raises TooLarge for too many, Unavailable where a schema cannot be had.
+        Raises TooLarge for too many at once, TooMany for too many a second, Unavailable where a schema cannot be had.
         """
         if len(envelopes) > self._limits.batch_events:
             raise TooLarge(
                 "too_many_events", f"{len(envelopes)} events; the limit is {self._limits.batch_events} a batch."
             )
+        await self._rates.take(sender.key.partner_system_id, sender.key.settings, len(envelopes))
         decided: list[TrackingEvent | Refused] = []
         while len(decided) < len(envelopes):
             until = time.perf_counter() + _HOLD_S

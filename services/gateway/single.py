@@ -13,6 +13,7 @@ from services.gateway.answers import EventCounts, known_error, observe, single_a
 from services.gateway.commit import GroupCommit, Outcome
 from services.gateway.ingest import Refused, Sender
 from services.gateway.keys import ApiKeys
+from services.gateway.rates import RateLimits
 from services.gateway.request import Head, Limits
 from services.gateway.structures import NotLoaded, Structures
 from tracking.contracts.cache_entries import ApiKeyEntry
@@ -29,8 +30,15 @@ class SingleEvents:
     """`take` is the handler of INGEST_PATH for infra.direct."""
 
     def __init__(
-        self, keys: ApiKeys, structures: Structures, commits: GroupCommit, counts: EventCounts, limits: Limits
+        self,
+        keys: ApiKeys,
+        structures: Structures,
+        commits: GroupCommit,
+        counts: EventCounts,
+        rates: RateLimits,
+        limits: Limits,
     ) -> None:
+        self._rates = rates
         self._keys = keys
         self._structures = structures
         self._commits = commits
@@ -56,7 +64,7 @@ class SingleEvents:
             event = ingest.decide(envelope, sender, self._structures)
         except (TrackingError, NotLoaded):
             return False
-        if isinstance(event, Refused):
+        if isinstance(event, Refused) or not self._rates.take_known(key.partner_system_id, key.settings, 1):
             return False
         waiting = _Waiting(self._counts, exchange, event, key, started)
         return self._commits.offer(event, key, waiting.settle)

@@ -73,13 +73,15 @@ class TooLarge(Rejected):
 
 
 class TooMany(Rejected):
-    """Faster than the limit of the key; come back after `retry_after_s` whole seconds."""
+    """Faster than the limit, `limit` a second with `remaining` left; come back after `retry_after_s` whole seconds."""
 
     status = 429
 
-    def __init__(self, code: str, message: str, retry_after_s: int) -> None:
+    def __init__(self, code: str, message: str, retry_after_s: int, limit: int, remaining: int) -> None:
         super().__init__(code, message)
         self.retry_after_s = retry_after_s
+        self.limit = limit
+        self.remaining = remaining
 
 
 class Unavailable(TrackingError):

@@ -79,8 +79,15 @@ def error_payload(error: TrackingError, correlation_id: str) -> dict[str, Any]:
 
 def error_headers(error: TrackingError) -> dict[str, str]:
     """What a status needs beside its body: Retry-After in whole seconds, the scheme a 401 asks for."""
-    if isinstance(error, TooMany | Unavailable):
+    if isinstance(error, Unavailable):
         return {"Retry-After": str(error.retry_after_s)}
+    if isinstance(error, TooMany):
+        return {
+            "Retry-After": str(error.retry_after_s),
+            "RateLimit-Limit": str(error.limit),
+            "RateLimit-Remaining": str(error.remaining),
+            "RateLimit-Reset": str(error.retry_after_s),
+        }
     if error.status == 401:
         return {"WWW-Authenticate": "Bearer"}
     return {}

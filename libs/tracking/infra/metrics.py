@@ -36,6 +36,7 @@ ingestion_seconds = Histogram(
     "volcanion_event_ingestion_duration_seconds", "From a request's whole body to its commit.", buckets=_FAST
 )
 events_duplicate = Counter("tracking_events_duplicate_total", "Events that were stored before.")
+rate_limited = Counter("tracking_events_rate_limited_total", "Events turned away with 429.")
 events_refused = Counter("tracking_events_refused_total", "Events that could not be stored, by reason.", ["reason"])
 commit_events = Histogram(
     "tracking_commit_events",
