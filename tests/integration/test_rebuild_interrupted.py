@@ -27,6 +27,9 @@ from tests.registry import Registered, register_system
 from tests.services import Services, running
 from tests.stack import Stack
 
+# a dozen processes are started and ended; on a busy machine that takes its time
+pytestmark = pytest.mark.timeout(150)
+
 
 @pytest.fixture
 async def senders(stack: Stack) -> list[Registered]:
