@@ -117,6 +117,8 @@ ALLOWED = [
     ("projector", "read", "select 1 from read.applied_batches"),
     ("statistics", "read", "select 1 from read.event_counts_hourly"),
     ("query", "read", "select 1 from read.tracking_events_read_model"),
+    ("operate", "write", "select 1 from write.tracking_events"),
+    ("operate", "read", "delete from read.tracking_events_read_model where id is null"),
 ]
 
 FORBIDDEN = [
@@ -138,6 +140,11 @@ FORBIDDEN = [
     ("query", "read", "insert into read.partner_systems select * from read.partner_systems"),
     ("query", "read", "create table read.mine (n integer)"),
     ("query", "read", "create temporary table mine (n integer)"),
+    ("operate", "write", "update write.tracking_events set is_valid = true"),
+    ("operate", "write", "delete from write.event_batches"),
+    ("operate", "write", "select 1 from write.api_keys"),
+    ("operate", "read", "select 1 from read.access_tokens"),
+    ("operate", "read", "select read.drop_partition('applied_batches', '2026-01-01')"),
 ]
 
 

@@ -1,0 +1,55 @@
+"""What a rebuild says while it works and when it is done."""
+
+import io
+import json
+from dataclasses import replace
+from uuid import UUID
+
+from services.operate.rebuild_report import Progress, as_json, summary
+from services.operate.rebuilds import Rebuild
+
+BEGUN = Rebuild(None, None, False, UUID(int=0), UUID(int=9), total_batches=400)
+
+
+class Terminal(io.StringIO):
+    """Says that it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(out: io.StringIO) -> list[str]:
+    """The lines after four steps, a second apart, of 40 batches and 20 000 events each; the last is the fifth's."""
+    times = iter(range(100))
+    progress = Progress(out, clock=lambda: float(next(times)))
+    for step in range(6):
+        progress.show(replace(BEGUN, done_batches=40 * step, done_events=20_000 * step))
+    progress.show(replace(BEGUN, phase="done", done_batches=400, total_hours=7, done_hours=7))
+    progress.end()
+    return out.getvalue().replace("\r\x1b[K", "\n").split("\n")
+
+
+def test_a_log_gets_a_line_now_and_then() -> None:
+    lines = shown(io.StringIO())
+
+    assert lines == [
+        " batches 0 of 400 (0 %)",
+        " batches 200 of 400 (50 %), 100,000 events, 20,000 events/s, about 5 s left",
+        "    done 7 of 7 (100 %)",
+        "",
+    ]
+
+
+def test_a_terminal_gets_every_step_in_one_line() -> None:
+    lines = shown(Terminal())
+
+    assert len(lines) == 9
+    assert lines[3] == " batches 80 of 400 (20 %), 40,000 events, 20,000 events/s, about 8 s left"
+
+
+def test_the_result_names_what_could_not_be_applied() -> None:
+    done = replace(BEGUN, phase="done", failed_batches=[UUID(int=5)], missing_events=1_200)
+
+    assert str(UUID(int=5)) in summary(done)
+    assert "1,200 events of these batches are not in the write database any more" in summary(done)
+    assert json.loads(as_json(done))["failedBatches"] == [str(UUID(int=5))]
