@@ -7,6 +7,7 @@ from functools import partial
 
 import redis
 
+from tests.faults.graceful import roll
 from tests.faults.site import Site
 from tracking.contracts import topology
 
@@ -22,6 +23,8 @@ class Fault:
     what: str
     run: Callable[[Site], Awaitable[None]]
     is_proxied: bool = False
+    is_behind_edge: bool = False
+    """Two gateways behind an edge: no request may fail at all, and processes drain as long as they do by default."""
 
 
 async def _kill_service(site: Site, name: str) -> None:
@@ -72,7 +75,7 @@ async def _memory_alarm(site: Site) -> None:
 async def _disk_alarm(site: Site) -> None:
     await site.pause(0.5, 2)
     site.breaks()
-    site.rabbitmqctl("set_disk_free_limit", "1000TB")
+    site.rabbitmqctl("set_disk_free_limit", "1000000GB")
     await site.pause(6, 9)
     site.rabbitmqctl("set_disk_free_limit", "200MB")
     site.mends()
@@ -159,4 +162,5 @@ FAULTS = (
         for to in ("postgres", "rabbitmq")
         for is_reset in (False, True)
     ),
+    Fault("rolling-restart", "every process: SIGTERM, two gateways behind an edge", roll, is_behind_edge=True),
 )

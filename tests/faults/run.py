@@ -1,16 +1,20 @@
 """One fault from beginning to end: servers and services up, load on, break and mend, load off, wait, compare."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from tests.backing import Local
 from tests.faults import facts
 from tests.faults.checker import Findings, check
+from tests.faults.edge import edge
 from tests.faults.faults import Fault
+from tests.faults.graceful import DRAIN_DELAY_S
 from tests.faults.ledger import Ledger
 from tests.faults.load import Plan
-from tests.faults.site import opened, register, under_load
+from tests.faults.site import Site, opened, register, under_load
 from tests.stack import Stack
 
 VISIBLE_WITHIN_S = 60.0
@@ -40,22 +44,55 @@ class Row:
         return not (self.lost or self.twice or self.other)
 
 
-async def run_fault(fault: Fault, backing: Local, stack: Stack, seed: int, *, pace: float = 1.0) -> Row:
-    """Its line; what went wrong in another way than the checker knows is in `other` too."""
+async def run_fault(
+    fault: Fault,
+    backing: Local,
+    stack: Stack,
+    seed: int,
+    *,
+    pace: float = 1.0,
+    settings: Mapping[str, str] | None = None,
+) -> Row:
+    """Its line, with `settings` for every process. What the checker does not look for stands in `other` too."""
     row = Row(fault.name, fault.what)
     try:
-        async with opened(backing, stack, seed, pace=pace, is_proxied=fault.is_proxied) as site:
-            plan = Plan(site.gateways.url("gateway"), await register(stack), seed)
-            async with under_load(plan) as ledger:
+        async with _opened(fault, backing, stack, seed, pace, settings or {}) as (site, url):
+            async with under_load(Plan(url, await register(stack), seed)) as ledger:
                 await site.pause(2, 3)
                 await fault.run(site)
                 await site.pause(2, 3)
             fill_times(row, ledger, site.broken_at, site.mended_at)
+            if fault.is_behind_edge:
+                row.other += failed_requests(ledger)
             row.visible_s = await facts.until_visible(stack, ledger, VISIBLE_WITHIN_S)
             fill_findings(row, ledger, check(await facts.gather(stack, ledger, site.others)))
-    except AssertionError as error:
-        row.other.append(str(error))
+    except Exception as error:  # the other faults are to be tried all the same
+        row.other.append(f"{type(error).__name__}: {error}")
     return row
+
+
+@asynccontextmanager
+async def _opened(
+    fault: Fault, backing: Local, stack: Stack, seed: int, pace: float, settings: Mapping[str, str]
+) -> AsyncIterator[tuple[Site, str]]:
+    """The site, and where to send."""
+    if not fault.is_behind_edge:
+        async with opened(backing, stack, seed, pace=pace, is_proxied=fault.is_proxied, settings=settings) as site:
+            yield site, site.gateways.url("gateway")
+        return
+    names = ("gateway", "gateway-2")
+    settings = {**settings, "TRACKING_DRAIN_DELAY_S": str(DRAIN_DELAY_S)}
+    async with (
+        opened(backing, stack, seed, pace=pace, gateways=names, settings=settings) as site,
+        edge([site.gateways.url(name) for name in names]) as url,
+    ):
+        yield site, url
+
+
+def failed_requests(ledger: Ledger) -> list[str]:
+    """What a client noticed, by status; 202 is a yes, and 400 is meant for what cannot be an event."""
+    failed = Counter(attempt.status for attempt in ledger.attempts if attempt.status not in (202, 400))
+    return [f"{failed.total()} of {len(ledger.attempts)} requests failed: {dict(failed)}"] if failed else []
 
 
 def fill_times(row: Row, ledger: Ledger, broken_at: Sequence[float], mended_at: Sequence[float]) -> None:

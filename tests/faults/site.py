@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,20 +64,29 @@ class Site:
 
 
 @asynccontextmanager
-async def opened(backing: Local, stack: Stack, seed: int, *, pace: float, is_proxied: bool) -> AsyncIterator[Site]:
+async def opened(
+    backing: Local,
+    stack: Stack,
+    seed: int,
+    *,
+    pace: float = 1.0,
+    gateways: Sequence[str] = ("gateway",),
+    is_proxied: bool = False,
+    settings: Mapping[str, str] | None = None,
+) -> AsyncIterator[Site]:
     """Everything runs inside; at the end every process must still have been there, or ended as it was told to."""
     async with AsyncExitStack() as opening:
-        networks, settings = {}, {}
+        networks, gateway_settings = {}, dict(settings or {})
         if is_proxied:
             for name, variable, url in (
                 ("postgres", "TRACKING_WRITE_DATABASE_URL", stack.write_url("gateway")),
                 ("rabbitmq", "TRACKING_RABBITMQ_URL", stack.rabbitmq_url),
             ):
                 networks[name] = await opening.enter_async_context(proxied(urlsplit(url).port or 0))
-                settings[variable] = _through(url, networks[name].port)
-        others = await opening.enter_async_context(running(stack, *OTHERS))
-        gateways = await opening.enter_async_context(running(stack, "gateway", settings=settings))
-        yield Site(backing, stack, gateways, others, networks, Random(seed), pace)  # noqa: S311
+                gateway_settings[variable] = _through(url, networks[name].port)
+        others = await opening.enter_async_context(running(stack, *OTHERS, settings=settings))
+        running_gateways = await opening.enter_async_context(running(stack, *gateways, settings=gateway_settings))
+        yield Site(backing, stack, running_gateways, others, networks, Random(seed), pace)  # noqa: S311
 
 
 def _through(url: str, port: int) -> str:

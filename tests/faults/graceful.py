@@ -1,0 +1,47 @@
+"""SIGTERM to one process after the other, under load: each says so, finishes what is in hand, ends with 0 in time."""
+
+import asyncio
+import signal
+import time
+
+import httpx
+
+from tests.faults.edge import HEALTH_INTERVAL_S
+from tests.faults.site import OTHERS, Site
+from tracking.infra.settings import ProcessSettings
+
+DRAIN_DELAY_S = float(ProcessSettings.model_fields["drain_delay_s"].default)
+_GRACE_S = float(ProcessSettings.model_fields["shutdown_grace_s"].default)
+_ROUNDS = 2
+
+
+async def roll(site: Site) -> None:
+    """Restart everything, the gateways in turn, twice. AssertionError when a process does not end as it should."""
+    assert DRAIN_DELAY_S > HEALTH_INTERVAL_S, "an edge would still choose a gateway that has stopped listening"
+    for _ in range(_ROUNDS):
+        for name in ("gateway", "gateway-2", *OTHERS):
+            await site.pause(0.2, 0.8)
+            services = site.services(name)
+            site.breaks()
+            began = time.monotonic()
+            services.signal(name, signal.SIGTERM)
+            assert await _says_so(f"{services.url(name)}/health/ready"), f"{name} ended without turning unready"
+            await services.stop(name)
+            assert time.monotonic() - began < DRAIN_DELAY_S + _GRACE_S, f"{name} took too long to end"
+            site.mends()
+            await services.start(name)
+        # the edge has to see the last one's return before the first one goes again
+        await asyncio.sleep(2 * HEALTH_INTERVAL_S)
+
+
+async def _says_so(url: str) -> bool:
+    """Whether the process answers that it is stopping before it stops answering."""
+    async with httpx.AsyncClient(timeout=5) as client:
+        while True:
+            try:
+                response = await client.get(url)
+            except httpx.TransportError:
+                return False
+            if response.status_code == 503 and response.json()["status"] == "stopping":
+                return True
+            await asyncio.sleep(0.01)

@@ -1,0 +1,175 @@
+"""Three times more than the system can take, for a minute: it sheds, stays within its memory, and loses no speed."""
+
+import asyncio
+import json
+import math
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+
+import httpx
+
+from tests.backing import Local
+from tests.faults.flood import Count, Flood
+from tests.faults.site import opened
+from tests.load import wrk
+from tests.load.measure import an_event
+from tests.registry import register_system
+from tests.services import ROOT
+from tests.stack import Stack
+
+TIMES_CAPACITY = 3
+BATCH = 100
+_CONNECTIONS = 16
+_WARM_UP_S, _CAPACITY_S = 2, 10
+LEAST_GOODPUT = 0.8
+MOST_MEMORY_MIB = 768
+_MOST_RECOVERY_S = 3.0
+_NORMAL_TIMES = 3
+_SAMPLE_EVERY_S = 0.25
+_VISIBLE_WITHIN_S = 240.0
+
+
+@dataclass(slots=True)
+class Overload:
+    """Rates in events a second. `goodput` is what was acknowledged meanwhile over `capacity`."""
+
+    capacity: float = math.nan
+    offered: float = math.nan
+    goodput: float = math.nan
+    statuses: dict[str, int] = field(default_factory=dict)
+    p99_ms: float = math.nan
+    memory_before_mib: float = math.nan
+    memory_mib: float = math.nan
+    normal_ms: float = math.nan
+    recovery_s: float = math.nan
+    visible_s: float = math.nan
+    generator_late_s: float = math.nan
+    lost: int = 0
+    twice: int = 0
+    other: list[str] = field(default_factory=list)
+
+    @property
+    def is_good(self) -> bool:
+        """Every promise was kept."""
+        return not (self.lost or self.twice or self.other)
+
+    def line(self) -> str:
+        """For people."""
+        return (
+            f"overload: capacity {self.capacity:,.0f} events/s, offered {self.offered:,.0f}/s "
+            f"({self.offered / self.capacity:.1f} ×), goodput {self.goodput:.2f} of capacity; answers {self.statuses}, "
+            f"p99 of a 202 {self.p99_ms:.0f} ms; memory {self.memory_before_mib:.0f} MiB, then {self.memory_mib:.0f}; "
+            f"normal again {self.recovery_s:.2f} s after it (a request takes {self.normal_ms:.1f} ms); "
+            f"all visible after {self.visible_s:.0f} s; {self.lost} lost, {self.twice} twice"
+        )
+
+
+async def run_overload(backing: Local, stack: Stack, seed: int, *, seconds: float = 60.0) -> Overload:
+    """Measure capacity, then flood, then look how fast it is itself again."""
+    found = Overload()
+    try:
+        async with opened(backing, stack, seed) as site:
+            single = an_event((await register_system(stack)).api_key)
+            event = {name: value for name, value in single.items() if name != "apiKey"}
+            batch = json.dumps({"apiKey": single["apiKey"], "events": [event] * BATCH})
+            gateway, pid = site.gateways.url("gateway"), site.gateways.pid("gateway")
+            await _measure_capacity(found, gateway, batch, single)
+            found.memory_before_mib = _memory_mib(pid)
+            per_second = TIMES_CAPACITY * found.capacity / BATCH
+            flood = Flood(int(gateway.rpartition(":")[2]), "/api/events/batch", batch, per_second, seconds)
+            count, found.memory_mib = await _flood(flood, pid)
+            ended_at = time.monotonic()
+            while await _one(gateway, single) > _NORMAL_TIMES * found.normal_ms:
+                assert time.monotonic() - ended_at < _MOST_RECOVERY_S * 10, "not itself again"
+            found.recovery_s = time.monotonic() - ended_at
+            _judge(found, count, flood)
+            await _compare(stack, found, ended_at)
+    except AssertionError as error:
+        found.other.append(str(error))
+    return found
+
+
+async def _measure_capacity(found: Overload, gateway: str, batch: str, single: dict[str, object]) -> None:
+    url = f"{gateway}/api/events/batch"
+    await asyncio.to_thread(wrk.post, url, batch.encode(), connections=_CONNECTIONS, seconds=_WARM_UP_S)
+    await asyncio.sleep(1)
+    found.normal_ms = median([await _one(gateway, single) for _ in range(30)])
+    run = await asyncio.to_thread(wrk.post, url, batch.encode(), connections=_CONNECTIONS, seconds=_CAPACITY_S)
+    found.capacity = run.per_second * BATCH
+
+
+async def _one(gateway: str, single: dict[str, object]) -> float:
+    """Milliseconds of one request on a connection of its own; endless if it is not taken."""
+    began = time.monotonic()
+    async with httpx.AsyncClient(timeout=10) as client:
+        try:
+            response = await client.post(f"{gateway}/api/events/ingest", json=single)
+        except httpx.TransportError:
+            return math.inf
+    return 1000 * (time.monotonic() - began) if response.status_code == 202 else math.inf
+
+
+async def _flood(flood: Flood, pid: int) -> tuple[Count, float]:
+    """The generator's count, and the most memory of the process `pid` meanwhile."""
+    pipe = asyncio.subprocess.PIPE
+    command = [sys.executable, "-m", "tests.faults.flood"]
+    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, cwd=ROOT, limit=2**27)
+    talking = asyncio.create_task(process.communicate(json.dumps(asdict(flood)).encode()))
+    most_mib = 0.0
+    try:
+        while not talking.done():
+            most_mib = max(most_mib, _memory_mib(pid))
+            await asyncio.wait([talking], timeout=_SAMPLE_EVERY_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    output, _ = await talking
+    return Count(**json.loads(output)), most_mib
+
+
+def _memory_mib(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def _judge(found: Overload, count: Count, flood: Flood) -> None:
+    found.offered = flood.per_second * BATCH
+    found.statuses = count.statuses
+    # what was answered after the last request was sent is not of this minute's rate, but as little as a timeout's worth
+    found.goodput = count.statuses.get("202", 0) * BATCH / flood.seconds / found.capacity
+    found.generator_late_s = count.late_s
+    latencies = sorted(count.latencies_ms)
+    found.p99_ms = latencies[int(0.99 * len(latencies))] if latencies else math.nan
+    wrongs = {
+        f"goodput {found.goodput:.2f} of capacity": found.goodput < LEAST_GOODPUT,
+        f"{found.memory_mib:.0f} MiB": found.memory_mib > MOST_MEMORY_MIB,
+        f"normal again only after {found.recovery_s:.1f} s": found.recovery_s > _MOST_RECOVERY_S,
+        f"{count.without_retry_after} answers without Retry-After": count.without_retry_after > 0,
+        f"answers {count.statuses}": not set(count.statuses) <= {"202", "503", "429", "0"},
+    }
+    found.other += [text for text, is_wrong in wrongs.items() if is_wrong]
+
+
+async def _compare(stack: Stack, found: Overload, ended_at: float) -> None:
+    """By number: the events have no ids of their own, so what was acknowledged is a lower bound of what is stored."""
+    write, read = await stack.write(), await stack.read()
+    stored = seen = -1
+    while time.monotonic() - ended_at < _VISIBLE_WITHIN_S:
+        stored = await write.fetchval("select count(*) from write.tracking_events")
+        seen = await read.fetchval("select count(*) from read.tracking_events_read_model")
+        counted = await read.fetchval("select coalesce(sum(total), 0) from read.event_counts_hourly")
+        if stored == seen == counted:
+            break
+        await asyncio.sleep(1)
+    found.visible_s = time.monotonic() - ended_at
+    acknowledged = found.statuses.get("202", 0) * BATCH
+    distinct = await read.fetchval(
+        "select count(*) from (select distinct partner_system_id, id from read.tracking_events_read_model) as once"
+    )
+    found.lost = max(acknowledged - stored, 0) + max(stored - distinct, 0)
+    found.twice = seen - distinct
+    if counted != stored:
+        found.other.append(f"{stored} stored, {counted} counted")

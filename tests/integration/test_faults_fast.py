@@ -1,0 +1,24 @@
+"""Some of `make test-faults`, short: under load a component is killed, and every promise is compared with the facts."""
+
+import pytest
+
+from tests.backing import Backing, Local
+from tests.faults.faults import FAULTS, Fault
+from tests.faults.run import run_fault
+from tests.integration.test_pipeline import QUICK
+from tests.stack import Stack
+
+SEED = 1
+CHOSEN = ("gateway-kill", "postgres-kill", "connections-closed", "redis-kill")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.name in CHOSEN], ids=lambda fault: fault.name)
+async def test_nothing_is_lost_and_nothing_counted_twice(fault: Fault, backing: Backing, stack: Stack) -> None:
+    if not isinstance(backing, Local):
+        pytest.skip("kills servers, so they have to be our own: TRACKING_TEST_BACKING=local")
+
+    row = await run_fault(fault, backing, stack, SEED, pace=0.25, settings=QUICK)
+
+    assert row.is_good, row
+    assert row.acknowledged > 200
