@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 from uuid import uuid4
@@ -53,3 +54,25 @@ async def cached_key(stack: Stack, secret: str) -> ApiKeyEntry | None:
     """What Redis holds of an API key."""
     data = await cached(stack, cache.api_key_cache_key(sha256(secret.encode()).hexdigest()))
     return None if data is None else ApiKeyEntry.decode(data)
+
+
+@dataclass(frozen=True, slots=True)
+class Things:
+    """Ids of things that are there."""
+
+    partner: str
+    system: str
+    key: str
+    structure: str
+    access_token: str
+
+
+async def one_of_each(services: Services) -> Things:
+    """A partner with a system and its key, a structure, a token."""
+    async with administrator(services) as client:
+        system = await a_system(client)
+        keys = (await client.get(f"/api/partnersystems/{system['id']}/apikeys")).json()["items"]
+        structure = await client.post("/api/eventstructures", json={"eventName": "purchase", "schema": SCHEMA})
+        token = await client.post("/api/tokens", json={"name": "read", "scope": "read"})
+        ids = (structure.json()["id"], token.json()["id"])
+    return Things(system["partnerId"], system["id"], keys[0]["id"], *ids)

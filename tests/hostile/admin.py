@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from tests.administration import Things
 from tests.hostile.case import Case, case, named
 from tests.hostile.framing import Route, framing
 from tests.hostile.json_bytes import BAD_TIMES, BROKEN, NO_OBJECT, WRONG_TYPES
@@ -24,19 +25,7 @@ class Body:
     is_optional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """Ids of things that are there."""
-
-    token: str
-    partner: str
-    system: str
-    key: str
-    structure: str
-    access_token: str
-
-
-def bodies(known: Known) -> list[Body]:
+def bodies(known: Things) -> list[Body]:
     """Every route that takes a body. A second time most of them conflict with the first."""
     partner, system = f"/api/partners/{known.partner}", f"/api/partnersystems/{known.system}"
     own = {"partnerId": b'"%b"' % known.partner.encode()}
@@ -62,9 +51,9 @@ def bodies(known: Known) -> list[Body]:
 class Table:
     """The cases of all routes."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, token: str, known: Things) -> None:
         self._known = known
-        self._bearer = (b"Authorization", b"Bearer " + known.token.encode())
+        self._bearer = (b"Authorization", b"Bearer " + token.encode())
 
     def framing(self) -> list[Case]:
         """HTTP that is broken, with all that takes its time; for a route that may be called again and again."""

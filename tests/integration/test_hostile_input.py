@@ -3,7 +3,7 @@
 import pytest
 
 from tests import wire
-from tests.administration import SCHEMA, a_system, administrator
+from tests.administration import one_of_each
 from tests.hostile import admin, gateway, query
 from tests.hostile.case import Case, faults_of, resident_bytes
 from tests.hostile.framing import Route
@@ -55,28 +55,17 @@ async def test_query_stands_hostile_input(stack: Stack, kind: str) -> None:
         await attack(services, "query", table.cases(), table.route)
 
 
-async def known_to(services: Services) -> admin.Known:
-    """One thing of each kind."""
-    async with administrator(services) as client:
-        system = await a_system(client)
-        keys = (await client.get(f"/api/partnersystems/{system['id']}/apikeys")).json()["items"]
-        structure = await client.post("/api/eventstructures", json={"eventName": "purchase", "schema": SCHEMA})
-        token = await client.post("/api/tokens", json={"name": "read", "scope": "read"})
-        ids = (structure.json()["id"], token.json()["id"])
-    return admin.Known(services.admin_token, system["partnerId"], system["id"], keys[0]["id"], *ids)
-
-
 async def test_the_administration_stands_hostile_bodies(stack: Stack) -> None:
     async with running(stack, "admin", settings=DEADLINES) as services:
-        known = await known_to(services)
-        table = admin.Table(known)
+        known = await one_of_each(services)
+        table = admin.Table(services.admin_token, known)
         for body in admin.bodies(known):
             await attack(services, "admin", table.of_body(body), table.normal())
 
 
 async def test_the_administration_stands_hostile_paths_and_http(stack: Stack) -> None:
     async with running(stack, "admin", settings=DEADLINES) as services:
-        known = await known_to(services)
-        table = admin.Table(known)
+        known = await one_of_each(services)
+        table = admin.Table(services.admin_token, known)
         cases = [*table.framing(), *table.of_paths(), *table.of_lists()]
         await attack(services, "admin", cases, table.normal())
