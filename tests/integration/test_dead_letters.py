@@ -70,6 +70,7 @@ async def test_a_batch_that_cannot_be_applied_is_kept_and_its_neighbours_are_app
         "times": 1,
     }
     assert "no_poison" in letter["error"]
+    assert "Failing row" not in letter["error"] + services.log("projector")
     [system] = letter["partnerSystems"]
     assert (system["id"], system["name"]) == (str(sender.system_id), "Website")
     assert (system["partnerId"], system["partnerName"]) == (str(sender.partner_id), "Partner of Website")

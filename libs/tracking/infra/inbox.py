@@ -230,7 +230,7 @@ class InboxConsumer(Generic[B]):
                 if len(group) == 1:
                     await self._hand_back(channel, group[0], error)
                     return
-                _log.warning("a group of %d batches failed, trying one by one: %s", len(group), error)
+                _log.warning("a group of %d batches failed, trying one by one: %s", len(group), _describe(error))
                 for delivery in group:
                     await self._apply_group(channel, [delivery])
                 return
@@ -271,8 +271,9 @@ class InboxConsumer(Generic[B]):
     async def _hand_back(self, channel: AbstractChannel, delivery: _Delivery[B], error: Exception) -> None:
         message, batch_id = delivery.message, delivery.batch.batch_id
         delivered = int(str(message.headers.get("x-delivery-count", 0))) + 1
-        _log.error("%s cannot apply batch %s (delivery %d): %s", self._consumer, batch_id, delivered, error)
-        await self._note_failure(batch_id, error, delivered)
+        said = _describe(error)
+        _log.error("%s cannot apply batch %s (delivery %d): %s", self._consumer, batch_id, delivered, said)
+        await self._note_failure(batch_id, said, delivered)
         await message.nack(requeue=True)
         if delivered > topology.DELIVERY_LIMIT:
             metrics.dead_letters.labels(self._consumer, "not_applicable").inc()
@@ -299,13 +300,17 @@ class InboxConsumer(Generic[B]):
                 f"(dead-letters list --consumer {self._consumer}), then consumption goes on by itself"
             )
 
-    async def _note_failure(self, batch_id: UUID, error: Exception, delivered: int) -> None:
+    async def _note_failure(self, batch_id: UUID, said: str, delivered: int) -> None:
         """For whoever decides about the dead letter; the log has it in any case."""
-        said = f"{type(error).__name__}: {error}".replace("\0", "\ufffd")[:_ERROR_CHARACTERS]
         try:
             await self._pool.execute(_NOTE_FAILURE, self._consumer, batch_id, said, delivered)
         except postgres.FAILURES as failure:
             _log.warning("the failure of batch %s is in the log only: %s", batch_id, postgres.describe(failure))
+
+
+def _describe(error: Exception) -> str:
+    """Its first line alone: PostgreSQL's details quote the row, which is somebody's data."""
+    return f"{type(error).__name__}: {error}".partition("\n")[0].replace("\0", "\ufffd")[:_ERROR_CHARACTERS]
 
 
 _OPEN_DEAD_LETTERS = """
