@@ -132,7 +132,8 @@ class Reconciler:
     read: Pool
     publisher: Publisher
     unapplied_after: timedelta
-    _repeated: dict[UUID, datetime] = field(default_factory=dict)
+    # missing though the queues were seen empty, since when; in the future after a repeat
+    _suspected: dict[UUID, datetime] = field(default_factory=dict)
 
     async def reconcile(self) -> None:
         """Look once: move the position, tell the progress, repeat what was lost. Raises postgres.TRANSIENT."""
@@ -192,18 +193,23 @@ class Reconciler:
         ]
 
     async def _repeat(self, missing: Sequence[_Missing], looked_at: datetime) -> None:
-        known = {batch.id for batch in missing}
-        self._repeated = {id_: at for id_, at in self._repeated.items() if id_ in known}
-        never = datetime.min.replace(tzinfo=UTC)
-        lost = [
-            batch.id
+        grace = self.unapplied_after / 2
+        late = {
+            batch.id: looked_at - batch.sent_at
             for batch in missing
-            if batch.sent_at is not None
-            and looked_at - batch.sent_at > self.unapplied_after
-            and looked_at - self._repeated.get(batch.id, never) > 2 * self.unapplied_after
-        ][:_MOST_REPEATS]
+            if batch.sent_at is not None and looked_at - batch.sent_at > grace
+        }
+        self._suspected = {id_: since for id_, since in self._suspected.items() if id_ in late}
         names = topology.queue_names(self.consumer)
-        if not lost or not await self._are_drained(names.work, names.dead):
+        if not late or not await self._are_drained(names.work, names.dead):
+            return
+        # twice: what is in no queue may be in the hands of a worker, who has some seconds of work there
+        lost = [
+            id_
+            for id_, age in late.items()
+            if looked_at - self._suspected.setdefault(id_, looked_at) >= grace and age > self.unapplied_after
+        ][:_MOST_REPEATS]
+        if not lost:
             return
         until = time.monotonic() + _REPEAT_FOR_S
         async with self.write.acquire() as connection, connection.transaction():
@@ -214,7 +220,7 @@ class Reconciler:
                 body = await batches.read_message(connection, claim)
                 if not await batches.publish(self.publisher, body, claim.id, reason="unapplied", only_to=names.work):
                     return
-                self._repeated[claim.id] = looked_at
+                self._suspected[claim.id] = looked_at + 2 * self.unapplied_after
                 if time.monotonic() > until:
                     return
 
