@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from ipaddress import ip_network
 
 from services.gateway.answers import SERVICE, EventCounts
 from services.gateway.app import Gateway, build
@@ -63,8 +64,9 @@ async def main() -> None:
         limits = Limits(**settings.model_dump(include=set(Limits.__dataclass_fields__)))
         counts = EventCounts(structures)
         rates = RateLimits(redis)
-        intake = Intake(keys, structures, commits, counts, rates, limits)
-        app = build(Gateway(intake), SdkRoutes(intake), health)
+        proxies = [ip_network(part.strip()) for part in settings.trusted_proxies.split(",")]
+        intake = Intake(keys, structures, commits, counts, rates, limits, proxies)
+        app = build(Gateway(intake), SdkRoutes(intake, settings.sdk_prefix), health)
         singles = SingleEvents(keys, structures, commits, counts, rates, limits)
         async with asyncio.TaskGroup() as work:
             publishing = work.create_task(publisher.run(lambda: health.beat("publish", 60)))

@@ -103,6 +103,8 @@ class App:
             known = known_error(error)
             status, extra = known.status, error_headers(known)
             body = orjson.dumps(error_payload(known, request.correlation_id))
+        finally:
+            request.release()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),

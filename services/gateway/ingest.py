@@ -13,10 +13,12 @@ from uuid import UUID
 
 import orjson
 
+from services.gateway import privacy
 from services.gateway.json_body import read_json
+from services.gateway.privacy import Personal
 from services.gateway.structures import Structures
 from tracking.contracts.cache_entries import ApiKeyEntry
-from tracking.domain.errors import Malformed
+from tracking.domain.errors import Malformed, TooLarge
 from tracking.domain.tracking_event import (
     EVENT_TYPES,
     MAX_CLIENT_ID_CHARACTERS,
@@ -32,6 +34,7 @@ Reason = Literal["malformed_json", "invalid_event", "event_too_large", "too_deep
 _MAX_DEPTH = 64
 _TOO_DEEP = f"eventProperties is nested deeper than {_MAX_DEPTH} levels."
 _MAX_ERRORS = 20
+_MOST_LINES = 100_000  # more would hold up others while they are read
 _MAX_SCHEMA_VERSION = 2**31 - 1
 _NUL = "\x00"
 _REPLACEMENT = "\ufffd"
@@ -56,6 +59,9 @@ class Sender:
     event_bytes: int
     sent_at: datetime | None = None
     idempotency_key: str | None = None
+    # of a browser: a server's say nothing of the person
+    address: str | None = None
+    user_agent: str | None = None
 
 
 class _Notes:
@@ -155,30 +161,29 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
     if isinstance(stored, Refused):
         return stored
     properties, text = _cleaned(*stored, notes)
-    context = None
-    if envelope.get("context") is not None:
-        surroundings = _stored(envelope["context"], sender.event_bytes, errors, "context", len(text))
-        if isinstance(surroundings, Refused):
-            return surroundings
-        _, context = _cleaned(*surroundings, notes)
+    context = _context(envelope, sender.event_bytes, len(text), errors, notes)
+    if isinstance(context, Refused):
+        return context
     if notes.has_nul:
         errors.append(_error("nul_character", "", "U+0000, or half of a surrogate pair, was replaced by U+FFFD"))
     _validate(properties, len(text), sender.key.partner_id, name, version, structures, errors)
 
     if client_id is None and sender.idempotency_key is not None:
         client_id = f"{sender.idempotency_key}:{position}" if position else sender.idempotency_key
+    identity = _identity(sender, client_id, original)
+    person, text, surroundings, is_bot = _settled(Personal(user_id, anonymous_id, properties, context), text, sender)
     event_timestamp, clock_adjusted = settle_time(original, sent_at, sender.received_at)
     # in the order of its fields: by name it would take twice as long, for every event
     return TrackingEvent(
         sender.key.partner_system_id,
-        _identity(sender, client_id, original),
+        identity,
         name,
         event_timestamp,
         original,
         sent_at,
         sender.received_at,
-        user_id,
-        anonymous_id,
+        person.user_id,
+        person.anonymous_id,
         client_id,
         text,
         version,
@@ -187,8 +192,30 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
         clock_adjusted,
         sender.correlation_id,
         kind,
-        context,
+        surroundings,
+        is_bot,
     )
+
+
+def _context(
+    envelope: dict[str, Any], most_bytes: int, beside_bytes: int, errors: list[dict[str, Any]], notes: _Notes
+) -> Any:
+    """The context as an object, None if there is none, or Refused."""
+    if envelope.get("context") is None:
+        return None
+    stored = _stored(envelope["context"], most_bytes, errors, "context", beside_bytes)
+    return stored if isinstance(stored, Refused) else _cleaned(*stored, notes)[0]
+
+
+def _settled(person: Personal, text: bytes, sender: Sender) -> tuple[Personal, bytes, bytes | None, bool]:
+    """What may be kept of a person, with the properties and the context as JSON text, and whether it is a bot."""
+    settings = sender.key.settings
+    if person.context is None and sender.address is None and not settings.privacy_rules:
+        return person, text, None, False
+    person, is_bot = privacy.settled(settings, sender.key.partner_system_id, person, sender.address, sender.user_agent)
+    if settings.privacy_rules:
+        text = orjson.dumps(person.properties or {})
+    return person, text, orjson.dumps(person.context) if person.context else None, is_bot
 
 
 def _refuse(name: str | None, actor: str | None, notes: _Notes) -> Refused:
@@ -326,10 +353,15 @@ class BatchBody:
 
 
 def decode_batch(body: bytes) -> BatchBody:
-    """`{apiKey?, sentAt?, events: […]}`, a bare array of events, or one event a line (NDJSON). Raises Malformed."""
+    """`{apiKey?, sentAt?, events: […]}`, a bare array of events, or one event a line (NDJSON).
+
+    Raises Malformed, and TooLarge for lines without end.
+    """
     try:
         decoded = read_json(body)
     except orjson.JSONDecodeError as error:
+        if body.count(b"\n") > _MOST_LINES:
+            raise TooLarge("too_many_events", f"The body has more than {_MOST_LINES} lines.") from error
         lines = [line for line in body.split(b"\n") if line.strip()]
         if len(lines) < 2:
             raise Malformed("malformed_json", f"The body is neither JSON nor NDJSON: {error}.") from error

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from services.gateway import ingest
+from services.gateway.addresses import Network, client_address
 from services.gateway.answers import EventCounts
 from services.gateway.commit import GroupCommit, Outcome
 from services.gateway.ingest import Refused, Sender
@@ -32,7 +33,9 @@ class Intake:
         counts: EventCounts,
         rates: RateLimits,
         limits: Limits,
+        trusted_proxies: Sequence[Network] = (),
     ) -> None:
+        self._trusted_proxies = trusted_proxies
         self._rates = rates
         self._keys = keys
         self._structures = structures
@@ -56,8 +59,14 @@ class Intake:
             raise Forbidden(
                 "origin_not_allowed", "The system of this API key takes no events from pages of this origin."
             )
+        address = user_agent = None
+        if request.is_of_browser:
+            address = client_address(request.peer, request.forwarded_for, self._trusted_proxies)
+            user_agent = request.user_agent
         return Sender(
             key=key,
+            address=address,
+            user_agent=user_agent,
             received_at=received_at,
             correlation_id=request.correlation_id,
             event_bytes=self._limits.event_bytes,

@@ -23,8 +23,13 @@ _WANTED = frozenset(
         b"x-correlation-id",
         b"idempotency-key",
         b"origin",
+        b"user-agent",
+        b"x-forwarded-for",
     }
 )
+# An empty object is 2 bytes in JSON and 64 in memory: what a body may become there is limited too.
+_LARGE_BYTES = 1024 * 1024
+_MOST_CONTAINERS = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,18 @@ class Head:
         return None if value is None else value.decode("latin-1")
 
     @property
+    def user_agent(self) -> str | None:
+        """What the program that sends calls itself."""
+        value = self._headers.get(b"user-agent")
+        return None if value is None else value.decode("latin-1")
+
+    @property
+    def forwarded_for(self) -> str | None:
+        """`X-Forwarded-For`, as it came."""
+        value = self._headers.get(b"x-forwarded-for")
+        return None if value is None else value.decode("latin-1")
+
+    @property
     def is_plain(self) -> bool:
         """Whether the body's bytes are the JSON itself."""
         return b"content-encoding" not in self._headers
@@ -111,15 +128,20 @@ class Head:
 class Request(Head):
     """One request on the hot path."""
 
-    __slots__ = ("_receive", "is_read")
+    __slots__ = ("_held", "_receive", "is_of_browser", "is_read", "peer")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         super().__init__(scope["headers"], scope["query_string"])
+        self._held: tuple[Room, int] | None = None
         self._receive = receive
         self.is_read = False
+        client = scope.get("client")
+        self.peer: str | None = client[0] if client else None
+        # a route that only pages use says so itself
+        self.is_of_browser = self.origin is not None
 
     async def body(self, limits: Limits, room: Room) -> bytes:
-        """The whole body, inflated.
+        """The whole body, inflated. `release` gives back the room of a large one.
 
         Raises TooLarge over a limit (before reading what Content-Length says is too much), Malformed for a body that
         is not what its Content-Encoding says, Unavailable where too many are under way, ClientGone (also when
@@ -132,7 +154,20 @@ class Request(Head):
             )
         body = await self._read(limits.body_bytes, room)
         self.is_read = True
-        return inflate(body, self._headers.get(b"content-encoding"), limits.inflated_bytes, limits.inflation_ratio)
+        body = inflate(body, self._headers.get(b"content-encoding"), limits.inflated_bytes, limits.inflation_ratio)
+        if len(body) > _LARGE_BYTES:
+            if body.count(b"{") + body.count(b"[") > _MOST_CONTAINERS:
+                raise TooLarge("too_many_values", f"The body has more than {_MOST_CONTAINERS} objects and arrays.")
+            room.take(len(body))
+            self._held = (room, len(body))
+        return body
+
+    def release(self) -> None:
+        """The request is answered: what its large body took is free again."""
+        if self._held is not None:
+            room, size = self._held
+            self._held = None
+            room.give(size)
 
     async def _read(self, limit: int, room: Room) -> bytes:
         chunks: list[bytes] = []

@@ -3,9 +3,10 @@
 Only a `__main__` imports this module (a contract in pyproject.toml): everything else takes plain arguments.
 """
 
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -37,6 +38,16 @@ class ProcessSettings(BaseSettings):
     connections: Annotated[int, Field(ge=1)] = 10_000
 
 
+def _networks(text: str) -> str:
+    for part in text.split(","):
+        ip_network(part.strip())
+    return text
+
+
+Networks = Annotated[str, AfterValidator(_networks), Field(description="separated by commas")]
+PathPart = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+
+
 class GatewaySettings(ProcessSettings):
     """The gateway's; the limits are those of the README's table."""
 
@@ -56,6 +67,12 @@ class GatewaySettings(ProcessSettings):
     inflation_ratio: Annotated[int, Field(ge=1)] = 100
     event_bytes: Annotated[int, Field(ge=1)] = 64 * 1024
     batch_events: Annotated[int, Field(ge=1)] = 2_500
+    trusted_proxies: Networks = "127.0.0.0/8, ::1/128, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, fc00::/7"
+    # names of one's own for what block lists know
+    sdk_prefix: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._-]+)+$")] = "/v1"
+    beacon_name: PathPart = "beacon"
+    pixel_name: PathPart = "pixel"
+    script_name: PathPart = "tracker.js"
 
 
 class RelaySettings(ProcessSettings):

@@ -1,0 +1,27 @@
+"""Whose address a request comes from, where proxies of ours stand before the gateway."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+Network = IPv4Network | IPv6Network
+
+
+def client_address(peer: str | None, forwarded_for: str | None, trusted: Sequence[Network]) -> str | None:
+    """The last address of `X-Forwarded-For` that is no proxy of ours; the peer's if the peer is none.
+
+    Proxies append the address they see, so only what stands right of the first foreign one can be believed.
+    """
+    address = peer
+    for said in [part.strip() for part in reversed((forwarded_for or "").split(","))]:
+        if not _is_trusted(address, trusted) or not said:
+            break
+        address = said
+    return address
+
+
+def _is_trusted(address: str | None, trusted: Sequence[Network]) -> bool:
+    try:
+        parsed = ip_address((address or "").strip("[]"))
+    except ValueError:
+        return False
+    return any(parsed in network for network in trusted)

@@ -1,0 +1,129 @@
+"""What is left of a person in an event, by the settings of its system; applied before anything is stored.
+
+The schema is checked first: a rule must not make events invalid.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from services.gateway.bots import is_bot
+from tracking.domain.system_settings import IpPolicy, PrivacyRule, Step, SystemSettings
+
+_KEPT_BITS = {4: 24, 6: 48}
+_HASH_BYTES = 16
+_DROPPED = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Personal:
+    """The parts of an event that may tell of a person; JSON as objects."""
+
+    user_id: str | None
+    anonymous_id: str | None
+    properties: Any
+    context: Any
+
+
+def settled_ip(address: str, policy: IpPolicy) -> str | None:
+    """The address as it may be kept: whole, its network (/24, /48), or not at all; None for what is no address."""
+    if policy == "drop":
+        return None
+    try:
+        parsed = ip_address(address.strip().strip("[]"))
+    except ValueError:
+        return None
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    if policy == "keep":
+        return str(parsed)
+    return str(ip_network((parsed, _KEPT_BITS[parsed.version]), strict=False).network_address)
+
+
+def settled(
+    settings: SystemSettings, system_id: UUID, event: Personal, address: str | None, user_agent: str | None
+) -> tuple[Personal, bool]:
+    """`event` as it may be stored, and whether a bot sent it.
+
+    `address` and `user_agent` are those of a browser; they go into the context where the SDK says none of its own.
+    """
+    context: Any = event.context
+    if address is not None and context is None:
+        context = {}
+    is_sent_by_bot = False
+    if isinstance(context, dict):
+        said = context.get("ip")
+        ip = said if isinstance(said, str) else address
+        kept = settled_ip(ip, settings.ip_policy) if ip is not None else None
+        if kept is not None:
+            context["ip"] = kept
+        else:
+            context.pop("ip", None)
+        if user_agent is not None:
+            context.setdefault("userAgent", user_agent)
+        agent = context.get("userAgent")
+        is_sent_by_bot = isinstance(agent, str) and is_bot(agent)
+    event = Personal(event.user_id, event.anonymous_id, event.properties, context)
+    return (applied(settings, system_id, event) if settings.privacy_rules else event), is_sent_by_bot
+
+
+def applied(settings: SystemSettings, system_id: UUID, event: Personal) -> Personal:
+    """`event` after the rules of its system, in their order; objects are changed in place."""
+    tree = {
+        "userId": event.user_id,
+        "anonymousId": event.anonymous_id,
+        "properties": event.properties,
+        "context": event.context,
+    }
+    for rule in settings.privacy_rules:
+        _walk(tree, rule.steps, _change(rule, system_id))
+    return Personal(tree.get("userId"), tree.get("anonymousId"), tree.get("properties"), tree.get("context"))
+
+
+Change = Callable[[Any], Any]
+
+
+def _change(rule: PrivacyRule, system_id: UUID) -> Change:
+    if rule.action == "drop":
+        return lambda value: _DROPPED
+    if rule.action == "truncate":
+        return lambda value: value if value is None else _text(value)[: rule.length]
+    return lambda value: value if value is None else _hashed(_text(value), system_id)
+
+
+def _hashed(text: str, system_id: UUID) -> str:
+    # keyed by the system: the same value is the same hash within it, and no list of hashes made elsewhere fits
+    data = text.encode("utf-8", "surrogatepass")
+    return blake2b(data, digest_size=_HASH_BYTES, key=system_id.bytes).hexdigest()
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _walk(parent: Any, steps: tuple[Step, ...], change: Change) -> None:
+    step, rest = steps[0], steps[1:]
+    if step is None:
+        if not isinstance(parent, list):
+            return
+        places: list[Any] = list(range(len(parent)))
+    elif isinstance(parent, dict) and step in parent:
+        places = [step]
+    else:
+        return
+    if rest:
+        for place in places:
+            _walk(parent[place], rest, change)
+        return
+    # from the end, so that what is dropped from a list moves nothing that is still to come
+    for place in reversed(places):
+        changed = change(parent[place])
+        if changed is _DROPPED:
+            del parent[place]
+        else:
+            parent[place] = changed
