@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tests.administration import Things
 from tests.hostile.case import Case, case, named
 from tests.hostile.framing import Route, framing
-from tests.hostile.json_bytes import BAD_TIMES, BROKEN, NO_OBJECT, WRONG_TYPES
+from tests.hostile.json_bytes import BAD_TIMES, BROKEN, NO_OBJECT, SURROGATES, WRONG_TYPES
 from tests.hostile.query import ODD_IDS, ODD_NUMBERS, ODD_TEXTS
 
 _NOBODY = b"00000000-0000-0000-0000-000000000000"
@@ -84,6 +84,8 @@ class Table:
             if raw == b"" and body.is_optional:
                 continue
             yield case(f"JSON: {name}", self._sent(body, raw), 400, code="malformed_json")
+        for name, value in SURROGATES.items():
+            yield case(f"JSON: {name}", self._with(body, "name", value), 400, code="malformed_json")
         for name, raw in NO_OBJECT.items():
             yield case(f"JSON: {name}", self._sent(body, raw), 400, code="invalid_body")
         for size in range(1, len(whole)):

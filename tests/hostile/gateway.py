@@ -6,9 +6,12 @@ import zlib
 from collections.abc import Iterator
 from hashlib import shake_128
 
+import brotli
+import zstandard
+
 from tests.hostile.case import Case, case
 from tests.hostile.framing import Route, framing
-from tests.hostile.json_bytes import BAD_TIMES, BROKEN, GOOD_TIMES, NO_OBJECT, WRONG_TYPES
+from tests.hostile.json_bytes import BAD_TIMES, BROKEN, GOOD_TIMES, NO_OBJECT, SURROGATES, WRONG_TYPES
 
 INGEST, BATCH = b"/api/events/ingest", b"/api/events/batch"
 _MIB = 1024 * 1024
@@ -25,7 +28,7 @@ class Table:
         self.is_batch = is_batch
         self.target = BATCH if is_batch else INGEST
         body = b'{"events":[%b]}' % _EVENT if is_batch else _EVENT
-        self.route = Route("POST", self.target, (self.key,), body, 202)
+        self.route = Route("POST", self.target, (self.key,), body, 202, preflight=204)
 
     def cases(self) -> list[Case]:
         """All of them."""
@@ -68,6 +71,12 @@ def _syntax(table: Table) -> Iterator[Case]:
     yield table.event("JSON: 10 000 equal names", b'{%b"eventName":"a","userId":"u"}' % (b'"a":1,' * 10_000), 202)
     yield table.event("JSON: unknown names", b'{"eventName":"a","userId":"u","__proto__":{},"constructor":[]}', 202)
     yield table.event("JSON: names in another case", b'{"EventName":"a","UserId":"u"}', 400, "invalid_event")
+    for name, value in SURROGATES.items():
+        yield table.field(name, "eventProperties", value, 202)
+        yield table.field(name, "eventName", value, 400 if value.startswith(b"{") else 202)
+    deep = b'{"a":' * 900 + b'"\\ud800"' + b"}" * 900
+    yield table.field("a surrogate 900 deep", "eventProperties", deep, 413, "too_deep")
+    yield table.body("JSON: gzip that does not say so", b"\x1f\x8b\x08\x00\x00\x00\x00\x00", 400)
     spaced = b' \t\r{"eventName":"a","userId":"u"}\r\t '
     yield table.event("JSON: spaces around", spaced, 202)
     escaped = b'{"\\u0065ventName":"\\ud83d\\ude00\\u202e\\uffff","userId":"\\u0000\\u0000"}'
@@ -141,6 +150,10 @@ def _limits(table: Table) -> Iterator[Case]:
     yield case("5 MiB and a byte in chunks", head + chunks + b"1\r\n \r\n0\r\n\r\n", 413, code="body_too_large")
     endless = [head, *[b"%x\r\n%b\r\n" % (_MIB, b" " * _MIB)] * 20]
     yield case("chunks without end", endless, 413, code="body_too_large")
+    for count, status, code in ((500_000, 202, None), (500_001, 413, "too_many_values")):
+        own = whole.count(b"{") + whole.count(b"[") + 1
+        many = b'{"x":[%b0],%b' % (b"{}," * (count - own), whole[1:])
+        yield table.body(f"{count} objects and arrays", many, status, code=code)
     declared = table.route.head(b"Content-Length: 9999999999")
     yield case("a length of 10 GB", declared, 413, code="body_too_large")
     yield case("a length of 10 GB, and bytes", [declared, *[b" " * _MIB] * 40], 413, 0, code="body_too_large")
@@ -182,6 +195,14 @@ def _encodings(table: Table) -> Iterator[Case]:
     for size in (30 * _MIB, 300 * _MIB):
         yield _encoded(table, f"a bomb of {size} bytes", "gzip", _bomb(size), 413, "inflated_too_large")
     yield _encoded(table, "a bomb of deflate", "deflate", zlib.compress(b" " * 30 * _MIB), 413, "inflated_too_large")
+    blank = b" " * 30 * _MIB
+    yield _encoded(table, "a bomb of brotli", "br", brotli.compress(blank), 413, "inflated_too_large")
+    yield _encoded(table, "a bomb of zstd", "zstd", zstandard.compress(blank), 413, "inflated_too_large")
+    for name, part in (("objects", b"{},"), ("arrays", b"[],"), ("deep arrays", b"[[[]]],")):
+        many = b"[%b0]" % (part * (19 * _MIB // len(part)))
+        packed_many = gzip.compress(many, 1)
+        which = "inflated_too_large" if len(many) > 100 * len(packed_many) else "too_many_values"
+        yield _encoded(table, f"20 MiB of {name}", "gzip", packed_many, 413, which)
     # what does not shrink to a hundredth: half of it noise in a string that nobody reads
     noise = b'{"x":"%b",' % _noise(200_000).hex().encode()
     for size, status, code in ((20 * _MIB, 202, None), (20 * _MIB + 1, 413, "inflated_too_large")):
@@ -276,4 +297,6 @@ def _batches(table: Table) -> Iterator[Case]:
     yield table.body("lines that are no JSON", b"{\n}\n\xff\n\x00\n[\n" + _EVENT, 202, refused=5)
     yield table.body("lines of CR LF", b"\r\n".join([_EVENT, b"", _EVENT]), 202, refused=0)
     yield table.body("lines of CR", b"\r".join([_EVENT, _EVENT]), 400, code="malformed_json")
-    yield table.body("a million line breaks", b"\n" * 1_000_000, 400, code="malformed_json")
+    yield table.body("100 000 line breaks", b"\n" * 100_000, 400, code="malformed_json")
+    yield table.body("a million line breaks", b"\n" * 1_000_000, 413, code="too_many_events")
+    yield table.body("a million lines", b"}\n" * 1_000_000, 413, code="too_many_events")
