@@ -50,14 +50,15 @@ async def done(stack: Stack, *words: str) -> str:
     return answer.stdout
 
 
-async def states(stack: Stack) -> list[tuple[str, int]]:
-    """State, and how often it was given up, of each dead letter, the first seen first."""
-    owner = await stack.write()
-    return [(row[0], row[1]) for row in await owner.fetch("select state, times from write.dead_letters order by id")]
-
-
 async def reach_states(stack: Stack, *expected: tuple[str, int]) -> None:
-    await until(lambda: states(stack), lambda found: found == list(expected))
+    """Wait until the dead letters, the first seen first, have that state and were given up so often."""
+    owner = await stack.write()
+
+    async def states() -> list[tuple[str, int]]:
+        rows = await owner.fetch("select state, times from write.dead_letters order by id")
+        return [(row["state"], row["times"]) for row in rows]
+
+    await until(states, lambda found: found == list(expected))
 
 
 async def publish(stack: Stack, *bodies: bytes, queue: str = "tracking.projector", **properties: Any) -> None:

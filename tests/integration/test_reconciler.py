@@ -32,9 +32,10 @@ async def let_pass(stack: Stack, seconds: float) -> None:
     await until(lambda: owner.fetchval(passed, began), lambda so_far: so_far > seconds)
 
 
-async def published(stack: Stack) -> int:
+async def reach_published(stack: Stack, number: int) -> None:
     owner = await stack.write()
-    return int(await owner.fetchval("select count(*) from write.event_batches where published_at is not null"))
+    count = "select count(*) from write.event_batches where published_at is not null"
+    await until(lambda: owner.fetchval(count), lambda found: found == number)
 
 
 async def test_a_batch_that_cannot_be_applied_is_not_sent_again_and_again(stack: Stack, sender: Registered) -> None:
@@ -59,14 +60,16 @@ async def test_what_was_purged_after_its_confirm_comes_back_within_a_minute_by_d
         await services.stop("projector", "statistics")
         for start in range(0, 100, 10):
             await send(services, sender, range(start, start + 10))
-        await until(lambda: published(stack), lambda number: number == 10)
+        await reach_published(stack, 10)
         for consumer in topology.CONSUMERS:
             await purge(stack, topology.queue_names(consumer).work)
         assert await depths(stack) == [0, 0, 0, 0]
         await services.start("projector", "statistics")
         purged_at = time.monotonic()
 
-        await until(lambda: projected(stack), lambda number: number == 100, deadline_s=50)
+        read = await stack.read()
+        count = "select count(*) from read.tracking_events_read_model"
+        await until(lambda: read.fetchval(count), lambda number: number == 100, deadline_s=50)
         await reach(stack, 100)
 
         assert time.monotonic() - purged_at < 60
@@ -82,7 +85,7 @@ async def test_a_backlog_of_stopped_workers_gets_no_copies(stack: Stack, sender:
                 event = {"eventName": "name", "userId": "user", "eventId": f"e{number}"}
                 answer = await client.post("/api/events/ingest", json=event, headers={"X-Api-Key": sender.api_key})
                 assert answer.status_code == 202
-        await until(lambda: published(stack), lambda count: count == 300)
+        await reach_published(stack, 300)
 
         await let_pass(stack, 8 * LOST_AFTER_S)
 
@@ -103,7 +106,7 @@ async def test_what_is_not_published_is_counted_with_its_age(stack: Stack, sende
         await send(services, sender, range(1))
         await send(services, sender, range(1, 2))
         await reach(stack, 2)
-        await until(lambda: published(stack), lambda number: number == 2)
+        await reach_published(stack, 2)
 
         await (await stack.write()).execute("update write.event_batches set published_at = null")
 
