@@ -29,6 +29,8 @@ MAX_MESSAGE_EVENTS = 1_000
 MAX_MESSAGE_BYTES = 256 * 1024
 # What an event takes in a message beside its properties and names, measured on the examples of the contract.
 _ENVELOPE_BYTES = 260
+_USUAL_EVENT_BYTES = 256
+_OVERLOADED = "More events wait for the database than this process may hold."
 _RETRY_PAUSE_S = 0.1
 # So many events tried alone in vain, none stored: it is the database's trouble and no event's.
 _TRIED_IN_VAIN = 3
@@ -99,6 +101,7 @@ class GroupCommit:
         self._deadline_s = deadline_s
         self._room_events = buffer_events
         self._room_bytes = buffer_bytes
+        self._half_events, self._half_bytes = buffer_events // 2, buffer_bytes // 2
         self._waiting: deque[_Chunk] = deque()
         self._arrived = asyncio.Event()
         self._is_closing = False
@@ -120,7 +123,7 @@ class GroupCommit:
             futures.append(future)
             chunks.append(_Chunk(part, first, system, size_bytes, deadline, outcome, partial(_resolve, future)))
         if not self._has_room(len(events), sum(chunk.size_bytes for chunk in chunks)):
-            raise Unavailable("overloaded", "More events wait for the database than this process may hold.", 1)
+            raise Unavailable("overloaded", _OVERLOADED, 1)
         self._waiting.extend(chunks)
         self._arrived.set()
         if len(futures) == 1:
@@ -143,6 +146,16 @@ class GroupCommit:
         self._waiting.append(chunk)
         self._arrived.set()
         return True
+
+    def require_room(self, body_bytes: int) -> None:
+        """Raises Unavailable if more than half is taken and what such a body usually holds would find no room.
+
+        Asked before decoding it: under overload, most of the time would else go into what is refused in the end.
+        """
+        is_roomy = self._room_events > self._half_events and self._room_bytes > self._half_bytes
+        has_room = body_bytes <= self._room_bytes and body_bytes // _USUAL_EVENT_BYTES < self._room_events
+        if not (is_roomy or has_room):
+            raise Unavailable("overloaded", _OVERLOADED, 1)
 
     def _has_room(self, events: int, size_bytes: int) -> bool:
         """Take the room if it is there; `_release` gives it back."""

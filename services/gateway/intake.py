@@ -45,8 +45,10 @@ class Intake:
         self._counts = counts
 
     async def body(self, request: Request) -> bytes:
-        """The whole body, inflated; raises as `Request.body`."""
-        return await request.body(self._limits, self._room)
+        """The whole body, inflated; raises as `Request.body`, and Unavailable if its events would find no room."""
+        body = await request.body(self._limits, self._room)
+        self._commits.require_room(len(body))
+        return body
 
     async def sender(self, request: Request, key_in_body: Any, received_at: datetime, sent_at: Any = None) -> Sender:
         """Who sends. Raises Unauthenticated, Forbidden, Unavailable, Malformed for a bad Idempotency-Key.

@@ -109,6 +109,28 @@ async def test_too_much_waiting_is_told_to_come_back(stack: Stack, sender: Regis
     assert await owner.fetchval("select count(*) from write.tracking_events") == 50
 
 
+async def test_what_finds_no_room_is_refused_before_it_is_decoded(stack: Stack, sender: Registered) -> None:
+    settings = {"TRACKING_BUFFER_EVENTS": "50", "TRACKING_COMMIT_DEADLINE_S": "5"}
+    body = b'{"events": [' + b"x" * 20_000
+    headers = {"Content-Type": "application/json", "X-Api-Key": sender.api_key}
+    async with (
+        running(stack, "gateway", settings=settings) as services,
+        httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client,
+    ):
+        owner = await stack.write()
+        idle = await client.post("/api/events/batch", content=body, headers=headers)
+        async with owner.transaction():
+            await owner.execute("lock table write.tracking_events in access exclusive mode")
+            sending = [asyncio.create_task(client.post(INGEST, json=an_envelope(sender))) for _ in range(60)]
+            await until(lambda: _done(sending), lambda done: len(done) >= 10, deadline_s=4)
+            full = await client.post("/api/events/batch", content=body, headers=headers)
+        await asyncio.gather(*sending)
+
+    assert (idle.status_code, idle.json()["code"]) == (400, "malformed_json")
+    assert (full.status_code, full.json()["code"]) == (503, "overloaded")
+    assert int(full.headers["Retry-After"]) >= 1
+
+
 async def _done(tasks: list[asyncio.Task[httpx.Response]]) -> list[httpx.Response]:
     return [task.result() for task in tasks if task.done()]
 
