@@ -11,7 +11,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from random import SystemRandom
@@ -21,9 +22,12 @@ from rich.table import Table
 
 from tests.backing import Local, prepare
 from tests.faults.faults import FAULTS, Fault
+from tests.faults.overload import Overload, run_overload
 from tests.faults.run import Row, run_fault
 from tests.load.bench import machine
 from tests.stack import Stack, Templates, redis_numbers
+
+OVERLOAD = "overload"
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -44,37 +48,67 @@ def _number(value: float, digits: int) -> str:
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _chosen(name: str) -> tuple[Fault, ...]:
-    chosen = tuple(fault for fault in FAULTS if name in ("", fault.name))
-    if not chosen:
-        sys.exit(f"there is no fault {name!r}; there are {', '.join(fault.name for fault in FAULTS)}")
-    return chosen
+class Suite:
+    """The chosen ones, one after the other, each on databases, a virtual host and processes of its own."""
+
+    def __init__(self, name: str, seed: int, console: Console) -> None:
+        """`name` is that of one, or empty for all; SystemExit if there is none of that name."""
+        self._faults = [(number, fault) for number, fault in enumerate(FAULTS) if name in ("", fault.name)]
+        self._has_overload = name in ("", OVERLOAD)
+        if not self._faults and not self._has_overload:
+            sys.exit(f"there is no fault {name!r}; there are {', '.join(fault.name for fault in FAULTS)}, {OVERLOAD}")
+        self._seed = seed
+        self._console = console
+        self.about = ""
+        self.rows: list[Row] = []
+        self.overload: Overload | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether every promise was kept."""
+        return all(row.is_good for row in self.rows) and (self.overload is None or self.overload.is_good)
+
+    async def run(self) -> None:
+        """Fill `rows` and `overload`."""
+        prepare("local", self._console.print)
+        backing = Local(is_durable=True)
+        templates = Templates(backing)
+        try:
+            self.about = machine(backing.postgres_url)
+            self._console.print(f"{self.about}; SEED={self._seed}")
+            numbers = redis_numbers(backing)
+            for number, fault in self._faults:
+                async with _closing(Stack(backing, templates, numbers)) as stack:
+                    await self._run_fault(fault, backing, stack, self._seed + number)
+            if self._has_overload:
+                async with _closing(Stack(backing, templates, numbers)) as stack:
+                    self.overload = await run_overload(backing, stack, self._seed)
+                self._console.print(self.overload.line(), markup=False)
+                self._console.print("; ".join(self.overload.other), markup=False)
+            templates.close()
+        finally:
+            backing.close()
+
+    async def _run_fault(self, fault: Fault, backing: Local, stack: Stack, seed: int) -> None:
+        began = time.monotonic()
+        row = await run_fault(fault, backing, stack, seed)
+        self.rows.append(row)
+        verdict = "good" if row.is_good else f"BAD: {row.lost} lost, {row.twice} twice, {'; '.join(row.other)}"
+        self._console.print(f"{fault.name}: {verdict} ({time.monotonic() - began:.0f} s)", markup=False)
+
+    def report(self) -> dict[str, object]:
+        """For machines."""
+        overload = asdict(self.overload) if self.overload else None
+        rows = [asdict(row) for row in self.rows]
+        return {"machine": self.about, "seed": self._seed, "faults": rows, "overload": overload}
 
 
-async def run(faults: Sequence[Fault], seed: int, console: Console) -> tuple[str, list[Row]]:
-    """One after the other, each on databases, a virtual host and processes of its own."""
-    prepare("local", console.print)
-    backing = Local(is_durable=True)
-    templates = Templates(backing)
-    rows: list[Row] = []
+@asynccontextmanager
+async def _closing(stack: Stack) -> AsyncIterator[Stack]:
     try:
-        about = machine(backing.postgres_url)
-        console.print(f"{about}; SEED={seed}")
-        numbers = redis_numbers(backing)
-        for number, fault in enumerate(faults):
-            began = time.monotonic()
-            stack = Stack(backing, templates, numbers)
-            try:
-                row = await run_fault(fault, backing, stack, seed + number)
-            finally:
-                await stack.close()
-            rows.append(row)
-            verdict = "good" if row.is_good else f"BAD: {row.lost} lost, {row.twice} twice, {'; '.join(row.other)}"
-            console.print(f"{fault.name}: {verdict} ({time.monotonic() - began:.0f} s)", markup=False)
-        templates.close()
+        yield stack
     finally:
-        backing.close()
-    return about, rows
+        await stack.close()
 
 
 def main() -> int:
@@ -86,13 +120,13 @@ def main() -> int:
     arguments = parser.parse_args()
     console = Console(width=160)
     seed = int(arguments.seed) if arguments.seed else SystemRandom().randrange(1_000_000)
-    about, rows = asyncio.run(run(_chosen(arguments.fault), seed, console))
-    console.print(table(rows))
-    report = {"machine": about, "seed": seed, "faults": [asdict(row) for row in rows]}
-    Path(arguments.json).write_text(json.dumps(report, indent=2) + "\n")
-    is_good = all(row.is_good for row in rows)
-    console.print(f"{'nothing lost, nothing twice' if is_good else 'FAILED'}; written to {arguments.json}")
-    return 0 if is_good else 1
+    suite = Suite(arguments.fault, seed, console)
+    asyncio.run(suite.run())
+    console.print(table(suite.rows))
+    Path(arguments.json).write_text(json.dumps(suite.report(), indent=2) + "\n")
+    verdict = "nothing lost, nothing twice" if suite.is_good else "FAILED"
+    console.print(f"{verdict}; SEED={seed}; written to {arguments.json}")
+    return 0 if suite.is_good else 1
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ standard output.
 
 import asyncio
 import json
+import resource
 import sys
 import time
 from collections import Counter
@@ -39,6 +40,8 @@ class Count:
     latencies_ms: list[float] = field(default_factory=list)
     late_s: float = 0.0
     """How far the generator fell behind its own plan: if much, the offered rate was lower than meant."""
+    cores: float = 0.0
+    """What it took of the processors, which the system did not have meanwhile."""
 
 
 class _Crowd:
@@ -69,6 +72,8 @@ class _Crowd:
             task.add_done_callback(pending.discard)
         if pending:
             await asyncio.wait(pending)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        self.count.cores = (used.ru_utime + used.ru_stime) / (time.monotonic() - began)
         self.count.statuses = dict(self._statuses)
         return self.count
 

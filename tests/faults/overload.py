@@ -47,6 +47,7 @@ class Overload:
     recovery_s: float = math.nan
     visible_s: float = math.nan
     generator_late_s: float = math.nan
+    generator_cores: float = math.nan
     lost: int = 0
     twice: int = 0
     other: list[str] = field(default_factory=list)
@@ -140,7 +141,7 @@ def _judge(found: Overload, count: Count, flood: Flood) -> None:
     found.statuses = count.statuses
     # what was answered after the last request was sent is not of this minute's rate, but as little as a timeout's worth
     found.goodput = count.statuses.get("202", 0) * BATCH / flood.seconds / found.capacity
-    found.generator_late_s = count.late_s
+    found.generator_late_s, found.generator_cores = count.late_s, count.cores
     latencies = sorted(count.latencies_ms)
     found.p99_ms = latencies[int(0.99 * len(latencies))] if latencies else math.nan
     wrongs = {
