@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from typing import Any
@@ -167,6 +168,24 @@ async def test_a_gateway_that_is_stopped_loses_nothing_it_acknowledged(stack: St
 
 async def _length(things: list[str]) -> int:
     return len(things)
+
+
+async def test_while_a_gateway_drains_each_answer_is_the_last_of_its_connection(
+    stack: Stack, sender: Registered
+) -> None:
+    async with (
+        running(stack, "gateway", settings={"TRACKING_DRAIN_DELAY_S": "2"}) as services,
+        httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client,
+    ):
+        before = await client.post(INGEST, json=an_envelope(sender))
+        services.signal("gateway", signal.SIGTERM)
+        await until(lambda: client.get("/health/ready"), lambda ready: ready.status_code == 503, deadline_s=1)
+        single = await client.post(INGEST, json=an_envelope(sender))
+        batch = await client.post("/api/events/batch", json={"apiKey": sender.api_key, "events": [an_envelope(sender)]})
+
+    assert "connection" not in before.headers
+    answers = [(answer.status_code, answer.headers["connection"]) for answer in (single, batch)]
+    assert answers == [(202, "close")] * 2
 
 
 async def test_a_port_that_is_taken_is_said_in_one_line(stack: Stack) -> None:

@@ -145,7 +145,9 @@ class DirectProtocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         before = self.cycle
-        exchange = Exchange(self, keep_alive=self.parser.should_keep_alive())
+        # a process that drains has `connection: close` among the default headers (infra.process), and no other
+        keep_alive = self.parser.should_keep_alive() and not self.server_state.default_headers
+        exchange = Exchange(self, keep_alive=keep_alive)
         # from here on a request that was sent without waiting for the answer is queued, as uvicorn does it
         self.cycle = cast(Any, exchange)
         try:

@@ -1,7 +1,8 @@
 """The life of a process: health, metrics, signals, and an end in order.
 
-On SIGTERM: readiness turns false at once, traffic goes on for `drain_delay_s` so that load balancers notice, then the
-server stops taking connections and finishes its requests, then the caller's resources close in reverse.
+On SIGTERM: readiness turns false at once, traffic goes on for `drain_delay_s` so that load balancers notice, each
+answer the last of its connection. Then the server stops taking connections and finishes its requests, and the caller's
+resources close in reverse.
 """
 
 import asyncio
@@ -184,6 +185,9 @@ async def serve(
         _log.info("%s listens on %s:%s", health.service, listening.host, listening.port)
         await stop.wait()
         health.stopping = True
+        # whoever keeps connections open goes elsewhere now, rather than send into one that is about to be closed
+        server.config.encoded_headers.append((b"connection", b"close"))
+        server.server_state.default_headers = server.config.encoded_headers
         _log.info("%s stops: finishing what is in hand", health.service)
         if not serving.done():
             await asyncio.sleep(listening.drain_delay_s)
