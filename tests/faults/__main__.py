@@ -45,7 +45,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def _number(value: float, digits: int) -> str:
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–" if math.isnan(value) else "never"
 
 
 class Suite:
@@ -98,9 +98,15 @@ class Suite:
 
     def report(self) -> dict[str, object]:
         """For machines."""
-        overload = asdict(self.overload) if self.overload else None
-        rows = [asdict(row) for row in self.rows]
+        overload = _plain(self.overload) if self.overload else None
+        rows = [_plain(row) for row in self.rows]
         return {"machine": self.about, "seed": self._seed, "faults": rows, "overload": overload}
+
+
+def _plain(figures: Row | Overload) -> dict[str, object]:
+    """JSON knows neither NaN (not measured) nor infinity (never): both are null there, and `other` says why."""
+    values = asdict(figures).items()
+    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values}
 
 
 @asynccontextmanager

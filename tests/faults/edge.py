@@ -19,7 +19,7 @@ from tests.backing import free_port
 from tests.polling import until
 
 HEALTH_INTERVAL_S = 0.2
-"""As often as the edge of docker-compose looks up its gateways; the drain delay of a gateway has to be longer."""
+"""As the edge of docker-compose looks up its gateways (`refresh`); the drain delay of a gateway has to be longer."""
 _CONFIGURATION = """
 {{
 	admin off
