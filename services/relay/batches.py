@@ -80,10 +80,15 @@ async def is_leading(connection: Connection) -> bool:
     return bool(await connection.fetchval(_TRY_LOCK, RELAY_LOCK))
 
 
-async def read_message(connection: Connection, claim: ClaimCheck) -> bytes:
-    """The message of a batch, with the names as they are now. Inside a transaction: it steers the planner."""
+async def read_message(connection: Connection, claim: ClaimCheck) -> bytes | None:
+    """The message of a batch, with the names as they are now; None if retention has dropped all of its events.
+
+    Inside a transaction: it steers the planner.
+    """
     await connection.execute(_KEEP_TO_KEYS)
     rows = await connection.fetch(_EVENTS, claim.partner_system_ids, claim.event_ids)
+    if not rows:
+        return None
     systems = await connection.fetch(_SYSTEMS, list(set(claim.partner_system_ids)))
     return events_tracked.encode(
         claim.id,

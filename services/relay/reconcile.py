@@ -6,10 +6,12 @@ the queue any more was lost after its confirm (queue purged or deleted, an opera
 to that queue alone. A dead letter is left alone until somebody wants it retried; then it is a batch as any other.
 """
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from random import getrandbits
 from typing import Any
 from uuid import UUID
 
@@ -17,11 +19,12 @@ from services.relay import batches
 from services.relay.batches import ClaimCheck
 from tracking.contracts import topology
 from tracking.domain.errors import Unavailable
-from tracking.domain.tracking_event import first_id_of
+from tracking.domain.tracking_event import first_id_of, fresh_id, to_unix_ms
 from tracking.infra import metrics
-from tracking.infra.postgres import Pool
+from tracking.infra.postgres import Connection, Pool
 from tracking.infra.rabbitmq import Publisher
 
+_log = logging.getLogger(__name__)
 _PAGE = 5_000
 _MOST_PAGES = 10
 _MOST_REPEATS = 1_000
@@ -111,6 +114,16 @@ select id, created_at, partner_system_ids, event_ids
   from write.event_batches
  where id = any($1::uuid[])
  order by id
+"""
+
+
+_KEEP_AS_DEAD_LETTER = """
+insert into write.dead_letters
+       (id, consumer, batch_id, is_batch, message_id, reason, error, deliveries, partner_system_ids, event_ids,
+        body, body_sha256, body_bytes)
+values ($1, $2, $3, true, $4, 'not_applicable', 'its events are no longer in the write database', 0, $5, $6,
+        '', sha256(''), 0)
+    on conflict do nothing
 """
 
 
@@ -218,11 +231,26 @@ class Reconciler:
             for row in await connection.fetch(_CLAIMS, lost):
                 claim = ClaimCheck(**dict(row))
                 body = await batches.read_message(connection, claim)
+                if body is None:
+                    await self._give_up(connection, claim)
+                    continue
                 if not await batches.publish(self.publisher, body, claim.id, reason="unapplied", only_to=names.work):
                     return
                 self._suspected[claim.id] = looked_at + 2 * self.unapplied_after
                 if time.monotonic() > until:
                     return
+
+    async def _give_up(self, connection: Connection, claim: ClaimCheck) -> None:
+        _log.error("%s never applied batch %s, and its events are gone", self.consumer, claim.id)
+        await connection.execute(
+            _KEEP_AS_DEAD_LETTER,
+            fresh_id(to_unix_ms(datetime.now(UTC)), getrandbits(74)),
+            self.consumer,
+            claim.id,
+            str(claim.id),
+            claim.partner_system_ids,
+            claim.event_ids,
+        )
 
     async def _are_drained(self, *queues: str) -> bool:
         """While messages wait in a queue, what is missing is most likely among them."""

@@ -72,10 +72,9 @@ class Retries:
         if not letter["is_batch"]:
             return bytes(letter["body"])
         claim = await connection.fetchrow(_CLAIM, letter["batch_id"])
-        try:
-            if claim is not None:
-                return await batches.read_message(connection, ClaimCheck(**dict(claim)))
-        except ValueError as error:
-            _log.warning("batch %s cannot be made again: %s", letter["batch_id"], error)
+        body = None if claim is None else await batches.read_message(connection, ClaimCheck(**dict(claim)))
+        if body is not None:
+            return body
+        _log.warning("batch %s cannot be made again: its events are gone", letter["batch_id"])
         await connection.execute(_REOPEN, letter["id"], "its events are no longer in the write database")
         return None

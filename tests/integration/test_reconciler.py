@@ -1,6 +1,8 @@
 """The relay's reconciler: repeats what was lost after its confirm, and nothing else."""
 
 import time
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -12,6 +14,7 @@ from tests.registry import Registered, register_system
 from tests.services import running
 from tests.stack import Stack
 from tracking.contracts import topology
+from tracking.domain.tracking_event import first_id_of
 
 REPEATED = 'tracking_batches_republished_total{reason="unapplied"}'
 # of QUICK: how long a batch may be missing before it counts as lost; it is repeated after twice that again
@@ -112,3 +115,21 @@ async def test_what_is_not_published_is_counted_with_its_age(stack: Stack, sende
 
         await until(lambda: metric(services, "relay", "tracking_batches_unpublished"), lambda number: number == 2)
         assert await metric(services, "relay", "tracking_oldest_unpublished_seconds") > 0
+
+
+async def test_a_batch_whose_events_retention_has_dropped_holds_up_no_other(stack: Stack, sender: Registered) -> None:
+    owner = await stack.write()
+    await owner.execute(
+        "insert into write.event_batches (id, created_at, partner_system_ids, event_ids) values ($1, now(), $2, $3)",
+        first_id_of(datetime.now(UTC) - timedelta(minutes=2)),
+        [sender.system_id],
+        [uuid4()],
+    )
+    async with running(stack, "gateway", *WORKERS, settings=QUICK) as services:
+        await send(services, sender, range(1, 21))
+        await reach(stack, 20)
+
+        await reach_states(stack, ("open", 1), ("open", 1))  # one for each consumer
+
+        assert "its events are gone" in services.log("relay")
+        await reach_published(stack, 2)
