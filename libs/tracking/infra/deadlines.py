@@ -175,9 +175,15 @@ class TimedProtocol(DirectProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; one behind the body (a trailer) came past everything that looked at the headers, so it is none."""
+        """A header; one behind the body (a trailer) came past everything that looked at the headers, so it is none.
+
+        The rest is uvicorn's, without calling it for each header.
+        """
         if self._reading == _HEADERS:
-            super().on_header(name, value)
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The headers are here, in time."""

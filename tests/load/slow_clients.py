@@ -1,0 +1,153 @@
+"""`python -m tests.load.slow_clients`: what 2 000 slow sockets do to the p99 of normal traffic, within one run.
+
+Rounds with and without them take turns on one gateway with its ordinary deadlines, and the median of the rounds' ratios
+counts. A third of the sockets drips headers, a third a body, a third stays idle behind a request; one that the gateway
+ends is opened again. Exit 1 beyond the aim.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from statistics import median
+from urllib.parse import urlsplit
+
+import httpx
+import uvloop
+
+from tests.backing import Local, prepare
+from tests.load import measure, wrk
+from tests.registry import register_system
+from tests.services import ROOT, running
+from tests.stack import Stack, Templates, redis_numbers
+from tracking.infra.deadlines import raise_file_limit
+
+SOCKETS = 2_000
+AIM = 1.2
+CONNECTIONS = 32
+_EVERY_S = 3.0
+_HEAD = b"POST /api/events/ingest HTTP/1.1\r\nHost: slow\r\n"
+_STARTS = (_HEAD, _HEAD + b"Content-Length: 60000\r\n\r\n", b"GET /health/live HTTP/1.1\r\nHost: slow\r\n\r\n")
+_DROPS = (b"X-Slow: a\r\n", b" ", b"")
+
+
+async def hold(url: str, number: int) -> None:
+    """Keep `number` slow sockets open until killed; says `ready` once all are."""
+    parts = urlsplit(url)
+    opened: set[int] = set()
+
+    async def one(position: int) -> None:
+        start, drop = _STARTS[position % 3], _DROPS[position % 3]
+        # spread over the first seconds, as clients come
+        await asyncio.sleep(_EVERY_S * position / number)
+        while True:
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            writer.write(start)
+            opened.add(position)
+            if len(opened) == number:
+                sys.stdout.write("ready\n")
+                sys.stdout.flush()
+                opened.add(-1)
+            await _drip(reader, writer, drop)
+            writer.transport.abort()
+
+    async with asyncio.TaskGroup() as sockets:
+        for position in range(number):
+            sockets.create_task(one(position))
+
+
+async def _drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, drop: bytes) -> None:
+    while not reader.at_eof():
+        try:
+            async with asyncio.timeout(_EVERY_S):
+                await reader.read(65536)
+        except TimeoutError:
+            writer.write(drop)
+        except ConnectionError:
+            return
+
+
+@asynccontextmanager
+async def slow_sockets(url: str, number: int) -> AsyncIterator[None]:
+    """They live in a process of their own."""
+    arguments = ("-m", "tests.load.slow_clients", "--hold", url, "--sockets", str(number))
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, cwd=ROOT, stdout=pipe)
+    try:
+        if process.stdout is None or await process.stdout.readline() != b"ready\n":
+            raise RuntimeError("the slow sockets could not be opened")
+        yield
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def ended(url: str) -> int:
+    """How many connections the gateway has ended so far."""
+    async with httpx.AsyncClient() as client:
+        text = (await client.get(f"{url}/metrics", timeout=10)).text
+    return sum(int(float(n)) for n in re.findall(r"^tracking_connections_ended_total\S* (\S+)$", text, re.MULTILINE))
+
+
+async def compare(stack: Stack, number: int, rounds: int, seconds: float) -> float:
+    """Print each round; the median of p99 with them over p99 without."""
+    sender = await register_system(stack)
+    body = json.dumps(measure.an_event(sender.api_key)).encode()
+    ratios: list[float] = []
+    async with running(stack, "gateway") as services:
+        url = services.url("gateway")
+        ingest = f"{url}/api/events/ingest"
+        await measure.post(ingest, body, CONNECTIONS, 2)
+        for round_number in range(1, rounds + 1):
+            alone = await measure.post(ingest, body, CONNECTIONS, seconds)
+            before = await ended(url)
+            async with slow_sockets(url, number):
+                slow = await measure.post(ingest, body, CONNECTIONS, seconds)
+            ratios.append(slow.p99_ms / alone.p99_ms)
+            print(
+                f"round {round_number}: p99 {alone.p99_ms:.1f} ms at {alone.per_second:.0f}/s alone, "
+                f"{slow.p99_ms:.1f} ms at {slow.per_second:.0f}/s beside {number} slow sockets, "
+                f"of which {await ended(url) - before} were ended"
+            )
+    return median(ratios)
+
+
+async def measure_all(number: int, rounds: int, seconds: float) -> float:
+    """On servers of its own, as durable as a user's."""
+    wrk.ensure()
+    prepare("local", print)
+    backing = Local(is_durable=True)
+    templates = Templates(backing)
+    try:
+        stack = Stack(backing, templates, redis_numbers(backing))
+        try:
+            return await compare(stack, number, rounds, seconds)
+        finally:
+            await stack.close()
+    finally:
+        templates.close()
+        backing.close()
+
+
+def main() -> int:
+    """Exit 0 if the p99 grew by no more than the aim."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sockets", type=int, default=SOCKETS)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=15, help="of each measurement; longer than a header deadline")
+    parser.add_argument("--hold", metavar="URL", help="only hold slow sockets to this address until killed")
+    given = parser.parse_args()
+    raise_file_limit()
+    if given.hold:
+        uvloop.run(hold(given.hold, given.sockets))
+        return 0
+    ratio = asyncio.run(measure_all(given.sockets, given.rounds, given.seconds))
+    print(f"p99 beside {given.sockets} slow sockets ÷ alone: {ratio:.2f} (aim ≤ {AIM})")
+    return 0 if ratio <= AIM else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
