@@ -8,11 +8,12 @@ from functools import partial
 import redis
 
 from tests.faults.graceful import roll
-from tests.faults.site import Site
+from tests.faults.site import OTHERS, Site
 from tracking.contracts import topology
 
 _TIMES = 3
 _WORKERS = ("projector", "statistics")
+_SERVERS = ("postgres", "rabbitmq", "redis")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,23 @@ async def _flush_redis(site: Site) -> None:
             site.mends()
 
 
+async def _cut_power(site: Site) -> None:
+    """Everything at once; the operating system keeps what was written, so this is a crash of all, not of the disk."""
+    await site.pause(1, 3)
+    site.breaks()
+    await site.gateways.kill("gateway")
+    for server in _SERVERS:
+        site.backing.kill(server)
+    await site.others.kill(*OTHERS)
+    for server in _SERVERS:
+        site.backing.start_again(server)
+    site.mends()
+    site.others.launch(*OTHERS)
+    await site.gateways.start("gateway")
+    for name in OTHERS:
+        await site.others.ready(name)
+
+
 async def _cut_network(site: Site, to: str, *, is_reset: bool) -> None:
     for _ in range(2):
         await site.pause(0.5, 2)
@@ -162,5 +180,6 @@ FAULTS = (
         for to in ("postgres", "rabbitmq")
         for is_reset in (False, True)
     ),
+    Fault("power-cut", "every process and server: SIGKILL at once", _cut_power),
     Fault("rolling-restart", "every process: SIGTERM, two gateways behind an edge", roll, is_behind_edge=True),
 )
