@@ -12,7 +12,9 @@ import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from statistics import median
+from typing import cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -28,46 +30,49 @@ from tracking.infra.deadlines import raise_file_limit
 SOCKETS = 2_000
 AIM = 1.2
 CONNECTIONS = 32
-_EVERY_S = 3.0
+_EVERY_S = 5.0
+_STEP = 10
 _HEAD = b"POST /api/events/ingest HTTP/1.1\r\nHost: slow\r\n"
 _STARTS = (_HEAD, _HEAD + b"Content-Length: 60000\r\n\r\n", b"GET /health/live HTTP/1.1\r\nHost: slow\r\n\r\n")
 _DROPS = (b"X-Slow: a\r\n", b" ", b"")
 
 
+class Slow(asyncio.Protocol):
+    """A socket that has begun a request, or has had its answer; `transport` is None once the gateway has ended it."""
+
+    def __init__(self, kind: int) -> None:
+        self.kind = kind
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
+        self.transport.write(_STARTS[self.kind])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+
+
 async def hold(url: str, number: int) -> None:
-    """Keep `number` slow sockets open until killed; says `ready` once all are."""
-    parts = urlsplit(url)
-    opened: set[int] = set()
+    """Keep `number` slow sockets open until killed; says `ready` once all are.
 
-    async def one(position: int) -> None:
-        start, drop = _STARTS[position % 3], _DROPS[position % 3]
-        # spread over the first seconds, as clients come
-        await asyncio.sleep(_EVERY_S * position / number)
-        while True:
-            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-            writer.write(start)
-            opened.add(position)
-            if len(opened) == number:
-                sys.stdout.write("ready\n")
-                sys.stdout.flush()
-                opened.add(-1)
-            await _drip(reader, writer, drop)
-            writer.transport.abort()
-
-    async with asyncio.TaskGroup() as sockets:
-        for position in range(number):
-            sockets.create_task(one(position))
-
-
-async def _drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, drop: bytes) -> None:
-    while not reader.at_eof():
-        try:
-            async with asyncio.timeout(_EVERY_S):
-                await reader.read(65536)
-        except TimeoutError:
-            writer.write(drop)
-        except ConnectionError:
-            return
+    One loop sends the drops, a few sockets at a time: this process should cost the machine as little as it can.
+    """
+    host, _, port = urlsplit(url).netloc.partition(":")
+    loop = asyncio.get_running_loop()
+    sockets = [Slow(position % 3) for position in range(number)]
+    is_ready = False
+    while True:
+        for position, slow in enumerate(sockets):
+            if slow.transport is None:
+                _, sockets[position] = await loop.create_connection(partial(Slow, slow.kind), host, int(port))
+            elif _DROPS[slow.kind]:
+                slow.transport.write(_DROPS[slow.kind])
+            if position % _STEP == 0:
+                await asyncio.sleep(_EVERY_S * _STEP / number)
+        if not is_ready:
+            sys.stdout.write("ready\n")
+            sys.stdout.flush()
+            is_ready = True
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from tracking.infra.http import error_payload
 
 _NOTHING, _FIRST_BYTE, _HEADERS, _BODY = range(4)
 _SWEEP_S = 1.0
+_AT_ONCE = 200
 _MOST_PIPELINED = 64
 _OWN_FILES = 128  # descriptors that stay free for databases, Redis, the broker and logs
 
@@ -84,8 +85,10 @@ class Sweep:
         while True:
             now = loop.time()
             self.now = now + self._pause_s
-            for connection in list(connections):
+            for number, connection in enumerate(list(connections), 1):
                 connection.expire(now)
+                if not number % _AT_ONCE:
+                    await asyncio.sleep(0)  # thousands at once would hold up the requests
             await asyncio.sleep(self._pause_s)
 
 
