@@ -91,6 +91,10 @@ class BatchPublisher:
             if not self._was_refused:
                 _log.warning("left to the relay: %s", error.message)
             self._was_refused = True
+        except Exception:
+            # the relay has it all the same; a fault of the broker's library must not end a process that takes events
+            metrics.publish_failures.labels("unexpected").inc()
+            _log.exception("left to the relay, for a reason that nobody expected")
         else:
             if self._was_refused:
                 _log.info("publishing works again")

@@ -23,6 +23,7 @@ FAILURES: tuple[type[BaseException], ...] = (
     TimeoutError,
     OSError,
     RuntimeError,  # aio-pika's word for "the channel has gone"
+    StopAsyncIteration,  # aiormq's for a broker that hangs up while it is greeted
 )
 _HEARTBEAT_S = 15
 _RETRY_CONNECT_S = 1.0
@@ -30,11 +31,18 @@ _RETRY_CONNECT_S = 1.0
 
 async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnection:
     """A plain connection (not a robust one): whoever holds it decides what its end means. Raises FAILURES."""
-    return await aio_pika.connect(
-        URL(url).update_query(heartbeat=_HEARTBEAT_S),
-        timeout=timeout_s,
-        client_properties={"connection_name": name},
-    )
+    try:
+        return await aio_pika.connect(
+            URL(url).update_query(heartbeat=_HEARTBEAT_S),
+            timeout=timeout_s,
+            client_properties={"connection_name": name},
+        )
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # aiormq cancels its own reading when the broker hangs up, and sometimes that is what it tells us
+        raise ConnectionError("RabbitMQ hung up while the connection was opened") from error
 
 
 async def declare_topology(channel: AbstractChannel, timeout_s: float) -> None:
