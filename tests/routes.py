@@ -23,7 +23,7 @@ _NOTHING = cast(Any, None)
 def http_services() -> dict[str, Any]:
     """The applications by service, with nothing behind them."""
     return {
-        "gateway": gateway.build(gateway.Gateway(_NOTHING), SdkRoutes(_NOTHING), Health("gateway", {})),
+        "gateway": gateway.build(_NOTHING, SdkRoutes(_NOTHING), Health("gateway", {})),
         "admin": admin.build(_NOTHING, Health("admin", {})),
         "query": query.build(query.Query(_NOTHING, _NOTHING, _NOTHING), _NOTHING, Health("query", {})),
     }

@@ -9,12 +9,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from services.admin import models, models_dead_letters, models_structures, models_tokens
+from services.admin import models, models_dead_letters, models_refused, models_structures, models_tokens
 from services.admin.access import AdminOnly
 from services.admin.administer import Administration
 from services.admin.dead_letters import DeadLetterRoutes
 from services.admin.keys import KeyRoutes
 from services.admin.partners import PartnerRoutes
+from services.admin.refused import RefusedRoutes
 from services.admin.structures import StructureRoutes
 from services.admin.tokens import TokenRoutes
 from tracking.infra.http import Edge, ErrorBody
@@ -130,11 +131,17 @@ def _dead_letters(table: _Table, routes: DeadLetterRoutes) -> None:
     table.change(["POST"], f"{path}/{{id}}/discard", routes.discard, answer)
 
 
+def _refused(table: _Table, routes: RefusedRoutes) -> None:
+    path = "/api/refused"
+    table.get(path, routes.list, models_refused.RefusedPage, models_refused.RefusedFilter)
+    table.get(f"{path}/{{id}}", routes.get, models_refused.RefusedAnswer)
+
+
 def build(administration: Administration, health: Health) -> ASGIApp:
     """The application with its health, metrics and documentation."""
     docs = Documentation(
         title="Volcanion Tracking administration",
-        description="Partners, their systems and API keys, event structures, access tokens.",
+        description="Partners, their systems and keys, event structures, access tokens; dead letters, refused events.",
         version="1",
         credential="bearer",
     )
@@ -146,6 +153,7 @@ def build(administration: Administration, health: Health) -> ASGIApp:
     _structures(table, StructureRoutes(administration))
     _tokens(table, TokenRoutes(administration))
     _dead_letters(table, DeadLetterRoutes(administration))
+    _refused(table, RefusedRoutes(administration))
     documented = Starlette(routes=table.routes)
     app = Starlette(routes=[*table.routes, *health.routes(), *docs.routes(documented)])
     app.router.redirect_slashes = False

@@ -10,7 +10,7 @@ from services.admin.models_settings import SettingsAnswer, SettingsChange
 from tracking.domain.partner import SystemType
 from tracking.infra.http import JsonModel
 
-PARTNER_ID, _SYSTEM_ID = "123e4567-e89b-12d3-a456-426614174000", "223e4567-e89b-12d3-a456-426614174001"
+PARTNER_ID, SYSTEM_ID = "123e4567-e89b-12d3-a456-426614174000", "223e4567-e89b-12d3-a456-426614174001"
 _KEY = "sk_JpR8xF2hNkT3vQwL9mYcD5sZ1aBeFg4H"
 _AT = "2025-12-24T10:30:00Z"
 
@@ -136,7 +136,7 @@ class SystemChange(JsonModel):
 class SystemAnswer(JsonModel):
     """A partner system."""
 
-    id: Annotated[UUID, Field(examples=[_SYSTEM_ID])]
+    id: Annotated[UUID, Field(examples=[SYSTEM_ID])]
     partner_id: Annotated[UUID, Field(examples=[PARTNER_ID])]
     name: str
     type: SystemType
@@ -151,7 +151,7 @@ class SystemAnswer(JsonModel):
 class RegisteredSystem(JsonModel):
     """A system that was just registered, with its first key: the only time it is shown."""
 
-    id: Annotated[UUID, Field(examples=[_SYSTEM_ID])]
+    id: Annotated[UUID, Field(examples=[SYSTEM_ID])]
     partner_id: Annotated[UUID, Field(examples=[PARTNER_ID])]
     name: str
     type: SystemType
@@ -199,7 +199,7 @@ class IssuedKey(JsonModel):
     """A key that was just made: the only time its secret is shown."""
 
     id: UUID
-    partner_system_id: Annotated[UUID, Field(examples=[_SYSTEM_ID])]
+    partner_system_id: Annotated[UUID, Field(examples=[SYSTEM_ID])]
     name: str
     api_key: Annotated[str, Field(examples=[_KEY])]
     created_at: datetime

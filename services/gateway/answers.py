@@ -31,7 +31,7 @@ def event_of(decided: TrackingEvent | Refused) -> TrackingEvent:
     raise kind(decided.reason, decided.message, decided.faults)
 
 
-def single_answer(event: TrackingEvent, outcome: Outcome) -> bytes:
+def single_answer(event: TrackingEvent, outcome: Outcome, *, is_dry_run: bool = False) -> bytes:
     """The body of 202 for one event. Raises Malformed if PostgreSQL refused it."""
     if outcome.refused:
         metrics.events_refused.labels("not_storable").inc()
@@ -44,20 +44,26 @@ def single_answer(event: TrackingEvent, outcome: Outcome) -> bytes:
     }
     if outcome.duplicates:
         answer["duplicate"] = True
+    if is_dry_run:
+        answer["dryRun"] = True
     return orjson.dumps(answer)
 
 
-def batch_answer(decided: Sequence[TrackingEvent | Refused], outcome: Outcome, received_at: datetime) -> bytes:
+def batch_answer(
+    decided: Sequence[TrackingEvent | Refused], outcome: Outcome, received_at: datetime, *, is_dry_run: bool = False
+) -> bytes:
     """The body of 202 for a batch: the sums, and a result for each event in its order."""
     sums, results = _results(decided, outcome)
-    return orjson.dumps({**sums, "receivedAt": shown(received_at), "results": results})
+    dry_run = {"dryRun": True} if is_dry_run else {}
+    return orjson.dumps({**sums, **dry_run, "receivedAt": shown(received_at), "results": results})
 
 
-def sdk_answer(decided: Sequence[TrackingEvent | Refused], outcome: Outcome) -> bytes:
+def sdk_answer(decided: Sequence[TrackingEvent | Refused], outcome: Outcome, *, is_dry_run: bool = False) -> bytes:
     """The body of 200 for a batch of an SDK, which reads no results: the sums, and the first refusals for a person."""
     sums, results = _results(decided, outcome)
     refusals = [{"index": n, **result} for n, result in enumerate(results) if result.pop("status") == "refused"]
-    return orjson.dumps({"success": True, **sums, "refusals": refusals[:_SHOWN_REFUSALS]})
+    dry_run = {"dryRun": True} if is_dry_run else {}
+    return orjson.dumps({"success": True, **sums, **dry_run, "refusals": refusals[:_SHOWN_REFUSALS]})
 
 
 def _results(

@@ -45,7 +45,7 @@ class Gateway:
         sender = await self._intake.sender(request, in_body, received_at)
         decided = await self._intake.decide([envelope], sender)
         event = event_of(decided[0])
-        return single_answer(event, await self._intake.store(decided, sender))
+        return single_answer(event, await self._intake.store(decided, sender), is_dry_run=sender.is_dry_run)
 
     async def batch(self, request: Request) -> bytes:
         """Store many events.
@@ -57,7 +57,9 @@ class Gateway:
         batch = ingest.decode_batch(body)
         sender = await self._intake.sender(request, batch.api_key, received_at, batch.sent_at)
         decided = await self._intake.decide(batch.envelopes, sender)
-        return batch_answer(decided, await self._intake.store(decided, sender), received_at)
+        outcome = await self._intake.store(decided, sender)
+        self._intake.note_refused(request, batch.envelopes, decided, outcome)
+        return batch_answer(decided, outcome, received_at, is_dry_run=sender.is_dry_run)
 
 
 Handler = Callable[[Request], Awaitable[bytes]]
@@ -66,7 +68,8 @@ Handler = Callable[[Request], Awaitable[bytes]]
 class App:
     """The ASGI application: hot routes by a dictionary, the rest by Starlette."""
 
-    def __init__(self, gateway: Gateway, sdk: SdkRoutes, rest: ASGIApp) -> None:
+    def __init__(self, gateway: Gateway, sdk: SdkRoutes, intake: Intake, rest: ASGIApp) -> None:
+        self._intake = intake
         self._handlers: dict[str, tuple[Handler, int]] = {
             INGEST_PATH: (gateway.ingest, 202),
             BATCH_PATH: (gateway.batch, 202),
@@ -103,6 +106,7 @@ class App:
             known = known_error(error)
             status, extra = known.status, error_headers(known)
             body = orjson.dumps(error_payload(known, request.correlation_id))
+            await self._intake.note_error(request, known)
         finally:
             request.release()
         headers = [
@@ -125,9 +129,10 @@ class App:
         observe(scope["path"], status, started)
 
 
-def build(gateway: Gateway, sdk: SdkRoutes, health: Health) -> App:
+def build(intake: Intake, sdk: SdkRoutes, health: Health) -> App:
     """The application with its health, metrics and documentation."""
+    gateway = Gateway(intake)
     docs, documented = documentation(gateway, sdk)
     # what is documented once more, for the 405 of another method
     rest = Starlette(routes=[*health.routes(), *docs.routes(documented), *documented.routes])
-    return App(gateway, sdk, Edge(rest, SERVICE))
+    return App(gateway, sdk, intake, Edge(rest, SERVICE))

@@ -8,13 +8,15 @@ from redis.asyncio import Redis
 
 from services.gateway.addresses import Network
 from services.gateway.answers import SERVICE, EventCounts
-from services.gateway.app import Gateway, build
+from services.gateway.app import build
 from services.gateway.commit import GroupCommit
 from services.gateway.intake import Intake
 from services.gateway.invalidation import listener
 from services.gateway.keys import ApiKeys
 from services.gateway.publish import BatchPublisher
 from services.gateway.rates import RateLimits
+from services.gateway.refusals import RefusedInbox
+from services.gateway.rehearsal import Rehearsal
 from services.gateway.request import Limits
 from services.gateway.sdk import SdkRoutes
 from services.gateway.single import INGEST_PATH, SingleEvents
@@ -68,16 +70,21 @@ async def run(
     )
     counts = EventCounts(structures)
     rates = RateLimits(clients.redis)
-    intake = Intake(keys, structures, commits, counts, rates, limits, trusted_proxies)
-    app = build(Gateway(intake), SdkRoutes(intake, choices.sdk_prefix), health)
+    inbox = RefusedInbox(clients.pool)
+    intake = Intake(keys, structures, commits, counts, rates, limits, inbox, Rehearsal(clients.pool), trusted_proxies)
+    app = build(intake, SdkRoutes(intake, choices.sdk_prefix), health)
     singles = SingleEvents(keys, structures, commits, counts, rates, limits)
     async with asyncio.TaskGroup() as work:
         publishing = work.create_task(publisher.run(lambda: health.beat("publish", 60)))
         committing = work.create_task(commits.run(lambda: health.beat("commit", 60)))
         async with process.running(
-            listener(clients.redis, keys, structures).run(), keys.mark_used_regularly(), structures.run()
+            listener(clients.redis, keys, structures).run(),
+            keys.mark_used_regularly(),
+            structures.run(),
+            inbox.run(),
         ):
             await process.serve(app, health, listening, {INGEST_PATH: singles.take})
+        await inbox.flush()
         commits.close()
         await committing
         publisher.close()

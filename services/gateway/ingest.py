@@ -47,6 +47,8 @@ class Refused:
     reason: Reason
     message: str
     faults: tuple[dict[str, str], ...] = ()
+    # a line of NDJSON that is no JSON; else what was sent is at hand
+    raw: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -59,6 +61,7 @@ class Sender:
     event_bytes: int
     sent_at: datetime | None = None
     idempotency_key: str | None = None
+    is_dry_run: bool = False
     # of a browser: a server's say nothing of the person
     address: str | None = None
     user_agent: str | None = None
@@ -381,7 +384,7 @@ def _decode_line(line: bytes) -> Any:
     try:
         return read_json(line)
     except orjson.JSONDecodeError as error:
-        return Refused("malformed_json", f"This line is not JSON: {error}.")
+        return Refused("malformed_json", f"This line is not JSON: {error}.", raw=line)
 
 
 def now() -> datetime:

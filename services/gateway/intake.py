@@ -1,6 +1,7 @@
 """What every way in has in common: who sends, what the envelopes are, storing them and counting what became of them."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,9 +14,12 @@ from services.gateway.commit import GroupCommit, Outcome
 from services.gateway.ingest import Refused, Sender
 from services.gateway.keys import ApiKeys
 from services.gateway.rates import RateLimits
+from services.gateway.refusals import RefusedInbox
+from services.gateway.rehearsal import Rehearsal
 from services.gateway.request import Limits, Request, Room
 from services.gateway.structures import NotLoaded, Structures
-from tracking.domain.errors import Forbidden, TooLarge
+from tracking.contracts.cache_entries import ApiKeyEntry
+from tracking.domain.errors import Forbidden, Malformed, TooLarge, TrackingError
 from tracking.domain.tracking_event import TrackingEvent, parse_timestamp
 
 Decided = Sequence[TrackingEvent | Refused]
@@ -33,8 +37,12 @@ class Intake:
         counts: EventCounts,
         rates: RateLimits,
         limits: Limits,
+        inbox: RefusedInbox,
+        rehearsal: Rehearsal,
         trusted_proxies: Sequence[Network] = (),
     ) -> None:
+        self._inbox = inbox
+        self._rehearsal = rehearsal
         self._trusted_proxies = trusted_proxies
         self._rates = rates
         self._keys = keys
@@ -56,7 +64,10 @@ class Intake:
         `sent_at` is that of a whole batch: an unreadable one only means that clocks are not corrected.
         """
         given = request.api_key() or (key_in_body if isinstance(key_in_body, str) else None)
-        key = self._keys.authenticate_known(given, received_at) or await self._keys.authenticate(given, received_at)
+        key = await self._key(given, received_at)
+        is_dry_run = request.is_dry_run
+        request.is_known = True
+        request.inbox_key = None if is_dry_run else key
         if request.origin is not None and not key.settings.allows(request.origin):
             raise Forbidden(
                 "origin_not_allowed", "The system of this API key takes no events from pages of this origin."
@@ -74,7 +85,11 @@ class Intake:
             event_bytes=self._limits.event_bytes,
             sent_at=parse_timestamp(sent_at) if isinstance(sent_at, str) else None,
             idempotency_key=request.idempotency_key(),
+            is_dry_run=is_dry_run,
         )
+
+    async def _key(self, given: str | None, at: datetime) -> ApiKeyEntry:
+        return self._keys.authenticate_known(given, at) or await self._keys.authenticate(given, at)
 
     async def decide(self, envelopes: list[Any], sender: Sender) -> Decided:
         """Decide one after the other; where a validator must be loaded first, wait for it and go on from there.
@@ -102,8 +117,29 @@ class Intake:
         return decided
 
     async def store(self, decided: Decided, sender: Sender) -> Outcome:
-        """Commit what is an event, and count it; positions in the outcome count events only. Raises Unavailable."""
+        """Commit what is an event, and count it; positions in the outcome count events only. Raises Unavailable.
+
+        Of a dry run nothing is stored and nothing counted.
+        """
         events = [event for event in decided if isinstance(event, TrackingEvent)]
+        if sender.is_dry_run:
+            return await self._rehearsal.outcome(events)
         outcome = await self._commits.submit(events, sender.key) if events else Outcome()
         self._counts.count(sender.key, events, outcome)
         return outcome
+
+    def note_refused(self, request: Request, envelopes: Sequence[Any], decided: Decided, outcome: Outcome) -> None:
+        """Keep for a person what was refused of a batch."""
+        if request.inbox_key is not None and (outcome.refused or any(isinstance(item, Refused) for item in decided)):
+            self._inbox.note_batch(request, request.inbox_key, envelopes, decided, outcome)
+
+    async def note_error(self, request: Request, error: TrackingError) -> None:
+        """Keep for a person a request that cannot be read, or is no event, if its sender is known."""
+        if not isinstance(error, Malformed | TooLarge):
+            return
+        key = request.inbox_key
+        if not request.is_known:
+            with contextlib.suppress(TrackingError):
+                key = None if request.is_dry_run else await self._key(request.api_key(), ingest.now())
+        if key is not None:
+            self._inbox.note_request(request, key, error)

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 from starlette.types import Receive, Scope
 
 from services.gateway.inflate import inflate
+from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed, TooLarge, Unavailable
 from tracking.infra import correlation
 
@@ -28,6 +29,8 @@ _WANTED = frozenset(
     }
 )
 # An empty object is 2 bytes in JSON and 64 in memory: what a body may become there is limited too.
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_MOST_DECLARED = 2**63 - 1
 _LARGE_BYTES = 1024 * 1024
 _MOST_CONTAINERS = 500_000
 
@@ -114,6 +117,17 @@ class Head:
                     return parameters[name][0]
         return None
 
+    @property
+    def is_dry_run(self) -> bool:
+        """Whether the query says `dryRun=true`. Raises Malformed for what is no boolean."""
+        if b"dryRun" not in self._query:
+            return False
+        given = parse_qs(self._query.decode("latin-1"), keep_blank_values=True).get("dryRun", ["false"])[-1].lower()
+        if given not in _BOOLEANS:
+            fault = {"field": "dryRun", "message": "must be true or false"}
+            raise Malformed("invalid_parameter", "dryRun must be true or false.", [fault])
+        return _BOOLEANS[given]
+
     def idempotency_key(self) -> str | None:
         """`Idempotency-Key`, which stands for a missing eventId. Raises Malformed if it is over 100 characters."""
         value = self._headers.get(b"idempotency-key")
@@ -128,13 +142,30 @@ class Head:
 class Request(Head):
     """One request on the hot path."""
 
-    __slots__ = ("_held", "_receive", "is_of_browser", "is_read", "peer")
+    __slots__ = (
+        "_held",
+        "_receive",
+        "declared_bytes",
+        "inbox_key",
+        "is_known",
+        "is_of_browser",
+        "is_read",
+        "path",
+        "peer",
+        "raw",
+    )
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         super().__init__(scope["headers"], scope["query_string"])
         self._held: tuple[Room, int] | None = None
         self._receive = receive
+        self.path: str = scope["path"]
         self.is_read = False
+        self.raw: bytes | None = None
+        self.declared_bytes: int | None = None
+        self.is_known = False
+        # whose inbox of the refused it belongs to, once its sender is known; none for a dry run
+        self.inbox_key: ApiKeyEntry | None = None
         client = scope.get("client")
         self.peer: str | None = client[0] if client else None
         # a route that only pages use says so itself
@@ -149,12 +180,16 @@ class Request(Head):
         """
         declared = self._headers.get(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limits.body_bytes:
+            self.declared_bytes = min(int(declared), _MOST_DECLARED)
             raise TooLarge(
                 "body_too_large", f"The body has {declared.decode()} bytes; the limit is {limits.body_bytes}."
             )
         body = await self._read(limits.body_bytes, room)
         self.is_read = True
-        body = inflate(body, self._headers.get(b"content-encoding"), limits.inflated_bytes, limits.inflation_ratio)
+        self.raw = body
+        body = self.raw = inflate(
+            body, self._headers.get(b"content-encoding"), limits.inflated_bytes, limits.inflation_ratio
+        )
         if len(body) > _LARGE_BYTES:
             if body.count(b"{") + body.count(b"[") > _MOST_CONTAINERS:
                 raise TooLarge("too_many_values", f"The body has more than {_MOST_CONTAINERS} objects and arrays.")

@@ -35,7 +35,8 @@ class SdkRoutes:
         decided = await self._intake.decide([segment.envelope(message, kind) for message in messages], sender)
         event = event_of(decided[0])
         outcome = await self._intake.store(decided, sender)
-        return orjson.dumps({"success": True, **orjson.loads(single_answer(event, outcome))})
+        answer = single_answer(event, outcome, is_dry_run=sender.is_dry_run)
+        return orjson.dumps({"success": True, **orjson.loads(answer)})
 
     async def batch(self, request: Request) -> bytes:
         """Store many messages of an SDK, of any types.
@@ -48,4 +49,6 @@ class SdkRoutes:
         messages, sent_at, write_key = segment.messages_of(ingest.decode_single(body), None)
         sender = await self._intake.sender(request, write_key, received_at, sent_at)
         decided = await self._intake.decide([segment.envelope(message, None) for message in messages], sender)
-        return sdk_answer(decided, await self._intake.store(decided, sender))
+        outcome = await self._intake.store(decided, sender)
+        self._intake.note_refused(request, messages, decided, outcome)
+        return sdk_answer(decided, outcome, is_dry_run=sender.is_dry_run)

@@ -1,7 +1,7 @@
-"""Monthly partitions: made ahead of time, counted when rows fall outside of them, dropped by retention."""
+"""What is kept how long: monthly partitions, made ahead of time and dropped by retention; refused events."""
 
 import logging
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from tracking.infra import metrics
 from tracking.infra.postgres import Pool
@@ -15,6 +15,8 @@ _DROP_WRITE = "select write.drop_partition($1, $2)"
 _DROP_READ = "select read.drop_partition($1, $2)"
 _COUNT_WRITE_DEFAULT = "select count(*) from write.tracking_events_default"
 _COUNT_READ_DEFAULT = "select count(*) from read.tracking_events_read_model_default"
+_REFUSED_KEPT = timedelta(days=30)
+_DELETE_REFUSED = "delete from write.refused_events where refused_at < now() - $1::interval"
 _MONTHS = """
 select to_date(right(relname, 7), 'YYYY_MM') as month
   from pg_catalog.pg_class c
@@ -30,7 +32,10 @@ _TABLES = {
 
 
 async def keep_partitions(write: Pool, read: Pool, retention_months: int | None) -> None:
-    """Create this month's and the next three; drop those older than `retention_months`. Raises postgres.TRANSIENT."""
+    """Create this month's and the next three; drop those older than `retention_months`.
+
+    Refused events go after 30 days. Raises postgres.TRANSIENT.
+    """
     today = datetime.now(UTC).date()
     this_month = today.year * 12 + today.month - 1
     for schema, pool, create in (("write", write, _CREATE_WRITE), ("read", read, _CREATE_READ)):
@@ -43,6 +48,7 @@ async def keep_partitions(write: Pool, read: Pool, retention_months: int | None)
         oldest = this_month - retention_months
         await _drop_before(write, "write", _DROP_WRITE, date(oldest // 12, oldest % 12 + 1, 1))
         await _drop_before(read, "read", _DROP_READ, date(oldest // 12, oldest % 12 + 1, 1))
+    await write.execute(_DELETE_REFUSED, _REFUSED_KEPT)
     metrics.default_partition_rows.labels("write").set(await write.fetchval(_COUNT_WRITE_DEFAULT))
     metrics.default_partition_rows.labels("read").set(await read.fetchval(_COUNT_READ_DEFAULT))
 

@@ -38,6 +38,9 @@ ingestion_seconds = Histogram(
 events_duplicate = Counter("tracking_events_duplicate_total", "Events that were stored before.")
 rate_limited = Counter("tracking_events_rate_limited_total", "Events turned away with 429.")
 events_refused = Counter("tracking_events_refused_total", "Events that could not be stored, by reason.", ["reason"])
+refusals_not_kept = Counter(
+    "tracking_refusals_not_kept_total", "Refused events that found no room in the inbox of the refused."
+)
 commit_events = Histogram(
     "tracking_commit_events",
     "Events in one commit of the gateway.",

@@ -1,0 +1,47 @@
+"""Parameters and answers: the refused inbox."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field
+
+from services.admin.models import PARTNER_ID, SYSTEM_ID, Page, PageParameters
+from tracking.infra.http import FieldFault, JsonModel
+
+
+class RefusedFilter(PageParameters):
+    """Those of a partner system, or for a reason."""
+
+    partner_system_id: UUID | None = None
+    reason: Annotated[str | None, Field(max_length=100, pattern=r"^[a-z_]+$", examples=["invalid_event"])] = None
+
+
+class RefusedAnswer(JsonModel):
+    """An event, or a whole request, of a known key that was refused: 1 000 of each system are kept, for 30 days."""
+
+    id: Annotated[UUID, Field(examples=["019b4fe1-9c40-7d2a-8f3b-5b2e6c9d1a01"])]
+    partner_system_id: Annotated[UUID, Field(examples=[SYSTEM_ID])]
+    system_name: Annotated[str | None, Field(examples=["Acme Website"])]
+    partner_id: Annotated[UUID | None, Field(examples=[PARTNER_ID])]
+    refused_at: Annotated[datetime, Field(examples=["2025-12-24T10:30:00.123Z"])]
+    route: Annotated[str, Field(examples=["/api/events/batch"])]
+    position: Annotated[int | None, Field(description="within its batch, from 0; null: the whole request")]
+    reason: Annotated[str, Field(examples=["invalid_event"])]
+    message: Annotated[str, Field(examples=["Not an event: eventName: required."])]
+    details: list[FieldFault]
+    raw: Annotated[
+        str | None,
+        Field(
+            description=(
+                "What was sent, without keys: its beginning in a list, up to 64 KiB alone. null if its system has "
+                "privacy rules, or nothing was read."
+            )
+        ),
+    ]
+    raw_bytes: Annotated[int, Field(description="length of what was sent", examples=[412])]
+    correlation_id: str
+
+
+class RefusedPage(Page[RefusedAnswer]):
+    """A page of what was refused, the newest first."""

@@ -1,0 +1,200 @@
+"""The refused inbox: what a known sender sent and could not be stored, kept for a person to look at.
+
+Off the way of requests: notes gather in memory and are written once a second. It is a help and no promise: beyond its
+bounds, and while the database is away, notes are dropped and counted.
+"""
+
+import asyncio
+import logging
+import re
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from random import getrandbits
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+
+from services.gateway.commit import Outcome
+from services.gateway.ingest import Refused
+from services.gateway.request import Request
+from tracking.contracts.cache_entries import ApiKeyEntry
+from tracking.domain.errors import TrackingError
+from tracking.domain.tracking_event import TrackingEvent, fresh_id, to_unix_ms
+from tracking.infra import metrics, postgres
+from tracking.infra.postgres import Pool
+
+_log = logging.getLogger(__name__)
+MOST_OF_SYSTEM = 1_000
+RAW_BYTES = 64 * 1024
+_EVERY_S = 1.0
+# a second; one sender's flood leaves room for the others
+_MOST_WAITING = 500
+_MOST_WAITING_OF_SYSTEM = 100
+_MOST_WAITING_BYTES = 8 * 1024 * 1024
+_MESSAGE_CHARACTERS = 1_000
+_MOST_FAULTS = 20
+
+_KEYS = re.compile(rb'sk_[A-Za-z0-9]{16,}|(?<="apiKey")\s*:\s*"[^"]*"?|(?<="writeKey")\s*:\s*"[^"]*"?')
+_ADDRESSES = re.compile(rb'(?<="ip")\s*:\s*"[^"]*"?')
+
+_INSERT = """
+insert into write.refused_events
+       (id, partner_system_id, refused_at, route, position, reason, message, faults, raw, raw_bytes, correlation_id)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+"""
+
+_DELETE_BEYOND = """
+delete from write.refused_events
+ where partner_system_id = $1
+   and id <= (select id
+                from write.refused_events
+               where partner_system_id = $1
+               order by id desc
+              offset $2
+               limit 1)
+"""
+
+
+class Refusal(NamedTuple):
+    """A row of the inbox, in the order of _INSERT; `position` None: the whole request; `raw_bytes` before any cut."""
+
+    id: UUID
+    partner_system_id: UUID
+    refused_at: datetime
+    route: str
+    position: int | None
+    reason: str
+    message: str
+    faults: bytes
+    raw: bytes | None
+    raw_bytes: int
+    correlation_id: str
+
+
+class _Why(NamedTuple):
+    reason: str
+    message: str
+    faults: Sequence[dict[str, Any]]
+
+
+class RefusedInbox:
+    """Note what was refused; `run` writes it down, `flush` does so once."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._waiting: list[Refusal] = []
+        self._of_system: Counter[UUID] = Counter()
+        self._waiting_bytes = 0
+
+    def note_request(self, request: Request, key: ApiKeyEntry, error: TrackingError) -> None:
+        """A request that was refused as a whole, with its body as far as it was read."""
+        raw_bytes = request.declared_bytes or len(request.raw or b"")
+        self._note(request, key, None, _Why(error.code, error.message, error.details), request.raw, raw_bytes)
+
+    def note_batch(
+        self,
+        request: Request,
+        key: ApiKeyEntry,
+        envelopes: Sequence[Any],
+        decided: Sequence[TrackingEvent | Refused],
+        outcome: Outcome,
+    ) -> None:
+        """What was refused of a batch: what is no event, and what PostgreSQL cannot hold."""
+        events = 0
+        for position, (envelope, item) in enumerate(zip(envelopes, decided, strict=True)):
+            line = None
+            if isinstance(item, Refused):
+                line, why = item.raw, _Why(item.reason, item.message, item.faults)
+            else:
+                events += 1
+                if events - 1 not in outcome.refused:
+                    continue
+                why = _Why("not_storable", outcome.refused[events - 1], ())
+            raw = line if line is not None else _dumped(envelope)
+            self._note(request, key, position, why, raw, len(raw or b""))
+
+    def _note(
+        self,
+        request: Request,
+        key: ApiKeyEntry,
+        position: int | None,
+        why: _Why,
+        raw: bytes | None,
+        raw_bytes: int,
+    ) -> None:
+        system_id = key.partner_system_id
+        size_bytes = min(len(raw or b""), RAW_BYTES)
+        if (
+            len(self._waiting) >= _MOST_WAITING
+            or self._of_system[system_id] >= _MOST_WAITING_OF_SYSTEM
+            or self._waiting_bytes + size_bytes > _MOST_WAITING_BYTES
+        ):
+            metrics.refusals_not_kept.inc()
+            return
+        self._of_system[system_id] += 1
+        self._waiting_bytes += size_bytes
+        now = datetime.now(UTC)
+        self._waiting.append(
+            Refusal(
+                fresh_id(to_unix_ms(now), getrandbits(74)),
+                system_id,
+                now,
+                request.path,
+                position,
+                why.reason,
+                why.message[:_MESSAGE_CHARACTERS],
+                orjson.dumps(why.faults[:_MOST_FAULTS]),
+                None if raw is None else shown_raw(raw, key, request.api_key()),
+                raw_bytes,
+                request.correlation_id,
+            )
+        )
+
+    async def run(self) -> None:
+        """Write each second, for ever."""
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what waits."""
+        rows, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        self._of_system.clear()
+        if not rows:
+            return
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.executemany(_INSERT, rows)
+                for system_id in sorted({row.partner_system_id for row in rows}):
+                    await connection.execute(_DELETE_BEYOND, system_id, MOST_OF_SYSTEM)
+        except postgres.FAILURES as error:
+            metrics.refusals_not_kept.inc(len(rows))
+            _log.warning("%d refusals could not be kept: %s", len(rows), postgres.describe(error))
+
+
+def shown_raw(raw: bytes, key: ApiKeyEntry, given_key: str | None = None) -> bytes | None:
+    """The first 64 KiB without keys and, unless the system keeps them, addresses; None where privacy rules apply."""
+    if key.settings.privacy_rules:
+        return None
+    # looked through before the cut, or half a key could stay
+    text = raw[: 2 * RAW_BYTES]
+    if given_key:
+        text = text.replace(given_key.encode("latin-1"), b"***")
+    text = _KEYS.sub(_masked, text)
+    if key.settings.ip_policy != "keep":
+        text = _ADDRESSES.sub(_masked, text)
+    return text[:RAW_BYTES]
+
+
+def _masked(found: re.Match[bytes]) -> bytes:
+    return b': "***"' if found[0].lstrip().startswith(b":") else b"***"
+
+
+def _dumped(envelope: Any) -> bytes | None:
+    """None for what is nested too deep to be written."""
+    try:
+        return orjson.dumps(envelope)
+    except orjson.JSONEncodeError:
+        return None

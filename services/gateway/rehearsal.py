@@ -1,0 +1,41 @@
+"""A dry run: what would become of events, without storing them."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from services.gateway.commit import Outcome
+from tracking.domain.errors import Unavailable
+from tracking.domain.tracking_event import TrackingEvent
+from tracking.infra import postgres
+from tracking.infra.postgres import Pool
+
+_STORED = """
+select id
+  from write.tracking_events
+ where partner_system_id = $1
+   and id = any($2::uuid[])
+"""
+
+
+class Rehearsal:
+    """Answers as `GroupCommit.submit` would, but for what only PostgreSQL's own checks could find."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def outcome(self, events: Sequence[TrackingEvent]) -> Outcome:
+        """Which of the events, all of one system, are stored already or come twice here. Raises Unavailable."""
+        outcome = Outcome()
+        named = [event.id for event in events if event.message_id is not None]
+        if not named:
+            return outcome
+        try:
+            rows = await self._pool.fetch(_STORED, events[0].partner_system_id, named)
+        except postgres.FAILURES as error:
+            raise Unavailable("database_unavailable", "The database does not answer now; try again.", 2) from error
+        seen: set[UUID] = {row["id"] for row in rows}
+        for position, event in enumerate(events):
+            if event.id in seen:
+                outcome.duplicates.add(position)
+            seen.add(event.id)
+        return outcome
