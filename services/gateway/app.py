@@ -5,7 +5,7 @@ Starlette for health, metrics and documentation.
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import orjson
 from starlette.applications import Starlette
@@ -78,6 +78,11 @@ class App:
             # exactly 200: at 202 the Python SDK of RudderStack sends all of it again
             self._handlers[path] = (handler, 200)
         self._rest = rest
+
+    @property
+    def paths(self) -> Collection[str]:
+        """Of the routes that take events."""
+        return self._handlers.keys()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = self._handlers.get(scope["path"]) if scope["type"] == "http" else None

@@ -19,6 +19,7 @@ from services.gateway.refusals import RefusedInbox
 from services.gateway.rehearsal import Rehearsal
 from services.gateway.request import Limits
 from services.gateway.sdk import SdkRoutes
+from services.gateway.shed import Shed
 from services.gateway.single import INGEST_PATH, SingleEvents
 from services.gateway.store import EventStore
 from services.gateway.structures import Structures
@@ -74,6 +75,8 @@ async def run(
     intake = Intake(keys, structures, commits, counts, rates, limits, inbox, Rehearsal(clients.pool), trusted_proxies)
     app = build(intake, SdkRoutes(intake, choices.sdk_prefix), health)
     singles = SingleEvents(keys, structures, commits, counts, rates, limits)
+    direct = {path: Shed(path, commits).take for path in app.paths}
+    direct[INGEST_PATH] = Shed(INGEST_PATH, commits, singles.take).take
     async with asyncio.TaskGroup() as work:
         publishing = work.create_task(publisher.run(lambda: health.beat("publish", 60)))
         committing = work.create_task(commits.run(lambda: health.beat("commit", 60)))
@@ -83,7 +86,7 @@ async def run(
             structures.run(),
             inbox.run(),
         ):
-            await process.serve(app, health, listening, {INGEST_PATH: singles.take})
+            await process.serve(app, health, listening, direct)
         await inbox.flush()
         commits.close()
         await committing

@@ -1,0 +1,46 @@
+"""Turns away what finds no room, at the least cost: under overload, time spent on refusing is missing for storing.
+
+It goes before the handlers of `infra.direct`; a request that comes in another way (in pieces, with a query) is refused
+by `Intake.body` in the same words.
+"""
+
+import time
+
+import orjson
+
+from services.gateway.answers import observe
+from services.gateway.commit import GroupCommit
+from services.gateway.cors import CORS_LINES
+from services.gateway.request import Head
+from tracking.domain.errors import Unavailable
+from tracking.infra.direct import Exchange, Handler, Headers
+from tracking.infra.http import error_headers, error_payload
+
+
+class Shed:
+    """The handler of a route: refuses, or passes on to `then`."""
+
+    def __init__(self, path: str, commits: GroupCommit, then: Handler | None = None) -> None:
+        self._path = path
+        self._commits = commits
+        self._then = then
+
+    def take(self, headers: Headers, body: bytes, exchange: Exchange) -> bool:
+        """True if it was refused, or `then` took it."""
+        try:
+            self._commits.require_room(len(body))
+        except Unavailable as full:
+            self._refuse(headers, exchange, full)
+            return True
+        return self._then is not None and self._then(headers, body, exchange)
+
+    def _refuse(self, headers: Headers, exchange: Exchange, full: Unavailable) -> None:
+        started = time.perf_counter()
+        head = Head(headers)
+        lines = b"content-type: application/json\r\nx-correlation-id: %b\r\n" % head.correlation_id.encode()
+        for name, value in error_headers(full).items():
+            lines += f"{name.lower()}: {value}\r\n".encode()
+        if head.origin is not None:
+            lines += CORS_LINES
+        exchange.respond(full.status, lines, orjson.dumps(error_payload(full, head.correlation_id)))
+        observe(self._path, full.status, started)
