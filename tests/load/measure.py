@@ -68,9 +68,9 @@ async def _answers(client: httpx.AsyncClient, url: str) -> bool:
         return False
 
 
-async def post(url: str, body: bytes, connections: int, seconds: float) -> wrk.Run:
+async def post(url: str, body: bytes, connections: int, seconds: float, pause_ms: int = 0) -> wrk.Run:
     """wrk in a thread, so that the event loop stays free. AssertionError if anything but 202 came back."""
-    run = await asyncio.to_thread(wrk.post, url, body, connections=connections, seconds=seconds)
+    run = await asyncio.to_thread(wrk.post, url, body, connections=connections, seconds=seconds, pause_ms=pause_ms)
     assert run.other == run.broken == 0, f"{run.other} answers that were not 202, {run.broken} broken connections"
     return run
 

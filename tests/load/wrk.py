@@ -15,7 +15,9 @@ wrk.headers["Content-Type"] = "application/json"
 local file = io.open("{body}", "rb")
 wrk.body = file:read("*a")
 file:close()
+{pause}
 """
+_PAUSE = "function delay() return math.random(0, {most_ms}) end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,17 @@ def ensure() -> None:
         raise SystemExit("make bench needs wrk: install it with `apt-get install wrk` and try again")
 
 
-def post(url: str, body: bytes, *, connections: int, seconds: float, threads: int = 1) -> Run:
-    """Send `body` over and over on `connections` kept-alive connections for `seconds`."""
+def post(url: str, body: bytes, *, connections: int, seconds: float, threads: int = 1, pause_ms: int = 0) -> Run:
+    """Send `body` over and over on `connections` kept-alive connections for `seconds`.
+
+    Each waits `pause_ms` (on average, evenly spread) before a request, which its time does not count.
+    """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory(prefix="tracking-wrk-") as folder:
         (Path(folder) / "body").write_bytes(body)
         script = Path(folder) / "post.lua"
-        script.write_text(_SCRIPT.format(body=Path(folder) / "body"))
+        pause = _PAUSE.format(most_ms=2 * pause_ms) if pause_ms else ""
+        script.write_text(_SCRIPT.format(body=Path(folder) / "body", pause=pause))
         command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-s", str(script), url]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
