@@ -1,23 +1,25 @@
 """Makes the read model and its counts again what the write database says, while events go on coming in.
 
-Two halves (rebuild_batches, rebuild_hours) in many short transactions, each of which moves the position with its work:
-a rebuild that was killed goes on where it was, and one that is never taken up again leaves nothing half done. Why it
-goes by batch: docs/decisions/0007.
+After wrong links between ids have gone (rebuild_links), two halves (rebuild_batches, rebuild_hours) in many short
+transactions, each of which moves the position with its work: a rebuild that was killed goes on where it was, and one
+that is never taken up again leaves no batch half done. Why it goes by batch: docs/decisions/0007.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import asyncpg
 
-from services.operate import rebuild_batches, rebuild_changes, rebuild_hours, rebuilds
+from services.operate import rebuild_batches, rebuild_changes, rebuild_hours, rebuild_links, rebuilds
 from services.operate.rebuild_batches import Applied, Chunk
 from services.operate.rebuild_changes import EventKey, Hour
 from services.operate.rebuild_hours import HalfApplied
 from services.operate.rebuilds import Range, Rebuild
+from tracking.domain.identity import Link
+from tracking.infra import identities
 from tracking.infra.postgres import Connection, Pool
 
 T = TypeVar("T")
@@ -75,6 +77,8 @@ async def rebuild(
         await _lock(sessions.read)
         work = await _take_up(sessions, within, deletes_strays, starts_over)
         report(work)
+        if work.phase == "links":
+            work = await _check_links(sessions, work, report)
         if work.phase == "batches":
             await rebuilds.create_partitions(sessions.read, sessions.write, work)
             work = await _rebuild_batches(sessions, work, report)
@@ -104,6 +108,28 @@ async def _take_up(sessions: Sessions, within: Range | None, deletes_strays: boo
     if known and (known.range, known.deletes_strays) == (within, deletes_strays) and not starts_over:
         return known
     return await rebuilds.begin(sessions.read, sessions.write, within, deletes_strays)
+
+
+async def _check_links(sessions: Sessions, work: Rebuild, report: Report) -> Rebuild:
+    place = rebuild_links.FIRST_PLACE
+    while links := await rebuild_links.page(sessions.read, place):
+        place = links[-1][:3]
+        wrong = await rebuild_links.unjustified(sessions.write, links, deletes_strays=work.deletes_strays)
+
+        async def delete(wrong: Sequence[Link] = wrong, known: Rebuild = work) -> Rebuild:
+            deleted = await identities.unlink(sessions.read, wrong)
+            counted = replace(known, deleted_links=known.deleted_links + deleted)
+            await rebuilds.save(sessions.read, counted)
+            return counted
+
+        if wrong:
+            work = await _patiently(sessions.read, delete)
+        work = replace(work, checked_links=work.checked_links + len(links))
+        report(work)
+    work = replace(await rebuilds.reach(sessions.write, work), phase="batches")
+    async with sessions.read.transaction():
+        await rebuilds.save(sessions.read, work)
+    return work
 
 
 async def _rebuild_batches(sessions: Sessions, work: Rebuild, report: Report) -> Rebuild:
@@ -139,6 +165,7 @@ async def _rebuild_chunk(sessions: Sessions, chunk: Chunk, work: Rebuild, rememb
             done_batches=work.done_batches + len(chunk.rows),
             done_events=work.done_events + applied.events,
             repaired_events=work.repaired_events + applied.repaired,
+            repaired_links=work.repaired_links + applied.links,
         )
         await rebuilds.save(sessions.read, moved)
         return moved, applied

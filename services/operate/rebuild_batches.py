@@ -1,4 +1,4 @@
-"""First half of a rebuild: the events of each batch stand in the read model as they were committed, once.
+"""First half of a rebuild: the events of each batch stand in the read model as committed, once, and so do their links.
 
 A batch enters the inbox of both consumers in the transaction that repairs its rows. A worker that has it in hand was
 there before, and then its rows are seen here; or it comes after, and then its inbox knows the batch. Events that are
@@ -15,7 +15,10 @@ from uuid import UUID
 
 from services.operate import rebuild_changes
 from services.operate.rebuild_changes import KINDS, CountKey, Counts, EventKey, Hour, kind
+from services.operate.rebuild_links import Naming
 from tracking.contracts import topology
+from tracking.domain.identity import LINKING_TYPES, earliest
+from tracking.infra import identities
 from tracking.infra.postgres import Connection
 
 # as many as a worker takes at once
@@ -48,9 +51,10 @@ COLUMNS = (
 )
 Row = tuple[Any, ...]
 _NAMES = slice(3, 5)
-_EVENT_NAME, _EVENT_TIMESTAMP, _IS_VALID, _IS_BOT = (
-    COLUMNS.index(name) for name in ("event_name", "event_timestamp", "is_valid", "is_bot")
+_EVENT_NAME, _EVENT_TIMESTAMP, _IS_VALID, _IS_BOT, _EVENT_TYPE = (
+    COLUMNS.index(name) for name in ("event_name", "event_timestamp", "is_valid", "is_bot", "event_type")
 )
+_NAMING = [COLUMNS.index(name) for name in Naming._fields]
 
 
 class UnknownSystem(Exception):
@@ -84,6 +88,7 @@ class Applied:
 
     events: int
     repaired: int
+    links: int
     hours: set[Hour]
     # by consumer, the first batch that was not in its inbox
     entered: dict[str, UUID]
@@ -204,13 +209,15 @@ async def apply(read: Connection, chunk: Chunk) -> Applied:
     counted = [row for batch_id, consumer in entered if consumer == "statistics" for row in chunk.rows[batch_id]]
     counts = count(counted)
     await rebuild_changes.add_counts(read, counts)
+    namings = (Naming(*(row[column] for column in _NAMING)) for row in rows if row[_EVENT_TYPE] in LINKING_TYPES)
+    linked = await identities.link(read, earliest(link for naming in namings for link in naming.links()))
     touched = {(row[0], row[_EVENT_TIMESTAMP]) for row in changed} | {(system, hour) for system, hour, _ in counts}
     await rebuild_changes.raise_versions(read, touched)
     first: dict[str, UUID] = {}
     for batch_id, consumer in entered:
         first[consumer] = min(batch_id, first.get(consumer, batch_id))
     hours = {(row[0], hour_of(row[_EVENT_TIMESTAMP])) for row in rows}
-    return Applied(len(rows), len(changed), hours, first)
+    return Applied(len(rows), len(changed), linked, hours, first)
 
 
 def count(rows: Sequence[Row]) -> Counts:

@@ -1,6 +1,6 @@
 """What both halves of a rebuild change in the read database; every function is to be called inside a transaction.
 
-Rows are locked in the order in which the workers lock them: inbox, events, counts in key order, versions.
+Rows are locked in the order in which the workers lock them: inbox, events, counts in key order, links, versions.
 """
 
 from collections.abc import Collection, Mapping, Sequence

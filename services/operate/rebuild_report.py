@@ -32,7 +32,7 @@ class Progress:
         if is_new:
             self._phase, self._began_at, self._began_with = rebuild.phase, now, done
             self._events_before = rebuild.done_events
-        if is_new or done == total or now - self._shown_at >= _EVERY_S[self._is_terminal]:
+        if is_new or done == total > 0 or now - self._shown_at >= _EVERY_S[self._is_terminal]:
             self._shown_at = now
             self._write(self._line(rebuild, done, total, now - self._began_at))
 
@@ -42,6 +42,8 @@ class Progress:
             self._out.write("\n")
 
     def _line(self, rebuild: Rebuild, done: int, total: int, seconds: float) -> str:
+        if rebuild.phase == "links":
+            return f"{rebuild.phase:>8} {rebuild.checked_links:,} checked"
         percent = 100 if total == 0 else min(100 * done // total, 100)
         line = f"{rebuild.phase:>8} {done:,} of {total:,} ({percent} %)"
         if rebuild.phase == "batches" and seconds > 0:
@@ -77,6 +79,11 @@ def summary(rebuild: Rebuild) -> str:
         f"{rebuild.repaired_events:,} were missing or wrong and were written",
         f"  {rebuild.done_hours:,} hours of systems; {rebuild.repaired_counts:,} counts were corrected",
     ]
+    if rebuild.repaired_links or rebuild.deleted_links:
+        lines.append(
+            f"  {rebuild.repaired_links:,} links between ids were missing or wrong and were written, "
+            f"{rebuild.deleted_links:,} that no event justifies were deleted"
+        )
     if rebuild.deletes_strays:
         lines.append(f"  {rebuild.deleted_strays:,} rows that the write database does not have were deleted")
     if rebuild.missing_events:
@@ -103,6 +110,8 @@ def as_json(rebuild: Rebuild) -> str:
                 "hours": rebuild.done_hours,
                 "repairedCounts": rebuild.repaired_counts,
                 "deletedStrays": rebuild.deleted_strays,
+                "repairedLinks": rebuild.repaired_links,
+                "deletedLinks": rebuild.deleted_links,
             }
         ).decode()
         + "\n"

@@ -1,7 +1,7 @@
 """What is remembered of each rebuild (`read.rebuilds`), so that the next process goes on where one was killed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Literal
 from uuid import UUID, uuid4
@@ -42,7 +42,7 @@ class Rebuild:
     position: UUID
     through: UUID
     total_batches: int
-    phase: Literal["batches", "hours", "done", "given up"] = "batches"
+    phase: Literal["links", "batches", "hours", "done", "given up"] = "batches"
     done_batches: int = 0
     done_events: int = 0
     repaired_events: int = 0
@@ -52,7 +52,11 @@ class Rebuild:
     done_hours: int = 0
     repaired_counts: int = 0
     deleted_strays: int = 0
+    repaired_links: int = 0
+    deleted_links: int = 0
     id: UUID = field(default_factory=uuid4)
+    checked_links: int = 0
+    """By this process: they are all checked again if it does not get to their end."""
 
     @property
     def range(self) -> Range:
@@ -62,9 +66,10 @@ class Rebuild:
 
 _UNFINISHED = """
 select from_time, to_time, deletes_strays, position, through, total_batches, phase, done_batches, done_events,
-       repaired_events, missing_events, failed_batches, total_hours, done_hours, repaired_counts, deleted_strays, id
+       repaired_events, missing_events, failed_batches, total_hours, done_hours, repaired_counts, deleted_strays,
+       repaired_links, deleted_links, id
   from read.rebuilds
- where phase in ('batches', 'hours')
+ where phase in ('links', 'batches', 'hours')
  order by started_at desc
  limit 1
 """
@@ -99,17 +104,15 @@ values ($1, $2, $3, $4, $5, $6, $7, $8)
 _GIVE_UP_OTHERS = """
 update read.rebuilds
    set phase = 'given up', updated_at = now()
- where phase in ('batches', 'hours')
+ where phase in ('links', 'batches', 'hours')
 """
 
 
 async def begin(read: Connection, write: Connection, within: Range, deletes_strays: bool) -> Rebuild:
     """A new one over what is committed now; the hours that an unfinished one has left pass to it."""
     before = _NONE if within.from_time is None else _before(first_id_of(within.from_time))
-    last = UUID(int=(1 << 128) - 1) if within.to_time is None else _before(first_id_of(within.to_time))
-    through: UUID = await write.fetchval(_LAST_BATCH, last) or _NONE
-    total = await write.fetchval(_COUNT_BATCHES, before, through)
-    rebuild = Rebuild(within.from_time, within.to_time, deletes_strays, before, through, total)
+    rebuild = Rebuild(within.from_time, within.to_time, deletes_strays, before, through=before, total_batches=0)
+    rebuild = replace(await reach(write, rebuild), phase="links" if within.is_everything else "batches")
     async with read.transaction():
         await read.execute(_GIVE_UP_OTHERS)
         await read.execute(
@@ -124,6 +127,14 @@ async def begin(read: Connection, write: Connection, within: Range, deletes_stra
             rebuild.total_batches,
         )
     return rebuild
+
+
+async def reach(write: Connection, rebuild: Rebuild) -> Rebuild:
+    """The same through the last batch of its range that is committed now."""
+    last = UUID(int=(1 << 128) - 1) if rebuild.to_time is None else _before(first_id_of(rebuild.to_time))
+    through: UUID = await write.fetchval(_LAST_BATCH, last) or _NONE
+    total = await write.fetchval(_COUNT_BATCHES, rebuild.position, through)
+    return replace(rebuild, through=through, total_batches=total)
 
 
 def _before(id_: UUID) -> UUID:
@@ -143,6 +154,10 @@ update read.rebuilds
        done_hours = $10,
        repaired_counts = $11,
        deleted_strays = $12,
+       repaired_links = $13,
+       deleted_links = $14,
+       through = $15,
+       total_batches = $16,
        updated_at = now()
  where id = $1
 """
@@ -164,6 +179,10 @@ async def save(read: Connection, rebuild: Rebuild) -> None:
         rebuild.done_hours,
         rebuild.repaired_counts,
         rebuild.deleted_strays,
+        rebuild.repaired_links,
+        rebuild.deleted_links,
+        rebuild.through,
+        rebuild.total_batches,
     )
 
 

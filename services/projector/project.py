@@ -1,4 +1,4 @@
-"""Turns batches into rows of the read model: one COPY inside the inbox transaction."""
+"""Turns batches into rows of the read model and links between ids, inside the inbox transaction."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
@@ -7,6 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from tracking.contracts.events_tracked import EventsTracked
+from tracking.domain.identity import LINKING_TYPES, Link, earliest, linked_ids
+from tracking.infra import identities
 from tracking.infra.postgres import Connection
 
 CONSUMER = "projector"
@@ -38,7 +40,7 @@ _COLUMNS = (
 
 
 async def project(connection: Connection, batches: Sequence[EventsTracked]) -> set[tuple[UUID, date]]:
-    """Insert the batches' events; return the (system, UTC day) pairs that changed.
+    """Insert the batches' events and link the ids they name; return the (system, UTC day) pairs that changed.
 
     Raises what PostgreSQL raises; the inbox then finds the batch that is at fault.
     """
@@ -49,6 +51,7 @@ async def project(connection: Connection, batches: Sequence[EventsTracked]) -> s
         columns=_COLUMNS,
         records=[row for batch in batches for row in rows(batch, processed_at)],
     )
+    await identities.link(connection, earliest(link for batch in batches for link in links(batch)))
     return {
         (batch.systems[number].partner_system_id, date.fromisoformat(day))
         for batch in batches
@@ -87,3 +90,22 @@ def rows(batch: EventsTracked, processed_at: datetime) -> Iterator[tuple[Any, ..
         batch.is_bot,
         strict=True,
     )
+
+
+def links(batch: EventsTracked) -> Iterator[Link]:
+    """What the batch says of ids that became users."""
+    if not any(batch.event_type):
+        return
+    for n, event_type in enumerate(batch.event_type):
+        if event_type not in LINKING_TYPES:
+            continue
+        user_id = batch.user_id[n]
+        for kind, id_ in linked_ids(event_type, user_id, batch.anonymous_id[n], batch.event_properties_json[n]):
+            yield Link(
+                batch.systems[batch.system[n]].partner_system_id,
+                kind,
+                id_,
+                str(user_id),
+                datetime.fromisoformat(batch.event_timestamp[n]),
+                UUID(batch.id[n]),
+            )

@@ -13,10 +13,10 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from services.query import views
+from services.query import actors, views
 from services.query.access import AccessTokens, Guard, Systems, partner_of
 from services.query.documents import Event, EventList, Statistics
-from services.query.parameters import ListParameters, StatisticsParameters
+from services.query.parameters import Filters, ListParameters, Range, StatisticsParameters
 from services.query.tallies import Tallies, shown
 from tracking.domain.errors import Malformed, NotFound
 from tracking.infra.http import Edge, ErrorBody, json_response, read_query
@@ -48,13 +48,16 @@ class Query:
         asked = read_query(request, ListParameters)
         now = datetime.now(UTC)
         position, filters, offset = asked.position(system_id, now), asked.filters(), asked.offset()
+        limit = asked.page_size + 1
+        is_merged = asked.merges()
         as_of = await self._as_of(filters.is_narrow)
-        rows = await views.page(self._pool, system_id, position, filters, limit=asked.page_size + 1, offset=offset)
-        if filters.is_narrow:
-            total = await views.count(self._pool, system_id, position.within, filters)
+        if is_merged:
+            actor = await actors.find(self._pool, system_id, filters)
+            rows = await actors.page(self._pool, system_id, actor, position, filters, limit=limit, offset=offset)
+            total = await actors.count(self._pool, system_id, actor, position.within, filters)
         else:
-            counts = await views.counts(self._pool, system_id, position.within, filters.event_name)
-            total = sum(_wanted(numbers, filters.is_valid, filters.is_bot) for numbers in counts.values())
+            rows = await views.page(self._pool, system_id, position, filters, limit=limit, offset=offset)
+            total = await self._count(system_id, position.within, filters)
         shown_rows = rows[: asked.page_size]
         has_more = len(rows) > asked.page_size
         last = (shown_rows[-1]["event_timestamp"], shown_rows[-1]["id"]) if has_more else None
@@ -69,6 +72,12 @@ class Query:
             }
         )
 
+    async def _count(self, system_id: UUID, within: Range, filters: Filters) -> int:
+        if filters.is_narrow:
+            return await views.count(self._pool, system_id, within, filters)
+        counts = await views.counts(self._pool, system_id, within, filters.event_name)
+        return sum(_wanted(numbers, filters.is_valid, filters.is_bot) for numbers in counts.values())
+
     async def event(self, request: Request) -> Response:
         """One event by its id."""
         event_id = _uuid(request.path_params["eventId"])
@@ -82,13 +91,21 @@ class Query:
         system_id = await self._system(request)
         asked = read_query(request, StatisticsParameters)
         now = datetime.now(UTC)
-        within = asked.range(now)
+        within, is_merged = asked.range(now), asked.merges()
         as_of = await self._as_of(False)
         tally = await self._tallies.of(system_id, within, now)
         bots = None if asked.include_bots else False
         valid = sum(_wanted(numbers, True, bots) for numbers in tally.counts.values())
         invalid = sum(_wanted(numbers, False, bots) for numbers in tally.counts.values())
         by_name = {name: _wanted(numbers, None, bots) for name, numbers in tally.counts.items()}
+        asked_for: dict[str, int] = {}
+        is_cached = tally.is_cached
+        if asked.unique_actors:
+            actors_seen = await self._tallies.actors(
+                system_id, within, now, includes_bots=asked.include_bots, merged=is_merged
+            )
+            asked_for["uniqueActors"] = actors_seen.number
+            is_cached = is_cached and actors_seen.is_cached
         return json_response(
             {
                 "partnerSystemId": system_id,
@@ -96,9 +113,10 @@ class Query:
                 "validEvents": valid,
                 "invalidEvents": invalid,
                 "eventCounts": {name: number for name, number in by_name.items() if number},
+                **asked_for,
                 "startDate": shown(within.start),
                 "endDate": shown(within.end),
-                "meta": _meta(as_of, False, is_cached=tally.is_cached),
+                "meta": _meta(as_of, False, is_cached=is_cached),
             }
         )
 

@@ -125,13 +125,14 @@ class EventList(JsonModel):
 class Statistics(JsonModel):
     """Counts of a range, exact to the microsecond."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_STATISTICS]})
+    model_config = ConfigDict(json_schema_extra={"examples": [_STATISTICS, _STATISTICS | {"uniqueActors": 3120}]})
 
     partner_system_id: UUID
     total_events: int
     valid_events: int
     invalid_events: int
     event_counts: Annotated[dict[str, int], Field(description="By event name.")]
+    unique_actors: Annotated[int | None, Field(description="Only where uniqueActors=true asks for it.")] = None
     start_date: datetime
     end_date: datetime
     meta: Meta

@@ -139,6 +139,23 @@ class StatisticsParameters(RangeParameters):
     """Query parameters of statistics."""
 
     include_bots: Annotated[bool, Field(description="Count what bots sent too.")] = False
+    unique_actors: Annotated[
+        bool,
+        Field(description="Count actors too: different user ids, and anonymous ids of events without a user id."),
+    ] = False
+    merge_identities: Annotated[
+        bool,
+        Field(
+            description="With uniqueActors: an anonymous visitor and the user it became, by identify or alias, are one "
+            "actor, also in what came before."
+        ),
+    ] = False
+
+    def merges(self) -> bool:
+        """Whether actors are merged. Raises Malformed where none are counted."""
+        if self.merge_identities and not self.unique_actors:
+            raise _unmergeable("goes with uniqueActors=true")
+        return self.merge_identities
 
 
 class ListParameters(RangeParameters):
@@ -161,6 +178,20 @@ class ListParameters(RangeParameters):
         Field(description="What kind of call of an SDK it was; events of our own are track."),
     ] = None
     is_bot: Annotated[bool | None, Field(description="All events if missing, those of bots too.")] = None
+    merge_identities: Annotated[
+        bool,
+        Field(
+            description="With userId or anonymousId: all events of the actor whose id it is, those of the visitor that "
+            "it was and of the user that it became, by identify or alias. An event with a user id is that user's, "
+            "whatever its anonymous id."
+        ),
+    ] = False
+
+    def merges(self) -> bool:
+        """Whether an actor is asked for. Raises Malformed unless it is clear which."""
+        if self.merge_identities and (self.user_id is None) == (self.anonymous_id is None):
+            raise _unmergeable("goes with either userId or anonymousId")
+        return self.merge_identities
 
     def filters(self) -> Filters:
         """What the events must have."""
@@ -186,6 +217,8 @@ class ListParameters(RangeParameters):
 
     def _digest(self, system_id: UUID) -> bytes:
         asked = (str(system_id), self.start_date, self.end_date, *astuple(self.filters()))
+        if self.merge_identities:
+            asked += ("merged",)
         return blake2b(repr(asked).encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
     def next_cursor(self, system_id: UUID, within: Range, last: "tuple[datetime, UUID]") -> str:
@@ -208,6 +241,11 @@ class ListParameters(RangeParameters):
         if not compare_digest(digest, self._digest(system_id)):
             raise _wrong_cursor("belongs to other filters or another system")
         return position
+
+
+def _unmergeable(message: str) -> Malformed:
+    fault = {"field": "mergeIdentities", "message": message}
+    return Malformed("invalid_parameters", f"mergeIdentities {message}.", [fault])
 
 
 def _wrong_cursor(message: str) -> Malformed:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import orjson
 
-from services.query import views
+from services.query import actors, views
 from services.query.lookaside import LookAside
 from services.query.parameters import Range
 from services.query.views import Counts
@@ -25,6 +25,14 @@ class Tally:
     is_cached: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Actors:
+    """How many there are."""
+
+    number: int
+    is_cached: bool
+
+
 class Tallies:
     """Answers from Redis under the specification's key, else from the read database.
 
@@ -37,6 +45,26 @@ class Tallies:
         self._pool = pool
         self._ttl_s = ttl_s
 
+    async def actors(
+        self, system_id: UUID, within: Range, now: datetime, *, includes_bots: bool, merged: bool
+    ) -> Actors:
+        """How many actors the range's events have. Raises Unavailable."""
+        shown_range = shown(within.start), shown(within.end)
+        key = cache.actors_cache_key(system_id, *shown_range, includes_bots=includes_bots, merged=merged)
+        entry = _decode_actors(await self._redis.get(key))
+        if entry is not None and entry[1] == await actors.version(self._pool, system_id, within, merged=merged):
+            metrics.cache_lookups.labels("actors", "redis").inc()
+            return Actors(entry[0], is_cached=True)
+        metrics.cache_lookups.labels("actors", "database").inc()
+        number, version = await actors.number_with_version(
+            self._pool, system_id, within, includes_bots=includes_bots, merged=merged
+        )
+        await self._redis.put(key, orjson.dumps({"version": version, "actors": number}), self._life_s(within, now))
+        return Actors(number, is_cached=False)
+
+    def _life_s(self, within: Range, now: datetime) -> int:
+        return self._ttl_s if within.end < now else min(self._ttl_s, _LIVE_TTL_S)
+
     async def of(self, system_id: UUID, within: Range, now: datetime) -> Tally:
         """Raises Unavailable."""
         key = cache.statistics_cache_key(system_id, shown(within.start), shown(within.end))
@@ -46,8 +74,8 @@ class Tallies:
             return Tally(entry[0], is_cached=True)
         metrics.cache_lookups.labels("statistics", "database").inc()
         counts, version = await views.counts_with_version(self._pool, system_id, within)
-        ttl_s = self._ttl_s if within.end < now else min(self._ttl_s, _LIVE_TTL_S)
-        await self._redis.put(key, orjson.dumps({"version": version, "counts": counts}), ttl_s)
+        entry_bytes = orjson.dumps({"version": version, "counts": counts})
+        await self._redis.put(key, entry_bytes, self._life_s(within, now))
         return Tally(counts, is_cached=False)
 
 
@@ -66,4 +94,14 @@ def _decode(data: bytes | None) -> tuple[Counts, int] | None:
             counts[str(name)] = (int(valid), int(invalid), int(bots_valid), int(bots_invalid))
         return counts, int(entry["version"])
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _decode_actors(data: bytes | None) -> tuple[int, list[int]] | None:
+    if data is None:
+        return None
+    try:
+        entry = orjson.loads(data)
+        return int(entry["actors"]), [int(number) for number in entry["version"]]
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return None

@@ -28,7 +28,8 @@ Counts = dict[str, tuple[int, int, int, int]]
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
+def answering() -> Iterator[None]:
+    """Around each statement: Unavailable is what callers hear of a database that is away."""
     try:
         yield
     except postgres.TRANSIENT as error:
@@ -85,7 +86,7 @@ async def page(
 ) -> Sequence[Row]:
     """Events of a system, newest first, `offset` after the position. Raises Unavailable, as every function here."""
     statement = _PAGE if filters.correlation_id is None else _PAGE_OF_REQUEST
-    with _answering():
+    with answering():
         return await pool.fetch(
             statement,
             system_id,
@@ -136,7 +137,7 @@ select count(*)
 async def count(pool: Pool, system_id: UUID, within: Range, filters: Filters) -> int:
     """How many events have what the filters ask for, by the events themselves."""
     statement = _COUNT if filters.correlation_id is None else _COUNT_OF_REQUEST
-    with _answering():
+    with answering():
         found: int = await pool.fetchval(statement, system_id, within.start, within.end, *astuple(filters))
     return found
 
@@ -190,7 +191,7 @@ async def counts(connection: Pool | Connection, system_id: UUID, within: Range, 
     first, last = within.whole_hours()
     has_hours = first < last
     edges = (within.start, first, last, within.stop) if has_hours else (within.start, within.stop, first, first)
-    with _answering():
+    with answering():
         rows = await connection.fetch(_COUNTS, system_id, first, last if has_hours else first, *edges, event_name)
     return {name: (valid, invalid, *bots) for name, valid, invalid, *bots in rows}
 
@@ -207,7 +208,7 @@ select *
 
 async def event(pool: Pool, event_id: UUID, partner_id: UUID | None) -> Row | None:
     """One event, if it is of that partner or all partners may be seen."""
-    with _answering():
+    with answering():
         return await pool.fetchrow(_EVENT, event_id, partner_id)
 
 
@@ -220,7 +221,7 @@ select partner_id
 
 async def owner(pool: Pool, system_id: UUID) -> UUID | None:
     """The partner of a system, None if it is not known (yet: the relay copies systems within about a second)."""
-    with _answering():
+    with answering():
         found: UUID | None = await pool.fetchval(_OWNER, system_id)
     return found
 
@@ -237,14 +238,14 @@ select coalesce(sum(version), 0)::bigint
 
 async def version(connection: Pool | Connection, system_id: UUID, within: Range) -> int:
     """A number that grows with each change to the range's days."""
-    with _answering():
+    with answering():
         found: int = await connection.fetchval(_VERSION, system_id, within.start.date(), within.end.date())
     return found
 
 
 async def counts_with_version(pool: Pool, system_id: UUID, within: Range) -> tuple[Counts, int]:
     """Both as they were at one moment."""
-    with _answering():
+    with answering():
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
             known = await version(connection, system_id, within)
             return await counts(connection, system_id, within, None), known
@@ -259,6 +260,6 @@ select case when count(*) = cardinality($1::text[]) then min(applied_through) en
 
 async def as_of(pool: Pool, consumers: Sequence[str]) -> datetime | None:
     """Everything committed before it has been applied by all of `consumers`; None when that is not known yet."""
-    with _answering():
+    with answering():
         found: datetime | None = await pool.fetchval(_AS_OF, consumers)
     return found

@@ -52,6 +52,12 @@ def statistics_cache_key(system_id: object, start: str, end: str) -> str:
     return f"stats:{system_id}:{start}:{end}"
 
 
+def actors_cache_key(system_id: object, start: str, end: str, *, includes_bots: bool, merged: bool) -> str:
+    """The number of actors beside that answer."""
+    kinds = (":bots" if includes_bots else "") + (":merged" if merged else "")
+    return f"{statistics_cache_key(system_id, start, end)}:actors{kinds}"
+
+
 def open_redis(url: str, *, timeout_s: float) -> Redis:
     """A client that connects when first used; each command takes at most about `timeout_s` and is not repeated."""
     return Redis.from_url(

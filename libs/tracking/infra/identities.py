@@ -1,0 +1,87 @@
+"""Writes links between ids (`read.identities`), for whoever applies events: the projector and a rebuild."""
+
+from collections.abc import Collection
+from datetime import datetime
+from uuid import UUID
+
+from tracking.infra.postgres import Connection
+
+# system, kind, id, the user it became, linked_at, event id
+Link = tuple[UUID, str, str, str, datetime, UUID]
+
+# What is known and earlier is looked up, not locked, as SDKs say the same again with each page. In key order, so that
+# workers side by side lock rows in the same order and never each other. A version begins at the clock, so that none
+# that a cache may hold from a read database before this one comes back.
+_LINK = """
+with linked as (
+    insert into read.identities as known (partner_system_id, kind, id, user_id, linked_at, event_id)
+    select given.*
+      from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::uuid[])
+           as given (partner_system_id, kind, id, user_id, linked_at, event_id)
+      left join read.identities as earlier
+        on earlier.partner_system_id = given.partner_system_id
+       and earlier.kind = given.kind
+       and earlier.id = given.id
+       and (earlier.linked_at, earlier.event_id) <= (given.linked_at, given.event_id)
+     where earlier.id is null
+     order by given.partner_system_id, given.kind, given.id
+        on conflict (partner_system_id, kind, id)
+        do update set user_id = excluded.user_id, linked_at = excluded.linked_at, event_id = excluded.event_id
+         where (excluded.linked_at, excluded.event_id) < (known.linked_at, known.event_id)
+    returning partner_system_id
+), raised as (
+    insert into read.identity_versions as known (partner_system_id, version)
+    select partner_system_id, (extract(epoch from clock_timestamp()) * 1000)::bigint
+      from linked
+     group by partner_system_id
+     order by partner_system_id
+        on conflict (partner_system_id)
+        do update set version = greatest(known.version + 1, excluded.version)
+)
+select count(*) from linked
+"""
+
+
+async def link(connection: Connection, links: Collection[Link]) -> int:
+    """Write the links that are earlier than what is known of their ids, inside a transaction; how many were.
+
+    Of one id at most one is given.
+    """
+    return await _change(connection, _LINK, links)
+
+
+_UNLINK = """
+with unlinked as (
+    delete from read.identities as known
+     using unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::uuid[])
+           as given (partner_system_id, kind, id, user_id, linked_at, event_id)
+     where known.partner_system_id = given.partner_system_id
+       and known.kind = given.kind
+       and known.id = given.id
+       and known.user_id = given.user_id
+       and known.linked_at = given.linked_at
+       and known.event_id = given.event_id
+    returning known.partner_system_id
+), raised as (
+    insert into read.identity_versions as known (partner_system_id, version)
+    select partner_system_id, (extract(epoch from clock_timestamp()) * 1000)::bigint
+      from unlinked
+     group by partner_system_id
+     order by partner_system_id
+        on conflict (partner_system_id)
+        do update set version = greatest(known.version + 1, excluded.version)
+)
+select count(*) from unlinked
+"""
+
+
+async def unlink(connection: Connection, links: Collection[Link]) -> int:
+    """Delete the links that are still exactly these, inside a transaction; how many were."""
+    return await _change(connection, _UNLINK, links)
+
+
+async def _change(connection: Connection, statement: str, links: Collection[Link]) -> int:
+    if not links:
+        return 0
+    changed: int = await connection.fetchval(statement, *(list(column) for column in zip(*links, strict=True)))
+    return changed

@@ -1,0 +1,83 @@
+"""What a rebuild does about links between ids (`read.identities`).
+
+First, if everything is rebuilt, links that their own event does not justify are deleted: one that is wrongly early
+would outlive every right one. Only then it is settled up to which batch the rebuild goes, so that each batch whose link
+was not written because of a deleted one is still to come, or comes to a worker that finds the place free.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from tracking.domain.identity import Link, linked_ids
+from tracking.infra.postgres import Connection
+
+_PAGE_LINKS = 5_000
+# where a page begins: system, kind, id
+Place = tuple[UUID, str, str]
+FIRST_PLACE: Place = (UUID(int=0), "", "")
+
+
+class Naming(NamedTuple):
+    """What an event says of ids; the columns of `write.tracking_events`."""
+
+    partner_system_id: UUID
+    id: UUID
+    event_timestamp: datetime
+    event_type: str | None
+    user_id: str | None
+    anonymous_id: str | None
+    event_properties: bytes
+
+    def links(self) -> list[Link]:
+        """The links that it justifies."""
+        user_id = str(self.user_id)
+        found = linked_ids(self.event_type, self.user_id, self.anonymous_id, self.event_properties)
+        return [Link(self.partner_system_id, kind, id_, user_id, self.event_timestamp, self.id) for kind, id_ in found]
+
+
+_PAGE = """
+select partner_system_id, kind, id, user_id, linked_at, event_id
+  from read.identities
+ where (partner_system_id, kind, id) > ($1, $2, $3)
+ order by partner_system_id, kind, id
+ limit $4
+"""
+
+
+async def page(read: Connection, after: Place) -> list[Link]:
+    """The next links after a place."""
+    return [Link(*row) for row in await read.fetch(_PAGE, *after, _PAGE_LINKS)]
+
+
+_NAMING = """
+select e.partner_system_id,
+       e.id,
+       e.event_timestamp,
+       e.event_type,
+       e.user_id,
+       e.anonymous_id,
+       case when e.event_type = 'alias' then e.event_properties else '{}' end as event_properties
+  from unnest($1::uuid[], $2::uuid[]) as given (partner_system_id, id)
+  join write.tracking_events e
+    on e.partner_system_id = given.partner_system_id
+   and e.id = given.id
+"""
+
+
+async def unjustified(write: Connection, links: Sequence[Link], *, deletes_strays: bool) -> list[Link]:
+    """Those whose event says otherwise, or, if `deletes_strays`, is not in the write database.
+
+    What the read database has was committed in the write database before, so looking there afterwards is fair.
+    """
+    named = {(link.partner_system_id, link.event_id) for link in links}
+    rows = await write.fetch(_NAMING, [system for system, _ in named], [event for _, event in named])
+    events = [Naming(*row) for row in rows]
+    justified = {link for event in events for link in event.links()}
+    stored = {(event.partner_system_id, event.id) for event in events}
+    return [
+        link
+        for link in links
+        if link not in justified and (deletes_strays or (link.partner_system_id, link.event_id) in stored)
+    ]
