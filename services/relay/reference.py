@@ -1,11 +1,13 @@
 """Copies to the read database what query must know of the write side: whose a system is, and which tokens are good."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 from tracking.infra.postgres import Pool
 
 # Rows whose transaction was committed a little after the clock they carry.
 _OVERLAP = timedelta(seconds=60)
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 _CHANGED_SYSTEMS = """
 select id, partner_id, name, updated_at
@@ -41,19 +43,25 @@ values ($1, $2, $3, $4, $5, $6, $7)
 
 
 class ReferenceCopy:
-    """Copies everything once after a start, then what changed."""
+    """Copies what changed, and everything every `all_every_s`: the read database may have been lost or restored."""
 
-    def __init__(self, write: Pool, read: Pool) -> None:
+    def __init__(self, write: Pool, read: Pool, *, all_every_s: float = 300) -> None:
         self._write = write
         self._read = read
-        self._since = datetime(1970, 1, 1, tzinfo=UTC)
+        self._all_every_s = all_every_s
+        self._all_due = 0.0
+        self._since = _BEGINNING
 
     async def copy(self) -> None:
         """Bring the read database up to date. Raises postgres.TRANSIENT."""
         began = datetime.now(UTC)
-        systems = await self._write.fetch(_CHANGED_SYSTEMS, self._since)
-        tokens = await self._write.fetch(_CHANGED_TOKENS, self._since)
+        is_due = time.monotonic() >= self._all_due
+        since = _BEGINNING if is_due else self._since
+        systems = await self._write.fetch(_CHANGED_SYSTEMS, since)
+        tokens = await self._write.fetch(_CHANGED_TOKENS, since)
         async with self._read.acquire() as connection, connection.transaction():
             await connection.executemany(_COPY_SYSTEMS, [tuple(row.values()) for row in systems])
             await connection.executemany(_COPY_TOKENS, [tuple(row.values()) for row in tokens])
         self._since = began - _OVERLAP
+        if is_due:
+            self._all_due = time.monotonic() + self._all_every_s
