@@ -15,6 +15,7 @@ from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed, Rejected, TooLarge, TrackingError, Unavailable
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import metrics
+from tracking.infra.request_metrics import Answered, requests
 
 _log = logging.getLogger(__name__)
 SERVICE = "gateway"
@@ -36,17 +37,15 @@ def single_answer(event: TrackingEvent, outcome: Outcome, *, is_dry_run: bool = 
     if outcome.refused:
         metrics.events_refused.labels("not_storable").inc()
         raise Malformed("not_storable", f"PostgreSQL cannot hold this event: {outcome.refused[0]}")
-    answer: dict[str, Any] = {
-        "eventId": event.id,
-        "isValid": event.is_valid,
-        "validationErrors": _errors(event),
-        "receivedAt": shown(event.received_at),
-    }
-    if outcome.duplicates:
-        answer["duplicate"] = True
-    if is_dry_run:
-        answer["dryRun"] = True
-    return orjson.dumps(answer)
+    # orjson is the quickest with ids and times; the words around them cost it more than this
+    return b'{"eventId":%b,"isValid":%b,"validationErrors":%b,"receivedAt":%b%b%b}' % (
+        orjson.dumps(event.id),
+        b"true" if event.is_valid else b"false",
+        b"null" if event.validation_errors is None else event.validation_errors,
+        _quoted(event.received_at),
+        b',"duplicate":true' if outcome.duplicates else b"",
+        b',"dryRun":true' if is_dry_run else b"",
+    )
 
 
 def batch_answer(
@@ -112,6 +111,12 @@ def shown(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
+def _quoted(at: datetime) -> bytes:
+    """As `shown`, with its quotes; `isoformat` takes four times as long."""
+    text = orjson.dumps(at, option=orjson.OPT_UTC_Z)
+    return text[:24] + b'Z"' if at.microsecond else text[:20] + b'.000Z"'
+
+
 def known_error(error: BaseException) -> TrackingError:
     """The error as it is answered; what nobody expected goes to the log and says no more than that."""
     if isinstance(error, Unavailable | Rejected):
@@ -142,6 +147,16 @@ class EventCounts:
         if outcome.duplicates:
             metrics.events_duplicate.inc(len(outcome.duplicates))
 
+    def count_one(self, key: ApiKeyEntry, event: TrackingEvent, outcome: Outcome) -> None:
+        """As `count`, for a request of one event that was not refused."""
+        if outcome.duplicates:
+            metrics.events_duplicate.inc()
+            return
+        ingested, failed = self._counters(key, event.event_name)
+        ingested.inc()
+        if not event.is_valid:
+            failed.inc()
+
     def _counters(self, key: ApiKeyEntry, event_name: str) -> tuple[Any, Any]:
         # a name becomes a label only if somebody registered it: clients can make up names without end
         name = event_name if self._structures.is_registered(key.partner_id, event_name) else "other"
@@ -154,20 +169,14 @@ class EventCounts:
         return found
 
 
-_observers: dict[tuple[str, int], tuple[Any, Any, Any]] = {}
+_answered: dict[tuple[str, int], Answered] = {}
 
 
 def observe(path: str, status: int, started: float) -> None:
     """Count a request and how long it took since `started`, a reading of `time.perf_counter`."""
-    found = _observers.get((path, status))
+    found = _answered.get((path, status))
     if found is None:
-        found = _observers[(path, status)] = (
-            metrics.requests.labels(SERVICE, "POST", path, str(status)),
-            metrics.request_seconds.labels(SERVICE, "POST", path),
-            metrics.ingestion_seconds,
+        found = _answered[(path, status)] = requests.answered(
+            SERVICE, "POST", path, status, is_ingestion=status in (200, 202)
         )
-    seconds = time.perf_counter() - started
-    found[0].inc()
-    found[1].observe(seconds)
-    if status == 202:
-        found[2].observe(seconds)
+    found.observe(time.perf_counter() - started)

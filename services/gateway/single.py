@@ -92,7 +92,7 @@ class _Waiting:
             if error is not None:
                 raise error
             body = single_answer(event, outcome)
-            self._counts.count(self._key, (event,), outcome)
+            self._counts.count_one(self._key, event, outcome)
         except Exception as failure:
             known = known_error(failure)
             status, body = known.status, orjson.dumps(error_payload(known, event.correlation_id))

@@ -12,13 +12,6 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
-requests = Counter("http_server_requests_total", "Requests answered.", ["service", "method", "route", "status"])
-request_seconds = Histogram(
-    "http_server_request_duration_seconds",
-    "From the request's head to the end of its answer.",
-    ["service", "method", "route"],
-    buckets=_FAST,
-)
 connections_ended = Counter(
     "tracking_connections_ended_total", "Connections that were ended because of what the client did.", ["reason"]
 )
@@ -31,9 +24,6 @@ validation_failures = Counter(
     "volcanion_events_validation_failures_total",
     "Events committed with isValid=false.",
     ["partner_id", "system_id", "event_name"],
-)
-ingestion_seconds = Histogram(
-    "volcanion_event_ingestion_duration_seconds", "From a request's whole body to its commit.", buckets=_FAST
 )
 events_duplicate = Counter("tracking_events_duplicate_total", "Events that were stored before.")
 rate_limited = Counter("tracking_events_rate_limited_total", "Events turned away with 429.")

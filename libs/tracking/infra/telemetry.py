@@ -24,7 +24,8 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from starlette.types import Scope
 
 from tracking.domain.errors import Rejected
-from tracking.infra import correlation, metrics
+from tracking.infra import correlation
+from tracking.infra.request_metrics import requests
 
 _LEVELS = {
     "WARNING": "Warning",
@@ -170,8 +171,7 @@ def observe_request(service: str, scope: Scope, status: int, seconds: float) -> 
     """Count and time a request under its route's pattern, never under its path: ids would be labels without end."""
     route = getattr(scope.get("route"), "path", None) or "unmatched"
     method = scope["method"] if scope["method"] in _METHODS else "other"
-    metrics.requests.labels(service, method, route, str(status)).inc()
-    metrics.request_seconds.labels(service, method, route).observe(seconds)
+    requests.answered(service, method, route, status).observe(seconds)
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
