@@ -62,6 +62,31 @@ select to_jsonb(r) - '{partner_id,partner_name,system_name,processed_at}'::text[
  order by partner_system_id, id
 """
 
+LINKS = """
+select partner_system_id, kind, id, user_id, linked_at, event_id
+  from read.identities
+ order by 1, 2, 3
+"""
+
+# what the links must be, from the stored events alone
+JUSTIFIED = """
+select distinct on (partner_system_id, kind, id) partner_system_id, kind, id, user_id, linked_at, event_id
+  from (
+        select partner_system_id, 'anonymous' as kind, anonymous_id as id, user_id, event_timestamp as linked_at,
+               e.id as event_id
+          from write.tracking_events e
+         where event_type = 'identify'
+        union all
+        select partner_system_id, kind, event_properties ->> 'previousId', user_id, event_timestamp, e.id
+          from write.tracking_events e
+         cross join unnest(array['anonymous', 'user']) as named (kind)
+         where event_type = 'alias'
+       ) as claimed
+ where id is not null
+   and (kind, id) <> ('user', user_id)
+ order by 1, 2, 3, linked_at, event_id
+"""
+
 INBOX = """
 select batch_id, consumer
   from read.applied_batches
@@ -115,18 +140,20 @@ class Content:
     events: list[asyncpg.Record]
     counts: list[asyncpg.Record]
     inbox: list[asyncpg.Record]
+    links: list[asyncpg.Record]
 
 
 async def content(stack: Stack) -> Content:
     read = await stack.read()
-    return Content(await read.fetch(EVENTS), await read.fetch(COUNTS), await read.fetch(INBOX))
+    return Content(*[await read.fetch(table) for table in (EVENTS, COUNTS, INBOX, LINKS)])
 
 
 async def assert_exact(stack: Stack) -> None:
-    """Each stored event is there once, and the counts are those of the events."""
+    """Each stored event is there once, and counts and links are those of the events."""
     write, read = await stack.write(), await stack.read()
     assert await read.fetch(PROJECTED) == await write.fetch(STORED)
     assert await read.fetch(COUNTS) == await read.fetch(RECOUNT)
+    assert await read.fetch(LINKS) == await write.fetch(JUSTIFIED)
 
 
 async def send(services: Services, sender: Registered, events: list[dict[str, Any]]) -> None:
@@ -150,6 +177,10 @@ def mixed(numbers: range) -> list[dict[str, Any]]:
             event["eventProperties"] = [n]
         if n % 13 == 0:
             event |= {"eventType": "page", "context": {"locale": "de", "n": n}}
+        if n % 17 == 0:
+            event |= {"eventType": "identify", "anonymousId": f"visitor_{n % 51}"}
+        if n % 19 == 0:
+            event |= {"eventType": "alias", "eventProperties": {"previousId": f"user_{n // 19 % 10}"}}
         events.append(event)
     return events
 
@@ -187,7 +218,7 @@ async def reach(stack: Stack, number: int) -> None:
 
 EMPTY = """
 truncate read.tracking_events_read_model, read.applied_batches, read.event_counts_hourly, read.range_versions,
-    read.partner_systems, read.consumer_progress, read.access_tokens
+    read.partner_systems, read.consumer_progress, read.access_tokens, read.identities, read.identity_versions
 """
 
 

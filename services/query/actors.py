@@ -95,7 +95,7 @@ select newest.*
                    and ($10::text is null or coalesce(event_type, 'track') = $10)
                    and ($11::boolean is null or is_bot = $11)
                  order by event_timestamp desc, id desc
-                 limit $12 + $13
+                 limit $12::bigint + $13::bigint
                ) as event
         union all
         select event.*
@@ -115,7 +115,7 @@ select newest.*
                    and ($10::text is null or coalesce(event_type, 'track') = $10)
                    and ($11::boolean is null or is_bot = $11)
                  order by event_timestamp desc, id desc
-                 limit $12 + $13
+                 limit $12::bigint + $13::bigint
                ) as event
        ) as newest
  order by event_timestamp desc, id desc

@@ -34,7 +34,7 @@ create function read.final_users(system_id uuid) returns table (id text, final_u
     set enable_nestloop = off as $$
 #variable_conflict use_column
 declare
-    -- links to a user who became another one in turn: where they lead as far as is known, and the smallest id on the way
+    -- links to a user who became another one in turn: where they lead as far as is known; the smallest id on the way
     all_ids text[];
     all_ahead text[];
     all_least text[];
