@@ -11,6 +11,7 @@ from starlette.routing import Route
 from services.gateway.documents import (
     BatchAnswer,
     BatchRequest,
+    DryRun,
     IngestAnswer,
     IngestRequest,
     SdkAnswer,
@@ -64,7 +65,7 @@ def documentation(own: _Own, sdk: _Sdk) -> tuple[Documentation, Starlette]:
         path: str, handler: Handler, body: type[BaseModel], status: int, answer: type[BaseModel], tag: str, name: str
     ) -> Route:
         answers: dict[int, type[BaseModel] | None] = {status: answer, **_ERRORS}
-        described = docs.route(body=body, answers=answers, tag=tag, operation_id=name)
+        described = docs.route(body=body, query=DryRun, answers=answers, tag=tag, operation_id=name)
         # a function of its own: one handler may serve several paths, each an operation
         return Route(path, described(_copy(handler)), methods=["POST"])
 

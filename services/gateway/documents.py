@@ -16,6 +16,7 @@ _EVENT: dict[str, JsonValue] = {
     "anonymousId": "anon_67890",
     "eventProperties": {"page": "/home", "referrer": "google.com"},
 }
+DryRunMark = Annotated[bool | None, Field(description="true if it was a dry run: nothing is stored; else left out.")]
 EventType = Literal["track", "identify", "page", "screen", "group", "alias"]
 _RECEIVED_AT = "2025-12-24T10:30:00.123Z"
 _ANSWER: dict[str, JsonValue] = {
@@ -59,6 +60,12 @@ class TrackedEvent(JsonModel):
     )
 
 
+class DryRun(JsonModel):
+    """To try out what would be answered."""
+
+    dry_run: Annotated[bool, Field(description="Validate and answer as if, and store nothing.")] = False
+
+
 class IngestRequest(TrackedEvent):
     """One event with its key, unless that comes in a header or the query."""
 
@@ -84,6 +91,7 @@ class IngestAnswer(JsonModel):
     validation_errors: list[ValidationFault] | None
     received_at: datetime
     duplicate: Annotated[bool | None, Field(description="true if it was stored before; else left out.")] = None
+    dry_run: DryRunMark = None
 
 
 class BatchRequest(JsonModel):
@@ -119,6 +127,7 @@ class BatchAnswer(JsonModel):
     duplicates: int
     invalid: int
     refused: int
+    dry_run: DryRunMark = None
     received_at: datetime
     results: list[BatchResult]
 
@@ -199,4 +208,5 @@ class SdkBatchAnswer(JsonModel):
     duplicates: int
     invalid: int
     refused: int
+    dry_run: DryRunMark = None
     refusals: Annotated[list[Refusal], Field(description="The first 20.")]
