@@ -17,9 +17,10 @@ FOLLOW ?=
 QUICK ?=
 FAULT ?=
 SEED ?=
+SDK ?=
 TESTS ?= tests/unit tests/integration tests/e2e
 
-.PHONY: help up down status logs scale clean demo bench check test test-faults lock venv
+.PHONY: help up down status logs scale clean demo bench check test test-faults test-sdks lock venv
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -65,6 +66,9 @@ test: $(VENV)/.installed ## all tests on real servers, which it starts itself [T
 
 test-faults: $(VENV)/.installed ## break every part under load and compare promises with facts [FAULT=postgres-kill] [SEED=1]
 	@FAULT="$(FAULT)" SEED="$(SEED)" $(RUN) -m tests.faults
+
+test-sdks: $(VENV)/.installed ## 2 000 events by each SDK of Segment and RudderStack, every tenth answer lost [SDK=rudder-sdk-python]
+	@SDK="$(SDK)" $(RUN) -m tests.sdks
 
 lock: $(VENV)/.installed ## pin the packages pyproject.toml asks for, with hashes [UPGRADE=1]
 	@$(COMPILE) --output-file requirements.lock

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,18 +32,31 @@ def ensure(say: Callable[[str], None]) -> None:
     names = missing()
     if not names:
         return
-    wish = f"install these packages and try again: apt-get install {' '.join(names)}"
+    root, result = install(names, say)
+    still_missing = missing()
+    if still_missing:
+        raise LocalStackError(
+            f"apt-get could not install {', '.join(still_missing)}:\n{result[-2000:]}\n{_wish(names)}"
+        )
+    _keep_from_starting_at_boot(root, names)
+
+
+def install(names: Sequence[str], say: Callable[[str], None]) -> tuple[list[str], str]:
+    """Install Debian packages, starting no service; how root is reached, and what apt-get said.
+
+    Raises LocalStackError where that may not be; whether it went well is for the caller to look.
+    """
     if not shutil.which("apt-get"):
         raise LocalStackError(
             f"{', '.join(names)} missing, and this is no Debian or Ubuntu: install them and try again"
         )
     root = _as_root()
     if root is None:
-        raise LocalStackError(f"{', '.join(names)} missing, and neither root nor sudo is available; {wish}")
+        raise LocalStackError(f"{', '.join(names)} missing, and neither root nor sudo is available; {_wish(names)}")
     say(f"installing {', '.join(names)}")
     with _daemons_forbidden(root):
         _run([*root, "apt-get", "update", "-qq"])  # a stale list still installs, so its failure is not ours
-        install = [
+        command = [
             "apt-get",
             "install",
             "-y",
@@ -52,11 +65,11 @@ def ensure(say: Callable[[str], None]) -> None:
             "-o",
             "DPkg::Lock::Timeout=300",
         ]
-        result = _run([*root, "env", "DEBIAN_FRONTEND=noninteractive", *install, *names])
-    still_missing = missing()
-    if still_missing:
-        raise LocalStackError(f"apt-get could not install {', '.join(still_missing)}:\n{result[-2000:]}\n{wish}")
-    _keep_from_starting_at_boot(root, names)
+        return root, _run([*root, "env", "DEBIAN_FRONTEND=noninteractive", *command, *names])
+
+
+def _wish(names: Sequence[str]) -> str:
+    return f"install these packages and try again: apt-get install {' '.join(names)}"
 
 
 def _as_root() -> list[str] | None:

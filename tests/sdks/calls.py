@@ -1,0 +1,69 @@
+"""What every SDK is told to send, and what must be found of it afterwards. No IO.
+
+A call is what a user of an SDK would write, by name: `{"kind": "track", "number": 6, "userId": "user-6", "event": …}`.
+A runner turns it into its SDK's own function call.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tracking.domain.tracking_event import EVENT_TYPES
+
+Call = Mapping[str, Any]
+_PEOPLE = 40
+SHORTEST = 2 * len(EVENT_TYPES)
+
+
+def calls(number: int) -> list[Call]:
+    """That many, of all types in turn; every other round of track, page and screen is of a visitor without a user id.
+
+    `SHORTEST` of them have one of each.
+    """
+    return [_call(n, EVENT_TYPES[n % len(EVENT_TYPES)], n // len(EVENT_TYPES) % 2 == 1) for n in range(number)]
+
+
+def _call(n: int, kind: str, is_anonymous: bool) -> Call:
+    known = {"kind": kind, "number": n, "userId": f"user-{n % _PEOPLE}", "anonymousId": f"visitor-{n % _PEOPLE}"}
+    values = {"n": n, "total": n / 4, "currency": "EUR", "note": "Zürich ✓", "items": [{"sku": f"sku-{n}"}]}
+    match kind:
+        case "identify":
+            return known | {"traits": values | {"plan": "pro"}}
+        case "group":
+            return known | {"groupId": f"group-{n % 5}", "traits": values | {"employees": 7}}
+        case "alias":
+            # there is no other place for the number in it, and not all SDKs let it have an anonymous id
+            return {"kind": kind, "number": n, "userId": f"user-alias-{n}", "previousId": f"visitor-alias-{n}"}
+        case "track":
+            told = {"event": f"Order {'Completed' if n % 4 else 'Cancelled'}", "properties": values}
+        case _:
+            told = {"name": f"Name {n % 3}", "category": "Docs", "properties": values}
+    return known | told | ({"userId": None} if is_anonymous else {})
+
+
+def event_name(call: Call) -> str:
+    """What the event is called, in lists and in statistics."""
+    return str(call["event"] if call["kind"] == "track" else call["kind"])
+
+
+def differences(call: Call, event: Mapping[str, Any]) -> list[str]:
+    """Fields of a stored event (as query shows it) that are not what the call said.
+
+    An SDK may add properties of its own, and an anonymous id where it was given none.
+    """
+    wanted = {"eventName": event_name(call), "eventType": call["kind"], "userId": call["userId"]}
+    if "anonymousId" in call:
+        wanted["anonymousId"] = call["anonymousId"]
+    wanted |= {"isValid": True, "isBot": False}
+    found = [f"{field}: {event[field]!r}, not {value!r}" for field, value in wanted.items() if event[field] != value]
+    properties = event["eventProperties"] or {}
+    for field, value in _properties(call).items():
+        if properties.get(field) != value:
+            found.append(f"eventProperties.{field}: {properties.get(field)!r}, not {value!r}")
+    if not (event["context"] or {}).get("library", {}).get("name"):
+        found.append("context.library.name: nothing")
+    return found
+
+
+def _properties(call: Call) -> dict[str, Any]:
+    extra = {field: call[field] for field in ("name", "category", "groupId", "previousId") if field in call}
+    return {**call.get("properties", call.get("traits", {})), **extra}

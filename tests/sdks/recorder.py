@@ -1,0 +1,41 @@
+"""Stands in for the gateway: keeps every request it is sent, and says yes to all of them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tests.sdks.messages import Message, read_message
+
+_CORS = (
+    b"Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Methods: POST\r\n"
+    b"Access-Control-Allow-Headers: authorization, content-type, x-retry-count\r\nAccess-Control-Max-Age: 600\r\n"
+)
+_YES = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + _CORS + b'Content-Length: 16\r\n\r\n{"success":true}'
+
+
+class Recorder:
+    """What came in, in that order; preflights too."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.requests: list[Message] = []
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        while request := await read_message(reader):
+            self.requests.append(request)
+            writer.write(_YES)
+            await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def recording() -> AsyncIterator[Recorder]:
+    """Gone at the end, but for what it has kept."""
+    recorder = Recorder()
+    server = await asyncio.start_server(recorder.accept, "127.0.0.1", 0)
+    recorder.port = server.sockets[0].getsockname()[1]
+    try:
+        yield recorder
+    finally:
+        server.close()
