@@ -1,0 +1,82 @@
+"""What waits to be sent: bounded in events and bytes, handed out in batches. No IO, no lock, no clock of its own."""
+
+from collections import deque
+from collections.abc import Iterable
+
+from tracking_client.calls import Encoded
+from tracking_client.options import Options
+
+
+class Buffer:
+    """First in, first out. Times are readings of `time.monotonic`."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._waiting: deque[Encoded] = deque()
+        self._bytes = 0
+        self._since = 0.0
+        self._hurried = 0
+        self.taken_in = 0
+        """How many events `put` took."""
+        self.settled = 0
+        """How many of them have ended; `settle` counts them."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, event: Encoded, now: float) -> bool:
+        """False if there is no room."""
+        size = len(event.body)
+        if len(self._waiting) >= self._options.queue_events or self._bytes + size > self._options.queue_bytes:
+            return False
+        if not self._waiting:
+            self._since = now
+        self._waiting.append(event)
+        self._bytes += size
+        self.taken_in += 1
+        return True
+
+    def hurry(self) -> int:
+        """What waits now is due at once. `settled` reaches the number returned when all that was put has ended."""
+        self._hurried = self.taken_in
+        return self.taken_in
+
+    def due_in_s(self, now: float) -> float | None:
+        """Until a batch is due; None if nothing waits."""
+        if not self._waiting:
+            return None
+        is_full = len(self._waiting) >= self._options.batch_events or self._bytes >= self._options.batch_bytes
+        if is_full or self.taken_in - len(self._waiting) < self._hurried:
+            return 0.0
+        return max(0.0, self._since + self._options.linger_s - now)
+
+    def take(self, now: float) -> list[Encoded]:
+        """The next batch: at least one event, if any waits."""
+        batch: list[Encoded] = []
+        room = self._options.batch_bytes
+        while self._waiting and len(batch) < self._options.batch_events:
+            size = len(self._waiting[0].body)
+            if batch and size > room:
+                break
+            batch.append(self._waiting.popleft())
+            room -= size
+            self._bytes -= size
+        self._since = now
+        return batch
+
+    def put_back(self, events: Iterable[Encoded]) -> None:
+        """What was taken and has not ended, in front of the others, whatever the bounds."""
+        for event in reversed(list(events)):
+            self._waiting.appendleft(event)
+            self._bytes += len(event.body)
+
+    def take_all(self) -> list[Encoded]:
+        """Everything that waits."""
+        everything = list(self._waiting)
+        self._waiting.clear()
+        self._bytes = 0
+        return everything
+
+    def settle(self, count: int) -> None:
+        """So many events have ended, and those who had to hear of it have."""
+        self.settled += count

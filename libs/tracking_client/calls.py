@@ -1,0 +1,218 @@
+"""The calls of a tracker, and the envelopes they make. No IO.
+
+Ids and times are fixed here, once: every attempt to send an event carries the same, which is what makes attempts
+harmless. The rules for events are the gateway's alone: what it refuses, `on_error` hears.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple
+from uuid import UUID, uuid4
+
+from tracking_client.options import Options
+from tracking_client.outcome import Counts, Failure, QueueFull, Reporter
+
+Time = datetime | str | None
+Object = Mapping[str, Any] | None
+Refusal = Literal["queue_full", "closed"]
+_REFUSALS: Mapping[Refusal, str] = {
+    "queue_full": "The queue is full; the gateway is away or slower than the program.",
+    "closed": "The tracker is closed.",
+}
+
+
+class Encoded(NamedTuple):
+    """An envelope as JSON text."""
+
+    event_id: str
+    body: bytes
+
+
+class Calls(ABC):
+    """What both trackers offer. Every call returns the event's id at once, and neither waits nor raises for its data.
+
+    `timestamp` is a datetime (one without a zone is local time), ISO 8601 text, or now. To repeat a call, give both
+    `event_id` and `timestamp` as before: the two together make one event of it.
+    """
+
+    def __init__(self, options: Options, reporter: Reporter) -> None:
+        self._options = options
+        self._reporter = reporter
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the events so far."""
+        return self._reporter.counts
+
+    def track(
+        self,
+        event_name: str,
+        *,
+        user_id: str | None = None,
+        anonymous_id: str | None = None,
+        properties: Object = None,
+        timestamp: Time = None,
+        context: Object = None,
+        event_id: str | None = None,
+    ) -> str:
+        """Something happened. One of `user_id` and `anonymous_id` is needed."""
+        return self._call("track", event_name, user_id, anonymous_id, properties, timestamp, context, event_id)
+
+    def identify(
+        self,
+        user_id: str,
+        *,
+        anonymous_id: str | None = None,
+        traits: Object = None,
+        timestamp: Time = None,
+        context: Object = None,
+        event_id: str | None = None,
+    ) -> str:
+        """Who a user is, and which anonymous visitor the user was before."""
+        return self._call("identify", "identify", user_id, anonymous_id, traits, timestamp, context, event_id)
+
+    def page(
+        self,
+        name: str | None = None,
+        *,
+        user_id: str | None = None,
+        anonymous_id: str | None = None,
+        properties: Object = None,
+        timestamp: Time = None,
+        context: Object = None,
+        event_id: str | None = None,
+    ) -> str:
+        """A page was seen."""
+        properties = _with("name", name, properties)
+        return self._call("page", "page", user_id, anonymous_id, properties, timestamp, context, event_id)
+
+    def screen(
+        self,
+        name: str | None = None,
+        *,
+        user_id: str | None = None,
+        anonymous_id: str | None = None,
+        properties: Object = None,
+        timestamp: Time = None,
+        context: Object = None,
+        event_id: str | None = None,
+    ) -> str:
+        """A screen of an app was seen."""
+        properties = _with("name", name, properties)
+        return self._call("screen", "screen", user_id, anonymous_id, properties, timestamp, context, event_id)
+
+    def group(
+        self,
+        group_id: str,
+        *,
+        user_id: str | None = None,
+        anonymous_id: str | None = None,
+        traits: Object = None,
+        timestamp: Time = None,
+        context: Object = None,
+        event_id: str | None = None,
+    ) -> str:
+        """The user belongs to a group, say a company."""
+        traits = _with("groupId", group_id, traits)
+        return self._call("group", "group", user_id, anonymous_id, traits, timestamp, context, event_id)
+
+    def alias(
+        self,
+        user_id: str,
+        *,
+        previous_id: str,
+        timestamp: Time = None,
+        context: Object = None,
+        event_id: str | None = None,
+    ) -> str:
+        """`previous_id`, anonymous or a user's, is the same person as `user_id`."""
+        properties = {"previousId": previous_id}
+        return self._call("alias", "alias", user_id, None, properties, timestamp, context, event_id)
+
+    def _call(
+        self,
+        kind: str,
+        event_name: str,
+        user_id: str | None,
+        anonymous_id: str | None,
+        properties: Object,
+        timestamp: Time,
+        context: Object,
+        event_id: str | None,
+    ) -> str:
+        event_id = event_id or str(uuid4())
+        given = {
+            "eventId": event_id,
+            "eventName": event_name,
+            "eventType": kind if kind != "track" else None,
+            "eventTimestamp": timestamp or datetime.now(UTC),
+            "userId": user_id,
+            "anonymousId": anonymous_id,
+            "eventProperties": properties,
+            "context": context,
+        }
+        self._accept(event_id, {name: value for name, value in given.items() if value is not None})
+        return event_id
+
+    def _accept(self, event_id: str, envelope: dict[str, Any]) -> None:
+        try:
+            envelope["eventTimestamp"] = _iso(envelope["eventTimestamp"])
+            event = Encoded(event_id, encoded(envelope))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            self._fail("not_json", f"The event cannot be written as JSON: {error}", envelope)
+            return
+        if len(event.body) > self._options.batch_bytes:
+            message = f"The event has {len(event.body)} bytes; a batch may have {self._options.batch_bytes}."
+            self._fail("event_too_large", message, envelope)
+            return
+        refusal = self._put(event)
+        if refusal is None:
+            return
+        if refusal == "queue_full" and self._options.when_full == "raise":
+            raise QueueFull(_REFUSALS[refusal])
+        self._fail(refusal, _REFUSALS[refusal], envelope)
+
+    def _fail(self, code: str, message: str, envelope: dict[str, Any]) -> None:
+        self._reporter.tell([Failure(code, message, envelope)])
+
+    @abstractmethod
+    def _put(self, event: Encoded) -> Refusal | None:
+        """Take the event without waiting, or say why not."""
+
+
+def encoded(envelope: Mapping[str, Any]) -> bytes:
+    """JSON in UTF-8. Raises TypeError, ValueError and RecursionError for what has no JSON, NaN included."""
+    text = json.dumps(envelope, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair: the gateway stores and flags it, if it comes as an escape
+        return json.dumps(envelope, separators=(",", ":"), default=_plain).encode()
+
+
+def _plain(value: object) -> str | dict[str, Any]:
+    """For what properties often hold beside JSON's own types."""
+    if isinstance(value, date):  # a datetime is one too
+        return value.isoformat()
+    if isinstance(value, UUID | Decimal):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a {type(value).__name__} has no JSON")
+
+
+def _iso(at: object) -> str:
+    """ISO 8601 in UTC; text stays as it is. Raises TypeError, and OverflowError near the ends of the calendar."""
+    if isinstance(at, str):
+        return at
+    if not isinstance(at, datetime):
+        raise TypeError(f"a timestamp is a datetime or text, not {type(at).__name__}")
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _with(name: str, value: str | None, properties: Object) -> Object:
+    if value is None or not isinstance(properties, Mapping | None):
+        return properties
+    return {name: value, **(properties or {})}
