@@ -58,10 +58,15 @@ select array(select id from users) as user_ids,
        array(
             select visitor.id
               from users
-              join read.identities as visitor
-                on visitor.partner_system_id = $1
-               and visitor.user_id = users.id
-               and visitor.kind = 'anonymous'
+             cross join lateral (
+                    select id
+                      from read.identities
+                     where partner_system_id = $1
+                       and user_id = users.id
+                       and kind = 'anonymous'
+                    -- a fence: no join by anything but the key, however many users the planner believes in
+                    offset 0
+                   ) as visitor
        ) as anonymous_ids
 """
 
@@ -133,32 +138,41 @@ async def page(
 
 
 _COUNT = """
-select (
-        select count(*)
-          from read.tracking_events_read_model
-         where partner_system_id = $1
-           and user_id = any($5::text[])
-           and event_timestamp >= $2
-           and event_timestamp <= $3
-           and ($4::text is null or event_name = $4)
-           and ($7::boolean is null or is_valid = $7)
-           and ($8::text is null or correlation_id = $8)
-           and ($9::text is null or coalesce(event_type, 'track') = $9)
-           and ($10::boolean is null or is_bot = $10)
-       ) + (
-        select count(*)
-          from read.tracking_events_read_model
-         where partner_system_id = $1
-           and anonymous_id = any($6::text[])
-           and user_id is null
-           and event_timestamp >= $2
-           and event_timestamp <= $3
-           and ($4::text is null or event_name = $4)
-           and ($7::boolean is null or is_valid = $7)
-           and ($8::text is null or correlation_id = $8)
-           and ($9::text is null or coalesce(event_type, 'track') = $9)
-           and ($10::boolean is null or is_bot = $10)
-       )
+select coalesce(sum(number), 0)::bigint
+  from (
+        select counted.number
+          from unnest($5::text[]) as known (user_id)
+         cross join lateral (
+                select count(*) as number
+                  from read.tracking_events_read_model
+                 where partner_system_id = $1
+                   and user_id = known.user_id
+                   and event_timestamp >= $2
+                   and event_timestamp <= $3
+                   and ($4::text is null or event_name = $4)
+                   and ($7::boolean is null or is_valid = $7)
+                   and ($8::text is null or correlation_id = $8)
+                   and ($9::text is null or coalesce(event_type, 'track') = $9)
+                   and ($10::boolean is null or is_bot = $10)
+               ) as counted
+        union all
+        select counted.number
+          from unnest($6::text[]) as known (anonymous_id)
+         cross join lateral (
+                select count(*) as number
+                  from read.tracking_events_read_model
+                 where partner_system_id = $1
+                   and anonymous_id = known.anonymous_id
+                   and user_id is null
+                   and event_timestamp >= $2
+                   and event_timestamp <= $3
+                   and ($4::text is null or event_name = $4)
+                   and ($7::boolean is null or is_valid = $7)
+                   and ($8::text is null or correlation_id = $8)
+                   and ($9::text is null or coalesce(event_type, 'track') = $9)
+                   and ($10::boolean is null or is_bot = $10)
+               ) as counted
+       ) as part
 """
 
 
@@ -220,8 +234,12 @@ select count(*)
        ) as actors
 """
 
-# without statistics of a new month the planner may take a hundred thousand actors for one, and look each up in a list
-_JOIN_BY_HASH = "set local enable_nestloop = off"
+# Without statistics of a new month the planner may take a hundred thousand actors for one, and look each up in a list;
+# and a month of events in a system among others is found by a bitmap, which is coarse if it must be small.
+_FOR_MANY_ROWS = """
+set local enable_nestloop = off;
+set local work_mem = '32MB'
+"""
 
 _VERSION = """
 select version
@@ -245,6 +263,5 @@ async def number_with_version(
     with answering():
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
             known = await version(connection, system_id, within, merged=merged)
-            if merged:
-                await connection.execute(_JOIN_BY_HASH)
+            await connection.execute(_FOR_MANY_ROWS)
             return await connection.fetchval(statement, system_id, within.start, within.end, includes_bots), known

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from services.projector.project import project
-from tests.integration.test_identities import batch, connect, identify
+from tests.identities import batch, connect, identify
 from tests.polling import until
 from tests.read_model import Seen, System, add_events, add_system, add_token
 from tests.services import Services, running

@@ -10,7 +10,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from services.query import views
+from services.query import actors, views
+from services.query.actors import Actor
 from services.query.parameters import Filters, Position, Range
 from tests.read_model import Seen, System, add_events, add_system, add_token
 from tests.stack import Stack
@@ -53,11 +54,13 @@ async def analyse(stack: Stack) -> None:
     await owner.execute("analyze")
 
 
-async def explained(stack: Stack, statement: str, *parameters: Any) -> list[dict[str, Any]]:
-    """The nodes of the plan that was run, as the service's own role and settings run it."""
+async def explained(stack: Stack, statement: str, *parameters: Any, before: str = "select") -> list[dict[str, Any]]:
+    """The nodes of the plan that was run, as the service's own role and settings run it, `before` it what it sets."""
     connection = await asyncpg.connect(stack.read_url("query"), server_settings={"timezone": "UTC"} | views.SETTINGS)
     try:
-        text = await connection.fetchval("explain (analyze, format json) " + statement, *parameters)
+        async with connection.transaction():
+            await connection.execute(before)
+            text = await connection.fetchval("explain (analyze, format json) " + statement, *parameters)
     finally:
         await connection.close()
     return list(_nodes(json.loads(text)[0]["Plan"]))
@@ -194,3 +197,98 @@ async def test_what_every_answer_needs_is_read_by_key(stack: Stack, system: Syst
     assert read_whole(event) == []
     assert touched(version, "range_versions") == 60
     assert read_whole(version) == []
+
+
+@pytest.fixture
+async def linked(stack: Stack, system: System) -> System:
+    """Each of 300 visitors became a user, and each third of 900 users another one, in chains of three."""
+    owner = await stack.read()
+    for kind, links in (
+        ("anonymous", [(f"anon_{n}", f"user_{n}") for n in range(300)]),
+        ("user", [(f"user_{n}", f"user_{n + 100}") for n in range(900) if n % 400 < 300]),
+    ):
+        await owner.executemany(
+            "insert into read.identities select id, $1, $2, $3, now(), gen_random_uuid() from read.partner_systems",
+            [(kind, id_, user) for id_, user in links],
+        )
+    return system
+
+
+async def test_the_ids_of_an_actor_are_found_by_its_links_alone(stack: Stack, linked: System) -> None:
+    for prepare in (None, analyse):
+        if prepare is not None:
+            await prepare(stack)
+        for user, visitor in (("user_7", None), (None, "anon_107"), ("user_307", None)):
+            nodes = await explained(stack, actors._FIND, linked.id, user, visitor)
+
+            # four users in a row, looked at from both sides, and for their visitors; averages of loops are rounded up
+            assert touched(nodes, "identities") <= 4 * 3 + 1
+            assert not [node for node in nodes if node["Node Type"] == "Seq Scan"]
+
+
+async def test_a_page_of_an_actor_reads_a_page_of_each_of_its_ids_at_most(stack: Stack, linked: System) -> None:
+    actor = Actor([f"user_{n}" for n in (7, 107, 207)], [f"anon_{n}" for n in (7, 107)])
+    wanted = actors._wanted(actor, Filters())
+    first = Position.first(ALL)
+    deep = Position(ALL, START + timedelta(days=60), UUID(int=0))
+
+    for prepare in (None, analyse):
+        if prepare is not None:
+            await prepare(stack)
+        for position in (first, deep):
+            keys = (linked.id, ALL.start, position.before, position.before_id)
+            page = await explained(stack, actors._PAGE, *keys, *wanted, 5, 0)
+            offset = await explained(stack, actors._PAGE, *keys, *wanted, 5, 6)
+
+            assert touched(page) <= 3 * 5 + 2 * 20
+            assert touched(offset) <= 3 * 11 + 2 * 20
+            assert read_whole(page) == read_whole(offset) == []
+        counted = await explained(
+            stack, actors._COUNT, linked.id, ALL.start, ALL.end, *actors._wanted(actor, Filters())
+        )
+        # averages of loops are rounded
+        assert touched(counted) <= 6 * 20
+        assert read_whole(counted) == []
+
+
+async def test_only_the_months_of_the_range_are_opened_for_an_actor(stack: Stack, linked: System) -> None:
+    await analyse(stack)
+    keys = (linked.id, NOVEMBER.start, NOVEMBER.end, Position.first(NOVEMBER).before_id)
+    actor = Actor(["user_7"], ["anon_7"])
+
+    page = await explained(stack, actors._PAGE, *keys, *actors._wanted(actor, Filters()), LIMIT, 0)
+
+    assert opened(page) == {"2025_11"}
+
+
+async def test_actors_of_a_range_are_counted_by_the_events_of_the_range(stack: Stack, linked: System) -> None:
+    within = Range(NOVEMBER.start, NOVEMBER.start + timedelta(days=1, microseconds=-1))
+    of_a_day = EVENTS // DAYS + 1
+
+    for prepare in (None, analyse):
+        if prepare is not None:
+            await prepare(stack)
+        for statement in (actors._COUNT_ACTORS, actors._COUNT_MERGED_ACTORS):
+            nodes = await explained(
+                stack, statement, linked.id, within.start, within.end, False, before=actors._FOR_MANY_ROWS
+            )
+            assert touched(nodes) <= of_a_day
+            assert opened(nodes) - {"identities"} == {"2025_11"}
+            assert read_whole(nodes) == []
+            # all links of the system, once
+            assert touched(nodes, "identities") <= 300
+
+
+async def test_links_are_read_from_the_index_alone(stack: Stack, linked: System) -> None:
+    owner = await stack.read()
+    await owner.execute("vacuum analyze read.identities")
+
+    found = await explained(stack, actors._FIND, linked.id, "user_7", None)
+    counted = await explained(
+        stack, actors._COUNT_MERGED_ACTORS, linked.id, ALL.start, ALL.end, False, before=actors._FOR_MANY_ROWS
+    )
+
+    for nodes in (found, counted):
+        of_links = [node for node in nodes if node.get("Relation Name") == "identities"]
+        assert {node["Node Type"] for node in of_links} == {"Index Only Scan"}
+        assert sum(node["Heap Fetches"] for node in of_links) == 0

@@ -25,7 +25,8 @@ comment on table read.identity_versions is
     'Raised by projector and operate with each change to a system''s links, which may change the actors of any day; '
     'query trusts a cached number of merged actors only while it stands still.';
 
--- Doubles the distance it looks ahead with each round, so that neither a long chain nor a circle takes long.
+-- Each link is walked once, so that neither a long chain nor a circle takes long. A recursive query would join anew for
+-- each step of a chain, and for a circle it has no end to begin at.
 create function read.final_users(system_id uuid) returns table (id text, final_user_id text)
     language plpgsql stable parallel restricted
     set search_path = pg_catalog, pg_temp
@@ -34,40 +35,63 @@ create function read.final_users(system_id uuid) returns table (id text, final_u
     set enable_nestloop = off as $$
 #variable_conflict use_column
 declare
-    -- links to a user who became another one in turn: where they lead as far as is known; the smallest id on the way
+    -- links to a user who became another one in turn, numbered in the order of their ids
     all_ids text[];
-    all_ahead text[];
-    all_least text[];
-    distance bigint := 1;
-    goes_on boolean;
+    all_users text[];
+    -- the number of the next such link; null at the end of a chain
+    following integer[];
+    -- where it ends: the number of the last one, of a circle that of its first one, negative
+    endings integer[];
+    walks integer[];
+    place integer;
+    entry integer;
+    ending integer;
 begin
-    select array_agg(link.id), array_agg(link.user_id), array_agg(link.id)
-      into all_ids, all_ahead, all_least
+    select array_agg(link.id order by link.id collate "C"), array_agg(link.user_id order by link.id collate "C")
+      into all_ids, all_users
       from read.identities as link
       join read.identities as further
         on further.partner_system_id = system_id and further.kind = 'user' and further.id = link.user_id
      where link.partner_system_id = system_id and link.kind = 'user';
-    loop
-        select bool_or(true)
-          into goes_on
-          from unnest(all_ahead) as here (id)
-          join unnest(all_ids) as there (id) using (id);
-        exit when goes_on is null or distance > cardinality(all_ids);
-        select array_agg(here.id),
-               array_agg(coalesce(there.ahead, here.ahead)),
-               array_agg(least(here.least, there.least))
-          into all_ids, all_ahead, all_least
-          from unnest(all_ids, all_ahead, all_least) as here (id, ahead, least)
-          left join unnest(all_ids, all_ahead, all_least) as there (id, ahead, least) on there.id = here.ahead;
-        distance := distance * 2;
+    select array_agg(there.number order by here.number)
+      into following
+      from unnest(all_users) with ordinality as here (id, number)
+      left join unnest(all_ids) with ordinality as there (id, number) on there.id = here.id;
+    endings := array_fill(null::integer, array[coalesce(cardinality(all_ids), 0)]);
+    walks := endings;
+    for start in 1 .. coalesce(cardinality(all_ids), 0) loop
+        place := start;
+        while endings[place] is null and walks[place] is distinct from start loop
+            walks[place] := start;
+            exit when following[place] is null;
+            place := following[place];
+        end loop;
+        ending := coalesce(endings[place], place);
+        if endings[place] is null and following[place] is not null then
+            -- this walk has been here before: all the way round once more, for the first id
+            entry := place;
+            place := following[entry];
+            while place <> entry loop
+                ending := least(ending, place);
+                place := following[place];
+            end loop;
+            ending := -ending;
+        end if;
+        place := start;
+        while endings[place] is null loop
+            endings[place] := ending;
+            exit when following[place] is null;
+            place := following[place];
+        end loop;
     end loop;
     return query
-        select link.id, coalesce(circle.least, last.user_id, link.user_id)
+        select link.id, case when chain.ending < 0 then final.id else coalesce(last.user_id, link.user_id) end
           from read.identities as link
-          left join unnest(all_ids, all_ahead) as chain (id, ahead) on chain.id = link.id
-          left join unnest(all_ids, all_least) as circle (id, least) on circle.id = chain.ahead
+          left join unnest(all_ids, endings) as chain (id, ending) on chain.id = link.id
+          left join unnest(all_ids, all_users) with ordinality as final (id, user_id, number)
+            on final.number = abs(chain.ending)
           left join read.identities as last
-            on last.partner_system_id = system_id and last.kind = 'user' and last.id = chain.ahead
+            on last.partner_system_id = system_id and last.kind = 'user' and last.id = final.user_id
          where link.partner_system_id = system_id and link.kind = 'user';
 end $$;
 comment on function read.final_users is
