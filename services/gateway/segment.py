@@ -66,7 +66,7 @@ def _properties(message: dict[str, Any], kind: str, context: dict[str, Any]) -> 
         properties = traits if traits is not None or kind == "group" else context.get("traits")
         extra = {
             "group": {"groupId": _id(message.get("groupId"))},
-            "alias": {"previousId": message.get("previousId")},
+            "alias": {"previousId": _id(message.get("previousId"))},
         }.get(kind, {})
     extra = {name: value for name, value in extra.items() if value is not None}
     if not extra:

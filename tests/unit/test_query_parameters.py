@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import ValidationError
 
-from services.query.parameters import ListParameters, Range, RangeParameters
+from services.query.parameters import ListParameters, Range, RangeParameters, StatisticsParameters
 from tracking.domain.errors import Malformed
 
 NOW = datetime(2026, 3, 15, 10, 42, 17, 123456, tzinfo=UTC)
@@ -127,7 +127,7 @@ def test_a_cursor_continues_after_its_event_in_the_range_it_came_from() -> None:
     "change",
     [
         {"eventName": "b"}, {"isValid": "true"}, {"userId": "u"}, {"startDate": "2026-01-01"},
-        {"endDate": "2026-01-01"},
+        {"endDate": "2026-01-01"}, {"userId": "u", "mergeIdentities": "true"},
     ],
 )  # fmt: skip
 def test_a_cursor_of_other_filters_is_refused(change: dict[str, str]) -> None:
@@ -139,6 +139,21 @@ def test_a_cursor_of_other_filters_is_refused(change: dict[str, str]) -> None:
     assert refusal.value.code == "invalid_cursor"
     with pytest.raises(Malformed):
         ListParameters.model_validate({"eventName": "a", "cursor": cursor}).position(uuid4(), NOW)
+
+
+@pytest.mark.parametrize("given", [{}, {"userId": "u", "anonymousId": "a"}, {"eventName": "a"}])
+def test_a_merged_actor_is_asked_for_by_one_id(given: dict[str, str]) -> None:
+    assert ListParameters.model_validate({"userId": "u", "mergeIdentities": "true"}).merges()
+    assert not ListParameters.model_validate(given).merges()
+    with pytest.raises(Malformed) as refusal:
+        ListParameters.model_validate(given | {"mergeIdentities": "true"}).merges()
+    assert refusal.value.code == "invalid_parameters"
+
+
+def test_actors_are_merged_only_where_they_are_counted() -> None:
+    assert StatisticsParameters(unique_actors=True, merge_identities=True).merges()
+    with pytest.raises(Malformed, match="uniqueActors"):
+        StatisticsParameters(merge_identities=True).merges()
 
 
 def test_a_cursor_that_somebody_made_up_reaches_no_further_than_the_ends_of_time() -> None:

@@ -53,3 +53,27 @@ def test_the_result_names_what_could_not_be_applied() -> None:
     assert str(UUID(int=5)) in summary(done)
     assert "1,200 events of these batches are not in the write database any more" in summary(done)
     assert json.loads(as_json(done))["failedBatches"] == [str(UUID(int=5))]
+
+
+def test_links_are_checked_before_it_is_known_how_many_there_are() -> None:
+    out = io.StringIO()
+    times = iter((0.0, 1.0, 6.0, 7.0))
+    progress = Progress(out, clock=lambda: next(times))
+    for checked in (0, 5_000, 30_000):
+        progress.show(replace(BEGUN, phase="links", checked_links=checked))
+    progress.show(BEGUN)
+
+    assert out.getvalue().splitlines() == [
+        "   links 0 checked",
+        "   links 30,000 checked",
+        " batches 0 of 400 (0 %)",
+    ]
+
+
+def test_the_result_says_what_became_of_links() -> None:
+    done = replace(BEGUN, phase="done", repaired_links=1_500, deleted_links=20)
+
+    assert "1,500 links between ids were missing or wrong and were written, 20 " in summary(done)
+    assert "links" not in summary(BEGUN)
+    assert json.loads(as_json(done))["repairedLinks"] == 1_500
+    assert json.loads(as_json(done))["deletedLinks"] == 20

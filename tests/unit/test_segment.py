@@ -69,6 +69,7 @@ def test_track_keeps_its_own_name_ids_and_times() -> None:
         ({"type": "group", "groupId": 7, "traits": {"seats": 3}}, {"groupId": "7", "seats": 3}),
         ({"type": "group", "groupId": "g", "context": {"traits": {"of": "the user"}}}, {"groupId": "g"}),
         ({"type": "alias", "previousId": "old"}, {"previousId": "old"}),
+        ({"type": "alias", "previousId": 7}, {"previousId": "7"}),
         ({"type": "page", "name": "Home", "properties": "no object"}, "no object"),
     ],
 )
