@@ -54,17 +54,18 @@ async def run(chosen: Sequence[Sdk], number: int, console: Console) -> list[Row]
                     for drop_every in (0, DROP_EVERY):
                         row = await run_sdk(sdk, services, stack, number, drop_every=drop_every)
                         rows.append(row)
-                        verdict = "good" if row.is_good else "BAD"
-                        lost = f", {row.dropped} answers lost" if drop_every else ""
-                        console.print(
-                            f"{sdk.name}: {verdict}{lost} ({row.seconds:.1f} s)", *row.wrong[:5], markup=False
-                        )
+                        console.print(_line(row), markup=False)
         finally:
             await stack.close()
         templates.close()
     finally:
         backing.close()
     return rows
+
+
+def _line(row: Row) -> str:
+    verdict = "good" if row.is_good else "BAD"
+    return "\n".join((f"{row.sdk}: {verdict}, {row.dropped} answers lost ({row.seconds:.1f} s)", *row.wrong[:5]))
 
 
 def main() -> int:

@@ -1,5 +1,7 @@
 """Sends by analytics.js in Chromium, from a page of another site than the gateway; what to send as JSON on stdin.
 
+`python -m tests.sdks.browser batching` has it collect messages into batches.
+
 Prints `{"version": …, "messageIds": […]}`, an id for each call. Exit 1 if the SDK gave up on anything.
 """
 
@@ -49,7 +51,7 @@ def site() -> Iterator[int]:
 
 def main() -> int:
     """A page is opened, and does what it is told."""
-    task = json.load(sys.stdin)
+    task = json.load(sys.stdin) | {"isBatching": "batching" in sys.argv}
     with site() as port, sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"),

@@ -7,23 +7,25 @@ A runner turns it into its SDK's own function call.
 from collections.abc import Mapping
 from typing import Any
 
-from tracking.domain.tracking_event import EVENT_TYPES
-
 Call = Mapping[str, Any]
+_KINDS = ("track", "page", "screen", "identify", "group", "alias")
 _PEOPLE = 40
-SHORTEST = 2 * len(EVENT_TYPES)
+SHORTEST = 2 * len(_KINDS)
 
 
 def calls(number: int) -> list[Call]:
-    """That many, of all types in turn; every other round of track, page and screen is of a visitor without a user id.
+    """That many, of all types in turn. In every other round nobody is known until identify.
 
     `SHORTEST` of them have one of each.
     """
-    return [_call(n, EVENT_TYPES[n % len(EVENT_TYPES)], n // len(EVENT_TYPES) % 2 == 1) for n in range(number)]
+    return [_call(n, *divmod(n, len(_KINDS))) for n in range(number)]
 
 
-def _call(n: int, kind: str, is_anonymous: bool) -> Call:
-    known = {"kind": kind, "number": n, "userId": f"user-{n % _PEOPLE}", "anonymousId": f"visitor-{n % _PEOPLE}"}
+def _call(n: int, session: int, step: int) -> Call:
+    kind = _KINDS[step]
+    person = session % _PEOPLE
+    is_anonymous = session % 2 == 1
+    known = {"kind": kind, "number": n, "userId": f"user-{person}", "anonymousId": f"visitor-{person}"}
     values = {"n": n, "total": n / 4, "currency": "EUR", "note": "Zürich ✓", "items": [{"sku": f"sku-{n}"}]}
     match kind:
         case "identify":

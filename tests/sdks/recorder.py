@@ -1,4 +1,4 @@
-"""Stands in for the gateway: keeps every request it is sent, and says yes to all of them."""
+"""Stands in for the gateway: keeps every request it is sent, and says yes to all but the first, which hears nothing."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager
 
 from tests.sdks.messages import Message, read_message
 
-_CORS = (
+_YES = (
+    b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 16\r\n"
     b"Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Methods: POST\r\n"
     b"Access-Control-Allow-Headers: authorization, content-type, x-retry-count\r\nAccess-Control-Max-Age: 600\r\n"
+    b'\r\n{"success":true}'
 )
-_YES = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + _CORS + b'Content-Length: 16\r\n\r\n{"success":true}'
 
 
 class Recorder:
@@ -19,13 +20,18 @@ class Recorder:
     def __init__(self) -> None:
         self.port = 0
         self.requests: list[Message] = []
+        self._is_first = True
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection."""
-        while request := await read_message(reader):
+        """Serve one connection, which has one request as in `proxy.Proxy`."""
+        request = await read_message(reader)
+        if request is not None:
             self.requests.append(request)
-            writer.write(_YES)
-            await writer.drain()
+            is_lost = self._is_first and request.start.startswith("POST ")
+            self._is_first &= not is_lost
+            if not is_lost:
+                writer.write(_YES)
+                await writer.drain()
         writer.close()
 
 

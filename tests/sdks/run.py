@@ -3,7 +3,8 @@
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -65,10 +66,10 @@ async def run_sdk(sdk: Sdk, services: Services, stack: Stack, number: int, *, dr
         return row
     row.seconds = time.monotonic() - began
     row.requests, row.version = await _requests(services) - before, sent.version
-    await _until_visible(stack, system.system_id, number)
-    async with _query(services, await add_token(stack)) as query:
+    await until_visible(stack, system.system_id, number)
+    async with querying(services, stack) as query:
         compare(row, told, sent, await events(query, system.system_id))
-        row.wrong += statistics_differences(told, await _statistics(query, system.system_id))
+        row.wrong += statistics_differences(told, await statistics(query, system.system_id))
     return row
 
 
@@ -89,11 +90,11 @@ def compare(row: Row, told: Sequence[Call], sent: Sent, found: Sequence[Mapping[
     row.wrong += [f"nobody sent {message_id}" for message_id in by_id]
 
 
-def statistics_differences(told: Sequence[Call], statistics: Mapping[str, Any]) -> list[str]:
+def statistics_differences(told: Sequence[Call], found: Mapping[str, Any]) -> list[str]:
     """What of them is not as it was sent; no event of these is invalid or a bot's."""
     counts = Counter(map(event_name, told))
     wanted = {"totalEvents": len(told), "validEvents": len(told), "invalidEvents": 0, "eventCounts": dict(counts)}
-    return [f"{name}: {statistics[name]}, not {value}" for name, value in wanted.items() if statistics[name] != value]
+    return [f"{name}: {found[name]}, not {value}" for name, value in wanted.items() if found[name] != value]
 
 
 async def events(query: httpx.AsyncClient, system_id: UUID) -> list[Mapping[str, Any]]:
@@ -107,22 +108,26 @@ async def events(query: httpx.AsyncClient, system_id: UUID) -> list[Mapping[str,
         found += page["events"]
         if page["nextCursor"] is None:
             return found
-        parameters = {"cursor": page["nextCursor"], "pageSize": "1000"}
+        parameters = {**_EVER, "cursor": page["nextCursor"], "pageSize": "1000"}
 
 
-def _query(services: Services, token: str) -> httpx.AsyncClient:
-    headers = {"Authorization": f"Bearer {token}"}
-    return httpx.AsyncClient(base_url=services.url("query"), headers=headers, timeout=20)
+@asynccontextmanager
+async def querying(services: Services, stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of query that may see everything."""
+    headers = {"Authorization": f"Bearer {await add_token(stack)}"}
+    async with httpx.AsyncClient(base_url=services.url("query"), headers=headers, timeout=20) as client:
+        yield client
 
 
-async def _statistics(query: httpx.AsyncClient, system_id: UUID) -> Mapping[str, Any]:
+async def statistics(query: httpx.AsyncClient, system_id: UUID) -> Mapping[str, Any]:
+    """Of a system, over all time."""
     answer = await query.get(f"/api/events/partner-system/{system_id}/statistics", params=_EVER)
     answer.raise_for_status()
-    statistics: Mapping[str, Any] = answer.json()
-    return statistics
+    found: Mapping[str, Any] = answer.json()
+    return found
 
 
-async def _until_visible(stack: Stack, system_id: UUID, number: int) -> None:
+async def until_visible(stack: Stack, system_id: UUID, number: int) -> None:
     """Wait until all that is stored of the system is projected and counted; what is missing then, is found later."""
     write, read = await stack.write(), await stack.read()
 

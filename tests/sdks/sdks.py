@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tests.services import ROOT
 NODE = Path(__file__).parent / "node"
 TIMEOUT_S = 180.0
 _PYTHON = (sys.executable, "-m", "tests.sdks.python_client")
+_BROWSER = (sys.executable, "-m", "tests.sdks.browser")
 _PROGRAMS = {"node": "nodejs", "npm": "npm", "chromium": "chromium"}
 
 
@@ -30,7 +32,7 @@ class Sdk:
     @property
     def file_name(self) -> str:
         """Of what was captured of it."""
-        return self.name.removeprefix("@").replace("/", "-") + ".json"
+        return re.sub(r"\W+", "-", self.name).strip("-") + ".json"
 
 
 PYTHON = (
@@ -41,7 +43,8 @@ SDKS = (
     *PYTHON,
     Sdk("@segment/analytics-node", ("node", str(NODE / "send.mjs"), "segment")),
     Sdk("@rudderstack/rudder-sdk-node", ("node", str(NODE / "send.mjs"), "rudderstack")),
-    Sdk("@segment/analytics-next", (sys.executable, "-m", "tests.sdks.browser")),
+    Sdk("@segment/analytics-next", _BROWSER),
+    Sdk("@segment/analytics-next, batching", (*_BROWSER, "batching")),
 )
 
 

@@ -53,4 +53,4 @@ const task = JSON.parse(readFileSync(0))
 const { failures, ...result } = await { segment: bySegment, rudderstack: byRudderStack }[process.argv[2]](task)
 console.log(JSON.stringify(result))
 for (const failure of failures) console.error(String(failure?.reason ?? failure))
-process.exit(failures.length ? 1 : 0)
+process.exitCode = failures.length ? 1 : 0
