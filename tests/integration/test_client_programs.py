@@ -1,0 +1,122 @@
+"""The Python client in programs that end, fork or forget it, against a real gateway."""
+
+import asyncio
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from tests.integration.test_client import sender, services, stored_ids  # noqa: F401
+from tests.registry import Registered
+from tests.services import Services
+from tests.stack import Stack
+
+THREADS = """
+import sys
+from tracking_client import Tracker
+tracker = Tracker(sys.argv[1], sys.argv[2])
+for number in range(700):
+    print(tracker.track("e", user_id="u"))
+"""
+FORGOTTEN = """
+import sys
+from tracking_client import Tracker
+for _ in range(3):
+    tracker = Tracker(sys.argv[1], sys.argv[2])
+    print(tracker.track("e", user_id="u"))
+    del tracker
+"""
+ASYNCIO = """
+import asyncio, sys
+from tracking_client import AsyncTracker
+tracker = AsyncTracker(sys.argv[1], sys.argv[2])
+async def main():
+    for number in range(700):
+        print(tracker.track("e", user_id="u"))
+        await asyncio.sleep(0)
+asyncio.run(main())
+"""
+WITHOUT_A_LOOP = """
+import sys
+from tracking_client import AsyncTracker
+tracker = AsyncTracker(sys.argv[1], sys.argv[2])
+print(tracker.track("e", user_id="u"))
+"""
+# unclosed, its connections end with their loop
+LOOP_AFTER_LOOP = """
+import asyncio, sys, warnings
+warnings.simplefilter("ignore", ResourceWarning)
+from tracking_client import AsyncTracker
+tracker = AsyncTracker(sys.argv[1], sys.argv[2])
+async def main():
+    print(tracker.track("e", user_id="u"))
+    assert await tracker.flush()
+asyncio.run(main())
+asyncio.run(main())
+assert tracker.counts.stored == 2
+"""
+AT_THE_VERY_END = """
+import atexit, sys
+from tracking_client import Tracker
+tracker = Tracker(sys.argv[1], sys.argv[2])
+atexit.register(lambda: print(tracker.track("e", user_id="u")))
+"""
+# each child has a thread and connections of its own; nothing of the parent's is sent by a child
+FORKS = """
+import os, sys, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+from tracking_client import Tracker
+tracker = Tracker(sys.argv[1], sys.argv[2])
+def track(count):
+    for number in range(count):
+        os.write(1, tracker.track("e", user_id="u").encode() + b"\\n")
+track(3)
+assert tracker.flush()
+track(20)
+children = []
+for _ in range(3):
+    child = os.fork()
+    if child == 0:
+        track(30)
+        assert tracker.flush()
+        os._exit(0 if (tracker.counts.stored, tracker.counts.duplicates) == (30, 0) else 1)
+    children.append(child)
+for child in children:
+    assert os.waitpid(child, 0)[1] == 0
+assert tracker.close()
+assert (tracker.counts.stored, tracker.counts.duplicates, tracker.counts.retries) == (23, 0, 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "count"),
+    [
+        (THREADS, 700),
+        (FORGOTTEN, 3),
+        (ASYNCIO, 700),
+        (WITHOUT_A_LOOP, 1),
+        (LOOP_AFTER_LOOP, 2),
+        (AT_THE_VERY_END, 1),
+        (FORKS, 113),
+    ],
+    ids=["threads", "forgotten", "asyncio", "without a loop", "loop after loop", "at the very end", "forks"],
+)
+async def test_everything_a_program_tracked_is_stored_once_when_it_has_ended(
+    program: str,
+    count: int,
+    stack: Stack,
+    services: Services,  # noqa: F811
+    sender: Registered,  # noqa: F811
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", "-c", program, services.url("gateway"), sender.api_key),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), 30)
+
+    assert (process.returncode, errors.decode()) == (0, "")
+    ids = output.decode().split()
+    assert len(ids) == count
+    assert await stored_ids(stack) == Counter(ids)
