@@ -15,7 +15,7 @@ from services.query import app as query
 from tracking.infra.process import Health
 
 # what each HTTP service may answer without key or token
-OPEN = frozenset({"/health/live", "/health/ready", "/metrics", "/openapi/v1.json", "/scalar/v1"})
+OPEN = frozenset({"/health/live", "/health/ready", "/metrics", "/openapi/v1.json", "/scalar/v1", "/v1/tracker.js"})
 # the applications are only looked at, so what they would work with need not be there
 _NOTHING = cast(Any, None)
 
@@ -53,5 +53,6 @@ def _routes(app: Any, seen: set[int]) -> Iterator[tuple[str, str]]:
             value = getattr(app, name)
             if isinstance(value, dict):
                 yield from (("POST", path) for path in value if isinstance(path, str) and path.startswith("/"))
+                yield from (key for key in value if isinstance(key, tuple) and str(key[-1]).startswith("/"))
             else:
                 yield from _routes(value, seen)

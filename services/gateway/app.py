@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.gateway import ingest
 from services.gateway.answers import SERVICE, batch_answer, event_of, known_error, observe, single_answer
+from services.gateway.browser import DEFAULT_NAMES, BrowserRoutes, Names
 from services.gateway.cors import CORS, PREFLIGHT
 from services.gateway.documentation import BATCH_PATH, documentation
 from services.gateway.intake import Intake
@@ -68,7 +69,7 @@ Handler = Callable[[Request], Awaitable[bytes]]
 class App:
     """The ASGI application: hot routes by a dictionary, the rest by Starlette."""
 
-    def __init__(self, gateway: Gateway, sdk: SdkRoutes, intake: Intake, rest: ASGIApp) -> None:
+    def __init__(self, gateway: Gateway, sdk: SdkRoutes, browser: BrowserRoutes, intake: Intake, rest: ASGIApp) -> None:
         self._intake = intake
         self._handlers: dict[str, tuple[Handler, int]] = {
             INGEST_PATH: (gateway.ingest, 202),
@@ -77,6 +78,8 @@ class App:
         for path, handler in sdk.handlers().items():
             # exactly 200: at 202 the Python SDK of RudderStack sends all of it again
             self._handlers[path] = (handler, 200)
+        self._handlers[browser.beacon_path] = (browser.beacon, 200)
+        self._pages = browser.pages()
         self._rest = rest
 
     @property
@@ -87,7 +90,8 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = self._handlers.get(scope["path"]) if scope["type"] == "http" else None
         if found is None or scope["method"] not in ("POST", "OPTIONS"):
-            await self._rest(scope, receive, send)
+            page = self._pages.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+            await (page or self._rest)(scope, receive, send)
             return
         if scope["method"] == "OPTIONS":
             await send({"type": "http.response.start", "status": 204, "headers": [*CORS, *PREFLIGHT]})
@@ -134,10 +138,10 @@ class App:
         observe(scope["path"], status, started)
 
 
-def build(intake: Intake, sdk: SdkRoutes, health: Health) -> App:
+def build(intake: Intake, sdk: SdkRoutes, health: Health, names: Names = DEFAULT_NAMES) -> App:
     """The application with its health, metrics and documentation."""
-    gateway = Gateway(intake)
-    docs, documented = documentation(gateway, sdk)
+    gateway, browser = Gateway(intake), BrowserRoutes(intake, sdk, names)
+    docs, documented = documentation(gateway, sdk, browser)
     # what is documented once more, for the 405 of another method
     rest = Starlette(routes=[*health.routes(), *docs.routes(documented), *documented.routes])
-    return App(gateway, sdk, intake, Edge(rest, SERVICE))
+    return App(gateway, sdk, browser, intake, Edge(rest, SERVICE))

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from services.gateway.addresses import Network
 from services.gateway.answers import SERVICE, EventCounts
 from services.gateway.app import build
+from services.gateway.browser import Names
 from services.gateway.commit import GroupCommit
 from services.gateway.intake import Intake
 from services.gateway.invalidation import listener
@@ -48,6 +49,9 @@ class Choices:
     buffer_events: int
     buffer_bytes: int
     sdk_prefix: str
+    beacon_name: str
+    pixel_name: str
+    script_name: str
 
 
 async def run(
@@ -73,7 +77,8 @@ async def run(
     rates = RateLimits(clients.redis)
     inbox = RefusedInbox(clients.pool)
     intake = Intake(keys, structures, commits, counts, rates, limits, inbox, Rehearsal(clients.pool), trusted_proxies)
-    app = build(intake, SdkRoutes(intake, choices.sdk_prefix), health)
+    names = Names(choices.beacon_name, choices.pixel_name, choices.script_name)
+    app = build(intake, SdkRoutes(intake, choices.sdk_prefix), health, names)
     singles = SingleEvents(keys, structures, commits, counts, rates, limits)
     direct = {path: Shed(path, commits).take for path in app.paths}
     direct[INGEST_PATH] = Shed(INGEST_PATH, commits, singles.take).take

@@ -1,6 +1,6 @@
 """The gateway's OpenAPI document; its routes are answered by app.py, so here they only say what they take and give."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from services.gateway.documents import (
     DryRun,
     IngestAnswer,
     IngestRequest,
+    PixelQuery,
     SdkAnswer,
     SdkBatch,
     SdkBatchAnswer,
@@ -39,6 +40,21 @@ class _Own(Protocol):
     def batch(self) -> Handler: ...
 
 
+class _Browser(Protocol):
+    beacon_path: str
+    pixel_path: str
+    script_path: str
+
+    @property
+    def beacon(self) -> Handler: ...
+
+    @property
+    def pixel(self) -> Handler: ...
+
+    @property
+    def script(self) -> Handler: ...
+
+
 class _Sdk(Protocol):
     prefix: str
 
@@ -49,7 +65,7 @@ class _Sdk(Protocol):
     def batch(self) -> Handler: ...
 
 
-def documentation(own: _Own, sdk: _Sdk) -> tuple[Documentation, Starlette]:
+def documentation(own: _Own, sdk: _Sdk, browser: _Browser) -> tuple[Documentation, Starlette]:
     """The document, and the routes it describes."""
     docs = Documentation(
         title="Volcanion Tracking gateway",
@@ -69,6 +85,11 @@ def documentation(own: _Own, sdk: _Sdk) -> tuple[Documentation, Starlette]:
         # a function of its own: one handler may serve several paths, each an operation
         return Route(path, described(_copy(handler)), methods=["POST"])
 
+    def page(path: str, handler: Handler, query: type[BaseModel] | None, statuses: Sequence[int], name: str) -> Route:
+        answers: dict[int, type[BaseModel] | None] = dict.fromkeys(statuses)
+        described = docs.route(query=query, answers=answers, tag="pages", operation_id=name)
+        return Route(path, described(_copy(handler)), methods=["GET"])
+
     routes = [
         route(INGEST_PATH, own.ingest, IngestRequest, 202, IngestAnswer, "events", "ingest"),
         route(BATCH_PATH, own.batch, BatchRequest, 202, BatchAnswer, "events", "batch"),
@@ -77,6 +98,9 @@ def documentation(own: _Own, sdk: _Sdk) -> tuple[Documentation, Starlette]:
             route(f"{sdk.prefix}/{kind}", sdk.message, SdkMessage, 200, SdkAnswer, "SDKs", f"sdk_{kind}")
             for kind in EVENT_TYPES
         ),
+        route(browser.beacon_path, browser.beacon, SdkBatch, 200, SdkBatchAnswer, "pages", "beacon"),
+        page(browser.pixel_path, browser.pixel, PixelQuery, (200, *_ERRORS), "pixel"),
+        page(browser.script_path, browser.script, None, (200, 304), "script"),
     ]
     return docs, Starlette(routes=routes)
 

@@ -183,6 +183,20 @@ class SdkBatch(JsonModel):
     write_key: str | None = None
 
 
+class PixelQuery(DryRun):
+    """A message in the query; a parameter of another name is a property of it, as text."""
+
+    model_config = ConfigDict(extra="allow")
+
+    write_key: Annotated[str, Field(examples=[_EVENT["apiKey"]])]
+    type: Annotated[EventType | None, Field(description="track if there is an event, else page.")] = None
+    event: Annotated[str | None, Field(max_length=200)] = None
+    anonymous_id: Annotated[str | None, Field(max_length=255, description="This or userId is needed.")] = None
+    user_id: Annotated[str | None, Field(max_length=255)] = None
+    message_id: Annotated[str | None, Field(max_length=100, description="Makes repeats harmless.")] = None
+    timestamp: datetime | None = None
+
+
 class SdkAnswer(IngestAnswer):
     """As the answer to an event of our own."""
 

@@ -272,7 +272,9 @@ def _describe(error: BaseException) -> str:
         return str(error)
     # never the input: it may be a secret
     faults = error.errors(include_input=False)
-    return "; ".join(f"TRACKING_{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in faults)
+    return "; ".join(
+        ": ".join([*(f"TRACKING_{name}".upper() for name in fault["loc"][:1]), fault["msg"]]) for fault in faults
+    )
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

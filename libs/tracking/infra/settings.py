@@ -4,9 +4,9 @@ Only a `__main__` imports this module (a contract in pyproject.toml): everything
 """
 
 from ipaddress import ip_network
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -45,7 +45,20 @@ def _networks(text: str) -> str:
 
 
 Networks = Annotated[str, AfterValidator(_networks), Field(description="separated by commas")]
-PathPart = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+PathPart = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
+_TAKEN = ("/api", "/docs", "/health", "/metrics", "/openapi", "/scalar")
+_OF_SDKS = frozenset(
+    ["track", "t", "identify", "i", "page", "p", "screen", "s", "group", "g", "alias", "a", "batch", "b", "import"]
+)
+
+
+def _prefix(text: str) -> str:
+    if f"/{text.split('/')[1]}" in _TAKEN:
+        raise ValueError(f"{', '.join(_TAKEN)} are taken")
+    return text
+
+
+Prefix = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$"), AfterValidator(_prefix)]
 
 
 class GatewaySettings(ProcessSettings):
@@ -69,10 +82,17 @@ class GatewaySettings(ProcessSettings):
     batch_events: Annotated[int, Field(ge=1)] = 2_500
     trusted_proxies: Networks = "127.0.0.0/8, ::1/128, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, fc00::/7"
     # names of one's own for what block lists know
-    sdk_prefix: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._-]+)+$")] = "/v1"
+    sdk_prefix: Prefix = "/v1"
     beacon_name: PathPart = "beacon"
     pixel_name: PathPart = "pixel"
     script_name: PathPart = "tracker.js"
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = {self.beacon_name, self.pixel_name, self.script_name}
+        if len(names) < 3 or names & _OF_SDKS:
+            raise ValueError("the names of beacon, pixel and script must differ from each other and from SDKs' routes")
+        return self
 
 
 class RelaySettings(ProcessSettings):

@@ -1,0 +1,278 @@
+"""What pages use beside the routes of SDKs: the beacon, the pixel and the script.
+
+Their names are settings, as block lists know the usual ones.
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from gzip import compress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from services.gateway import ingest, segment
+from services.gateway.answers import SERVICE, event_of, known_error, single_answer
+from services.gateway.cors import CORS, Headers
+from services.gateway.intake import Intake
+from services.gateway.request import Request
+from services.gateway.sdk import SdkRoutes
+from tracking.domain.errors import Malformed
+from tracking.infra import correlation, telemetry
+from tracking.infra.http import error_headers
+from tracking.infra.request_metrics import requests
+
+GIF = bytes.fromhex(
+    "474946383961 0100 0100 80 00 00"  # GIF89a, 1 x 1, two colours
+    "000000 ffffff"
+    "21 f9 04 01 0000 00 00"  # the first of them is transparent
+    "2c 0000 0000 0100 0100 00"
+    "02 02 4401 00 3b"
+)
+_SOURCE = Path(__file__).with_name("tracker.js")
+_ROUTE_LINE = 'const ROUTE = "beacon";'
+_NO_WEIGHT = re.compile(r"q\s*=\s*0(\.0*)?")
+_MOST_PARAMETERS = 200
+_KEYS = frozenset({"apiKey", "writeKey", "dryRun"})
+_FIELDS = {
+    "type": "type",
+    "event": "event",
+    "eventName": "event",
+    "name": "name",
+    "category": "category",
+    "userId": "userId",
+    "anonymousId": "anonymousId",
+    "previousId": "previousId",
+    "groupId": "groupId",
+    "messageId": "messageId",
+    "eventId": "messageId",
+    "timestamp": "timestamp",
+    "eventTimestamp": "timestamp",
+    "sentAt": "sentAt",
+}
+# a page that wants its parts isolated (Cross-Origin-Embedder-Policy) may still use ours
+_FOR_ANY_PAGE: Headers = [
+    *CORS,
+    (b"cross-origin-resource-policy", b"cross-origin"),
+    (b"x-content-type-options", b"nosniff"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The last parts of the paths."""
+
+    beacon: str = "beacon"
+    pixel: str = "pixel"
+    script: str = "tracker.js"
+
+
+DEFAULT_NAMES = Names()
+
+
+class PixelRequest(Request):
+    """An image is asked for without Origin; which page it is on stands in Referer, if anywhere."""
+
+    __slots__ = ("referrer",)
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.referrer = _header(scope, b"referer")
+        super().__init__(scope, receive)
+        self.is_of_browser = True
+
+    @property
+    def origin(self) -> str | None:
+        """As far as the browser says it."""
+        said = super().origin
+        if said is not None or self.referrer is None:
+            return said
+        scheme, colon, rest = self.referrer.partition("://")
+        return scheme + colon + rest.partition("/")[0]
+
+
+class BrowserRoutes:
+    """Handles the three; `sdk` says under which prefix, and takes what a beacon brings."""
+
+    def __init__(self, intake: Intake, sdk: SdkRoutes, names: Names) -> None:
+        self._intake = intake
+        self._sdk = sdk
+        self.beacon_path = f"{sdk.prefix}/{names.beacon}"
+        self.pixel_path = f"{sdk.prefix}/{names.pixel}"
+        self.script_path = f"{sdk.prefix}/{names.script}"
+        self._script = Script(names.beacon)
+        self.script = self._script.answer
+
+    def pages(self) -> Mapping[tuple[str, str], ASGIApp]:
+        """What is asked for with GET, by method and path."""
+        return {
+            ("GET", self.pixel_path): self.pixel,
+            ("HEAD", self.pixel_path): self.blank,
+            ("GET", self.script_path): self.script,
+            ("HEAD", self.script_path): self.script,
+        }
+
+    async def beacon(self, request: Request) -> bytes:
+        """Store what a page sends while it closes.
+
+        As `batch`; the key is in the query or the body, since `navigator.sendBeacon` cannot set headers, and the body
+        is JSON whatever its content type says.
+        """
+        request.is_of_browser = True
+        return await self._sdk.batch(request)
+
+    async def pixel(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Store one event that is written as query parameters.
+
+        The answer is a transparent image of 43 bytes, with errors too: browsers show an image whatever its status, so
+        the status can say what became of the event, and X-Error-Code why.
+        """
+        started = time.perf_counter()
+        request = PixelRequest(scope, receive)
+        correlation.enter(request.correlation_id)
+        status, extra = 200, {}
+        try:
+            with telemetry.request_span(SERVICE, scope):
+                await self._store(request, scope["query_string"])
+        except Exception as error:
+            known = known_error(error)
+            status, extra = known.status, {"X-Error-Code": known.code, **error_headers(known)}
+            await self._intake.note_error(request, known)
+        headers = [*_pixel_headers(request.correlation_id), *_lines(extra)]
+        await _answer(send, status, headers, GIF)
+        answered = requests.answered(SERVICE, "GET", scope["path"], status, is_ingestion=status == 200)
+        answered.observe(time.perf_counter() - started)
+
+    async def blank(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """To who only asks whether there is a pixel; stores nothing."""
+        correlation_id = PixelRequest(scope, receive).correlation_id
+        await _answer(send, 200, _pixel_headers(correlation_id), b"", len(GIF))
+
+    async def _store(self, request: PixelRequest, query: bytes) -> None:
+        received_at = ingest.now()
+        message = message_of(query, request.referrer)
+        request.raw = orjson.dumps(message)
+        sender = await self._intake.sender(request, None, received_at)
+        decided = await self._intake.decide([segment.envelope(message, None)], sender)
+        event = event_of(decided[0])
+        single_answer(event, await self._intake.store(decided, sender))
+
+
+def message_of(query: bytes, referrer: str | None = None) -> dict[str, Any]:
+    """What a pixel's query says, as a message of an SDK. Raises Malformed for parameters without end.
+
+    A parameter that is no field of a message is a property, as text; given several times, a list. Of a field the first
+    counts, as with the key. Bytes that are no UTF-8 become U+FFFD.
+    """
+    try:
+        pairs = parse_qsl(
+            query.decode("latin-1"), keep_blank_values=True, errors="replace", max_num_fields=_MOST_PARAMETERS
+        )
+    except ValueError as error:
+        raise Malformed("invalid_parameters", f"More than {_MOST_PARAMETERS} query parameters.") from error
+    message: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in _FIELDS:
+            message.setdefault(_FIELDS[name], value)
+        elif name not in _KEYS:
+            before = properties.get(name)
+            if before is None:
+                properties[name] = value
+            elif isinstance(before, list):
+                before.append(value)
+            else:
+                properties[name] = [before, value]
+    message.setdefault("type", "track" if "event" in message else "page")
+    message["properties" if message["type"] in ("track", "page", "screen") else "traits"] = properties
+    if referrer:
+        message["context"] = {"page": {"url": referrer}}
+    return message
+
+
+class Script:
+    """The snippet as it is served: packed once, known by the hash of its content."""
+
+    def __init__(self, beacon_name: str) -> None:
+        source = _SOURCE.read_text()
+        if source.count(_ROUTE_LINE) != 1:
+            raise ValueError(f"{_SOURCE.name} has no line {_ROUTE_LINE!r}")
+        self.plain = source.replace(_ROUTE_LINE, f'const ROUTE = "{beacon_name}";').encode()
+        self.packed = compress(self.plain, 9, mtime=0)
+        digest = blake2b(self.plain, digest_size=12).hexdigest()
+        # two representations, two tags (RFC 9110, 8.8.3.3)
+        self._tags = (f'"{digest}"', f'"{digest}-gzip"')
+        self._fixed: Headers = [
+            (b"cache-control", b"public, max-age=3600"),
+            (b"vary", b"Accept-Encoding"),
+            *_FOR_ANY_PAGE,
+        ]
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The script that sends page views and events.
+
+        At most 4 KB on the wire; may be kept for an hour, and asked for again by its ETag.
+        """
+        started = time.perf_counter()
+        is_packed = accepts_gzip(_header(scope, b"accept-encoding") or "")
+        tag = self._tags[is_packed]
+        headers = [
+            *self._fixed,
+            (b"etag", tag.encode()),
+            (b"x-correlation-id", PixelRequest(scope, receive).correlation_id.encode()),
+        ]
+        if is_known(_header(scope, b"if-none-match") or "", tag):
+            status = 304
+            await _answer(send, status, headers)
+        else:
+            status = 200
+            body = self.packed if is_packed else self.plain
+            headers.append((b"content-type", b"text/javascript; charset=utf-8"))
+            if is_packed:
+                headers.append((b"content-encoding", b"gzip"))
+            await _answer(send, status, headers, b"" if scope["method"] == "HEAD" else body, len(body))
+        requests.answered(SERVICE, "GET", scope["path"], status).observe(time.perf_counter() - started)
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether an Accept-Encoding takes gzip; a weight of 0 says that it does not (RFC 9110, 12.5.3)."""
+    for part in accept_encoding.lower().split(","):
+        coding, _, weight = part.partition(";")
+        if coding.strip() in ("gzip", "x-gzip"):
+            return _NO_WEIGHT.fullmatch(weight.strip()) is None
+    return False
+
+
+def is_known(if_none_match: str, tag: str) -> bool:
+    """Whether a browser has what `tag` stands for; weak comparison (RFC 9110, 13.1.2)."""
+    known = [part.strip().removeprefix("W/") for part in if_none_match.split(",")]
+    return tag in known or "*" in known
+
+
+def _pixel_headers(correlation_id: str) -> Headers:
+    return [
+        (b"content-type", b"image/gif"),
+        (b"cache-control", b"no-store"),
+        (b"x-correlation-id", correlation_id.encode()),
+        *_FOR_ANY_PAGE,
+    ]
+
+
+def _lines(headers: Mapping[str, str]) -> Headers:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    return next((value.decode("latin-1") for given, value in scope["headers"] if given == name), None)
+
+
+async def _answer(send: Send, status: int, headers: Headers, body: bytes = b"", length: int | None = None) -> None:
+    """`length` is that of the answer to GET where the body itself is left out."""
+    if status != 304:
+        headers = [*headers, (b"content-length", b"%d" % (len(body) if length is None else length))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
