@@ -1,7 +1,7 @@
 """A few thousand varied events through the public ports, and a proof that each is counted and listed exactly once.
 
 The way of a run: `target` (addresses, a system of its own) → `events` (what to send, what should become of it) →
-`send` (concurrent requests, retries) → `verify` (statistics and both ways of paging against what was sent).
+`send` (the Python client) → `verify` (statistics and both ways of paging against what was sent).
 """
 
 

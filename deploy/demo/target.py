@@ -50,14 +50,13 @@ class Target:
             known.get("TRACKING_CA_FILE") or None,
         )
 
-    def client(self, connections: int = 4) -> httpx.AsyncClient:
-        """An HTTP client that trusts `ca_file`; raises DemoError if that cannot be read."""
+    def httpx_options(self) -> dict[str, Any]:
+        """For HTTP clients that trust `ca_file`; raises DemoError if that cannot be read."""
         try:
             trust = ssl.create_default_context(cafile=self.ca_file)
         except OSError as error:
             raise DemoError(f"TRACKING_CA_FILE {self.ca_file}: {error}") from error
-        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        return httpx.AsyncClient(verify=trust, timeout=TIMEOUT_S, limits=limits, trust_env=False)
+        return {"verify": trust, "timeout": TIMEOUT_S, "trust_env": False}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ import httpx
 import pytest
 
 from deploy.demo import DemoError
-from deploy.demo.events import Plan, PlannedEvent, PlannedRequest, plan
+from deploy.demo.events import Plan, PlannedEvent, plan
 from deploy.demo.send import Outcome, Sender
 from deploy.demo.target import Target
 from deploy.demo.verify import compare, differences
+from tracking_client import Options
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
-WITH_ID = PlannedEvent({"eventName": "ping", "userId": "u", "eventId": "e1"}, "valid")
-WITHOUT_ID = PlannedEvent({"eventName": "ping", "userId": "u"}, "valid")
+PING = PlannedEvent({"event_name": "ping", "user_id": "u", "event_id": "e1"}, "valid")
 ADDRESSES = {
     "TRACKING_GATEWAY_URL": "https://edge/",
     "TRACKING_ADMIN_URL": "https://edge",
@@ -33,17 +33,18 @@ def test_a_plan_stores_as_many_events_as_asked(count: int) -> None:
 
     assert len(made.stored) == sum(made.counts().values()) == count
     assert made.sent == count + made.repeats + made.refused
-    assert (made.repeats, made.refused) == (min(count // 50, count), count // 200)
+    assert (made.repeats, made.refused) == (count // 50, count // 200)
 
 
 def test_a_repeat_is_the_same_event_as_another_to_the_letter() -> None:
-    events = [event for request in plan(5000, 1, NOW).requests for event in request.events]
-    originals = Counter(json.dumps(event.envelope) for event in events if not event.is_repeat)
+    events = plan(5000, 1, NOW).events
+    originals = Counter(json.dumps(event.arguments) for event in events if not event.is_repeat)
 
     repeats = [event for event in events if event.is_repeat]
 
     assert len(repeats) == 100
-    assert all(event.has_id and originals[json.dumps(event.envelope)] == 1 for event in repeats)
+    assert all({"event_id", "timestamp"} <= event.arguments.keys() for event in repeats)
+    assert all(originals[json.dumps(event.arguments)] == 1 for event in repeats)
 
 
 def test_a_seed_makes_the_same_plan_again() -> None:
@@ -53,17 +54,17 @@ def test_a_seed_makes_the_same_plan_again() -> None:
 
 def test_a_plan_has_something_of_everything() -> None:
     made = plan(5000, 1, NOW)
-    envelopes = [event.envelope for event in made.stored]
+    calls = [event.arguments for event in made.stored]
 
     assert 0 < made.invalid() < 1000
-    assert {type(envelope["eventProperties"]) for envelope in envelopes} >= {dict, str, list}
-    assert {frozenset(envelope) & {"userId", "anonymousId"} for envelope in envelopes} >= {
-        frozenset({"userId"}),
-        frozenset({"anonymousId"}),
-        frozenset({"userId", "anonymousId"}),
+    assert {type(call["properties"]) for call in calls} >= {dict, str, list}
+    assert {frozenset(call) & {"user_id", "anonymous_id"} for call in calls} >= {
+        frozenset({"user_id"}),
+        frozenset({"anonymous_id"}),
+        frozenset({"user_id", "anonymous_id"}),
     }
-    assert [envelope for envelope in envelopes if "eventId" not in envelope]
-    assert {request.is_batch for request in made.requests} == {True, False}
+    assert [call for call in calls if "event_id" not in call]
+    assert [call for call in calls if "timestamp" not in call]
 
 
 async def send(answer: Callable[[int], httpx.Response], *events: PlannedEvent) -> Outcome:
@@ -75,39 +76,40 @@ async def send(answer: Callable[[int], httpx.Response], *events: PlannedEvent) -
         asked += 1
         return answer(asked)
 
-    requests = tuple(PlannedRequest((event,), is_batch=False, key_in_header=True) for event in events)
-    async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as client:
-        return await Sender(client, "http://gateway", "sk_x").send(Plan(requests), lambda _: None)
+    options = Options(linger_s=0, first_pause_s=0.01, retry_for_s=0.2, longest_pause_s=0.05)
+    sender = Sender("http://gateway", "sk_x", {"transport": httpx.MockTransport(handle)}, options)
+    return await sender.send(Plan(events), lambda _: None)
 
 
 def acknowledged(**changes: Any) -> httpx.Response:
-    return httpx.Response(202, json={"eventId": "id-1", "isValid": True, "validationErrors": None} | changes)
+    result = {"status": "accepted", "eventId": "id-1", "isValid": True, "validationErrors": None} | changes
+    return httpx.Response(202, json={"results": [result]})
 
 
-async def test_an_event_with_an_id_is_sent_again_until_it_is_acknowledged() -> None:
+async def test_an_event_is_sent_again_until_it_is_acknowledged() -> None:
     def answer(asked: int) -> httpx.Response:
-        return httpx.Response(503, headers={"Retry-After": "0"}) if asked < 3 else acknowledged(duplicate=True)
+        return httpx.Response(503, headers={"Retry-After": "0"}) if asked < 3 else acknowledged(status="duplicate")
 
-    outcome = await send(answer, WITH_ID)
+    outcome = await send(answer, PING)
 
     assert (outcome.event_ids, outcome.retries, outcome.duplicates) == ({"id-1"}, 2, 1)
 
 
-async def test_an_event_without_an_id_is_not_sent_again_when_it_may_be_stored() -> None:
+async def test_a_gateway_that_never_answers_ends_the_run() -> None:
     def answer(asked: int) -> httpx.Response:
         raise httpx.ReadTimeout("no answer")
 
-    with pytest.raises(DemoError, match="nobody knows"):
-        await send(answer, WITHOUT_ID)
+    with pytest.raises(DemoError, match="not_acknowledged"):
+        await send(answer, PING)
 
 
 async def test_a_refusal_ends_the_run() -> None:
     with pytest.raises(DemoError, match="401"):
-        await send(lambda _: httpx.Response(401), WITH_ID)
+        await send(lambda _: httpx.Response(401), PING)
 
 
 async def test_a_verdict_other_than_planned_is_a_fault() -> None:
-    outcome = await send(lambda _: acknowledged(isValid=False), WITH_ID)
+    outcome = await send(lambda _: acknowledged(isValid=False), PING)
 
     [fault] = outcome.faults
     assert "expected valid, the gateway says invalid" in fault
@@ -125,7 +127,7 @@ def test_every_way_of_being_wrong_is_named() -> None:
 
 
 def test_a_name_that_was_never_sent_is_shown_too() -> None:
-    made = Plan((PlannedRequest((WITH_ID,), is_batch=False, key_in_header=True),))
+    made = Plan((PING,))
     statistics = {"eventCounts": {"ping": 1, "ghost": 2}, "validEvents": 3, "invalidEvents": 0, "totalEvents": 3}
 
     rows = {row.name: (row.sent, row.counted) for row in compare(made, statistics)}
