@@ -2,7 +2,8 @@
 
 A process of its own, so that it neither slows the checker nor dies with what is killed. What was not answered, or
 answered with "try again", is repeated with the same ids until there is an answer. Events without ids of their own are
-sent once: unanswered, nobody can know, and they count as unknown.
+sent once: unanswered, nobody can know, and they count as unknown. Not the Python client: that hides single attempts,
+gives every event an id, and what is judged here must not depend on it.
 """
 
 import asyncio

@@ -1,6 +1,8 @@
 """The Python client in programs that end, fork or forget it, against a real gateway."""
 
 import asyncio
+import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -9,7 +11,7 @@ import pytest
 
 from tests.integration.test_client import sender, services, stored_ids  # noqa: F401
 from tests.registry import Registered
-from tests.services import Services
+from tests.services import ROOT, Services
 from tests.stack import Stack
 
 THREADS = """
@@ -120,3 +122,29 @@ async def test_everything_a_program_tracked_is_stored_once_when_it_has_ended(
     ids = output.decode().split()
     assert len(ids) == count
     assert await stored_ids(stack) == Counter(ids)
+
+
+async def test_the_examples_of_its_documentation_do_what_it_says(
+    stack: Stack,
+    services: Services,  # noqa: F811
+    sender: Registered,  # noqa: F811
+) -> None:
+    text = (ROOT / "docs/python-client.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    known = {"TRACKING_GATEWAY_URL": services.url("gateway"), "TRACKING_DEMO_API_KEY": sender.api_key}
+
+    written = ""
+    for example in examples:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", "-c", example),
+            env=os.environ | known,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), 30)
+        assert process.returncode == 0, output.decode()
+        written += output.decode()
+
+    [promised] = re.findall(r"This prints `(.*?)`", text)
+    assert promised in written
+    assert (await stored_ids(stack)).total() == 5
