@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.administration import a_system, administrator
 from tests.backing import free_port
 from tests.polling import until
 from tests.registry import Registered, publish_structure, register_system
@@ -236,6 +237,22 @@ async def test_a_batch_larger_than_the_gateway_takes_arrives_in_parts(
 
         assert await stored_ids(stack) == Counter(ids)
         assert client.failures == []
+
+
+async def test_a_client_that_sends_too_fast_waits_as_long_as_it_is_told(kind: str, stack: Stack) -> None:
+    async with running(stack, "gateway", "admin") as services, administrator(services) as admin:
+        system = await a_system(admin)
+        settings = {"settings": {"rateLimit": {"eventsPerSecond": 100, "burst": 100}}}
+        changed = await admin.patch(f"/api/partnersystems/{system['id']}", json=settings)
+        assert changed.status_code == 200, changed.text
+        async with a_client(kind, services.url("gateway"), system["apiKey"]) as client:
+            ids = client.track(300)
+
+            assert await client.flush()
+
+            assert await stored_ids(stack) == Counter(ids)
+            # its own pauses of 0.2 s at most would come to many more
+            assert 1 <= client.calls.counts.retries <= 5
 
 
 async def test_two_attempts_at_one_event_of_ones_own_id_and_time_are_one_event(

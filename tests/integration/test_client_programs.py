@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -148,3 +150,17 @@ async def test_the_examples_of_its_documentation_do_what_it_says(
     [promised] = re.findall(r"This prints `(.*?)`", text)
     assert promised in written
     assert (await stored_ids(stack)).total() == 5
+
+
+def test_it_can_be_installed_without_anything_of_the_servers(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT / "libs/tracking_client", check=True, capture_output=True)
+
+    [wheel] = tmp_path.glob("*.whl")
+    with ZipFile(wheel) as files:
+        names = set(files.namelist())
+        [metadata] = [name for name in names if name.endswith("METADATA")]
+        needs = re.findall(r"^Requires-Dist: (\S+?)[>=<]", files.read(metadata).decode(), re.MULTILINE)
+    modules = {f"tracking_client/{path.name}" for path in (ROOT / "libs/tracking_client").glob("*.py")}
+    assert modules | {"tracking_client/py.typed"} == {name for name in names if ".dist-info/" not in name}
+    assert needs == ["httpx"]
