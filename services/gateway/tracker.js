@@ -46,6 +46,10 @@
     w.crypto.getRandomValues(new Uint8Array(16)).forEach(function (byte) { text += (byte + 256).toString(16).slice(1); });
     return text;
   }
+  function anonymous() {
+    if (!store.getItem(ANONYMOUS)) note(ANONYMOUS, id());
+    return store.getItem(ANONYMOUS);
+  }
   function size(text) { return new Blob([text]).size; }
 
   /* The next messages to send: their items and their body. */
@@ -104,10 +108,9 @@
     /* without #…, which may hold what is nobody's business */
     var page = { url: w.location.href.split("#")[0], path: w.location.pathname, search: w.location.search, title: d.title };
     page.referrer = referrer;
-    if (!store.getItem(ANONYMOUS)) note(ANONYMOUS, id());
     message.type = type;
     message.messageId = id();
-    message.anonymousId = store.getItem(ANONYMOUS);
+    message.anonymousId = anonymous();
     message.userId = store.getItem(USER);
     message.timestamp = new Date().toISOString();
     message.context = {
@@ -152,6 +155,7 @@
     optIn: function () { forget(OFF); silent = !key; }
   };
   if (silent) leaveNothing();
+  else anonymous(); /* now, for the next tab to find */
 
   w.addEventListener("online", flush);
   w.addEventListener("pagehide", leave);

@@ -1,0 +1,273 @@
+"""The script in a real browser: Chromium, on a page of another site than the gateway."""
+
+import asyncio
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import httpx
+import pytest
+from playwright.async_api import Browser, Page, async_playwright
+
+from deploy.local import packages
+from tests.administration import a_system, administrator
+from tests.polling import until
+from tests.services import Services, running
+from tests.stack import Stack
+
+SITE = "shop.example"
+PAGE = """<!doctype html><title>{title}</title><body><a href="/next">next</a>
+<script src="{gateway}/v1/tracker.js" data-key="{key}" {options}></script></body>"""
+
+
+class Site(ThreadingHTTPServer):
+    """Serves `page` under every path."""
+
+    page = ""
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        """The page."""
+        assert isinstance(self.server, Site)
+        body = self.server.page.replace("{title}", f"Title of {self.path}").encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def site() -> Any:
+    """A site of its own."""
+    server = Site(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+async def services(stack: Stack) -> AsyncIterator[Services]:
+    """Gateway and admin."""
+    async with running(stack, "gateway", "admin") as services:
+        yield services
+
+
+async def a_key(services: Services, **settings: Any) -> str:
+    async with administrator(services) as admin:
+        system = await a_system(admin)
+        if settings:
+            changed = await admin.patch(f"/api/partnersystems/{system['id']}", json={"settings": settings})
+            assert changed.status_code == 200, changed.text
+    return str(system["apiKey"])
+
+
+@asynccontextmanager
+async def chromium(site: Site) -> AsyncIterator[Browser]:
+    """Headless, installed from the system's packages if it is missing."""
+    if shutil.which("chromium") is None:
+        packages.install(["chromium"], print)
+    address = f"MAP {SITE}:80 127.0.0.1:{site.server_address[1]}"
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"),
+            args=["--no-sandbox", f"--host-resolver-rules={address}"],
+        )
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@asynccontextmanager
+async def opened(
+    site: Site, services: Services, key: str, options: str = "", signal: str = "", path: str = "/"
+) -> AsyncIterator[Page]:
+    """A page with the script; `signal` runs before it."""
+    site.page = PAGE.replace("{gateway}", services.url("gateway")).replace("{key}", key).replace("{options}", options)
+    async with chromium(site) as browser:
+        context = await browser.new_context(user_agent="Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0.0.0 Safari/537.36")
+        if signal:
+            await context.add_init_script(signal)
+        page = await context.new_page()
+        await page.goto(f"http://{SITE}{path}")
+        yield page
+
+
+async def events(stack: Stack) -> list[dict[str, Any]]:
+    """All that is stored, in the order in which it happened."""
+    owner = await stack.write()
+    rows = await owner.fetch(
+        "select event_name, event_type, anonymous_id, user_id, message_id, event_properties::text as properties,"
+        " context::text as context from write.tracking_events order by original_timestamp, message_id"
+    )
+    return [{**row, "properties": json.loads(row["properties"]), "context": json.loads(row["context"])} for row in rows]
+
+
+async def seen(stack: Stack, number: int) -> list[dict[str, Any]]:
+    """Once there are so many."""
+
+    async def ask() -> list[dict[str, Any]]:
+        return await events(stack)
+
+    return await until(ask, lambda found: len(found) >= number, 30)
+
+
+async def test_views_routes_events_and_persons_arrive_once(stack: Stack, services: Services, site: Site) -> None:
+    async with opened(site, services, await a_key(services), path="/start?a=1#secret") as page:
+        await page.evaluate("tracker.track('added', {price: 4.5})")
+        await page.evaluate("document.title = 'Cart'; history.pushState({}, '', '/cart')")
+        await page.evaluate("history.replaceState({}, '', '/cart#part')")
+        await page.evaluate("tracker.identify('u-1', {plan: 'pro'})")
+        await page.evaluate("tracker.flush()")
+        found = await seen(stack, 4)
+        await page.go_back()
+        await page.evaluate("tracker.flush()")
+        found = await seen(stack, 5)
+        left = await page.evaluate("Object.keys(localStorage).filter(name => name.startsWith('vt.queue')).length")
+
+    assert [(event["event_name"], event["user_id"]) for event in found] == [
+        ("page", None),
+        ("added", None),
+        ("page", None),
+        ("identify", "u-1"),
+        ("page", "u-1"),
+    ]
+    assert len({event["anonymous_id"] for event in found}) == 1
+    first, added, cart = found[0], found[1], found[2]
+    assert first["properties"]["title"] == "Title of /start?a=1"
+    assert first["properties"]["url"] == f"http://{SITE}/start?a=1"
+    assert "secret" not in json.dumps(found)
+    assert added["properties"] == {"price": 4.5}
+    assert added["context"]["library"]["name"] == "volcanion.js"
+    assert (cart["properties"]["path"], cart["properties"]["title"]) == ("/cart", "Cart")
+    assert cart["properties"]["referrer"] == f"http://{SITE}/start?a=1"
+    assert found[3]["properties"] == {"plan": "pro"}
+    assert left == 0
+
+
+async def test_what_happens_last_is_sent_when_the_page_goes_and_stored_once(
+    stack: Stack, services: Services, site: Site
+) -> None:
+    async with opened(site, services, await a_key(services)) as page:
+        await page.evaluate("tracker.track('leaving')")
+        await page.goto("about:blank")
+        found = await seen(stack, 2)
+        await page.goto(f"http://{SITE}/again")
+        found = await seen(stack, 3)
+
+    assert [event["event_name"] for event in found] == ["page", "leaving", "page"]
+    assert len({event["message_id"] for event in found}) == 3
+
+
+async def test_what_happens_offline_is_kept_over_pages_and_sent_later(
+    stack: Stack, services: Services, site: Site
+) -> None:
+    gateway = services.url("gateway")
+    async with opened(site, services, await a_key(services)) as page:
+        await seen(stack, 1)
+        # the gateway cannot be reached, the site itself can
+        await page.route(f"{gateway}/v1/beacon*", lambda route: route.abort())
+        await page.evaluate("tracker.track('one'); tracker.track('two')")
+        await page.evaluate("Object.defineProperty(navigator, 'onLine', {get: () => false, configurable: true})")
+        await page.goto(f"http://{SITE}/other")
+        assert [event["event_name"] for event in await events(stack)] == ["page"]
+        await page.unroute(f"{gateway}/v1/beacon*")
+        await page.evaluate("window.dispatchEvent(new Event('online'))")
+        found = await seen(stack, 4)
+
+    assert sorted(event["event_name"] for event in found) == ["one", "page", "page", "two"]
+
+
+@pytest.mark.parametrize(
+    "signal",
+    [
+        "Object.defineProperty(navigator, 'globalPrivacyControl', {get: () => true})",
+        "Object.defineProperty(navigator, 'doNotTrack', {get: () => '1'})",
+    ],
+    ids=["GPC", "DNT"],
+)
+async def test_who_asks_not_to_be_tracked_is_not(stack: Stack, services: Services, site: Site, signal: str) -> None:
+    key = await a_key(services)
+    asked: list[str] = []
+    async with opened(site, services, key, signal=signal) as page:
+        page.on("request", lambda request: asked.append(request.url))
+        await page.evaluate("tracker.track('quiet'); tracker.identify('u'); tracker.page(); tracker.flush()")
+        await page.goto(f"http://{SITE}/other")
+        stored = await page.evaluate("Object.keys(localStorage)")
+
+    assert stored == []
+    assert [url for url in asked if "beacon" in url] == []
+    assert await events(stack) == []
+
+
+async def test_who_opts_out_leaves_nothing_and_may_come_back(stack: Stack, services: Services, site: Site) -> None:
+    async with opened(site, services, await a_key(services), options="data-auto='false'") as page:
+        await page.evaluate("tracker.track('before'); tracker.optOut(); tracker.track('while')")
+        assert await page.evaluate("Object.keys(localStorage)") == ["vt.off"]
+        await page.reload()
+        await page.evaluate("tracker.track('still'); tracker.optIn(); tracker.track('after'); tracker.flush()")
+        found = await seen(stack, 1)
+
+    assert [event["event_name"] for event in found] == ["after"]
+
+
+async def test_pages_of_other_origins_are_refused_and_hear_of_it(stack: Stack, services: Services, site: Site) -> None:
+    refused = await a_key(services, allowedOrigins=["https://elsewhere.example"])
+    async with opened(site, services, refused) as page:
+        async with page.expect_response(lambda response: "/v1/beacon" in response.url) as answered:
+            await page.evaluate("tracker.flush()")
+        assert (await answered.value).status == 403
+    assert await events(stack) == []
+
+    async with opened(site, services, await a_key(services, allowedOrigins=[f"http://{SITE}"])) as page:
+        await page.evaluate("tracker.flush()")
+        await seen(stack, 1)
+
+
+async def test_a_request_that_needs_a_preflight_passes_it(stack: Stack, services: Services, site: Site) -> None:
+    send = """async ([url, key]) => {
+        const type = "application/json";
+        const headers = {"Authorization": "Basic " + btoa(key + ":"), "Content-Type": type, "X-Retry-Count": "1"};
+        const body = JSON.stringify({event: "cross", anonymousId: "a"});
+        const answer = await fetch(url, {method: "POST", headers, body});
+        return [answer.status, await answer.json()];
+    }"""
+    async with opened(site, services, await a_key(services), options="data-auto='false'") as page:
+        key = await a_key(services)
+        status, answer = await page.evaluate(send, [f"{services.url('gateway')}/v1/track", key])
+        wrong, error = await page.evaluate(send, [f"{services.url('gateway')}/v1/track", "sk_unknown"])
+
+    assert (status, answer["success"]) == (200, True)
+    assert (wrong, error["code"]) == (401, "unknown_api_key")
+    assert [event["event_name"] for event in await seen(stack, 1)] == ["cross"]
+
+
+async def test_two_tabs_share_a_person_and_lose_nothing(stack: Stack, services: Services, site: Site) -> None:
+    async with opened(site, services, await a_key(services), options="data-auto='false'") as page:
+        other = await page.context.new_page()
+        await other.goto(f"http://{SITE}/other")
+        track = "name => { for (let n = 0; n < 20; n++) tracker.track(name + n); tracker.flush(); }"
+        await asyncio.gather(page.evaluate(track, "one"), other.evaluate(track, "two"))
+        found = await seen(stack, 40)
+
+    assert len({event["event_name"] for event in found}) == 40
+    assert len({event["anonymous_id"] for event in found}) == 1
+
+
+async def test_a_beacon_may_come_from_any_origin(services: Services) -> None:
+    async with httpx.AsyncClient(base_url=services.url("gateway")) as client:
+        preflight = await client.options("/v1/beacon", headers={"Origin": f"http://{SITE}"})
+
+    assert preflight.status_code == 204
+    assert preflight.headers["access-control-allow-origin"] == "*"
