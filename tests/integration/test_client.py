@@ -165,6 +165,25 @@ async def test_what_is_tracked_while_the_gateway_is_away_arrives_when_it_is_back
         assert client.failures == []
 
 
+async def test_what_is_under_way_when_the_task_is_cancelled_is_sent_by_the_next(
+    stack: Stack, services: Services, sender: Registered
+) -> None:
+    await services.kill("gateway")
+    async with a_client("asyncio", services.url("gateway"), sender.api_key) as client:
+        ids = client.track(10)
+        await until(lambda: _later(client.calls.counts.retries), lambda retries: retries >= 1)
+
+        for task in asyncio.all_tasks():
+            if task.get_name() == "tracking-client":
+                task.cancel()
+                await asyncio.wait({task})
+
+        await services.start("gateway")
+        ids += client.track(1)
+        assert await client.flush()
+        assert await stored_ids(stack) == Counter(ids)
+
+
 async def _later(value: Any) -> Any:
     return value
 

@@ -23,13 +23,18 @@ tracker = Tracker(sys.argv[1], sys.argv[2])
 for number in range(700):
     print(tracker.track("e", user_id="u"))
 """
+# its thread sends what it holds, then ends
 FORGOTTEN = """
-import sys
+import sys, threading
 from tracking_client import Tracker
 for _ in range(3):
     tracker = Tracker(sys.argv[1], sys.argv[2])
     print(tracker.track("e", user_id="u"))
     del tracker
+for thread in threading.enumerate():
+    if thread is not threading.current_thread():
+        thread.join(10)
+assert threading.active_count() == 1
 """
 ASYNCIO = """
 import asyncio, sys
