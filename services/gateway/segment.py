@@ -20,7 +20,7 @@ def messages_of(body: Any, kind: str | None) -> tuple[list[Any], Any, Any]:
 
     A batch may also be a bare array, and a batch path may be given one message alone, as some SDKs do.
     """
-    if isinstance(body, list):
+    if isinstance(body, list) and kind is None:
         return body, None, None
     if not isinstance(body, dict):
         return [body], None, None

@@ -4,7 +4,7 @@ import pytest
 
 from tests import wire
 from tests.administration import one_of_each
-from tests.hostile import admin, gateway, query
+from tests.hostile import admin, gateway, query, sdk
 from tests.hostile.case import Case, faults_of, resident_bytes
 from tests.hostile.framing import Route
 from tests.read_model import add_system, add_token
@@ -45,6 +45,19 @@ async def attack(services: Services, name: str, cases: list[Case], normal: Route
 async def test_the_gateway_stands_hostile_input(stack: Stack, is_batch: bool) -> None:
     sender = await register_system(stack)
     table = gateway.Table(sender.api_key, is_batch=is_batch)
+    async with running(stack, "gateway", settings=DEADLINES) as services:
+        await attack(services, "gateway", table.cases(), table.route)
+
+
+@pytest.mark.parametrize("kind", ["track", "batch", "beacon"])
+async def test_the_routes_of_sdks_stand_hostile_input(stack: Stack, kind: str) -> None:
+    table = sdk.Table((await register_system(stack)).api_key, kind)
+    async with running(stack, "gateway", settings=DEADLINES) as services:
+        await attack(services, "gateway", table.cases(), table.route)
+
+
+async def test_the_pixel_stands_hostile_input(stack: Stack) -> None:
+    table = sdk.Pixels((await register_system(stack)).api_key)
     async with running(stack, "gateway", settings=DEADLINES) as services:
         await attack(services, "gateway", table.cases(), table.route)
 
