@@ -105,11 +105,13 @@ class Sender:
         with self._changed:
             if self._is_closed:
                 return "closed"
-            if not self._buffer.put(event, time.monotonic()):
+            now = time.monotonic()
+            if not self._buffer.put(event, now):
                 return "queue_full"
             lifetime.keep(self)
             self._start()
-            self._changed.notify_all()
+            if len(self._buffer) == 1 or self._buffer.due_in_s(now) == 0:
+                self._changed.notify_all()  # else the thread knows when it is due
         return None
 
     def take_over(self, events: list[Encoded]) -> None:
