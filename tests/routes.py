@@ -15,7 +15,9 @@ from services.query import app as query
 from tracking.infra.process import Health
 
 # what each HTTP service may answer without key or token
-OPEN = frozenset({"/health/live", "/health/ready", "/metrics", "/openapi/v1.json", "/scalar/v1", "/v1/tracker.js"})
+OPEN = frozenset({"/health/live", "/health/ready", "/metrics", "/openapi/v1.json", "/scalar/v1"})
+# and what a page loads before it has anything to say
+SCRIPT = "/v1/tracker.js"
 # the applications are only looked at, so what they would work with need not be there
 _NOTHING = cast(Any, None)
 

@@ -85,9 +85,11 @@ def documentation(own: _Own, sdk: _Sdk, browser: _Browser) -> tuple[Documentatio
         # a function of its own: one handler may serve several paths, each an operation
         return Route(path, described(_copy(handler)), methods=["POST"])
 
-    def page(path: str, handler: Handler, query: type[BaseModel] | None, statuses: Sequence[int], name: str) -> Route:
+    def page(
+        path: str, handler: Handler, query: type[BaseModel] | None, statuses: Sequence[int], name: str, media_type: str
+    ) -> Route:
         answers: dict[int, type[BaseModel] | None] = dict.fromkeys(statuses)
-        described = docs.route(query=query, answers=answers, tag="pages", operation_id=name)
+        described = docs.route(query=query, answers=answers, tag="pages", operation_id=name, media_type=media_type)
         return Route(path, described(_copy(handler)), methods=["GET"])
 
     routes = [
@@ -99,8 +101,8 @@ def documentation(own: _Own, sdk: _Sdk, browser: _Browser) -> tuple[Documentatio
             for kind in EVENT_TYPES
         ),
         route(browser.beacon_path, browser.beacon, SdkBatch, 200, SdkBatchAnswer, "pages", "beacon"),
-        page(browser.pixel_path, browser.pixel, PixelQuery, (200, *_ERRORS), "pixel"),
-        page(browser.script_path, browser.script, None, (200, 304), "script"),
+        page(browser.pixel_path, browser.pixel, PixelQuery, (200, *_ERRORS), "pixel", "image/gif"),
+        page(browser.script_path, browser.script, None, (200, 304), "script", "text/javascript"),
     ]
     return docs, Starlette(routes=routes)
 

@@ -29,6 +29,7 @@ class _Operation:
     body: type[BaseModel] | None
     query: type[BaseModel] | None
     operation_id: str | None
+    media_type: str | None
 
 
 class Documentation:
@@ -50,11 +51,15 @@ class Documentation:
         body: type[BaseModel] | None = None,
         query: type[BaseModel] | None = None,
         operation_id: str | None = None,
+        media_type: str | None = None,
     ) -> Callable[[Handler], Handler]:
-        """Document a handler, which stays as it is: its docstring's first line is the summary; 400 is `ErrorBody`."""
+        """Document a handler, which stays as it is: its docstring's first line is the summary; 400 is `ErrorBody`.
+
+        With a `media_type` every answer is of that and no JSON.
+        """
 
         def note(handler: Handler) -> Handler:
-            self._operations[handler] = _Operation(answers, tag, body, query, operation_id)
+            self._operations[handler] = _Operation(answers, tag, body, query, operation_id, media_type)
             return handler
 
         return note
@@ -113,7 +118,18 @@ class Documentation:
                     routes.append(Route(route.path, describe(route.endpoint), methods=[method]))
         tree.app = Starlette(routes=routes)
         document: dict[str, Any] = tree.spec
+        for route in documented.routes:
+            operation = self._operations.get(getattr(route, "endpoint", _undocumented))
+            if isinstance(route, Route) and operation is not None and operation.media_type is not None:
+                _retype(document["paths"][route.path], operation.media_type)
         return document
+
+
+def _retype(operations: dict[str, Any], media_type: str) -> None:
+    content = {media_type: {"schema": {"type": "string"}}}
+    for operation in operations.values():
+        for status, answer in operation["responses"].items():
+            answer["content"] = {} if status == "304" else content
 
 
 def _undocumented() -> None:
