@@ -61,8 +61,10 @@ check: $(VENV)/.installed ## lint, format, types, import contracts
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 
-test: $(VENV)/.installed ## all tests on real servers, which it starts itself [TESTS=tests/unit]
-	@$(RUN) -m pytest $(TESTS)
+# servers named in the environment are for one worker
+WORKERS ?= $(if $(TRACKING_TEST_POSTGRES_URL),0,2)
+test: $(VENV)/.installed ## all tests on real servers, which it starts itself [TESTS=tests/unit] [WORKERS=2]
+	@$(RUN) -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(TESTS)
 
 test-faults: $(VENV)/.installed ## break every part under load and compare promises with facts [FAULT=postgres-kill] [SEED=1]
 	@FAULT="$(FAULT)" SEED="$(SEED)" $(RUN) -m tests.faults

@@ -1,6 +1,9 @@
 """Fixtures for tests on real servers; `tests.backing` says which servers those are."""
 
+import fcntl
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +12,7 @@ from tests.stack import Stack, Templates, redis_numbers
 
 KIND = pytest.StashKey[Kind]()
 REASON = pytest.StashKey[str]()
+LOCK = Path(tempfile.gettempdir()) / "tracking-tests-prepare.lock"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -17,6 +21,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[KIND], config.stash[REASON] = chosen_kind()
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
+    if config.stash[KIND] == "external" and config.getoption("numprocesses", None):
+        raise pytest.UsageError("servers named in the environment are for one worker: make test WORKERS=0")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -30,7 +36,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     say = reporter.write_line if reporter else print
-    session.config.stash[KIND] = prepare(session.config.stash[KIND], say)
+    # of several workers the first installs, and the others find it done
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        session.config.stash[KIND] = prepare(session.config.stash[KIND], say)
 
 
 def _fixtures(item: pytest.Item) -> list[str]:

@@ -181,7 +181,7 @@ async def test_the_documentation_is_valid_openapi_with_examples_and_names_every_
     validate(document)
     assert document["openapi"].startswith("3.1")
     operations = [operation for path in document["paths"].values() for operation in path.values()]
-    assert len(operations) == 39
+    assert len(operations) == 41
     assert all(operation["summary"] and operation["tags"] for operation in operations)
     assert document["components"]["schemas"]["NewSystem"]["properties"]["name"]["examples"] == ["Acme Website"]
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
