@@ -33,6 +33,8 @@ _HOLD_S = 30.0
 _LOOK_AGAIN_S = 5.0
 _ERROR_CHARACTERS = 2000
 _CHECK_QUEUE_S = 5.0
+# one that comes at the very moment of the question waits too
+_MOST_UNSERVED = 2
 
 
 class Batch(Protocol):
@@ -101,6 +103,8 @@ class InboxConsumer(Generic[B]):
         self._timeout_s = timeout_s
         self._queue = topology.queue_names(consumer)
         self._stopping = asyncio.Event()
+        # how often in a row messages waited in the queue that did not come
+        self._unserved = 0
         self.state = "starting"
 
     async def ping(self) -> None:
@@ -140,6 +144,7 @@ class InboxConsumer(Generic[B]):
         connection = await rabbitmq.connect(self._url, name=f"tracking-{self._consumer}", timeout_s=self._timeout_s)
         try:
             channel = await connection.channel(publisher_confirms=False)
+            self._unserved = 0
             await rabbitmq.declare_topology(channel, self._timeout_s)
             await self._check_dead_letters(channel)
             metrics.consumer_paused.labels(self._consumer).set(0)
@@ -202,8 +207,12 @@ class InboxConsumer(Generic[B]):
         try:
             message = await asyncio.wait_for(arrived.get(), _CHECK_QUEUE_S)
         except TimeoutError:
-            # nothing came: make sure that it is the queue that is empty, and not we who lost it
-            await rabbitmq.queue_depth(channel, self._queue.work, self._timeout_s)
+            # nothing came: make sure that the queue is there and empty. One that was deleted, and made anew by another
+            # worker at the same moment, may know nothing of us, and nobody tells.
+            waiting = await rabbitmq.queue_depth(channel, self._queue.work, self._timeout_s)
+            self._unserved = self._unserved + 1 if waiting else 0
+            if self._unserved >= _MOST_UNSERVED:
+                raise _SessionOver(f"{waiting} messages wait in the queue and do not come") from None
             return group, False
         while True:
             if message is None:
