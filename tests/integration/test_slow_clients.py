@@ -1,6 +1,7 @@
 """Clients that keep a process waiting: each is ended within its deadline, whatever it sends meanwhile."""
 
 import asyncio
+import re
 
 import httpx
 import pytest
@@ -104,13 +105,16 @@ async def test_who_does_not_take_its_answers_is_cut_off(stack: Stack) -> None:
             # a large page, so that the kernel's buffers do not hold all of it
             raw.sendall(b"GET /scalar/v1 HTTP/1.1\r\nHost: t\r\n\r\n" * 10)
 
-            async with httpx.AsyncClient(base_url=url) as client:
-                ended = 'tracking_connections_ended_total{reason="answer_not_taken"} 1.0'
-                await until(
-                    lambda: client.get("/metrics", headers={"Connection": "close"}),
-                    lambda response: ended in response.text,
-                    10,
-                )
+            async with httpx.AsyncClient(base_url=url, headers={"Connection": "close"}) as client:
+
+                async def metrics() -> str:
+                    try:
+                        return (await client.get("/metrics")).text
+                    except httpx.TransportError:
+                        return ""  # on a busy machine this client, too, may take its answer too late
+
+                ended = r'tracking_connections_ended_total\{reason="answer_not_taken"\} [1-9]'
+                await until(metrics, lambda text: re.search(ended, text) is not None, 10)
 
 
 async def test_connections_past_the_limit_are_told_so_and_leave_the_others_alone(stack: Stack) -> None:
