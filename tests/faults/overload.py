@@ -24,7 +24,8 @@ TIMES_CAPACITY = 3
 BATCH = 100
 _CONNECTIONS = 16
 _WARM_UP_S, _PROBE_S, _CAPACITY_S = 2, 10, 30
-LEAST_GOODPUT = 0.9
+# of a share that differs by a tenth and more from run to run on two cores
+LEAST_GOODPUT = 0.8
 MOST_MEMORY_MIB = 768
 _MOST_RECOVERY_S = 3.0
 _NORMAL_TIMES = 3
