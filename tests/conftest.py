@@ -1,17 +1,21 @@
 """Fixtures for tests on real servers; `tests.backing` says which servers those are."""
 
 import fcntl
+import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from deploy.local import packages
 from tests.backing import Backing, Kind, chosen_kind, open_backing, prepare
 from tests.stack import Stack, Templates, redis_numbers
 
 KIND = pytest.StashKey[Kind]()
 REASON = pytest.StashKey[str]()
+CHROMIUM = os.environ.get("CHROMIUM", "chromium")
 LOCK = Path(tempfile.gettempdir()) / "tracking-tests-prepare.lock"
 
 
@@ -32,18 +36,30 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Pull images or install packages before the first test's clock runs, if any test needs servers."""
-    if session.config.option.collectonly or not any("backing" in _fixtures(item) for item in session.items):
+    wanted = {name for item in session.items for name in _fixtures(item)}
+    if session.config.option.collectonly or not wanted & {"backing", "chromium"}:
         return
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     say = reporter.write_line if reporter else print
     # of several workers the first installs, and the others find it done
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        session.config.stash[KIND] = prepare(session.config.stash[KIND], say)
+        if "backing" in wanted:
+            session.config.stash[KIND] = prepare(session.config.stash[KIND], say)
+        if "chromium" in wanted and shutil.which(CHROMIUM) is None:
+            packages.install(["chromium"], say)
 
 
 def _fixtures(item: pytest.Item) -> list[str]:
     return getattr(item, "fixturenames", [])
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The program, installed from the system's packages if it was missing."""
+    found = shutil.which(CHROMIUM)
+    assert found is not None, "Chromium could not be installed: apt-get install chromium"
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +12,6 @@ import httpx
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
-from deploy.local import packages
 from tests.administration import a_system, administrator
 from tests.polling import until
 from tests.services import Services, running
@@ -26,9 +23,10 @@ PAGE = """<!doctype html><title>{title}</title><body><a href="/next">next</a>
 
 
 class Site(ThreadingHTTPServer):
-    """Serves `page` under every path."""
+    """Serves `page` under every path; `chromium` is the browser's program."""
 
     page = ""
+    chromium = ""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -47,9 +45,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def site() -> Any:
+def site(chromium: str) -> Any:
     """A site of its own."""
     server = Site(("127.0.0.1", 0), Handler)
+    server.chromium = chromium
     Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -73,14 +72,12 @@ async def a_key(services: Services, **settings: Any) -> str:
 
 
 @asynccontextmanager
-async def chromium(site: Site) -> AsyncIterator[Browser]:
-    """Headless, installed from the system's packages if it is missing."""
-    if shutil.which("chromium") is None:
-        packages.install(["chromium"], print)
+async def browsing(site: Site) -> AsyncIterator[Browser]:
+    """A headless browser that knows the site by its name."""
     address = f"MAP {SITE}:80 127.0.0.1:{site.server_address[1]}"
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"),
+            executable_path=site.chromium,
             args=["--no-sandbox", f"--host-resolver-rules={address}"],
         )
         try:
@@ -95,7 +92,7 @@ async def opened(
 ) -> AsyncIterator[Page]:
     """A page with the script; `signal` runs before it."""
     site.page = PAGE.replace("{gateway}", services.url("gateway")).replace("{key}", key).replace("{options}", options)
-    async with chromium(site) as browser:
+    async with browsing(site) as browser:
         context = await browser.new_context(user_agent="Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0.0.0 Safari/537.36")
         if signal:
             await context.add_init_script(signal)
