@@ -15,6 +15,7 @@ SERVICE ?=
 N ?=
 FOLLOW ?=
 QUICK ?=
+ONLY ?=
 FAULT ?=
 SEED ?=
 SDK ?=
@@ -52,8 +53,8 @@ clean: $(VENV)/.installed ## stop everything and delete its data, after saying w
 demo: $(VENV)/.installed ## send a few thousand events to the running system and show the statistics
 	@$(RUN) -m deploy.demo
 
-bench: $(VENV)/.installed ## measure, as ratios to a baseline taken in the same run [QUICK=1]
-	@QUICK="$(QUICK)" $(RUN) -m tests.load.bench
+bench: $(VENV)/.installed ## measure, as ratios to a baseline taken in the same run [QUICK=1] [ONLY=ingest,drains]
+	@QUICK="$(QUICK)" ONLY="$(ONLY)" $(RUN) -m tests.load.bench
 
 check: $(VENV)/.installed ## lint, format, types, import contracts
 	@$(VENV)/bin/ruff check .

@@ -94,6 +94,15 @@ async def count_stored(stack: Stack) -> int:
     return int(await (await stack.write()).fetchval("select count(*) from write.tracking_events"))
 
 
+async def check_read_model(stack: Stack, number: int) -> None:
+    """AssertionError unless the read model and the counts hold each of so many events once."""
+    read = await stack.read()
+    projected = await read.fetchval("select count(distinct id) from read.tracking_events_read_model")
+    rows = await read.fetchval("select count(*) from read.tracking_events_read_model")
+    counted = await read.fetchval("select sum(total) from read.event_counts_hourly")
+    assert number == projected == rows == counted, f"{number} stored, {projected} projected, {counted} counted"
+
+
 async def raw_copy_of_writes(source: Stack, target: Stack, most_events: int) -> float:
     """Events/s of plain COPY: the rows the gateway stored, in the transactions it made of them, into the same table."""
     owner = await source.write()

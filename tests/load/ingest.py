@@ -1,0 +1,74 @@
+"""How fast one gateway takes events: single ones over bare uvicorn, batches over raw COPY."""
+
+import json
+from collections.abc import Sequence
+from statistics import median
+
+from tests.load import measure, wrk
+from tests.load.report import Row
+from tests.load.room import Room
+from tests.registry import Registered, register_system
+from tests.services import Services, running
+from tests.stack import Stack
+
+
+class Ingest:
+    """The first two ratios of the design."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self.rounds = 2 if room.is_quick else 5
+        self._single = Row("single events: 202/s ÷ bare uvicorn requests/s", 0.50)
+        self._batch = Row("batches of 200: events/s ÷ raw COPY of the same rows", 0.60)
+        self._p99_ms: dict[str, list[float]] = {"single": [], "batch": []}
+        self._generator_cores: dict[str, list[float]] = {"bare": [], "single": [], "batch": []}
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """In the order of the design."""
+        return self._single, self._batch
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """The generator's own use, so that it is seen not to be the limit, and the time of an answer at the limit."""
+        lines = []
+        for what, cores in self._generator_cores.items():
+            p99 = self._p99_ms.get(what)
+            latency = f", p99 {median(p99):.0f} ms" if p99 else ""
+            lines.append(f"{what}: the load generator used {median(cores):.2f} of a core{latency}")
+        return lines
+
+    async def round(self) -> None:
+        """Both ways of sending, each beside its yardstick."""
+        async with self._room.stack() as stack, self._room.stack() as twin:
+            sender = await register_system(stack)
+            async with measure.bare_uvicorn() as bare, running(stack, "gateway") as services:
+                body = json.dumps(measure.an_event(sender.api_key)).encode()
+                await measure.singles(services, sender, 1)  # warm-up
+                await measure.post(bare, body, measure.CONNECTIONS, 1)
+                yardstick = await measure.post(bare, body, measure.CONNECTIONS, self._room.seconds)
+                single = await measure.singles(services, sender, self._room.seconds)
+                self._note("bare", yardstick)
+                self._note("single", single)
+                self._single.add(single.per_second, yardstick.per_second)
+                self._room.say(f"single {single.per_second:8.0f}/s   bare uvicorn {yardstick.per_second:8.0f}/s")
+                await self._batches(services, sender, stack, twin)
+
+    async def _batches(self, services: Services, sender: Registered, stack: Stack, twin: Stack) -> None:
+        await measure.batches(services, sender, 1)
+        before = await measure.count_stored(stack)
+        run = await measure.batches(services, sender, self._room.seconds)
+        stored = await measure.count_stored(stack) - before
+        # what was under way when wrk stopped, here and after the warm-up, is stored too, but not counted by it
+        unanswered = 2 * measure.BATCH_CONNECTIONS * measure.BATCH
+        acknowledged = run.requests * measure.BATCH
+        assert acknowledged <= stored <= acknowledged + unanswered, f"{acknowledged} acknowledged, {stored} stored"
+        copied = await measure.raw_copy_of_writes(stack, twin, int(run.per_second * measure.BATCH * 2))
+        self._note("batch", run)
+        self._batch.add(run.per_second * measure.BATCH, copied)
+        self._room.say(f"batch  {run.per_second * measure.BATCH:8.0f}/s   raw COPY     {copied:8.0f}/s")
+
+    def _note(self, what: str, run: wrk.Run) -> None:
+        self._generator_cores[what].append(run.cpu_s / run.seconds)
+        if what in self._p99_ms:
+            self._p99_ms[what].append(run.p99_ms)
