@@ -1,0 +1,182 @@
+"""The loader leaves what projector and statistics would have left of the same events."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import pytest
+
+from services.projector import project
+from services.statistics import tally
+from tests.load import loader
+from tests.load.loader_events import EVENTS_A_VISITOR, PARTNER_NAME, SYSTEM_NAMES, Year
+from tests.read_model import add_token
+from tests.rebuilding import COUNTS, EVENTS, LINKS, RECOUNT
+from tests.services import running
+from tests.stack import Stack, Templates
+from tracking.contracts.events_tracked import EventsTracked, SystemContext, decode, encode
+from tracking.domain.tracking_event import TrackingEvent
+from tracking.infra.postgres import prepare_connection
+
+YEAR = Year(2_000, seed=7)
+LAST_MOMENT = timedelta(microseconds=1)
+
+
+@pytest.fixture
+async def loaded(stack: Stack) -> Stack:
+    """The year is in the read database."""
+    with loader.bar() as progress:
+        await asyncio.to_thread(loader.load, stack.read_url(), YEAR, progress)
+    return stack
+
+
+@pytest.fixture
+async def applied(loaded: Stack, templates: Templates) -> Any:
+    """A second read database, in which both workers have applied the same events."""
+    name = templates.copy("read")
+    connection = await asyncpg.connect(templates.url(name))
+    try:
+        await prepare_connection(connection)
+        for month in YEAR.months:
+            await connection.execute("select read.create_partition('tracking_events_read_model', $1)", month)
+        batches = await as_batches(loaded)
+        async with connection.transaction():
+            touched = [("projector", key) for key in await project.project(connection, batches)]
+            touched += [("statistics", key) for key in await tally.tally(connection, batches)]
+        await connection.execute("create table touched (consumer text, system_id uuid, day date)")
+        await connection.copy_records_to_table("touched", records=[(consumer, *key) for consumer, key in touched])
+        yield connection
+    finally:
+        await connection.close()
+        templates.drop(name)
+
+
+async def as_batches(stack: Stack) -> Sequence[EventsTracked]:
+    """The loaded events as the gateway would have published them."""
+    owner = await stack.read()
+    await prepare_connection(owner)
+    rows = await owner.fetch("select *, null as sent_at from read.tracking_events_read_model order by id")
+    systems = [
+        SystemContext(system_id, name, YEAR.partner_id, PARTNER_NAME)
+        for system_id, name in zip(YEAR.system_ids, SYSTEM_NAMES, strict=True)
+    ]
+    events = [TrackingEvent(*(row[column] for column in TrackingEvent._fields)) for row in rows]
+    return [
+        decode(encode(uuid4(), datetime.now(UTC), systems, events[start : start + 500]))
+        for start in range(0, len(events), 500)
+    ]
+
+
+async def test_tables_are_those_that_the_workers_make(loaded: Stack, applied: Any) -> None:
+    owner = await loaded.read()
+    await prepare_connection(owner)
+
+    assert await owner.fetchval("select count(*) from read.tracking_events_read_model") == YEAR.events
+    for table in (EVENTS, COUNTS, LINKS):
+        assert await owner.fetch(table) == await applied.fetch(table)
+    assert await owner.fetch(COUNTS) == await owner.fetch(RECOUNT)
+    assert await owner.fetch(
+        "select consumer, partner_system_id, day from read.range_versions where version > 0 order by 1, 2, 3"
+    ) == await applied.fetch("select consumer, system_id, day from touched order by 1, 2, 3")
+
+
+INDEXES = """
+select regexp_replace(pg_get_indexdef(indexrelid), '^.* USING', ''), indisvalid
+  from pg_index
+ where indrelid = any($1::text[]::regclass[])
+ order by 1
+"""
+
+
+async def test_each_month_has_its_partition_with_the_indexes_of_the_migrations(loaded: Stack) -> None:
+    owner = await loaded.read()
+    parent = await owner.fetch(INDEXES, ["read.tracking_events_read_model"])
+
+    for month in YEAR.months:
+        name = f"read.tracking_events_read_model_{month:%Y_%m}"
+        assert await owner.fetch(INDEXES, [name]) == parent
+        assert await owner.fetchval("select relispartition from pg_class where oid = $1::text::regclass", name)
+        assert await owner.fetchval(f"select count(*) from {name}") == len(YEAR.month(month).numbers)  # noqa: S608
+    assert len(parent) >= 2
+    assert await owner.fetchval("select count(*) from read.tracking_events_read_model_default") == 0
+
+
+async def test_query_serves_what_was_loaded(loaded: Stack) -> None:
+    owner = await loaded.read()
+    token = await add_token(loaded, partner_id=YEAR.partner_id)
+    ranges = [
+        (YEAR.start, YEAR.stop - LAST_MOMENT),
+        (YEAR.start + timedelta(days=40, minutes=17), YEAR.start + timedelta(days=200, minutes=3)),
+    ]
+
+    async with (
+        running(loaded, "query") as services,
+        httpx.AsyncClient(base_url=services.url("query"), headers={"Authorization": f"Bearer {token}"}) as client,
+    ):
+        for system_id in YEAR.system_ids:
+            for start, end in ranges:
+                path = f"/api/events/partner-system/{system_id}/statistics"
+                response = await client.get(path, params={"startDate": start.isoformat(), "endDate": end.isoformat()})
+                total = await recount(owner, system_id, start, end)
+                assert total > 0 or system_id != YEAR.system_ids[0]
+                assert response.json()["totalEvents"] == total
+                assert response.json()["meta"]["asOf"] is not None
+
+
+async def recount(owner: Any, system_id: UUID, start: datetime, end: datetime) -> Any:
+    return await owner.fetchval(
+        "select count(*) from read.tracking_events_read_model "
+        "where partner_system_id = $1 and event_timestamp between $2 and $3 and not is_bot",
+        system_id,
+        start,
+        end,
+    )
+
+
+async def test_events_are_like_those_of_users(loaded: Stack) -> None:
+    owner = await loaded.read()
+    row = await owner.fetchrow(
+        "select count(distinct event_name) as names, count(distinct anonymous_id) as visitors, "
+        "count(distinct user_id) as users, count(*) filter (where not is_valid) as invalid, "
+        "count(*) filter (where is_valid <> (validation_errors is null)) as contradictions, "
+        "count(*) filter (where is_bot) as bots, count(distinct id) as ids from read.tracking_events_read_model"
+    )
+
+    assert row is not None
+    assert row["names"] == 20
+    assert row["visitors"] == YEAR.events / EVENTS_A_VISITOR
+    assert row["users"] == YEAR.events / EVENTS_A_VISITOR
+    assert 0.01 < row["invalid"] / YEAR.events < 0.06
+    assert row["contradictions"] == 0
+    assert row["bots"] > 0
+    assert row["ids"] == YEAR.events
+
+
+async def test_a_wrong_count_is_found(loaded: Stack) -> None:
+    owner = await loaded.read()
+    loader.check(loaded.read_url(), YEAR)
+
+    await owner.execute(
+        "update read.event_counts_hourly set total = total + 1, valid = valid + 1 where ctid in "
+        "(select ctid from read.event_counts_hourly limit 1)"
+    )
+
+    with pytest.raises(AssertionError, match="1 counts"):
+        loader.check(loaded.read_url(), YEAR)
+
+
+async def test_a_year_is_not_loaded_twice(loaded: Stack) -> None:
+    with loader.bar() as progress, pytest.raises(ValueError, match="already"):
+        loader.load(loaded.read_url(), YEAR, progress)
+
+
+def test_the_same_seed_makes_the_same_events_and_another_others() -> None:
+    def rows(year: Year) -> list[bytes]:
+        return [rows for month in year.months for _, rows in year.month(month).blocks()]
+
+    assert rows(YEAR) == rows(Year(2_000, seed=7))
+    assert rows(YEAR) != rows(Year(2_000, seed=8))
