@@ -16,6 +16,7 @@ N ?=
 FOLLOW ?=
 QUICK ?=
 ONLY ?=
+EVENTS ?=
 FAULT ?=
 SEED ?=
 SDK ?=
@@ -53,8 +54,8 @@ clean: $(VENV)/.installed ## stop everything and delete its data, after saying w
 demo: $(VENV)/.installed ## send a few thousand events to the running system and show the statistics
 	@$(RUN) -m deploy.demo
 
-bench: $(VENV)/.installed ## measure, as ratios to a baseline taken in the same run [QUICK=1] [ONLY=ingest,drains]
-	@QUICK="$(QUICK)" ONLY="$(ONLY)" $(RUN) -m tests.load.bench
+bench: $(VENV)/.installed ## measure, as ratios to a baseline taken in the same run [QUICK=1] [ONLY=growth] [EVENTS=50000000]
+	@QUICK="$(QUICK)" ONLY="$(ONLY)" EVENTS="$(EVENTS)" $(RUN) -m tests.load.bench
 
 check: $(VENV)/.installed ## lint, format, types, import contracts
 	@$(VENV)/bin/ruff check .

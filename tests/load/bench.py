@@ -20,9 +20,11 @@ from rich.console import Console
 from tests.backing import Local, prepare
 from tests.load import wrk
 from tests.load.drains import Drains
+from tests.load.growth import Growth
 from tests.load.ingest import Ingest
 from tests.load.report import table
 from tests.load.room import Room, Section
+from tests.load.storage import Storage
 from tests.services import ROOT
 from tests.stack import Templates, redis_numbers
 
@@ -32,6 +34,8 @@ def sections(room: Room) -> dict[str, Section]:
     return {
         "ingest": Ingest(room),
         "drains": Drains(room),
+        "growth": Growth(room),
+        "storage": Storage(room),
     }
 
 

@@ -1,0 +1,108 @@
+"""What a request to query reads: each statement that the service's own code runs for it, under EXPLAIN.
+
+The service's application runs here, with sessions as its own that explain a statement before they run it; so no
+statement and no parameter stands twice, and none can differ from what users cause.
+"""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import asyncpg
+import httpx
+
+from services.query import views
+from services.query.access import AccessTokens, Systems
+from services.query.app import Query, build
+from services.query.lookaside import LookAside
+from services.query.tallies import Tallies
+from tracking.infra import cache, postgres
+from tracking.infra.process import Health
+
+_TABLE = "tracking_events_read_model"
+_EXPLAIN = "explain (analyze, buffers, format json) "
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Of all statements of one request: pages of PostgreSQL touched, and the months of events looked into."""
+
+    buffers: int
+    months: frozenset[str]
+
+
+@dataclass(slots=True)
+class Plans:
+    """The application under EXPLAIN."""
+
+    client: httpx.AsyncClient
+    seen: list[dict[str, Any]] = field(default_factory=list)
+
+    async def reading(self, path: str) -> Reading:
+        """Of a request for `path`. AssertionError unless it is answered with 200."""
+        self.seen.clear()
+        response = await self.client.get(path)
+        assert response.status_code == 200, response.text
+        nodes = [node for plan in self.seen for node in _nodes(plan)]
+        looked_into = {str(node["Relation Name"]) for node in nodes if "Relation Name" in node and node["Actual Loops"]}
+        return Reading(
+            sum(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] for plan in self.seen),
+            frozenset(name.removeprefix(f"{_TABLE}_") for name in looked_into if name.startswith(_TABLE)),
+        )
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", []):
+        yield from _nodes(part)
+
+
+def _explaining(seen: list[dict[str, Any]]) -> type[postgres.OwnConnection]:
+    class Explaining(postgres.OwnConnection):
+        async def fetch(self, query: str, *args: Any, **options: Any) -> Any:
+            await self._explain(query, args)
+            return await super().fetch(query, *args, **options)
+
+        async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
+            await self._explain(query, args)
+            return await super().fetchrow(query, *args, **options)
+
+        async def fetchval(self, query: str, *args: Any, **options: Any) -> Any:
+            await self._explain(query, args)
+            return await super().fetchval(query, *args, **options)
+
+        async def _explain(self, query: str, args: tuple[Any, ...]) -> None:
+            seen.append(json.loads(await super().fetchval(_EXPLAIN + query, *args))[0]["Plan"])
+
+    return Explaining
+
+
+@asynccontextmanager
+async def plans(url: str, token: str) -> AsyncIterator[Plans]:
+    """`url` is that of query's own role. Nothing is cached, as no invalidations are heard."""
+    seen: list[dict[str, Any]] = []
+    pool = await asyncpg.create_pool(
+        url,
+        connection_class=_explaining(seen),
+        min_size=0,
+        max_size=1,
+        command_timeout=300,
+        init=postgres.prepare_connection,
+        server_settings={"timezone": "UTC", **views.SETTINGS},
+    )
+    redis = cache.open_redis("redis://127.0.0.1:1", timeout_s=1)
+    beside = LookAside(redis)
+    query = Query(pool, Systems(partial(views.owner, pool)), Tallies(beside, pool, ttl_s=1))
+    app = build(query, AccessTokens(beside, pool, ttl_s=1), Health("query", {}))
+    headers = {"Authorization": f"Bearer {token}"}
+    try:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://query", headers=headers, timeout=300
+        ) as client:
+            yield Plans(client, seen)
+    finally:
+        await redis.aclose()
+        await postgres.close_pool(pool)
