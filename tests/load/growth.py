@@ -161,7 +161,7 @@ class Growth:
     def _measure(self, sides: Sequence[Side], question: Question) -> None:
         for side in sides:
             for number in range(_WARM_UPS):
-                _, path, body = side.ask(question, -1 - number)
+                _, path, body = side.ask(question, _MOST_SAMPLES + number)
                 if question.is_statistics and number == 0:
                     _compare(side, path, body)
         deadline = time.monotonic() + self._seconds
