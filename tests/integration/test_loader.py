@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,6 +15,8 @@ import pytest
 from services.projector import project
 from services.statistics import tally
 from tests.load import loader
+from tests.load.growth_plans import plans
+from tests.load.growth_questions import DEEP_PAGE, Known
 from tests.load.loader_events import EVENTS_A_VISITOR, PARTNER_NAME, SYSTEM_NAMES, Year
 from tests.read_model import add_token
 from tests.rebuilding import COUNTS, EVENTS, LINKS, RECOUNT
@@ -180,3 +184,39 @@ def test_the_same_seed_makes_the_same_events_and_another_others() -> None:
 
     assert rows(YEAR) == rows(Year(2_000, seed=7))
     assert rows(YEAR) != rows(Year(2_000, seed=8))
+
+
+async def test_what_a_request_reads_is_seen_in_the_plans_of_its_own_statements(loaded: Stack) -> None:
+    token = await add_token(loaded, partner_id=YEAR.partner_id)
+    known = await Known.of(loaded, YEAR)
+
+    async with plans(loaded.read_url("query"), token) as explained:
+        of_a_month = await explained.reading(
+            f"{known.system}/statistics?startDate=2025-03-01T00:30Z&endDate=2025-03-31"
+        )
+        at_depth = await explained.reading(DEEP_PAGE.path(known, Random(1)))  # noqa: S311
+
+    assert of_a_month.months == {"2025_03"}
+    assert of_a_month.buffers > 0
+    # below the newest 1 440 of 1 800 events
+    assert at_depth.months <= {"2025_01", "2025_02", "2025_03"}
+
+
+async def test_the_page_at_depth_begins_where_it_says(loaded: Stack) -> None:
+    owner = await loaded.read()
+    token = await add_token(loaded, partner_id=YEAR.partner_id)
+    known = await Known.of(loaded, YEAR)
+
+    async with (
+        running(loaded, "query") as services,
+        httpx.AsyncClient(base_url=services.url("query"), headers={"Authorization": f"Bearer {token}"}) as client,
+    ):
+        response = await client.get(DEEP_PAGE.path(replace(known, cursors=known.cursors[:1]), Random(1)))  # noqa: S311
+
+    newest = await owner.fetch(
+        "select id from read.tracking_events_read_model where partner_system_id = $1 order by event_timestamp desc, "
+        "id desc offset $2 limit 100",
+        YEAR.system_ids[0],
+        known.depth + 100,
+    )
+    assert [event["id"] for event in response.json()["events"]] == [str(row["id"]) for row in newest]

@@ -13,7 +13,7 @@ from tests.load.loader_events import NAMES, Year
 from tests.stack import Stack
 
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
-_MILLISECOND = timedelta(milliseconds=1)
+_MILLISECOND, _STEP = timedelta(milliseconds=1), timedelta(microseconds=1)
 DEPTH = 1_000_000
 _PAGE = 100
 _PAGES = 200
@@ -94,11 +94,11 @@ class Question:
 
 def shown(at: datetime) -> str:
     """As parameters have it."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _whole(year: Year) -> dict[str, str]:
-    return {"startDate": shown(year.start), "endDate": shown(year.stop - _MILLISECOND)}
+    return {"startDate": shown(year.start), "endDate": shown(year.stop - _STEP)}
 
 
 def _of_the_year(**filters: Callable[[Known, Random], Any]) -> Path:
@@ -112,7 +112,7 @@ def _of_the_year(**filters: Callable[[Known, Random], Any]) -> Path:
 def _first_page(known: Known, dice: Random) -> str:
     """30 days to a full hour, which is what a list is about unless it is told otherwise."""
     end = known.year.start + 30 * _DAY + _HOUR * dice.randrange(334 * 24)
-    asked = {"startDate": shown(end - 30 * _DAY), "endDate": shown(end - _MILLISECOND)}
+    asked = {"startDate": shown(end - 30 * _DAY), "endDate": shown(end - _STEP)}
     return f"{known.system}?{urlencode(asked)}"
 
 
@@ -125,7 +125,7 @@ def _range(length: timedelta) -> Callable[[Year, Random], dict[str, str]]:
 
     def somewhere(year: Year, dice: Random) -> dict[str, str]:
         start = year.start + _MILLISECOND * dice.randrange((year.stop - year.start - length) // _MILLISECOND)
-        return {"startDate": shown(start), "endDate": shown(start + length - _MILLISECOND)}
+        return {"startDate": shown(start), "endDate": shown(start + length - _STEP)}
 
     return somewhere
 

@@ -211,7 +211,8 @@ def _fill_the_rest(connection: Connection, year: Year, counts: Counts) -> None:
     for system_id, name in zip(year.system_ids, SYSTEM_NAMES, strict=True):
         connection.execute(_ADD_SYSTEM, (system_id, year.partner_id, name))
     with connection.cursor() as cursor, cursor.copy(_COPY_COUNTS) as copy:
-        for system, hour, number in sorted({key[:3] for key in counts}):
+        # in the order of time, as they come into being, not in that of the key
+        for hour, system, number in sorted({(hour, system, number) for system, hour, number, _ in counts}):
             of_kinds = [counts.get((system, hour, number, kind), 0) for kind in range(len(KINDS))]
             bucket = datetime.fromtimestamp(hour * 3600, UTC)
             copy.write_row((year.system_ids[system], bucket, NAMES[number], *of_kinds, of_kinds[0] + of_kinds[1]))

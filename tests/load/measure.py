@@ -24,6 +24,7 @@ from tracking.infra import postgres
 BATCH = 200
 CONNECTIONS = 256
 BATCH_CONNECTIONS = 16
+NAMES = ("page_view", "page_view", "page_view", "button_click", "search", "add_to_cart", "purchase")
 PROPERTIES = {
     "page": "/products/42",
     "referrer": "https://www.example.com/search?q=shoes",
@@ -34,15 +35,15 @@ PROPERTIES = {
 }
 
 
-def an_event(api_key: str) -> dict[str, Any]:
-    """About 300 bytes, as SDKs send."""
+def an_event(api_key: str, number: int = 0) -> dict[str, Any]:
+    """About 300 bytes, as SDKs send; the events of a batch differ in all that differs in life."""
     return {
         "apiKey": api_key,
-        "eventName": "page_view",
-        "eventTimestamp": "2026-11-20T10:30:00.123Z",
-        "userId": "user_12345",
-        "anonymousId": "anon_67890",
-        "eventProperties": PROPERTIES,
+        "eventName": NAMES[number % len(NAMES)],
+        "eventTimestamp": f"2026-11-20T10:{number // 60 % 60:02}:{number % 60:02}.123Z",
+        "userId": f"user_{12345 + number // 5}",
+        "anonymousId": f"anon_{67890 + number // 5}",
+        "eventProperties": PROPERTIES | {"page": f"/products/{number}", "price": 49.9 + number},
     }
 
 
@@ -83,9 +84,10 @@ async def singles(services: Services, sender: Registered, seconds: float) -> wrk
 
 async def batches(services: Services, sender: Registered, seconds: float) -> wrk.Run:
     """Batches of 200 to the gateway."""
-    event = an_event(sender.api_key)
-    del event["apiKey"]
-    body = json.dumps({"apiKey": sender.api_key, "events": [event] * BATCH}).encode()
+    events = [an_event(sender.api_key, number) for number in range(BATCH)]
+    for event in events:
+        del event["apiKey"]
+    body = json.dumps({"apiKey": sender.api_key, "events": events}).encode()
     return await post(f"{services.url('gateway')}/api/events/batch", body, BATCH_CONNECTIONS, seconds)
 
 

@@ -31,7 +31,7 @@ class Storage:
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self._events = 20_000 if room.is_quick else 100_000
+        self._events = 10_000 if room.is_quick else 100_000
         self._wal = {
             "write": Row("write side: WAL an event, gateway in batches of 200", None, " B"),
             "projector": Row("read side: WAL an event, projector", None, " B"),
