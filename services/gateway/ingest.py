@@ -5,7 +5,7 @@ the event is stored and says what is wrong with it.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import getrandbits
 from typing import Any, Literal
@@ -65,6 +65,10 @@ class Sender:
     # of a browser: a server's say nothing of the person
     address: str | None = None
     user_agent: str | None = None
+    received_ms: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.received_ms = to_unix_ms(self.received_at)
 
 
 class _Notes:
@@ -174,7 +178,10 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
     if client_id is None and sender.idempotency_key is not None:
         client_id = f"{sender.idempotency_key}:{position}" if position else sender.idempotency_key
     identity = _identity(sender, client_id, original)
-    person, text, surroundings, is_bot = _settled(Personal(user_id, anonymous_id, properties, context), text, sender)
+    surroundings, is_bot = None, False
+    if context is not None or sender.address is not None or sender.key.settings.privacy_rules:
+        person = Personal(user_id, anonymous_id, properties, context)
+        (user_id, anonymous_id), text, surroundings, is_bot = _settled(person, text, sender)
     event_timestamp, clock_adjusted = settle_time(original, sent_at, sender.received_at)
     # in the order of its fields: by name it would take twice as long, for every event
     return TrackingEvent(
@@ -185,8 +192,8 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
         original,
         sent_at,
         sender.received_at,
-        person.user_id,
-        person.anonymous_id,
+        user_id,
+        anonymous_id,
         client_id,
         text,
         version,
@@ -210,15 +217,16 @@ def _context(
     return stored if isinstance(stored, Refused) else _cleaned(*stored, notes)[0]
 
 
-def _settled(person: Personal, text: bytes, sender: Sender) -> tuple[Personal, bytes, bytes | None, bool]:
-    """What may be kept of a person, with the properties and the context as JSON text, and whether it is a bot."""
+def _settled(
+    person: Personal, text: bytes, sender: Sender
+) -> tuple[tuple[str | None, str | None], bytes, bytes | None, bool]:
+    """What may be kept: both ids, the properties and the context as JSON text, and whether it is of a bot."""
     settings = sender.key.settings
-    if person.context is None and sender.address is None and not settings.privacy_rules:
-        return person, text, None, False
     person, is_bot = privacy.settled(settings, sender.key.partner_system_id, person, sender.address, sender.user_agent)
     if settings.privacy_rules:
         text = orjson.dumps(person.properties or {})
-    return person, text, orjson.dumps(person.context) if person.context else None, is_bot
+    context = orjson.dumps(person.context) if person.context else None
+    return (person.user_id, person.anonymous_id), text, context, is_bot
 
 
 def _refuse(name: str | None, actor: str | None, notes: _Notes) -> Refused:
@@ -234,7 +242,7 @@ def _refuse(name: str | None, actor: str | None, notes: _Notes) -> Refused:
 def _identity(sender: Sender, client_id: str | None, original: datetime | None) -> UUID:
     if client_id is not None:
         return client_event_id(sender.key.partner_system_id, client_id, original)
-    return fresh_id(to_unix_ms(sender.received_at), getrandbits(74))
+    return fresh_id(sender.received_ms, getrandbits(74))
 
 
 def _stored(
@@ -290,7 +298,7 @@ def _is_too_deep(properties: Any, text: bytes) -> bool:
 
 def _cleaned(value: Any, text: bytes, notes: _Notes) -> tuple[Any, bytes]:
     """An object and its JSON text without U+0000."""
-    if b"\\u0000" in text:
+    if b"\\" in text and b"\\u0000" in text:
         value, found = _without_nul(value)
         if found:
             notes.has_nul = True

@@ -6,14 +6,15 @@ while committing, the next attempt looks for it and knows.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
 
 from tracking.domain.tracking_event import TrackingEvent, to_unix_ms
-from tracking.infra import postgres
+from tracking.infra import copy_binary, postgres
+from tracking.infra.copy_binary import Encoder
 from tracking.infra.postgres import Connection, OwnConnection, Pool
 
 
@@ -41,7 +42,28 @@ ROW_FAULTS: tuple[type[BaseException], ...] = (
     TypeError,
 )
 
-_COLUMNS = TrackingEvent._fields
+# in the order of TrackingEvent's fields
+_ENCODERS: Mapping[str, Encoder] = {
+    "partner_system_id": copy_binary.uuids,
+    "id": copy_binary.uuids,
+    "event_name": copy_binary.texts,
+    "event_timestamp": copy_binary.timestamps,
+    "original_timestamp": copy_binary.timestamps,
+    "sent_at": copy_binary.timestamps,
+    "received_at": copy_binary.timestamps,
+    "user_id": copy_binary.texts,
+    "anonymous_id": copy_binary.texts,
+    "message_id": copy_binary.texts,
+    "event_properties": copy_binary.jsonb,
+    "schema_version": copy_binary.integers,
+    "is_valid": copy_binary.booleans,
+    "validation_errors": copy_binary.jsonb,
+    "clock_adjusted": copy_binary.booleans,
+    "correlation_id": copy_binary.texts,
+    "event_type": copy_binary.texts,
+    "context": copy_binary.jsonb,
+    "is_bot": copy_binary.booleans,
+}
 _CANNOT_CONNECT: tuple[type[BaseException], ...] = (*postgres.FAILURES, ValueError)
 # A client's time further off than this may lie where no partition is meant to be.
 _PARTITIONED = timedelta(days=28)
@@ -178,8 +200,9 @@ class EventStore:
 
 
 async def _copy(connection: Connection, table: str, schema: str, events: Sequence[TrackingEvent]) -> None:
-    answer = await connection.copy_records_to_table(table, schema_name=schema, columns=_COLUMNS, records=events)
-    if postgres.affected_rows(answer) != len(events):
+    columns = list(zip(*events, strict=True))
+    stored = await copy_binary.copy(connection, table, schema=schema, encoders=_ENCODERS, groups=[columns])
+    if stored != len(events):
         raise RowSkipped("a trigger of the table skips this event")
 
 

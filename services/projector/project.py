@@ -1,42 +1,41 @@
 """Turns batches into rows of the read model and links between ids, inside the inbox transaction."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
-from itertools import repeat
-from typing import Any
 from uuid import UUID
 
 from tracking.contracts.events_tracked import EventsTracked
 from tracking.domain.identity import LINKING_TYPES, Link, earliest, linked_ids
-from tracking.infra import identities
+from tracking.infra import copy_binary, identities
+from tracking.infra.copy_binary import Columns, Encoder
 from tracking.infra.postgres import Connection
 
 CONSUMER = "projector"
 
-_COLUMNS = (
-    "partner_system_id",
-    "id",
-    "partner_id",
-    "partner_name",
-    "system_name",
-    "event_name",
-    "event_timestamp",
-    "original_timestamp",
-    "received_at",
-    "user_id",
-    "anonymous_id",
-    "message_id",
-    "event_properties",
-    "schema_version",
-    "is_valid",
-    "validation_errors",
-    "clock_adjusted",
-    "correlation_id",
-    "processed_at",
-    "event_type",
-    "context",
-    "is_bot",
-)
+_ENCODERS: Mapping[str, Encoder] = {
+    "partner_system_id": copy_binary.uuids,
+    "id": copy_binary.uuid_texts,
+    "partner_id": copy_binary.uuids,
+    "partner_name": copy_binary.texts,
+    "system_name": copy_binary.texts,
+    "event_name": copy_binary.texts,
+    "event_timestamp": copy_binary.timestamp_texts,
+    "original_timestamp": copy_binary.timestamp_texts,
+    "received_at": copy_binary.timestamp_texts,
+    "user_id": copy_binary.texts,
+    "anonymous_id": copy_binary.texts,
+    "message_id": copy_binary.texts,
+    "event_properties": copy_binary.jsonb_texts,
+    "schema_version": copy_binary.integers,
+    "is_valid": copy_binary.booleans,
+    "validation_errors": copy_binary.jsonb_texts,
+    "clock_adjusted": copy_binary.booleans,
+    "correlation_id": copy_binary.texts,
+    "processed_at": copy_binary.timestamps,
+    "event_type": copy_binary.texts,
+    "context": copy_binary.jsonb_texts,
+    "is_bot": copy_binary.booleans,
+}
 
 
 async def project(connection: Connection, batches: Sequence[EventsTracked]) -> set[tuple[UUID, date]]:
@@ -45,11 +44,12 @@ async def project(connection: Connection, batches: Sequence[EventsTracked]) -> s
     Raises what PostgreSQL raises; the inbox then finds the batch that is at fault.
     """
     processed_at = datetime.now(UTC)
-    await connection.copy_records_to_table(
+    await copy_binary.copy(
+        connection,
         "tracking_events_read_model",
-        schema_name="read",
-        columns=_COLUMNS,
-        records=[row for batch in batches for row in rows(batch, processed_at)],
+        schema="read",
+        encoders=_ENCODERS,
+        groups=[columns(batch, processed_at) for batch in batches],
     )
     await identities.link(connection, earliest(link for batch in batches for link in links(batch)))
     return {
@@ -61,34 +61,32 @@ async def project(connection: Connection, batches: Sequence[EventsTracked]) -> s
     }
 
 
-def rows(batch: EventsTracked, processed_at: datetime) -> Iterator[tuple[Any, ...]]:
-    """The events as COPY records in the order of `_COLUMNS`; ids stay text, asyncpg reads them as UUIDs."""
-    parse = datetime.fromisoformat
+def columns(batch: EventsTracked, processed_at: datetime) -> Columns:
+    """The events as columns of the read model, in the order of `_ENCODERS`; ids and times stay text."""
     systems = [batch.systems[number] for number in batch.system]
-    return zip(
+    return (
         [system.partner_system_id for system in systems],
         batch.id,
         [system.partner_id for system in systems],
         [system.partner_name for system in systems],
         [system.system_name for system in systems],
         batch.event_name,
-        map(parse, batch.event_timestamp),
-        [None if timestamp is None else parse(timestamp) for timestamp in batch.original_timestamp],
-        map(parse, batch.received_at),
+        batch.event_timestamp,
+        batch.original_timestamp,
+        batch.received_at,
         batch.user_id,
         batch.anonymous_id,
         batch.message_id,
-        map(str.encode, batch.event_properties_json),
+        batch.event_properties_json,
         batch.schema_version,
         batch.is_valid,
-        [None if errors is None else errors.encode() for errors in batch.validation_errors_json],
+        batch.validation_errors_json,
         batch.clock_adjusted,
         batch.correlation_id,
-        repeat(processed_at, batch.event_count),
+        [processed_at] * batch.event_count,
         batch.event_type,
-        [None if context is None else context.encode() for context in batch.context_json],
+        batch.context_json,
         batch.is_bot,
-        strict=True,
     )
 
 
