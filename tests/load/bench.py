@@ -22,9 +22,11 @@ from tests.load import wrk
 from tests.load.drains import Drains
 from tests.load.growth import Growth
 from tests.load.ingest import Ingest
+from tests.load.outage import Outage
 from tests.load.report import table
 from tests.load.room import Room, Section
 from tests.load.storage import Storage
+from tests.load.sustained import Sustained
 from tests.services import ROOT
 from tests.stack import Templates, redis_numbers
 
@@ -34,6 +36,8 @@ def sections(room: Room) -> dict[str, Section]:
     return {
         "ingest": Ingest(room),
         "drains": Drains(room),
+        "sustained": Sustained(room),
+        "outage": Outage(room),
         "growth": Growth(room),
         "storage": Storage(room),
     }

@@ -60,7 +60,7 @@ class Ingest:
         run = await measure.batches(services, sender, self._room.seconds)
         stored = await measure.count_stored(stack) - before
         # what was under way when wrk stopped, here and after the warm-up, is stored too, but not counted by it
-        unanswered = 2 * measure.BATCH_CONNECTIONS * measure.BATCH
+        unanswered = 2 * measure.BATCHES.connections * measure.BATCH
         acknowledged = run.requests * measure.BATCH
         assert acknowledged <= stored <= acknowledged + unanswered, f"{acknowledged} acknowledged, {stored} stored"
         copied = await measure.raw_copy_of_writes(stack, twin, int(run.per_second * measure.BATCH * 2))

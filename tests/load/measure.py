@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,6 @@ from tracking.infra import postgres
 
 BATCH = 200
 CONNECTIONS = 256
-BATCH_CONNECTIONS = 16
 NAMES = ("page_view", "page_view", "page_view", "button_click", "search", "add_to_cart", "purchase")
 PROPERTIES = {
     "page": "/products/42",
@@ -76,19 +76,47 @@ async def post(url: str, body: bytes, connections: int, seconds: float, pause_ms
     return run
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way of sending: how many events a request has, and how many connections send at once."""
+
+    name: str
+    path: str
+    events: int
+    connections: int
+
+    def body(self, api_key: str) -> bytes:
+        """One request."""
+        if self.events == 1:
+            return json.dumps(an_event(api_key)).encode()
+        events = [an_event(api_key, number) for number in range(self.events)]
+        for event in events:
+            del event["apiKey"]
+        return json.dumps({"apiKey": api_key, "events": events}).encode()
+
+    def pause_ms(self, per_second: float) -> float:
+        """How long each connection has to wait for about so many events a second in all, while answers take no time."""
+        return 1000 * self.connections * self.events / per_second
+
+
+SINGLES = Way("single events", "/api/events/ingest", 1, CONNECTIONS)
+BATCHES = Way("batches of 200", "/api/events/batch", BATCH, 16)
+
+
+async def send(way: Way, services: Services, sender: Registered, seconds: float, pause_ms: float = 0) -> wrk.Run:
+    """Requests to the gateway; see `post`."""
+    url = services.url("gateway") + way.path
+    return await post(url, way.body(sender.api_key), way.connections, seconds, round(pause_ms))
+
+
 async def singles(services: Services, sender: Registered, seconds: float) -> wrk.Run:
     """Single events to the gateway."""
-    body = json.dumps(an_event(sender.api_key)).encode()
-    return await post(f"{services.url('gateway')}/api/events/ingest", body, CONNECTIONS, seconds)
+    return await send(SINGLES, services, sender, seconds)
 
 
 async def batches(services: Services, sender: Registered, seconds: float) -> wrk.Run:
     """Batches of 200 to the gateway."""
-    events = [an_event(sender.api_key, number) for number in range(BATCH)]
-    for event in events:
-        del event["apiKey"]
-    body = json.dumps({"apiKey": sender.api_key, "events": events}).encode()
-    return await post(f"{services.url('gateway')}/api/events/batch", body, BATCH_CONNECTIONS, seconds)
+    return await send(BATCHES, services, sender, seconds)
 
 
 async def count_stored(stack: Stack) -> int:

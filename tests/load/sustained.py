@@ -1,0 +1,155 @@
+"""Everything on: how much goes in, through and into the counts on and on, and how soon an event can be seen."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import median, quantiles
+from uuid import uuid4
+
+import httpx
+
+from tests.load import measure
+from tests.load.measure import Way
+from tests.load.report import Row
+from tests.load.room import Room
+from tests.polling import until
+from tests.registry import Registered, register_system
+from tests.services import Services, running
+from tests.stack import Stack
+
+SERVICES = ("gateway", "relay", "projector", "statistics", "query", "admin")
+_TRIES = 6
+_FASTER, _SLOWER = 0.85, 1.12
+# what a load that can go on for ever may leave waiting at its end, and how much more than at half time
+_MOST_WAITING_S = 1.0
+_MOST_GROWTH_S = 0.25
+_LOOK_EVERY_S = 0.005
+_LOOKED_FOR = 150
+
+_COMMITTED = "select count(*) from write.event_batches"
+_APPLIED = """
+select coalesce(min(batches), 0)
+  from (select (select count(*) from read.applied_batches where consumer = name) as batches
+          from unnest(array['projector', 'statistics']) as name) as each_consumer
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """What came of one offered load; the backlog in seconds of it."""
+
+    per_second: float
+    waiting_s: float
+    growth_s: float
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether it could go on for ever."""
+        return self.waiting_s <= _MOST_WAITING_S and self.growth_s <= _MOST_GROWTH_S
+
+
+class Sustained:
+    """The highest load tried at which the backlog stays flat; then half of it, with single events looked for."""
+
+    rounds = 1
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._seconds = 4.0 if room.is_quick else 12.0
+        self._aims = ((measure.BATCHES, 30_000.0), (measure.SINGLES, 10_000.0))
+        self._sustained = [Row(f"everything on, {way.name}: events/s, backlog flat", aim) for way, aim in self._aims]
+        self._visible = [
+            Row(f"half of that load, {way.name}: 202 to visible in query, p99", 1_000, " ms", is_ceiling=True)
+            for way, _ in self._aims
+        ]
+        self._remarks: list[str] = []
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """In the order of the design."""
+        return *self._sustained, *self._visible
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """The middle of what was seen."""
+        return self._remarks
+
+    async def round(self) -> None:
+        """Each way of sending on a stack of its own, with every event accounted for in the end."""
+        for (way, aim), sustained, visible in zip(self._aims, self._sustained, self._visible, strict=True):
+            async with self._room.stack() as stack:
+                sender = await register_system(stack)
+                async with running(stack, *SERVICES) as services:
+                    await measure.send(way, services, sender, 2)  # warm-up
+                    best = await self._search(way, aim, services, sender, stack)
+                    sustained.add(best)
+                    seen_ms = await self._look(way, best / 2, services, sender)
+                    visible.add(quantiles(seen_ms, n=100)[98])
+                    self._remarks.append(
+                        f"visible in query, {way.name}: {len(seen_ms)} looked for, median {median(seen_ms):.0f} ms, "
+                        f"longest {max(seen_ms):.0f} ms"
+                    )
+                    await _drained(stack)
+                    await measure.check_read_model(stack, await measure.count_stored(stack))
+
+    async def _search(self, way: Way, aim: float, services: Services, sender: Registered, stack: Stack) -> float:
+        """Go up from the aim while the backlog is flat, or down until it is; the highest flat load in events/s."""
+        pause_ms = way.pause_ms(aim)
+        flat: list[float] = []
+        had_growth = False
+        for _ in range(_TRIES):
+            await _drained(stack)
+            one = await self._try(way, pause_ms, services, sender, stack)
+            self._room.say(
+                f"{way.name}: {one.per_second:8.0f}/s, {one.waiting_s:.2f} s of it waiting at the end"
+                f"{'' if one.is_flat else ', growing'}"
+            )
+            if one.is_flat:
+                flat.append(one.per_second)
+            had_growth = had_growth or not one.is_flat
+            if (flat and had_growth) or pause_ms < 1:
+                break
+            pause_ms *= _FASTER if one.is_flat else _SLOWER
+        assert flat, f"{way.name}: the backlog grew at every load tried"
+        return max(flat)
+
+    async def _try(self, way: Way, pause_ms: float, services: Services, sender: Registered, stack: Stack) -> Try:
+        write = await stack.write()
+        before, began = int(await write.fetchval(_COMMITTED)), time.perf_counter()
+        sending = asyncio.create_task(measure.send(way, services, sender, self._seconds, pause_ms))
+        await asyncio.sleep(self._seconds / 2)
+        halfway = await _waiting(stack)
+        run = await sending
+        at_end = await _waiting(stack)
+        batches_per_s = (int(await write.fetchval(_COMMITTED)) - before) / (time.perf_counter() - began)
+        return Try(run.per_second * way.events, at_end / batches_per_s, (at_end - halfway) / batches_per_s)
+
+    async def _look(self, way: Way, per_second: float, services: Services, sender: Registered) -> list[float]:
+        """Milliseconds from the answer to an event until query shows it, under a load of so many events a second."""
+        seen_ms: list[float] = []
+        seconds = self._seconds * 2
+        sending = asyncio.create_task(measure.send(way, services, sender, seconds, way.pause_ms(per_second)))
+        headers = {"Authorization": f"Bearer {services.admin_token}"}
+        async with httpx.AsyncClient(headers=headers, timeout=10) as client:
+            while not sending.done() and len(seen_ms) < _LOOKED_FOR:
+                event = measure.an_event(sender.api_key) | {"eventId": str(uuid4())}
+                answer = await client.post(f"{services.url('gateway')}/api/events/ingest", json=event)
+                answered = time.perf_counter()
+                event_url = f"{services.url('query')}/api/events/{answer.json()['eventId']}"
+                await until(partial(client.get, event_url), lambda found: found.is_success, every_s=_LOOK_EVERY_S)
+                seen_ms.append((time.perf_counter() - answered) * 1000)
+                await asyncio.sleep(seconds / _LOOKED_FOR / 2)
+        await sending
+        return seen_ms
+
+
+async def _waiting(stack: Stack) -> int:
+    """Batches that are committed and not yet both in the read model and counted."""
+    committed = int(await (await stack.write()).fetchval(_COMMITTED))
+    return max(0, committed - int(await (await stack.read()).fetchval(_APPLIED)))
+
+
+async def _drained(stack: Stack) -> None:
+    await until(lambda: _waiting(stack), lambda waiting: waiting == 0, deadline_s=120)
