@@ -1,7 +1,10 @@
 """Group commit: while one transaction commits, requests gather for the next; an idle process commits at once.
 
-One flusher a process. What waits is bounded in events and bytes; beyond it a request is told to come back (503), so a
-slow database costs memory up to a limit and never an acknowledged event.
+Once enough for a group of its own has gathered, it is committed beside those under way, so that the database works
+while this process decides (docs/decisions/0011). Smaller groups beside each other would only be more groups.
+
+What waits is bounded in events and bytes; beyond it a request is told to come back (503), so a slow database costs
+memory up to a limit and never an acknowledged event.
 """
 
 import asyncio
@@ -32,6 +35,9 @@ _ENVELOPE_BYTES = 260
 _USUAL_EVENT_BYTES = 256
 _OVERLOADED = "More events wait for the database than this process may hold."
 _RETRY_PAUSE_S = 0.1
+_MOST_IN_FLIGHT = 3
+# So many events, or a full message of them, need not wait for the commit under way.
+_ENOUGH_EVENTS = 32
 # So many events tried alone in vain, none stored: it is the database's trouble and no event's.
 _TRIED_IN_VAIN = 3
 
@@ -103,6 +109,8 @@ class GroupCommit:
         self._room_bytes = buffer_bytes
         self._half_events, self._half_bytes = buffer_events // 2, buffer_bytes // 2
         self._waiting: deque[_Chunk] = deque()
+        self._waiting_events = self._waiting_bytes = 0
+        self._in_flight = 0
         self._arrived = asyncio.Event()
         self._is_closing = False
         self._loop = asyncio.get_running_loop()
@@ -124,8 +132,8 @@ class GroupCommit:
             chunks.append(_Chunk(part, first, system, size_bytes, deadline, outcome, partial(_resolve, future)))
         if not self._has_room(len(events), sum(chunk.size_bytes for chunk in chunks)):
             raise Unavailable("overloaded", _OVERLOADED, 1)
-        self._waiting.extend(chunks)
-        self._arrived.set()
+        for chunk in chunks:
+            self._wait(chunk)
         if len(futures) == 1:
             await futures[0]
             return outcome
@@ -142,9 +150,7 @@ class GroupCommit:
             return False
         outcome = Outcome()
         deadline = time.monotonic() + self._deadline_s
-        chunk = _Chunk((event,), 0, system, size_bytes, deadline, outcome, partial(on_done, outcome))
-        self._waiting.append(chunk)
-        self._arrived.set()
+        self._wait(_Chunk((event,), 0, system, size_bytes, deadline, outcome, partial(on_done, outcome)))
         return True
 
     def require_room(self, body_bytes: int) -> None:
@@ -165,19 +171,31 @@ class GroupCommit:
         self._room_bytes -= size_bytes
         return True
 
+    def _wait(self, chunk: _Chunk) -> None:
+        self._waiting.append(chunk)
+        self._waiting_events += len(chunk.events)
+        self._waiting_bytes += chunk.size_bytes
+        self._arrived.set()
+
     async def run(self, beat: Callable[[], None]) -> None:
         """Commit what waits until `close`, then what is left. Calls `beat` at least every few seconds."""
-        while True:
-            beat()
-            if not self._waiting:
-                if self._is_closing:
-                    return
+        async with asyncio.TaskGroup() as flushing:
+            while self._waiting or not self._is_closing:
+                beat()
+                if self._is_due():
+                    self._in_flight += 1
+                    flushing.create_task(self._flush(self._take()))
+                    continue
                 self._arrived.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(5):
                         await self._arrived.wait()
-                continue
-            await self._flush(self._take())
+
+    def _is_due(self) -> bool:
+        if self._in_flight == 0:
+            return bool(self._waiting)
+        is_enough = self._waiting_events >= _ENOUGH_EVENTS or self._waiting_bytes >= MAX_MESSAGE_BYTES
+        return is_enough and self._in_flight < _MOST_IN_FLIGHT
 
     def close(self) -> None:
         """Take nothing more; `run` returns once what waits is committed."""
@@ -194,6 +212,8 @@ class GroupCommit:
             if events > MAX_MESSAGE_EVENTS or size_bytes > MAX_MESSAGE_BYTES:
                 break
             taken.append(self._waiting.popleft())
+        self._waiting_events -= sum(len(chunk.events) for chunk in taken)
+        self._waiting_bytes -= sum(chunk.size_bytes for chunk in taken)
         return taken
 
     async def _flush(self, chunks: list[_Chunk]) -> None:
@@ -201,13 +221,16 @@ class GroupCommit:
         try:
             await self._commit(_Rows(chunks), min(chunk.deadline for chunk in chunks), _Search())
         except BaseException as error:
-            # the flusher itself must go on; whoever waits hears of the failure
+            # the others must go on; whoever waits hears of the failure
             self._release(chunks, error)
             if not isinstance(error, Exception):
                 raise
             _log.exception("a micro-batch failed for a reason that nobody expected")
         else:
             self._release(chunks, None)
+        finally:
+            self._in_flight -= 1
+            self._arrived.set()
         metrics.commit_events.observe(sum(len(chunk.events) for chunk in chunks))
         metrics.commit_seconds.observe(time.perf_counter() - started)
 

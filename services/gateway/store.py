@@ -115,12 +115,12 @@ update write.event_batches
 
 
 class EventStore:
-    """One connection of its own for commits, opened again when it breaks; used by one flusher, so never shared."""
+    """Connections of its own for commits, as many as commits are under way at once; opened again when they break."""
 
     def __init__(self, url: str, *, connect_timeout_s: float) -> None:
         self._url = url
         self._connect_timeout_s = connect_timeout_s
-        self._connection: OwnConnection | None = None
+        self._idle: list[OwnConnection] = []
 
     async def commit(
         self,
@@ -142,22 +142,37 @@ class EventStore:
         # cutting the connection rather than cancelling: a cancelled transaction would wait for its own rollback
         watchdog = asyncio.get_running_loop().call_later(timeout_s, connection.terminate)
         try:
-            if is_retry and (known := await self._known(connection, batch_id)) is not None:
-                return known
-            try:
-                async with connection.transaction():
-                    await _copy(connection, "tracking_events", "write", events)
-                    await _insert_batch(connection, batch_id, created_at, events)
-                return None
-            except asyncpg.UniqueViolationError:
-                return await self._commit_new(connection, batch_id, created_at, events)
+            stored = await self._commit(connection, batch_id, created_at, events, is_retry=is_retry)
         except BaseException as error:
             # a search for a bad row goes on here; after any other failure the protocol's state may be unknown
             if not isinstance(error, ROW_FAULTS) or connection.is_closed() or connection.is_in_transaction():
-                self.close()
+                connection.terminate()
+            else:
+                self._idle.append(connection)
             raise
         finally:
             watchdog.cancel()
+        self._idle.append(connection)
+        return stored
+
+    async def _commit(
+        self,
+        connection: Connection,
+        batch_id: UUID,
+        created_at: datetime,
+        events: Sequence[TrackingEvent],
+        *,
+        is_retry: bool,
+    ) -> frozenset[UUID] | None:
+        if is_retry and (known := await self._known(connection, batch_id)) is not None:
+            return known
+        try:
+            async with connection.transaction():
+                await _copy(connection, "tracking_events", "write", events)
+                await _insert_batch(connection, batch_id, created_at, events)
+            return None
+        except asyncpg.UniqueViolationError:
+            return await self._commit_new(connection, batch_id, created_at, events)
 
     async def _commit_new(
         self, connection: Connection, batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]
@@ -179,24 +194,28 @@ class EventStore:
         return None if ids is None else frozenset(ids)
 
     async def _open(self, timeout_s: float) -> OwnConnection:
-        if self._connection is None or self._connection.is_closed():
-            try:
-                self._connection = await asyncpg.connect(
-                    self._url,
-                    timeout=min(self._connect_timeout_s, timeout_s),
-                    server_settings={"application_name": "tracking-gateway-commit", "timezone": "UTC"},
-                )
-                await postgres.prepare_connection(self._connection)
-            except _CANNOT_CONNECT as error:
-                self.close()
-                raise ConnectionError(postgres.describe(error)) from error  # no row had a part in it
-        return self._connection
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        opened: OwnConnection | None = None
+        try:
+            opened = await asyncpg.connect(
+                self._url,
+                timeout=min(self._connect_timeout_s, timeout_s),
+                server_settings={"application_name": "tracking-gateway-commit", "timezone": "UTC"},
+            )
+            await postgres.prepare_connection(opened)
+        except _CANNOT_CONNECT as error:
+            if opened is not None:
+                opened.terminate()
+            raise ConnectionError(postgres.describe(error)) from error  # no row had a part in it
+        return opened
 
     def close(self) -> None:
-        """End the connection without waiting for the server."""
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
+        """End the connections without waiting for the server."""
+        while self._idle:
+            self._idle.pop().terminate()
 
 
 async def _copy(connection: Connection, table: str, schema: str, events: Sequence[TrackingEvent]) -> None:
