@@ -1,0 +1,180 @@
+"""What an event costs the gateway in statements, round trips and messages; the numbers are those of today."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.counting import Wire, at_most, counted
+from tests.polling import until
+from tests.registry import Registered, register_system
+from tests.stack import Stack
+from tests.wire import exchange, request
+
+# begin, COPY, the batch row, commit; later the note that it was published, and its connection's reset
+COMMIT_STATEMENTS = 6
+# COPY takes two: the server asks for the data first
+COMMIT_ROUND_TRIPS = 7
+# three side by side, and one for all that waited meanwhile
+MOST_COMMITS = 4
+
+
+@pytest.fixture
+async def sender(stack: Stack) -> Registered:
+    """A system whose key works."""
+    return await register_system(stack)
+
+
+class Gateway:
+    """A gateway that has seen the key, and what it says to its servers."""
+
+    def __init__(self, client: httpx.AsyncClient, stack: Stack, sender: Registered, wires: Mapping[str, Wire]) -> None:
+        self._client = client
+        self._stack = stack
+        self._sender = sender
+        self.wires = wires
+
+    async def batch(self, events: int) -> None:
+        """One request; returns when the broker's confirm is noted."""
+        body = {"apiKey": self._sender.api_key, "events": [an_event(number) for number in range(events)]}
+        await self._post("/api/events/batch", body)
+        await self.settled()
+
+    async def single(self) -> None:
+        """As `batch`, by the route for one event."""
+        await self._post("/api/events/ingest", {"apiKey": self._sender.api_key} | an_event(0))
+        await self.settled()
+
+    async def singles_at_once(self, number: int) -> int:
+        """So many requests that all wait for the database at the same time; how many commits that took."""
+        owner = await self._stack.write()
+        before = await self._commits()
+        async with asyncio.TaskGroup() as requests:
+            async with owner.transaction():
+                await owner.execute("lock table write.tracking_events in access exclusive mode")
+                for n in range(number):
+                    requests.create_task(self._on_its_own_connection(n))
+                await until(self._waiting, lambda waiting: waiting == number)
+        await self.settled()
+        return await self._commits() - before
+
+    async def settled(self) -> None:
+        """Nothing is left to publish or to note."""
+        owner = await self._stack.write()
+        unpublished = "select count(*) from write.event_batches where published_at is null"
+        await until(lambda: owner.fetchval(unpublished), lambda left: left == 0, every_s=0.02)
+
+    async def _post(self, path: str, body: object) -> None:
+        response = await self._client.post(path, content=json.dumps(body))
+        assert response.status_code == 202, response.text
+
+    async def _on_its_own_connection(self, number: int) -> None:
+        # as bytes: with hundreds of connections httpx would keep this process, and so the wires, busy for seconds
+        body = json.dumps({"apiKey": self._sender.api_key} | an_event(number)).encode()
+        answer = await exchange(str(self._client.base_url), request("POST", b"/api/events/ingest", body=body))
+        assert answer.status == 202, answer
+
+    async def _waiting(self) -> int:
+        lines = (await self._client.get("/metrics")).text.splitlines()
+        [value] = [line.split()[1] for line in lines if line.startswith("tracking_gateway_buffered_events ")]
+        return int(float(value))
+
+    async def _commits(self) -> int:
+        return int(await (await self._stack.write()).fetchval("select count(*) from write.event_batches"))
+
+
+def an_event(number: int) -> dict[str, Any]:
+    return {"eventName": f"name_{number % 7}", "anonymousId": f"visitor_{number}", "eventProperties": {"n": number}}
+
+
+@asynccontextmanager
+async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
+    """Warm: connections are open, statements prepared, the key is in the process cache."""
+    # longer than any test: what a look-up costs when an entry ends is not of an event
+    async with counted(stack, "gateway", {"TRACKING_CACHE_TTL_S": "600"}) as (services, wires):
+        async with httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client:
+            gateway = Gateway(client, stack, sender, wires)
+            await gateway.batch(2)
+            for _ in range(5):
+                if await gateway.singles_at_once(200) == MOST_COMMITS:
+                    break
+            for wire in wires.values():
+                wire.take()
+            yield gateway
+
+
+@pytest.fixture
+async def gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
+    """Of a system without a rate limit."""
+    async with a_gateway(stack, sender) as gateway:
+        yield gateway
+
+
+async def test_a_batch_costs_the_same_however_many_events_it_has(gateway: Gateway) -> None:
+    for events in (1, 20, 200, 400):
+        await gateway.batch(events)
+
+        what = f"a batch of {events} events"
+        said = gateway.wires["write"].take()
+        at_most(said, what, statements=COMMIT_STATEMENTS, round_trips=COMMIT_ROUND_TRIPS)
+        published = gateway.wires["rabbitmq"].take()
+        assert published.statements == {"publish": 1}, f"{what}: not one message\n{published}"
+
+
+async def test_a_single_event_alone_costs_one_commit(gateway: Gateway) -> None:
+    await gateway.single()
+
+    at_most(
+        gateway.wires["write"].take(),
+        "a single event",
+        statements=COMMIT_STATEMENTS,
+        round_trips=COMMIT_ROUND_TRIPS,
+    )
+    published = gateway.wires["rabbitmq"].take()
+    assert published.statements == {"publish": 1}, f"not one message\n{published}"
+
+
+async def test_single_events_that_come_together_share_commits_however_many_they_are(gateway: Gateway) -> None:
+    for number in (200, 400):
+        commits = await gateway.singles_at_once(number)
+
+        what = f"{number} single events at once"
+        assert commits <= MOST_COMMITS, f"{what}: {commits} commits, where {MOST_COMMITS} were enough before"
+        at_most(
+            gateway.wires["write"].take(),
+            f"{what}, in {commits} commits",
+            statements=COMMIT_STATEMENTS * commits,
+            round_trips=COMMIT_ROUND_TRIPS * commits,
+        )
+        published = gateway.wires["rabbitmq"].take()
+        assert published.statements == {"publish": commits}, f"{what}: not a message a commit\n{published}"
+
+
+async def test_a_known_key_is_not_looked_up(gateway: Gateway) -> None:
+    for _ in range(3):
+        await gateway.single()
+        await gateway.batch(10)
+
+    said = gateway.wires["redis"].take()
+    assert said.number == 0, f"Redis is asked for each request\n{said}"
+
+
+async def test_redis_is_asked_once_for_what_a_rate_limit_leases(stack: Stack, sender: Registered) -> None:
+    """A fiftieth of a second of the rate is 1 000 events here."""
+    owner = await stack.write()
+    settings = {"rateLimit": {"eventsPerSecond": 50_000, "burst": 50_000}}
+    await owner.execute("update write.partner_systems set settings = $1", json.dumps(settings))
+    async with a_gateway(stack, sender) as gateway:
+        await gateway.batch(999)
+        gateway.wires["redis"].take()
+
+        for _ in range(5):
+            await gateway.single()
+            await gateway.batch(100)
+
+        said = gateway.wires["redis"].take()
+        assert said.number <= 1, f"505 events with 1 000 leased at a time: Redis is asked more than once\n{said}"

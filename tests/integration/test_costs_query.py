@@ -1,0 +1,127 @@
+"""What a request costs query and admin in statements and round trips; the numbers are those of today.
+
+Half of them are asyncpg's: a pool resets a connection each time that it is given back.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.administration import a_partner, a_system, administrator
+from tests.counting import Said, Wire, at_most, counted
+from tests.read_model import Seen, System, add_events, add_system, add_token
+from tests.stack import Stack
+
+START = datetime(2025, 12, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+async def system(stack: Stack) -> System:
+    """With an event each hour of December."""
+    system = await add_system(stack)
+    await add_events(stack, system, [Seen(START + timedelta(hours=n)) for n in range(31 * 24)])
+    return system
+
+
+class Query:
+    """Query, and what each request makes it say."""
+
+    def __init__(self, client: httpx.AsyncClient, wires: Mapping[str, Wire]) -> None:
+        self._client = client
+        self._wires = wires
+
+    async def ask(self, path: str, **parameters: Any) -> tuple[Any, Said, Said]:
+        """The answer, what was said to the database and what to Redis."""
+        response = await self._client.get(path, params=parameters)
+        assert response.status_code == 200, response.text
+        return response.json(), self._wires["read"].take(), self._wires["redis"].take()
+
+
+@pytest.fixture
+async def query(stack: Stack) -> AsyncIterator[Query]:
+    """Asked by a token that it knows."""
+    headers = {"Authorization": f"Bearer {await add_token(stack)}"}
+    async with counted(stack, "query") as (services, wires):
+        async with httpx.AsyncClient(base_url=services.url("query"), headers=headers, timeout=20) as client:
+            yield Query(client, wires)
+
+
+def through(day: int) -> dict[str, str]:
+    return {"startDate": "2025-12-01T00:00:00Z", "endDate": f"2025-12-{day:02}T23:59:59Z"}
+
+
+def of(system: System) -> str:
+    return f"/api/events/partner-system/{system.id}"
+
+
+async def test_a_list_costs_the_same_however_long_it_is(query: Query, system: System) -> None:
+    await query.ask(of(system), **through(2), pageSize=1)
+    for days, size in ((3, 10), (31, 100), (31, 500)):
+        _, database, redis = await query.ask(of(system), **through(days), pageSize=size)
+
+        at_most(database, f"a list of {size}", statements=6, round_trips=6)
+        at_most(redis, f"a list of {size}: Redis", statements=0, round_trips=0)
+
+
+async def test_an_event_by_its_id_is_one_question(query: Query, system: System) -> None:
+    page, _, _ = await query.ask(of(system), **through(31), pageSize=2)
+    first, second = (event["eventId"] for event in page["events"])
+    await query.ask(f"/api/events/{first}")
+
+    _, database, redis = await query.ask(f"/api/events/{second}")
+
+    at_most(database, "an event by its id", statements=2, round_trips=2)
+    at_most(redis, "an event by its id: Redis", statements=0, round_trips=0)
+
+
+async def test_statistics_cost_the_same_for_a_day_and_for_a_month(query: Query, system: System) -> None:
+    await query.ask(f"{of(system)}/statistics", **through(2))
+    for days in (1, 31):
+        answer, database, redis = await query.ask(f"{of(system)}/statistics", **through(days))
+
+        assert not answer["meta"]["cached"]
+        at_most(database, f"statistics of {days} days", statements=7, round_trips=7)
+        at_most(redis, f"statistics of {days} days: Redis", statements=2, round_trips=2)
+
+
+async def test_cached_statistics_cost_their_version_alone(query: Query, system: System) -> None:
+    for _ in range(2):
+        await query.ask(f"{of(system)}/statistics", **through(31))
+
+    answer, database, redis = await query.ask(f"{of(system)}/statistics", **through(31))
+
+    assert answer["meta"]["cached"]
+    at_most(database, "cached statistics", statements=4, round_trips=4)
+    at_most(redis, "cached statistics: Redis", statements=1, round_trips=1)
+
+
+async def test_a_list_of_admin_costs_the_same_however_long_it_is(stack: Stack) -> None:
+    async with counted(stack, "admin") as (services, wires), administrator(services) as client:
+        partner = await a_partner(client)
+        paths = ("/api/partners", "/api/partnersystems")
+        for number in (1, 20):
+            for _ in range(number):
+                await a_system(client, partner)
+                await a_partner(client)
+            for path in paths:
+                await client.get(path)
+                wires["write"].take()
+                response = await client.get(path)
+                assert len(response.json()["items"]) >= number
+
+                what = f"{path} with {number} or more"
+                at_most(wires["write"].take(), what, statements=6, round_trips=6)
+
+
+async def test_a_system_is_registered_with_a_fixed_number_of_statements(stack: Stack) -> None:
+    async with counted(stack, "admin") as (services, wires), administrator(services) as client:
+        partner = await a_partner(client)
+        await a_system(client, partner)
+        for number in range(3):
+            wires["write"].take()
+            await a_system(client, partner, name=f"Site {number}")
+
+            at_most(wires["write"].take(), "a new system with its key", statements=21, round_trips=21)
