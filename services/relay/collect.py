@@ -119,7 +119,13 @@ class Collector:
                     await message.ack()
 
     async def _keep(self, message: AbstractIncomingMessage) -> None:
-        content = await self._look_into(message)
+        body: bytes = message.body
+        fault: str | None = None
+        try:
+            body = rabbitmq.content(message)
+        except rabbitmq.UnreadableContent as unreadable:
+            fault = str(unreadable)
+        content = await self._look_into(message, body, fault)
         cause = _cause(message)
         reason = _REASONS.get(cause, "unreadable" if content.fault else "unknown")
         error, deliveries = content.fault, topology.DELIVERY_LIMIT + 1 if cause == "delivery_limit" else 1
@@ -139,21 +145,21 @@ class Collector:
             deliveries,
             content.partner_system_ids,
             content.event_ids,
-            message.body[:kept_bytes],
-            hashlib.sha256(message.body).digest(),
-            len(message.body),
+            body[:kept_bytes],
+            hashlib.sha256(body).digest(),
+            len(body),
         )
         _log.error("a dead letter of %s: batch %s, %s: %s", self.consumer, content.batch_id, reason, error)
 
-    async def _look_into(self, message: AbstractIncomingMessage) -> _Content:
+    async def _look_into(self, message: AbstractIncomingMessage, body: bytes, fault: str | None) -> _Content:
         """The write database knows best what is in a batch; only of what it does not know, the message is asked."""
-        batch, fault = None, None
+        batch = None
         batch_id: UUID | None
         try:
-            batch = events_tracked.decode(message.body)
+            batch = events_tracked.decode(body)
             batch_id = batch.batch_id
         except events_tracked.UnreadableMessage as error:
-            fault = str(error)
+            fault = fault or str(error)
             batch_id = _uuid(message.message_id)
         stored = await self.write.fetchrow(_STORED_BATCH, batch_id)
         if stored is not None:

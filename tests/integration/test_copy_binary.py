@@ -1,4 +1,4 @@
-"""Our binary COPY: what goes in comes out as asyncpg reads it; what a column cannot hold is never sent."""
+"""Our binary COPY: what goes in comes out as asyncpg reads it; what a column cannot hold is refused."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
@@ -139,15 +139,16 @@ async def test_groups_and_constants_and_empty_columns(connection: "Connection") 
     ],
 )
 @pytest.mark.parametrize("rows", [1, 2])
-async def test_what_a_column_cannot_hold_is_refused_before_it_is_sent(
+async def test_what_a_column_cannot_hold_is_refused_and_nothing_is_stored(
     connection: "Connection", name: str, value: Any, rows: int
 ) -> None:
     column = columns(rows)[list(ENCODERS).index(name)]
 
     with pytest.raises((ValueError, TypeError, AttributeError)):
-        await copied(connection, columns(rows, **{name: [*column[1:], value]}))
+        await copied(connection, columns(2), columns(rows, **{name: [*column[1:], value]}))
 
     assert await copied(connection, columns(1)) == 1, "the connection is as good as before"
+    assert await connection.fetchval("select count(*) from kinds") == 1
 
 
 async def test_what_postgresql_refuses_leaves_the_connection_usable(connection: "Connection") -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from tests.dead_letters import (
     CURE,
@@ -222,6 +223,29 @@ async def test_a_message_nobody_can_read_is_kept_as_it_came(
     await reach_states(stack, ("open", 2))
     await done(stack, "discard", letter["id"])
     await reach_states(stack, ("discarded", 2))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "fault"),
+    [
+        ("zstd", b"not compressed at all", "the body is not zstd"),
+        ("zstd", zstandard.ZstdCompressor().compress(b"cut off")[:-3], "the body is not zstd"),
+        ("gzip", b"whatever", "content-encoding 'gzip'"),
+    ],
+)
+async def test_a_body_that_is_not_what_its_encoding_says_is_kept_as_it_came(
+    services: Services, stack: Stack, sender: Registered, encoding: str, body: bytes, fault: str
+) -> None:
+    await publish(stack, body, content_encoding=encoding)
+    await send(services, sender, range(20))
+
+    await reach(stack, 20)
+    await reach_states(stack, ("open", 1))
+
+    [letter] = await listed(stack)
+    assert letter["reason"] == "unreadable"
+    assert fault in letter["error"]
+    assert await (await stack.write()).fetchval("select body from write.dead_letters") == body
 
 
 async def test_a_dead_letter_that_the_broker_hands_over_twice_is_one(services: Services, stack: Stack) -> None:

@@ -19,6 +19,7 @@ from tests.polling import until
 from tests.services import Services, running
 from tests.stack import Stack
 from tracking.contracts import topology
+from tracking.infra import rabbitmq
 
 INGEST, BATCH = "/api/events/ingest", "/api/events/batch"
 UNKNOWN_KEY, UNKNOWN_TOKEN = "sk_Unknown0Key1Unknown2Key3Unknown4", "tk_Unknown0Token1Unknown2Token34"
@@ -80,7 +81,7 @@ async def a_copy_of_every_message(stack: Stack) -> list[bytes]:
         channel = await connection.channel()
         queue = await channel.get_queue("copies", ensure=False)
         while (message := await queue.get(no_ack=True, fail=False, timeout=10)) is not None:
-            found.append(message.body + repr(message.properties).encode())
+            found.append(rabbitmq.content(message) + repr(message.properties).encode())
     return found
 
 

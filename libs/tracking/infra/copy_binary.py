@@ -6,7 +6,7 @@ connection, and nobody would know whose fault it was.
 """
 
 import struct
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import Any
@@ -45,18 +45,22 @@ async def copy(
 ) -> int:
     """Copy groups of rows, each given as columns in the order of `encoders`; return how many rows were stored.
 
-    `encoders` are by column name. Raises ValueError or TypeError for a value that is not of its column's type (nothing
-    was sent then), otherwise what asyncpg raises.
+    `encoders` are by column name. Raises ValueError or TypeError for a value that is not of its column's type,
+    otherwise what asyncpg raises; no row is stored then.
     """
-    data = b"".join((_HEADER, *(encode(encoders.values(), columns) for columns in groups), _TRAILER))
     answer = await connection.copy_to_table(
-        table, schema_name=schema, columns=list(encoders), source=_at_once(data), format="binary"
+        table, schema_name=schema, columns=list(encoders), source=_stream(encoders.values(), groups), format="binary"
     )
     return postgres.affected_rows(answer)
 
 
-async def _at_once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
+async def _stream(encoders: Collection[Encoder], groups: Iterable[Columns]) -> AsyncIterator[bytes]:
+    """Group by group, so that PostgreSQL stores one while the next is encoded."""
+    start = _HEADER
+    for columns in groups:
+        yield start + encode(encoders, columns)
+        start = b""
+    yield start + _TRAILER
 
 
 def encode(encoders: Iterable[Encoder], columns: Columns) -> bytes:

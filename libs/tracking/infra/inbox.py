@@ -218,8 +218,8 @@ class InboxConsumer(Generic[B]):
             if message is None:
                 return group, True
             try:
-                batch = self._decode(message.body)
-            except self._unreadable as error:
+                batch = self._decode(rabbitmq.content(message))
+            except (self._unreadable, rabbitmq.UnreadableContent) as error:
                 await self._give_up(channel, message, "unreadable", error)
             else:
                 group.append(_Delivery(message, batch))

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 import aio_pika
 import aiormq
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
+import zstandard
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
 from aio_pika.exceptions import DeliveryError
 from yarl import URL
 
@@ -27,6 +28,16 @@ FAILURES: tuple[type[BaseException], ...] = (
 )
 _HEARTBEAT_S = 15
 _RETRY_CONNECT_S = 1.0
+_ENCODING = "zstd"
+# below, there is little to win
+_COMPRESSED_FROM_BYTES = 2048
+_MOST_CONTENT_BYTES = 256 * 1024 * 1024
+_compressor = zstandard.ZstdCompressor(level=1)
+_decompressor = zstandard.ZstdDecompressor()
+
+
+class UnreadableContent(ValueError):
+    """A body that is not what its content-encoding says; no retry will change that."""
 
 
 async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnection:
@@ -71,6 +82,21 @@ async def queue_depth(channel: AbstractChannel, queue: str, timeout_s: float) ->
     return declared.declaration_result.message_count or 0
 
 
+def content(message: AbstractIncomingMessage) -> bytes:
+    """The body as it was given to `Publisher.publish`. Raises UnreadableContent."""
+    encoding = message.content_encoding
+    if not encoding:
+        return message.body
+    if encoding != _ENCODING:
+        raise UnreadableContent(f"content-encoding {encoding[:40]!r}; only {_ENCODING} is known")
+    try:
+        if zstandard.frame_content_size(message.body) > _MOST_CONTENT_BYTES:
+            raise UnreadableContent(f"a body of more than {_MOST_CONTENT_BYTES} bytes")
+        return _decompressor.decompress(message.body, max_output_size=_MOST_CONTENT_BYTES)
+    except zstandard.ZstdError as error:
+        raise UnreadableContent(f"the body is not {_ENCODING}: {error}") from error
+
+
 class Publisher:
     """Publishes persistent messages and returns when the broker has them; connects when first used.
 
@@ -99,9 +125,14 @@ class Publisher:
         exchange: str = topology.EVENTS_EXCHANGE,
         routing_key: str = "",
     ) -> None:
-        """Return once the broker confirmed. Raises Unavailable: not published, or nobody knows whether."""
+        """Return once the broker confirmed. Raises Unavailable: not published, or nobody knows whether.
+
+        The body travels compressed unless it is small; `content` gives it back.
+        """
+        is_large = len(body) >= _COMPRESSED_FROM_BYTES
         message = aio_pika.Message(
-            body,
+            _compressor.compress(body) if is_large else body,
+            content_encoding=_ENCODING if is_large else None,
             message_id=message_id,
             type=message_type,
             content_type=content_type,
