@@ -23,6 +23,7 @@ from tests.load.drains import Drains
 from tests.load.growth import Growth
 from tests.load.ingest import Ingest
 from tests.load.outage import Outage
+from tests.load.memory import Memory
 from tests.load.report import table
 from tests.load.room import Room, Section
 from tests.load.storage import Storage
@@ -40,6 +41,7 @@ def sections(room: Room) -> dict[str, Section]:
         "outage": Outage(room),
         "growth": Growth(room),
         "storage": Storage(room),
+        "memory": Memory(room),
     }
 
 
