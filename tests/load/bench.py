@@ -22,8 +22,8 @@ from tests.load import wrk
 from tests.load.drains import Drains
 from tests.load.growth import Growth
 from tests.load.ingest import Ingest
-from tests.load.outage import Outage
 from tests.load.memory import Memory
+from tests.load.outage import Outage
 from tests.load.report import table
 from tests.load.room import Room, Section
 from tests.load.storage import Storage
