@@ -7,10 +7,12 @@ what is counted is what was sent, whichever library sent it.
 import asyncio
 import contextlib
 import struct
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from urllib.parse import urlsplit, urlunsplit
 
 from deploy.local.services import SERVICES, environment
@@ -240,3 +242,21 @@ def at_most(said: Said, what: str, *, statements: int, round_trips: int) -> None
     assert said.round_trips <= round_trips, (
         f"{what}: {said.round_trips} round trips, where {round_trips} were enough before\n{said}"
     )
+
+
+class Calls:
+    """How many functions were called while it was entered, Python's and C's, in this thread."""
+
+    number = 0
+
+    def __enter__(self) -> "Calls":
+        self._before = sys.getprofile()
+        sys.setprofile(self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(self._before)
+
+    def _note(self, frame: FrameType, event: str, argument: object) -> None:
+        if event in ("call", "c_call"):
+            self.number += 1

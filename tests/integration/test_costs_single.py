@@ -1,0 +1,107 @@
+"""What a single event costs the gateway in calls of functions, from the bytes of its request to those of its answer."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+from services.gateway import ingest
+from services.gateway.answers import EventCounts
+from services.gateway.commit import CommittedBatch, GroupCommit
+from services.gateway.keys import ApiKeys
+from services.gateway.rates import RateLimits
+from services.gateway.request import Limits
+from services.gateway.single import SingleEvents
+from services.gateway.store import EventStore
+from services.gateway.structures import Structures
+from tests.counting import Calls
+from tests.registry import Registered, register_system
+from tests.stack import Stack
+from tracking.infra import cache, postgres
+
+# 163 by Python 3.11; of them about 50 decide it and 18 encode it for the database
+MOST_CALLS = 172
+FEW, MANY = 200, 400
+LIMITS = Limits(5_000_000, 100_000_000, 20_000_000, 100, 65_536, 2_500)
+
+
+class Answers:
+    """Where answers are written; `whole` once there are enough of them."""
+
+    def __init__(self, number: int) -> None:
+        self._missing = number
+        self.whole = asyncio.Event()
+
+    def respond(self, status: int, headers: bytes, body: bytes) -> None:
+        assert status == 202
+        self._missing -= 1
+        if not self._missing:
+            self.whole.set()
+
+
+class Gateway:
+    """The short way of a single event with all that is behind it, and no HTTP before it."""
+
+    def __init__(self, singles: SingleEvents, commits: list[CommittedBatch]) -> None:
+        self._singles = singles
+        self._commits = commits
+
+    async def calls(self, sender: Registered, number: int) -> int:
+        """Of so many requests that are taken in one turn of the event loop, and so committed together."""
+        answers = cast(Any, Answers(number))
+        headers = [(b"host", b"t"), (b"x-api-key", sender.api_key.encode()), (b"content-type", b"application/json")]
+        bodies = [json.dumps(an_event(n)).encode() for n in range(number)]
+        self._commits.clear()
+        with Calls() as calls:
+            for body in bodies:
+                self._singles.take(headers, body, answers)
+            await answers.whole.wait()
+        assert [len(batch.events) for batch in self._commits] == [number]
+        return calls.number
+
+
+def an_event(number: int) -> dict[str, Any]:
+    return {
+        "eventName": f"name_{number % 7}",
+        "eventTimestamp": f"2026-11-23T07:{number // 60 % 60:02}:{number % 60:02}.123Z",
+        "userId": f"user_{number // 5}",
+        "anonymousId": f"visitor_{number // 5}",
+        "eventProperties": {"page": f"/products/{number}", "price": 49.9 + number, "tags": ["new", "sale"]},
+    }
+
+
+@asynccontextmanager
+async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
+    """In this process, and it knows the key."""
+    url = stack.write_url("gateway")
+    pool = await postgres.open_pool(url, service="test", connect_timeout_s=5, query_timeout_s=5, size=1)
+    redis = cache.open_redis(stack.redis_url, timeout_s=2)
+    store = EventStore(url, connect_timeout_s=5)
+    committed: list[CommittedBatch] = []
+    commits = GroupCommit(store, committed.append, deadline_s=10, buffer_events=10_000, buffer_bytes=10_000_000)
+    keys, structures = ApiKeys(redis, pool, ttl_s=600), Structures(redis, pool)
+    running = asyncio.create_task(commits.run(lambda: None))
+    try:
+        # what is heard of changes is trusted for longer than a second
+        keys.is_heard = True
+        await keys.authenticate(sender.api_key, ingest.now())
+        counts = EventCounts(structures)
+        yield Gateway(SingleEvents(keys, structures, commits, counts, RateLimits(redis), LIMITS), committed)
+    finally:
+        commits.close()
+        await running
+        store.close()
+        await redis.aclose()
+        await postgres.close_pool(pool)
+
+
+async def test_a_single_event_costs_no_more_calls_than_before(stack: Stack) -> None:
+    sender = await register_system(stack)
+    async with a_gateway(stack, sender) as gateway:
+        await gateway.calls(sender, MANY)
+
+        few, many = await gateway.calls(sender, FEW), await gateway.calls(sender, MANY)
+
+    calls = (many - few) / (MANY - FEW)
+    assert calls <= MOST_CALLS, f"a single event: {calls:.1f} calls, where {MOST_CALLS} were enough before"
