@@ -1,7 +1,8 @@
-"""Group commit: while one transaction commits, requests gather for the next; an idle process commits at once.
+"""Group commit: requests gather for a transaction; a process that has been idle for a moment commits at once.
 
-Once enough for a group of its own has gathered, it is committed beside those under way, so that the database works
-while this process decides (docs/decisions/0011). Smaller groups beside each other would only be more groups.
+Under load a group begins every few milliseconds, for all that read it pay for each. Once enough for a group of its own
+has gathered, it is committed beside those under way, so that the database works while this process decides
+(docs/decisions/0011).
 
 What waits is bounded in events and bytes; beyond it a request is told to come back (503), so a slow database costs
 memory up to a limit and never an acknowledged event.
@@ -36,8 +37,9 @@ _USUAL_EVENT_BYTES = 256
 _OVERLOADED = "More events wait for the database than this process may hold."
 _RETRY_PAUSE_S = 0.1
 _MOST_IN_FLIGHT = 3
-# So many events, or a full message of them, need not wait for the commit under way.
-_ENOUGH_EVENTS = 32
+# So many requests, or a full message, wait neither for the commit under way nor for the pace.
+_ENOUGH_REQUESTS = 64
+_PACE_S = 0.01
 # So many events tried alone in vain, none stored: it is the database's trouble and no event's.
 _TRIED_IN_VAIN = 3
 
@@ -111,7 +113,8 @@ class GroupCommit:
         self._waiting: deque[_Chunk] = deque()
         self._waiting_events = self._waiting_bytes = 0
         self._in_flight = 0
-        self._arrived = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._paced_until = 0.0
         self._is_closing = False
         self._loop = asyncio.get_running_loop()
         metrics.buffered_events.set_function(lambda: buffer_events - self._room_events)
@@ -175,7 +178,9 @@ class GroupCommit:
         self._waiting.append(chunk)
         self._waiting_events += len(chunk.events)
         self._waiting_bytes += chunk.size_bytes
-        self._arrived.set()
+        # waking the flusher for each would cost more than what it finds
+        if len(self._waiting) == 1 or self._is_due():
+            self._wake.set()
 
     async def run(self, beat: Callable[[], None]) -> None:
         """Commit what waits until `close`, then what is left. Calls `beat` at least every few seconds."""
@@ -184,23 +189,30 @@ class GroupCommit:
                 beat()
                 if self._is_due():
                     self._in_flight += 1
+                    self._paced_until = self._loop.time() + _PACE_S
                     flushing.create_task(self._flush(self._take()))
                     continue
-                self._arrived.clear()
+                is_paced = self._waiting and self._in_flight == 0
+                self._wake.clear()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(5):
-                        await self._arrived.wait()
+                    async with asyncio.timeout(self._paced_until - self._loop.time() if is_paced else 5):
+                        await self._wake.wait()
 
     def _is_due(self) -> bool:
-        if self._in_flight == 0:
-            return bool(self._waiting)
-        is_enough = self._waiting_events >= _ENOUGH_EVENTS or self._waiting_bytes >= MAX_MESSAGE_BYTES
-        return is_enough and self._in_flight < _MOST_IN_FLIGHT
+        if not self._waiting or self._in_flight == _MOST_IN_FLIGHT:
+            return False
+        if (
+            len(self._waiting) >= _ENOUGH_REQUESTS
+            or self._waiting_bytes >= MAX_MESSAGE_BYTES
+            or self._waiting_events >= MAX_MESSAGE_EVENTS
+        ):
+            return True
+        return self._in_flight == 0 and (self._is_closing or self._loop.time() >= self._paced_until)
 
     def close(self) -> None:
         """Take nothing more; `run` returns once what waits is committed."""
         self._is_closing = True
-        self._arrived.set()
+        self._wake.set()
 
     def _take(self) -> list[_Chunk]:
         taken = [self._waiting.popleft()]
@@ -230,7 +242,7 @@ class GroupCommit:
             self._release(chunks, None)
         finally:
             self._in_flight -= 1
-            self._arrived.set()
+            self._wake.set()
         metrics.commit_events.observe(sum(len(chunk.events) for chunk in chunks))
         metrics.commit_seconds.observe(time.perf_counter() - started)
 

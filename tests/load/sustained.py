@@ -131,14 +131,19 @@ class Sustained:
         seen_ms: list[float] = []
         seconds = self._seconds * 2
         sending = asyncio.create_task(measure.send(way, services, sender, seconds, way.pause_ms(per_second)))
-        headers = {"Authorization": f"Bearer {services.admin_token}"}
-        async with httpx.AsyncClient(headers=headers, timeout=10) as client:
+        reader = {"Authorization": f"Bearer {services.admin_token}"}
+        async with httpx.AsyncClient(timeout=10) as client:
             while not sending.done() and len(seen_ms) < _LOOKED_FOR:
                 event = measure.an_event(sender.api_key) | {"eventId": str(uuid4())}
                 answer = await client.post(f"{services.url('gateway')}/api/events/ingest", json=event)
                 answered = time.perf_counter()
+                assert answer.status_code == 202, answer.text
                 event_url = f"{services.url('query')}/api/events/{answer.json()['eventId']}"
-                await until(partial(client.get, event_url), lambda found: found.is_success, every_s=_LOOK_EVERY_S)
+                await until(
+                    partial(client.get, event_url, headers=reader),
+                    lambda found: found.is_success,
+                    every_s=_LOOK_EVERY_S,
+                )
                 seen_ms.append((time.perf_counter() - answered) * 1000)
                 await asyncio.sleep(seconds / _LOOKED_FOR / 2)
         await sending
