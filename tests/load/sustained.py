@@ -21,7 +21,7 @@ from tests.stack import Stack
 
 SERVICES = ("gateway", "relay", "projector", "statistics", "query", "admin")
 _TRIES = 6
-_FASTER, _SLOWER = 0.85, 1.12
+_FASTER, _SLOWER = 0.75, 1.25
 # what a load that can go on for ever may leave waiting at its end, and how much more than at half time
 _MOST_WAITING_S = 1.0
 _MOST_GROWTH_S = 0.25
@@ -96,7 +96,8 @@ class Sustained:
 
     async def _search(self, way: Way, aim: float, services: Services, sender: Registered, stack: Stack) -> float:
         """Go up from the aim while the backlog is flat, or down until it is; the highest flat load in events/s."""
-        pause_ms = way.pause_ms(aim)
+        # answers take about as long as the pause then
+        pause_ms = way.pause_ms(aim) / 2
         flat: list[float] = []
         had_growth = False
         for _ in range(_TRIES):
