@@ -25,6 +25,7 @@ from tests.load.ingest import Ingest
 from tests.load.memory import Memory
 from tests.load.outage import Outage
 from tests.load.report import table
+from tests.load.rivals import Rivals
 from tests.load.room import Room, Section
 from tests.load.storage import Storage
 from tests.load.sustained import Sustained
@@ -39,6 +40,7 @@ def sections(room: Room) -> dict[str, Section]:
         "drains": Drains(room),
         "sustained": Sustained(room),
         "outage": Outage(room),
+        "rivals": Rivals(room),
         "growth": Growth(room),
         "storage": Storage(room),
         "memory": Memory(room),

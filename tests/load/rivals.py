@@ -1,0 +1,172 @@
+"""Ours beside what one would build or do instead, in one run: the specification's own design, and raw aggregates."""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from random import Random
+from statistics import median
+
+import asyncpg
+import httpx
+
+from tests.backing import free_port
+from tests.load import loader, measure, wrk
+from tests.load.baseline import schema
+from tests.load.growth_questions import shown
+from tests.load.loader_events import Year
+from tests.load.measure import Way
+from tests.load.report import Row
+from tests.load.room import Room
+from tests.polling import until
+from tests.read_model import add_token
+from tests.registry import Registered, register_system
+from tests.services import ROOT, Services, running
+from tests.stack import Stack
+
+_MONTH = timedelta(days=30)
+_MILLISECOND = timedelta(milliseconds=1)
+
+_RAW = """
+select event_name, count(*) as total, count(*) filter (where is_valid) as valid
+  from read.tracking_events_read_model
+ where partner_system_id = $1
+   and event_timestamp between $2 and $3
+   and not is_bot
+ group by event_name
+"""
+
+
+class Rivals:
+    """Ratios without an aim: more than 1 is better than the other."""
+
+    remarks: Sequence[str] = ()
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self.rounds = 1 if room.is_quick else 3
+        self._events = 200_000 if room.is_quick else 1_000_000
+        self._samples = 20
+        self._ways = [
+            (way, Row(f"{way.name}: ours ÷ the specification's own design", None))
+            for way in (measure.SINGLES, measure.BATCHES)
+        ]
+        self._statistics = Row("statistics of a month: raw aggregates ÷ ours, time", None, " ms")
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """Two ways in, one way out."""
+        return *(row for _, row in self._ways), self._statistics
+
+    async def round(self) -> None:
+        """Each of ours beside its rival, on the same servers."""
+        async with self._room.stack() as stack:
+            sender = await register_system(stack)
+            async with (
+                running(stack, "gateway", "relay", "projector", "statistics") as services,
+                baseline(stack) as url,
+            ):
+                for way, row in self._ways:
+                    await self._send(way, row, services, url, sender, stack)
+        if not self._statistics.measured:
+            await self._ask()
+
+    async def _send(self, way: Way, row: Row, services: Services, url: str, sender: Registered, stack: Stack) -> None:
+        owner = await stack.write()
+        seconds = self._room.seconds
+        await measure.send(way, services, sender, 1)  # warm-up
+        ours = await measure.send(way, services, sender, seconds)
+        await until(lambda: _unapplied(stack), lambda waiting: waiting == 0, deadline_s=60)
+        await measure.post(url + way.path, way.body(sender.api_key), way.connections, 1)
+        before = await owner.fetchval("select count(*) from baseline.tracking_events")
+        theirs = await measure.post(url + way.path, way.body(sender.api_key), way.connections, seconds)
+        stored = await owner.fetchval("select count(*) from baseline.tracking_events") - before
+        _require(theirs, way, stored)
+        await until(lambda: _unpolled(owner), lambda waiting: waiting == 0, deadline_s=60)
+        row.add(ours.per_second * way.events, theirs.per_second * way.events)
+        self._room.say(
+            f"{way.name}: ours {ours.per_second * way.events:8.0f}/s   theirs {theirs.per_second * way.events:8.0f}/s"
+        )
+
+    async def _ask(self) -> None:
+        year = Year(self._events)
+        async with self._room.stack() as stack:
+            with loader.bar() as progress:
+                await asyncio.to_thread(loader.load, stack.read_url(), year, progress)
+            token = await add_token(stack, partner_id=year.partner_id)
+            owner = await stack.read()
+            dice = Random(1)  # noqa: S311
+            ours_ms: list[float] = []
+            raw_ms: list[float] = []
+            async with (
+                running(stack, "query") as services,
+                httpx.AsyncClient(
+                    base_url=services.url("query"), headers={"Authorization": f"Bearer {token}"}
+                ) as client,
+            ):
+                path = f"/api/events/partner-system/{year.system_ids[0]}/statistics"
+                for _ in range(self._samples):
+                    start = year.start + _MILLISECOND * dice.randrange(
+                        (year.stop - year.start - _MONTH) // _MILLISECOND
+                    )
+                    end = start + _MONTH
+                    began = time.perf_counter()
+                    answer = await client.get(path, params={"startDate": shown(start), "endDate": shown(end)})
+                    ours_ms.append((time.perf_counter() - began) * 1000)
+                    began = time.perf_counter()
+                    rows = await owner.fetch(_RAW, year.system_ids[0], start, end)
+                    raw_ms.append((time.perf_counter() - began) * 1000)
+                    counted = sum(row["total"] for row in rows)
+                    assert answer.json()["totalEvents"] == counted, f"{answer.text}, and {counted} events"
+        self._statistics.add(median(raw_ms), median(ours_ms))
+        self._room.say(f"a month of statistics: ours {median(ours_ms):.1f} ms   raw {median(raw_ms):.1f} ms")
+
+
+@asynccontextmanager
+async def baseline(stack: Stack) -> AsyncIterator[str]:
+    """The address of the specification's own design, on the write database and Redis of `stack`."""
+    await (await stack.write()).execute(schema.TABLES)
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.load.baseline.app", str(port), stack.write_url(), stack.redis_url, cwd=ROOT
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient() as client:
+            await until(lambda: _answers(client, url), bool)
+        yield url
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _answers(client: httpx.AsyncClient, url: str) -> bool:
+    try:
+        return (await client.get(url)).status_code == 404
+    except httpx.TransportError:
+        return False
+
+
+async def _unapplied(stack: Stack) -> int:
+    stored = await measure.count_stored(stack)
+    counted = await (await stack.read()).fetchval("select coalesce(sum(total), 0) from read.event_counts_hourly")
+    projected = await (await stack.read()).fetchval("select count(*) from read.tracking_events_read_model")
+    return stored - min(int(counted), int(projected))
+
+
+async def _unpolled(owner: "asyncpg.Connection[asyncpg.Record]") -> int:
+    return int(
+        await owner.fetchval(
+            "select (select count(*) from baseline.tracking_events) "
+            "     - (select count(*) from baseline.tracking_events_read_model)"
+        )
+    )
+
+
+def _require(run: wrk.Run, way: Way, stored: int) -> None:
+    # what was under way when wrk stopped, here and after the warm-up, is stored too, but not counted by it
+    unanswered = 2 * way.connections * way.events
+    acknowledged = run.requests * way.events
+    assert acknowledged <= stored <= acknowledged + unanswered, f"{acknowledged} acknowledged, {stored} stored"
