@@ -124,9 +124,10 @@ class Administration:
 
     async def rotate_key(self, system_id: UUID, key_id: UUID, grace: timedelta) -> tuple[ApiKey, str]:
         """The successor and its secret; the old key works on for `grace`."""
-        now = datetime.now(UTC)
         async with self._changes.change() as change:
             key = await store_keys.find_key(change.connection, system_id, key_id, lock=True)
+            # the time at which it is ours alone: another's may lie after the one at which we began to wait
+            now = datetime.now(UTC)
             secret = make_secret("sk_")
             successor = key.rotate(self._changes.new_id(now), secret, now, grace)
             await store_keys.update_key(change.connection, key)
