@@ -20,7 +20,7 @@ import fastjsonschema
 import orjson
 import uvicorn
 import uvloop
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -133,7 +133,9 @@ def _json(content: Any, status: int) -> Response:
 
 async def serve(port: int, postgres_url: str, redis_url: str) -> None:
     """Until SIGTERM."""
-    async with asyncpg.create_pool(postgres_url, min_size=10, max_size=20) as pool, Redis.from_url(redis_url) as redis:
+    connections = BlockingConnectionPool.from_url(redis_url, max_connections=20, timeout=None)
+    pools = asyncpg.create_pool(postgres_url, min_size=10, max_size=20)
+    async with pools as pool, Redis(connection_pool=connections) as redis:
         baseline = Baseline(pool, redis)
 
         @contextlib.asynccontextmanager
