@@ -2,7 +2,7 @@
 
 Under load a group begins every few milliseconds, for all that read it pay for each. Once enough for a group of its own
 has gathered, it is committed beside those under way, so that the database works while this process decides
-(docs/decisions/0011).
+(docs/decisions/0010).
 
 What waits is bounded in events and bytes; beyond it a request is told to come back (503), so a slow database costs
 memory up to a limit and never an acknowledged event.
