@@ -32,7 +32,7 @@ _SETTINGS = {
     "rabbitmq": "TRACKING_RABBITMQ_URL",
 }
 # what goes on by itself, whether or not there is work
-_BY_ITSELF = ("open_dead_letters", "from write.event_structures", "select 1", "PING")
+_BY_ITSELF = ("[reset]", "open_dead_letters", "from write.event_structures", "select 1", "PING")
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ def read_postgres(said: Said) -> Reader:
         body = yield size - 4
         match kind:
             case b"Q":
-                # asyncpg's pool does it after each use of a connection
+                # asyncpg's pool does it after each use of a connection, perhaps after the answer to a request
                 now = f"[reset] {now}" if body.startswith(_RESET) else _shown(body)
                 said.statements[now] += 1
             case b"P":

@@ -15,10 +15,10 @@ from tests.registry import Registered, register_system
 from tests.stack import Stack
 from tests.wire import exchange, request
 
-# begin, COPY, the batch row, commit; later the note that it was published, and its connection's reset
-COMMIT_STATEMENTS = 6
+# begin, COPY, the batch row, commit; later the note that it was published
+COMMIT_STATEMENTS = 5
 # COPY takes two: the server asks for the data first
-COMMIT_ROUND_TRIPS = 7
+COMMIT_ROUND_TRIPS = 6
 # three side by side, and one for all that waited meanwhile
 MOST_COMMITS = 4
 

@@ -15,10 +15,10 @@ from tracking.contracts import topology
 from tracking.infra import rabbitmq
 
 BATCHES = 12
-# begin, inbox, effect, versions of days, commit; and asyncpg resets a connection that comes back to its pool
-GROUP_STATEMENTS = 6
+# begin, inbox, effect, versions of days, commit
+GROUP_STATEMENTS = 5
 # the projector's effect is a COPY, which takes two: the server asks for the data first
-GROUP_ROUND_TRIPS = {"projector": 7, "statistics": 6}
+GROUP_ROUND_TRIPS = {"projector": 6, "statistics": 5}
 # what arrived first is a group of its own; of the others a few may come late
 MOST_GROUPS = 3
 
