@@ -1,6 +1,5 @@
 """Events, counts and tokens put straight into the read database, for tests of query alone."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from uuid import UUID, uuid4
 
 from deploy.local.server import random_secret
 from tests.stack import Stack
+from tracking.infra import rollups
 from tracking.infra.postgres import prepare_connection
 
 _COLUMNS = (
@@ -17,16 +17,6 @@ _COLUMNS = (
     "original_timestamp", "received_at", "user_id", "anonymous_id", "message_id", "event_properties", "schema_version",
     "is_valid", "validation_errors", "clock_adjusted", "correlation_id", "processed_at",
 )  # fmt: skip
-
-_ADD_COUNTS = """
-insert into read.event_counts_hourly as known (partner_system_id, bucket, event_name, total, valid, invalid)
-select $1, bucket, event_name, total, valid, total - valid
-  from unnest($2::timestamptz[], $3::text[], $4::bigint[], $5::bigint[]) as given (bucket, event_name, total, valid)
-    on conflict (partner_system_id, bucket, event_name)
-    do update set total = known.total + excluded.total,
-                  valid = known.valid + excluded.valid,
-                  invalid = known.invalid + excluded.invalid
-"""
 
 _RAISE_VERSION = """
 insert into read.range_versions as known (partner_system_id, day, consumer, version)
@@ -86,7 +76,7 @@ async def add_system(stack: Stack, system: System | None = None) -> System:
 
 
 async def add_events(stack: Stack, system: System, events: Iterable[Seen]) -> None:
-    """As both workers would: rows, counts by hour, and a new version of each day."""
+    """As both workers would: rows, counts, and a new version of each day."""
     events = list(events)
     owner = await stack.read()
     for month in {event.at.date().replace(day=1) for event in events}:
@@ -98,21 +88,19 @@ async def add_events(stack: Stack, system: System, events: Iterable[Seen]) -> No
         columns=_COLUMNS,
         records=[event.row(system) for event in events],
     )
-    await owner.execute(_ADD_COUNTS, system.id, *_hourly(events))
+    await rollups.add(owner, _counts(system, events))
     days = {event.at.date() for event in events}
     await owner.executemany(
         _RAISE_VERSION, [(system.id, day, who) for day in days for who in ("projector", "statistics")]
     )
 
 
-def _hourly(events: Sequence[Seen]) -> tuple[list[Any], ...]:
-    total: Counter[tuple[datetime, str]] = Counter()
-    valid: Counter[tuple[datetime, str]] = Counter()
+def _counts(system: System, events: Sequence[Seen]) -> rollups.Counts:
+    counts: dict[rollups.CountKey, list[int]] = {}
     for event in events:
-        key = (event.at.replace(minute=0, second=0, microsecond=0), event.name)
-        total[key] += 1
-        valid[key] += event.is_valid
-    return [hour for hour, _ in total], [name for _, name in total], list(total.values()), [valid[key] for key in total]
+        key = (system.id, event.at.replace(minute=0, second=0, microsecond=0), event.name)
+        counts.setdefault(key, [0] * len(rollups.KINDS))[rollups.kind(event.is_valid, is_bot=False)] += 1
+    return counts
 
 
 async def add_token(

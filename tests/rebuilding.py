@@ -36,6 +36,25 @@ select partner_system_id, bucket, event_name, total, valid, invalid, bots_valid,
  order by 1, 2, 3
 """
 
+DAYS = """
+select partner_system_id, day, event_name, valid, invalid, bots_valid, bots_invalid
+  from read.event_counts_daily
+ order by 1, 2, 3
+"""
+
+RECOUNT_OF_DAYS = """
+select partner_system_id,
+       (event_timestamp at time zone 'UTC')::date as day,
+       event_name,
+       count(*) filter (where is_valid and not is_bot) as valid,
+       count(*) filter (where not is_valid and not is_bot) as invalid,
+       count(*) filter (where is_valid and is_bot) as bots_valid,
+       count(*) filter (where not is_valid and is_bot) as bots_invalid
+  from read.tracking_events_read_model
+ group by 1, 2, 3
+ order by 1, 2, 3
+"""
+
 RECOUNT = """
 select partner_system_id,
        date_trunc('hour', event_timestamp at time zone 'UTC') at time zone 'UTC' as bucket,
@@ -139,20 +158,28 @@ class Content:
 
     events: list[asyncpg.Record]
     counts: list[asyncpg.Record]
+    days: list[asyncpg.Record]
     inbox: list[asyncpg.Record]
     links: list[asyncpg.Record]
 
 
 async def content(stack: Stack) -> Content:
     read = await stack.read()
-    return Content(*[await read.fetch(table) for table in (EVENTS, COUNTS, INBOX, LINKS)])
+    return Content(*[await read.fetch(table) for table in (EVENTS, COUNTS, DAYS, INBOX, LINKS)])
+
+
+async def assert_counted(stack: Stack) -> None:
+    """The counts by hour and by day are those of the events."""
+    read = await stack.read()
+    assert await read.fetch(COUNTS) == await read.fetch(RECOUNT)
+    assert await read.fetch(DAYS) == await read.fetch(RECOUNT_OF_DAYS)
 
 
 async def assert_exact(stack: Stack) -> None:
     """Each stored event is there once, and counts and links are those of the events."""
     write, read = await stack.write(), await stack.read()
     assert await read.fetch(PROJECTED) == await write.fetch(STORED)
-    assert await read.fetch(COUNTS) == await read.fetch(RECOUNT)
+    await assert_counted(stack)
     assert await read.fetch(LINKS) == await write.fetch(JUSTIFIED)
 
 
@@ -217,8 +244,9 @@ async def reach(stack: Stack, number: int) -> None:
 
 
 EMPTY = """
-truncate read.tracking_events_read_model, read.applied_batches, read.event_counts_hourly, read.range_versions,
-    read.partner_systems, read.consumer_progress, read.access_tokens, read.identities, read.identity_versions
+truncate read.tracking_events_read_model, read.applied_batches, read.event_counts_hourly, read.event_counts_daily,
+    read.range_versions, read.partner_systems, read.consumer_progress, read.access_tokens, read.identities,
+    read.identity_versions
 """
 
 

@@ -15,12 +15,13 @@ import asyncpg
 
 from services.operate import rebuild_batches, rebuild_changes, rebuild_hours, rebuild_links, rebuilds
 from services.operate.rebuild_batches import Applied, Chunk
-from services.operate.rebuild_changes import EventKey, Hour
+from services.operate.rebuild_changes import EventKey
 from services.operate.rebuild_hours import HalfApplied
 from services.operate.rebuilds import Range, Rebuild
 from tracking.domain.identity import Link
 from tracking.infra import identities
 from tracking.infra.postgres import Connection, Pool
+from tracking.infra.rollups import Hour
 
 T = TypeVar("T")
 Report = Callable[[Rebuild], None]
@@ -219,11 +220,11 @@ async def _rebuild_counts(sessions: Sessions, half_applied: HalfApplied, hours: 
     difference = await rebuild_hours.compare(sessions.snapshot, half_applied, hours)
 
     async def settle() -> Rebuild:
-        await rebuild_hours.settle(sessions.read, hours, difference)
+        corrected = await rebuild_hours.settle(sessions.read, hours, difference)
         settled = replace(
             work,
             done_hours=work.done_hours + len(hours),
-            repaired_counts=work.repaired_counts + len(difference),
+            repaired_counts=work.repaired_counts + corrected,
         )
         await rebuilds.save(sessions.read, settled)
         return settled

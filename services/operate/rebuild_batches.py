@@ -14,12 +14,13 @@ from typing import Any
 from uuid import UUID
 
 from services.operate import rebuild_changes
-from services.operate.rebuild_changes import KINDS, CountKey, Counts, EventKey, Hour, kind
+from services.operate.rebuild_changes import EventKey
 from services.operate.rebuild_links import Naming
 from tracking.contracts import topology
 from tracking.domain.identity import LINKING_TYPES, earliest
-from tracking.infra import identities
+from tracking.infra import identities, rollups
 from tracking.infra.postgres import Connection
+from tracking.infra.rollups import KINDS, CountKey, Counts, Hour, kind
 
 # as many as a worker takes at once
 CHUNK_EVENTS = 4_000
@@ -208,7 +209,8 @@ async def apply(read: Connection, chunk: Chunk) -> Applied:
     # a batch that was in no inbox of statistics is in no count either
     counted = [row for batch_id, consumer in entered if consumer == "statistics" for row in chunk.rows[batch_id]]
     counts = count(counted)
-    await rebuild_changes.add_counts(read, counts)
+    if counts:
+        await rollups.add(read, counts)
     namings = (Naming(*(row[column] for column in _NAMING)) for row in rows if row[_EVENT_TYPE] in LINKING_TYPES)
     linked = await identities.link(read, earliest(link for naming in namings for link in naming.links()))
     touched = {(row[0], row[_EVENT_TIMESTAMP]) for row in changed} | {(system, hour) for system, hour, _ in counts}

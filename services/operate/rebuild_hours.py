@@ -1,4 +1,4 @@
-"""Second half of a rebuild: the counts of each hour are those of its events.
+"""Second half of a rebuild: the counts of each hour are those of its events, those of each day the sums of its hours.
 
 The workers go on meanwhile and are never the same distance on, so a plain recount would be wrong. In one snapshot are
 read: the events of some hours, their counts, and which batches are in one inbox only. What the counts should be is
@@ -14,9 +14,11 @@ from typing import Any
 from uuid import UUID
 
 from services.operate import rebuild_changes
-from services.operate.rebuild_changes import KINDS, CountKey, Counts, EventKey, Hour
+from services.operate.rebuild_changes import EventKey
 from tracking.contracts import topology
+from tracking.infra import rollups
 from tracking.infra.postgres import Connection
+from tracking.infra.rollups import KINDS, CountKey, Counts, Hour
 
 GROUP_HOURS = 500
 _PAGE_EVENTS = 5_000
@@ -36,8 +38,12 @@ select partner_system_id, bucket
 
 
 async def waiting(read: Connection) -> list[Hour]:
-    """The next hours to be compared."""
-    return [(row["partner_system_id"], row["bucket"]) for row in await read.fetch(_WAITING, GROUP_HOURS)]
+    """The next hours to be compared; a day is never divided, as it is summed up when its hours are right."""
+    hours = [(row["partner_system_id"], row["bucket"]) for row in await read.fetch(_WAITING, GROUP_HOURS)]
+    if len(hours) < GROUP_HOURS:
+        return hours
+    last_system, last_hour = hours[-1]
+    return [(system, hour) for system, hour in hours if (system, hour.date()) != (last_system, last_hour.date())]
 
 
 _COUNT_WAITING = "select count(*) from read.rebuild_hours"
@@ -55,6 +61,13 @@ select distinct partner_system_id, bucket
     on conflict do nothing
 """
 
+_REMEMBER_DAYS = """
+insert into read.rebuild_hours (partner_system_id, bucket)
+select distinct partner_system_id, day::timestamp at time zone 'UTC'
+  from read.event_counts_daily
+    on conflict do nothing
+"""
+
 _REMEMBER_EVENTS = """
 insert into read.rebuild_hours (partner_system_id, bucket)
 select distinct partner_system_id, date_trunc('hour', event_timestamp)
@@ -66,6 +79,7 @@ select distinct partner_system_id, date_trunc('hour', event_timestamp)
 async def remember_all(read: Connection, *, of_events_too: bool) -> None:
     """Also the hours in which there is a count (or an event, by reading all of them) though no batch has one."""
     await read.execute(_REMEMBER_COUNTED)
+    await read.execute(_REMEMBER_DAYS)
     if of_events_too:
         await read.execute(_REMEMBER_EVENTS)
 
@@ -200,11 +214,16 @@ delete from read.rebuild_hours as done
 """
 
 
-async def settle(read: Connection, hours: Sequence[Hour], difference: Counts) -> None:
-    """Add the difference and take the hours off the list; inside a transaction."""
-    await rebuild_changes.add_counts(read, difference)
+async def settle(read: Connection, hours: Sequence[Hour], difference: Counts) -> int:
+    """Add the difference, sum up the days, take the hours off the list; inside a transaction. How many were wrong."""
+    await read.execute(_KEEP_TO_KEYS)
+    if difference:
+        await rollups.add_to_hours(read, difference)
+        await rollups.delete_empty_hours(read, difference)
+    wrong_days = await rollups.repair_days(read, hours)
     await read.execute(_FORGET_HOURS, [system for system, _ in hours], [hour for _, hour in hours])
-    await rebuild_changes.raise_versions(read, {(system, hour) for system, hour, _ in difference})
+    await rebuild_changes.raise_versions(read, {(system, hour) for system, hour, _ in difference} | set(wrong_days))
+    return len(difference) + len(wrong_days)
 
 
 _EVENTS_OF_HOURS = """

@@ -86,9 +86,18 @@ class Range:
         first, last = _hour_of(self.start), _hour_of(self.stop)
         return (first if first == self.start else first + _HOUR), last
 
+    def whole_days(self) -> "tuple[datetime, datetime]":
+        """The first and the last midnight (UTC) inside [start, stop]; equal or reversed if it holds no whole day."""
+        first, last = _day_of(self.start), _day_of(self.stop)
+        return (first if first == self.start else first + _DAY), last
+
 
 def _hour_of(at: datetime) -> datetime:
     return at.replace(minute=0, second=0, microsecond=0)
+
+
+def _day_of(at: datetime) -> datetime:
+    return at.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 class RangeParameters(JsonModel):

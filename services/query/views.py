@@ -148,7 +148,8 @@ async def count(pool: Pool, system_id: UUID, within: Range, filters: Filters) ->
     return found
 
 
-# whole hours [$2, $3) from the rollup, the ragged ends [$4, $5) and [$6, $7) from the events, in one snapshot
+# Whole days [$5, $6) and hours [$4, $5) and [$6, $7) from the rollups, the ragged ends [$3, $4) and [$7, $8) from the
+# events, in one snapshot.
 _COUNTS = """
 select event_name,
        sum(valid)::bigint as valid,
@@ -157,11 +158,25 @@ select event_name,
        sum(bots_invalid)::bigint as bots_invalid
   from (
         select event_name, valid, invalid, bots_valid, bots_invalid
+          from read.event_counts_daily
+         where partner_system_id = $1
+           and day >= ($5::timestamptz at time zone 'UTC')::date
+           and day < ($6::timestamptz at time zone 'UTC')::date
+           and ($2::text is null or event_name = $2)
+        union all
+        select event_name, valid, invalid, bots_valid, bots_invalid
           from read.event_counts_hourly
          where partner_system_id = $1
-           and bucket >= $2
-           and bucket < $3
-           and ($8::text is null or event_name = $8)
+           and bucket >= $4
+           and bucket < $5
+           and ($2::text is null or event_name = $2)
+        union all
+        select event_name, valid, invalid, bots_valid, bots_invalid
+          from read.event_counts_hourly
+         where partner_system_id = $1
+           and bucket >= $6
+           and bucket < $7
+           and ($2::text is null or event_name = $2)
         union all
         select event_name,
                count(*) filter (where is_valid and not is_bot),
@@ -170,9 +185,9 @@ select event_name,
                count(*) filter (where not is_valid and is_bot)
           from read.tracking_events_read_model
          where partner_system_id = $1
-           and event_timestamp >= $4
-           and event_timestamp < $5
-           and ($8::text is null or event_name = $8)
+           and event_timestamp >= $3
+           and event_timestamp < $4
+           and ($2::text is null or event_name = $2)
          group by event_name
         union all
         select event_name,
@@ -182,9 +197,9 @@ select event_name,
                count(*) filter (where not is_valid and is_bot)
           from read.tracking_events_read_model
          where partner_system_id = $1
-           and event_timestamp >= $6
-           and event_timestamp < $7
-           and ($8::text is null or event_name = $8)
+           and event_timestamp >= $7
+           and event_timestamp < $8
+           and ($2::text is null or event_name = $2)
          group by event_name
        ) as part
  group by event_name
@@ -192,13 +207,21 @@ select event_name,
 """
 
 
+def borders(within: Range) -> tuple[datetime, ...]:
+    """$3 to $8 of _COUNTS, ascending: where the parts by events, hours, days, hours and events begin, and the end."""
+    first_hour, last_hour = within.whole_hours()
+    if first_hour >= last_hour:
+        return (within.start, *[within.stop] * 5)
+    first_day, last_day = within.whole_days()
+    if first_day >= last_day:
+        first_day = last_day = last_hour
+    return within.start, first_hour, first_day, last_day, last_hour, within.stop
+
+
 async def counts(connection: Pool | Connection, system_id: UUID, within: Range, event_name: str | None) -> Counts:
     """`{event name: (valid, invalid, valid of bots, invalid of bots)}`, most frequent first; of one name if given."""
-    first, last = within.whole_hours()
-    has_hours = first < last
-    edges = (within.start, first, last, within.stop) if has_hours else (within.start, within.stop, first, first)
     with answering():
-        rows = await connection.fetch(_COUNTS, system_id, first, last if has_hours else first, *edges, event_name)
+        rows = await connection.fetch(_COUNTS, system_id, event_name, *borders(within))
     return {name: (valid, invalid, *bots) for name, valid, invalid, *bots in rows}
 
 

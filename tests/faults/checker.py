@@ -2,7 +2,7 @@
 
 acknowledged ⊆ stored ⊆ acknowledged ∪ unknown       nothing lost, nothing that nobody sent
 stored = read model, each event once                 nothing lost on the way, nothing twice
-rollup = a recount of what is stored                 and query says the same through its port
+rollups = recounts of what is stored                 and query says the same through its port
 dead letters = 0                                     no fault makes a good message a bad one
 """
 
@@ -28,10 +28,11 @@ class Row(NamedTuple):
 
 
 class Bucket(NamedTuple):
-    """A key of the rollup."""
+    """A key of a rollup."""
 
     system_id: UUID
-    hour: datetime
+    begin: datetime
+    """Of the hour or the day, in UTC."""
     name: str
 
 
@@ -45,12 +46,13 @@ class Tally(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`stored` is the write database, `seen` the read model, `counted` the rollup, `queried` events by system."""
+    """`stored` is the write database, `seen` the read model, `counted` and `days` the rollups, `queried` by system."""
 
     sent: Sequence[Sent]
     stored: Sequence[Row]
     seen: Sequence[Row]
     counted: Mapping[Bucket, Tally]
+    days: Mapping[Bucket, Tally]
     queried: Mapping[UUID, int]
     dead_letters: int = 0
 
@@ -113,16 +115,21 @@ def _compare_read_model(facts: Facts, findings: Findings) -> None:
 
 
 def _compare_counts(facts: Facts, findings: Findings) -> None:
-    expected: Counter[tuple[Bucket, bool]] = Counter(
-        (Bucket(row.system_id, row.hour, row.name), row.is_valid) for row in facts.stored
-    )
-    for bucket in {bucket for bucket, _ in expected} | set(facts.counted):
-        valid, invalid = expected[bucket, True], expected[bucket, False]
-        counted = facts.counted.get(bucket, Tally(0, 0, 0))
-        if counted != (valid + invalid, valid, invalid):
-            findings.miscounted.append(f"{bucket.name} at {bucket.hour}: {counted}, stored {valid} + {invalid}")
+    _compare_rollup(facts.counted, [(row.hour, row) for row in facts.stored], findings)
+    _compare_rollup(facts.days, [(row.hour.replace(hour=0), row) for row in facts.stored], findings)
     by_system = Counter(row.system_id for row in facts.stored)
     for system_id in {*by_system, *facts.queried}:
         answered = facts.queried.get(system_id, 0)
         if answered != by_system[system_id]:
             findings.miscounted.append(f"query says {answered} for {system_id}, stored {by_system[system_id]}")
+
+
+def _compare_rollup(
+    counted: Mapping[Bucket, Tally], stored: Sequence[tuple[datetime, Row]], findings: Findings
+) -> None:
+    expected = Counter((Bucket(row.system_id, begin, row.name), row.is_valid) for begin, row in stored)
+    for bucket in {bucket for bucket, _ in expected} | set(counted):
+        valid, invalid = expected[bucket, True], expected[bucket, False]
+        found = counted.get(bucket, Tally(0, 0, 0))
+        if found != (valid + invalid, valid, invalid):
+            findings.miscounted.append(f"{bucket.name} at {bucket.begin}: {found}, stored {valid} + {invalid}")

@@ -24,6 +24,10 @@ select partner_system_id, bucket, event_name, sum(total)::bigint, sum(valid)::bi
   from read.event_counts_hourly
  group by 1, 2, 3
 """
+_COUNTED_DAYS = """
+select partner_system_id, day::timestamp at time zone 'UTC', event_name, valid + invalid, valid, invalid
+  from read.event_counts_daily
+"""
 # Longer than a commit may take: what nobody knows of may still be stored for so long.
 _LAST_COMMIT_S = 7.0
 _LOOK_EVERY_S = 0.2
@@ -60,12 +64,14 @@ async def gather(stack: Stack, ledger: Ledger, services: Services) -> Facts:
     stored = [Row(*row) for row in await _rows(stack.write_url(), _STORED)]
     seen = [Row(*row) for row in await _rows(stack.read_url(), _SEEN)]
     counts = await _rows(stack.read_url(), _COUNTED)
+    days = await _rows(stack.read_url(), _COUNTED_DAYS)
     [[kept]] = await _rows(stack.write_url(), "select count(*) from write.dead_letters")
     return Facts(
         sent=ledger.events,
         stored=stored,
         seen=seen,
         counted={Bucket(*row[:3]): Tally(*row[3:]) for row in map(tuple, counts)},
+        days={Bucket(*row[:3]): Tally(*row[3:]) for row in map(tuple, days)},
         queried=await _ask_query(services, sorted({UUID(event.system_id) for event in ledger.events})),
         dead_letters=kept + _dead_messages(stack),
     )

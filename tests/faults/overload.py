@@ -181,7 +181,8 @@ async def _compare(stack: Stack, found: Overload, ended_at: float) -> None:
         stored = await write.fetchval("select count(*) from write.tracking_events")
         seen = await read.fetchval("select count(*) from read.tracking_events_read_model")
         counted = await read.fetchval("select coalesce(sum(total), 0) from read.event_counts_hourly")
-        if stored == seen == counted:
+        by_day = await read.fetchval("select coalesce(sum(valid + invalid), 0) from read.event_counts_daily")
+        if stored == seen == counted == by_day:
             break
         await asyncio.sleep(1)
     found.visible_s = time.monotonic() - ended_at
@@ -191,5 +192,5 @@ async def _compare(stack: Stack, found: Overload, ended_at: float) -> None:
     )
     found.lost = max(acknowledged - stored, 0) + max(stored - distinct, 0)
     found.twice = seen - distinct
-    if counted != stored:
-        found.other.append(f"{stored} stored, {counted} counted")
+    if (counted, by_day) != (stored, stored):
+        found.other.append(f"{stored} stored, {counted} counted by hour, {by_day} by day")

@@ -21,8 +21,9 @@ from tests.dead_letters import (
     ready,
     volcanion,
 )
-from tests.integration.test_pipeline import QUICK, RECOUNT, ROLLUP, WORKERS, both, projected, reach, send
+from tests.integration.test_pipeline import QUICK, WORKERS, both, projected, reach, send
 from tests.polling import until
+from tests.rebuilding import assert_counted
 from tests.registry import Registered, register_system
 from tests.services import ROOT, Services, running
 from tests.stack import Stack
@@ -109,7 +110,7 @@ async def test_a_retried_batch_is_applied_once_however_often_it_is_retried(
     await reach_states(stack, ("applied", 1))
     await send(services, sender, range(4, 10))
     await reach(stack, 10)
-    assert await read.fetch(ROLLUP) == await read.fetch(RECOUNT)
+    await assert_counted(stack)
     assert await depths(stack) == [0, 0, 0, 0]
     again = await volcanion(stack, "retry", letter["id"])
     assert (again.returncode, again.stdout) == (1, "no dead letters\n")

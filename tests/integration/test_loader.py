@@ -169,7 +169,18 @@ async def test_a_wrong_count_is_found(loaded: Stack) -> None:
         "(select ctid from read.event_counts_hourly limit 1)"
     )
 
-    with pytest.raises(AssertionError, match="1 counts"):
+    with pytest.raises(AssertionError, match="1 counts by hour"):
+        loader.check(loaded.read_url(), YEAR)
+
+
+async def test_a_wrong_count_of_a_day_is_found(loaded: Stack) -> None:
+    owner = await loaded.read()
+
+    await owner.execute(
+        "delete from read.event_counts_daily where ctid in (select ctid from read.event_counts_daily limit 2)"
+    )
+
+    with pytest.raises(AssertionError, match="2 counts by day"):
         loader.check(loaded.read_url(), YEAR)
 
 

@@ -1,12 +1,14 @@
 """Both schemas: applied twice, partitioned by month, and closed to whoever has no business there."""
 
 from datetime import UTC, date, datetime, timedelta
+from importlib.resources import files
 from uuid import UUID
 
 import asyncpg
 import psycopg
 import pytest
 
+from tests.polling import until
 from tests.registry import register_system
 from tests.stack import Stack
 from tests.unit.events import an_event
@@ -29,6 +31,45 @@ async def partitions_of(stack: Stack) -> list[str]:
     owner = await stack.write()
     rows = await owner.fetch("select tableoid::regclass::text as name from write.tracking_events order by id")
     return [row["name"] for row in rows]
+
+
+DAILY = (files("tracking.migrations") / "read" / "0007.daily_counts.sql").read_text()
+
+
+async def test_counts_by_day_begin_as_the_sums_of_those_by_hour(stack: Stack) -> None:
+    read = await stack.read()
+    await read.execute("drop table read.event_counts_daily")
+    await read.execute("insert into read.event_counts_hourly select $1, now(), 'a', 1, 1, 0", SYSTEM)
+    for hour, total, bots in (("2026-03-01T23:00Z", 3, 1), ("2026-03-02T00:00Z", 5, 0), ("2026-03-02T23:00Z", 7, 2)):
+        await read.execute(
+            "insert into read.event_counts_hourly values ($1, $2::text::timestamptz, 'b', $3, $4, 1, $5, 1)",
+            SYSTEM, hour, total, total - 1, bots,
+        )  # fmt: skip
+
+    await read.execute(DAILY)
+
+    days = await read.fetch("select * from read.event_counts_daily where event_name = 'b' order by day")
+    assert [tuple(row) for row in days] == [
+        (SYSTEM, date(2026, 3, 1), "b", 2, 1, 1, 1),
+        (SYSTEM, date(2026, 3, 2), "b", 10, 2, 2, 2),
+    ]
+    assert await read.fetchval("select sum(valid) from read.event_counts_daily") == 13
+
+
+async def test_counts_by_day_do_not_begin_beside_a_worker_that_knows_none(stack: Stack) -> None:
+    read = await stack.read()
+    await read.execute("drop table read.event_counts_daily")
+    await read.execute("insert into read.event_counts_hourly select $1, now(), 'a', 1, 1, 0", SYSTEM)
+    with psycopg.connect(stack.read_url("statistics")):
+        with pytest.raises(asyncpg.RaiseError, match="while statistics workers") as refused:
+            await read.execute(DAILY)
+    assert "docker compose stop statistics" in str(refused.value.hint)
+
+    async def finished() -> int:
+        return int(await read.fetchval("select count(*) from pg_stat_activity where usename = 'tracking_statistics'"))
+
+    await until(finished, lambda sessions: sessions == 0)
+    await read.execute(DAILY)
 
 
 async def test_migrating_again_changes_nothing(stack: Stack) -> None:
@@ -120,6 +161,9 @@ ALLOWED = [
     ("relay", "read", "select read.create_partition('tracking_events_read_model', '2031-01-01')"),
     ("projector", "read", "select 1 from read.applied_batches"),
     ("statistics", "read", "select 1 from read.event_counts_hourly"),
+    ("statistics", "read", "update read.event_counts_daily set valid = valid"),
+    ("query", "read", "select 1 from read.event_counts_daily"),
+    ("operate", "read", "delete from read.event_counts_daily where day is null"),
     ("query", "read", "select 1 from read.tracking_events_read_model"),
     ("query", "read", "select * from read.final_users(gen_random_uuid())"),
     ("projector", "read", "update read.identities set user_id = user_id"),
@@ -150,6 +194,9 @@ FORBIDDEN = [
     ("statistics", "read", "insert into read.tracking_events_read_model select * from read.tracking_events_read_model"),
     ("projector", "read", "delete from read.identities"),
     ("statistics", "read", "select 1 from read.identities"),
+    ("statistics", "read", "delete from read.event_counts_daily"),
+    ("projector", "read", "select 1 from read.event_counts_daily"),
+    ("query", "read", "update read.event_counts_daily set valid = valid"),
     ("query", "read", "update read.identities set user_id = user_id"),
     ("query", "read", "insert into read.partner_systems select * from read.partner_systems"),
     ("query", "read", "create table read.mine (n integer)"),

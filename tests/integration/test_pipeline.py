@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.polling import until
+from tests.rebuilding import assert_counted
 from tests.registry import Registered, register_system
 from tests.services import Services, running
 from tests.stack import Stack
@@ -73,21 +74,6 @@ async def reach(stack: Stack, number: int) -> None:
     assert await both(stack) == (number, number)
 
 
-RECOUNT = """
-select partner_system_id, date_trunc('hour', event_timestamp) as bucket, event_name, count(*) as total,
-       count(*) filter (where is_valid) as valid, count(*) filter (where not is_valid) as invalid
-  from read.tracking_events_read_model
- group by 1, 2, 3
- order by 1, 2, 3
-"""
-
-ROLLUP = """
-select partner_system_id, bucket, event_name, total, valid, invalid
-  from read.event_counts_hourly
- order by 1, 2, 3
-"""
-
-
 async def test_every_event_is_projected_as_it_was_stored(services: Services, stack: Stack, sender: Registered) -> None:
     await send(services, sender, range(300))
 
@@ -113,8 +99,7 @@ async def test_the_rollup_is_a_recount_of_the_rows(services: Services, stack: St
 
     await reach(stack, 260)
 
-    read = await stack.read()
-    assert await read.fetch(ROLLUP) == await read.fetch(RECOUNT)
+    await assert_counted(stack)
 
 
 async def test_a_batch_published_twice_is_applied_once(services: Services, stack: Stack, sender: Registered) -> None:
@@ -157,8 +142,7 @@ async def test_a_worker_killed_again_and_again_applies_everything_once(
     await sending
 
     await reach(stack, 1000)
-    read = await stack.read()
-    assert await read.fetch(ROLLUP) == await read.fetch(RECOUNT)
+    await assert_counted(stack)
 
 
 async def test_a_purged_queue_heals_by_itself(services: Services, stack: Stack, sender: Registered) -> None:

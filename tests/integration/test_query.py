@@ -14,6 +14,7 @@ from tests.read_model import Seen, System, add_events, add_system, add_token
 from tests.services import Services, running
 from tests.stack import Stack
 
+MICROSECOND = timedelta(microseconds=1)
 NOON = datetime(2025, 12, 24, 12, tzinfo=UTC)
 DECEMBER = {"startDate": "2025-12-01T00:00:00Z", "endDate": "2025-12-31T23:59:59Z"}
 
@@ -127,13 +128,19 @@ async def test_the_statistics_have_the_specified_fields(
 
 
 async def test_counts_are_exact_for_any_range(client: httpx.AsyncClient, stack: Stack, system: System) -> None:
-    events = scattered(400, days=2)
+    events = scattered(400, days=4)
     await add_events(stack, system, events)
     chance = random.Random(1)  # noqa: S311
+    first, last = min(event.at for event in events), max(event.at for event in events)
+    midnights = [first.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=n) for n in range(6)]
+    hours = [midnights[0] + timedelta(hours=n) for n in range(6 * 24)]
+    # also moments away from what counts are kept for, and on it
+    moments = [*(event.at for event in events), *midnights * 40, *hours * 2]
+    assert midnights[0] <= first < last < midnights[-1]
 
-    for _ in range(30):
+    for _ in range(60):
         start, end = sorted(
-            chance.choice(events).at + timedelta(microseconds=chance.choice([-1, 0, 1])) for _ in range(2)
+            chance.choice(moments) + timedelta(microseconds=chance.choice([-1, 0, 1])) for _ in range(2)
         )
         inside = [event for event in events if start <= event.at <= end]
         wanted = {"startDate": start.isoformat(), "endDate": end.isoformat()}

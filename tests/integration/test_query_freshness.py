@@ -82,6 +82,7 @@ async def test_how_far_behind_an_answer_is_stands_beside_it(
         ("", "read.tracking_events_read_model", False),
         ("", "read.event_counts_hourly", False),
         ("/statistics", "read.event_counts_hourly", False),
+        ("/statistics", "read.event_counts_daily", False),
         ("/statistics", "read.range_versions", True),
     ],
 )

@@ -168,20 +168,42 @@ async def test_a_narrow_count_reads_what_it_counts(stack: Stack, system: System)
             assert read_whole(nodes) == []
 
 
-async def test_counts_read_hours_from_the_rollup_and_only_the_ragged_ends_from_events(
-    stack: Stack, system: System
-) -> None:
+async def test_counts_read_the_rollups_and_only_the_ragged_ends_from_events(stack: Stack, system: System) -> None:
     await analyse(stack)
     within = Range(NOVEMBER.start + timedelta(minutes=30), NOVEMBER.end)
-    first, last = within.whole_hours()
 
-    nodes = await explained(stack, views._COUNTS, system.id, first, last, within.start, first, last, within.stop, None)
+    nodes = await explained(stack, views._COUNTS, system.id, None, *views.borders(within))
 
     an_hour = EVENTS / DAYS / 24
+    names = 6
     assert touched(nodes) <= 2 * (an_hour + 1)
-    assert touched(nodes, "event_counts_hourly") <= 30 * 24 * an_hour + 1
-    assert opened(nodes) == {"2025_11", "event_counts_hourly"}
+    assert touched(nodes, "event_counts_hourly") <= 2 * 24 * (an_hour + 1)
+    assert touched(nodes, "event_counts_daily") <= 28 * names
+    assert opened(nodes) == {"2025_11", "event_counts_hourly", "event_counts_daily"}
     assert read_whole(nodes) == []
+
+
+async def test_counts_of_a_day_and_of_less_read_hours_alone(stack: Stack, system: System) -> None:
+    await analyse(stack)
+    noon = NOVEMBER.start + timedelta(hours=12)
+    a_day = EVENTS / DAYS
+
+    for within in (Range(noon, noon + timedelta(days=1)), Range(noon, noon + timedelta(hours=3))):
+        nodes = await explained(stack, views._COUNTS, system.id, None, *views.borders(within))
+
+        assert touched(nodes, "event_counts_daily") == 0
+        assert touched(nodes, "event_counts_hourly") <= a_day + 1
+        assert read_whole(nodes) == []
+
+
+async def test_counts_of_all_time_read_days_alone(stack: Stack, system: System) -> None:
+    await analyse(stack)
+
+    nodes = await explained(stack, views._COUNTS, system.id, None, *views.borders(ALL))
+
+    assert touched(nodes) == touched(nodes, "event_counts_hourly") == 0
+    # of so small a table the planner reads all systems
+    assert DAYS * 5 <= touched(nodes, "event_counts_daily") <= DAYS * 6 * SYSTEMS
 
 
 async def test_what_every_answer_needs_is_read_by_key(stack: Stack, system: System) -> None:

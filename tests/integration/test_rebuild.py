@@ -10,7 +10,6 @@ import httpx
 import pytest
 
 from services.operate.rebuild_batches import COLUMNS
-from services.operate.rebuild_changes import KINDS
 from tests.polling import until
 from tests.read_model import add_token
 from tests.rebuilding import (
@@ -31,6 +30,7 @@ from tests.rebuilding import (
 from tests.registry import Registered, register_system
 from tests.services import Services, running
 from tests.stack import Stack
+from tracking.infra.rollups import KINDS
 
 # a dozen processes are started and ended; on a busy machine that takes its time
 pytestmark = pytest.mark.timeout(150)
@@ -64,6 +64,10 @@ insert into read.event_counts_hourly
 select partner_system_id, bucket, 'never', 3, 1, 2 from read.event_counts_hourly group by 1, 2;
 insert into read.event_counts_hourly
 select partner_system_id, '1999-01-01T00:00Z', 'never', 3, 1, 2 from read.event_counts_hourly group by 1;
+update read.event_counts_daily set valid = valid + 7 where event_name = 'name_2';
+delete from read.event_counts_daily where event_name = 'name_0';
+insert into read.event_counts_daily
+select partner_system_id, '1998-01-01', 'never', 3, 1, 2, 0 from read.event_counts_daily group by 1;
 delete from read.applied_batches where abs(hashtext(batch_id::text || consumer)) % 3 = 0;
 """
 
@@ -91,6 +95,7 @@ async def test_a_damaged_read_model_becomes_what_it_was(
     [
         ("read.tracking_events_read_model", {*COLUMNS, "processed_at"}),
         ("read.event_counts_hourly", {"partner_system_id", "bucket", "event_name", "total", *KINDS}),
+        ("read.event_counts_daily", {"partner_system_id", "day", "event_name", *KINDS}),
     ],
 )
 async def test_a_rebuild_knows_every_column(stack: Stack, table: str, known: set[str]) -> None:
@@ -337,6 +342,7 @@ async def test_query_answers_with_the_rebuilt_counts_at_once(
         await read.execute(
             "update read.event_counts_hourly set total = total + 10, valid = valid + 10 where event_name = 'name_0'"
         )
+        await read.execute("update read.event_counts_daily set valid = valid + 10 where event_name = 'name_0'")
         await read.execute("update read.range_versions set version = version + 1")
         await until(answer, lambda given: given == (100, True))
 

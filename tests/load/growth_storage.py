@@ -46,5 +46,10 @@ def _short(index: str, table: str) -> str:
 
 def of_read_model(url: str, events: int) -> Sequence[str]:
     """A line for the events and one for their counts."""
-    tables = ("read.tracking_events_read_model", "read.event_counts_hourly", "read.range_versions")
+    tables = (
+        "read.tracking_events_read_model",
+        "read.event_counts_hourly",
+        "read.event_counts_daily",
+        "read.range_versions",
+    )
     return [of_table(url, table, events) for table in tables]

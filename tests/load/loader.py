@@ -33,6 +33,7 @@ from tests.load.loader_events import (
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 TABLE = "tracking_events_read_model"
+_COUNTS = ("event_counts_hourly", "event_counts_daily")
 
 _IS_EMPTY = """
 select not exists (
@@ -76,6 +77,18 @@ copy read.event_counts_hourly (partner_system_id, bucket, event_name, valid, inv
 from stdin
 """
 
+_ADD_DAYS = """
+insert into read.event_counts_daily
+select partner_system_id, (bucket at time zone 'UTC')::date, event_name,
+       sum(valid), sum(invalid), sum(bots_valid), sum(bots_invalid)
+  from read.event_counts_hourly
+ where partner_system_id = any(%(systems)s)
+   and bucket >= %(start)s
+   and bucket < %(stop)s
+ group by 1, 2, 3
+ order by 2, 1, 3
+"""
+
 # as if one group had changed each day
 _RAISE_VERSIONS = """
 insert into read.range_versions as known (partner_system_id, day, consumer, version)
@@ -99,7 +112,7 @@ select consumer, now(), 0, now()
 """
 
 # hours and names whose counts are not those of the events
-_WRONG_COUNTS = """
+_WRONG_HOURS = """
 select count(*)
   from (
         select partner_system_id,
@@ -116,6 +129,19 @@ select count(*)
   full join read.event_counts_hourly as kept using (partner_system_id, bucket, event_name)
  where (recounted.total, recounted.valid, recounted.invalid, recounted.bots_valid, recounted.bots_invalid)
        is distinct from (kept.total, kept.valid, kept.invalid, kept.bots_valid, kept.bots_invalid)
+"""
+
+_WRONG_DAYS = """
+select count(*)
+  from (
+        select partner_system_id, (bucket at time zone 'UTC')::date as day, event_name, sum(valid) as valid,
+               sum(invalid) as invalid, sum(bots_valid) as bots_valid, sum(bots_invalid) as bots_invalid
+          from read.event_counts_hourly
+         group by 1, 2, 3
+       ) as summed
+  full join read.event_counts_daily as kept using (partner_system_id, day, event_name)
+ where (summed.valid, summed.invalid, summed.bots_valid, summed.bots_invalid)
+       is distinct from (kept.valid, kept.invalid, kept.bots_valid, kept.bots_invalid)
 """
 
 
@@ -217,9 +243,10 @@ def _fill_the_rest(connection: Connection, year: Year, counts: Counts) -> None:
             bucket = datetime.fromtimestamp(hour * 3600, UTC)
             copy.write_row((year.system_ids[system], bucket, NAMES[number], *of_kinds, of_kinds[0] + of_kinds[1]))
     span = {"start": year.start, "stop": year.stop}
+    connection.execute(_ADD_DAYS, {"systems": list(year.system_ids), **span})
     connection.execute(_RAISE_VERSIONS, {"systems": list(year.system_ids), **span})
     connection.execute(_PROGRESS)
-    for table in (TABLE, "event_counts_hourly", "range_versions", "partner_systems", "consumer_progress"):
+    for table in (TABLE, *_COUNTS, "range_versions", "partner_systems", "consumer_progress"):
         connection.execute(sql.SQL("vacuum (analyze) {}").format(sql.Identifier("read", table)))
 
 
@@ -227,9 +254,11 @@ def check(url: str, year: Year) -> None:
     """AssertionError unless each event is there once and the counts are those of the events; nothing else may be."""
     with psycopg.connect(url) as connection:
         (number,) = connection.execute("select count(*) from read.tracking_events_read_model").fetchone() or (0,)
-        (wrong,) = connection.execute(_WRONG_COUNTS).fetchone() or (0,)
+        (wrong_hours,) = connection.execute(_WRONG_HOURS).fetchone() or (0,)
+        (wrong_days,) = connection.execute(_WRONG_DAYS).fetchone() or (0,)
     assert number == year.events, f"{year.events} made, {number} there"
-    assert wrong == 0, f"{wrong} counts are not those of the events"
+    assert wrong_hours == 0, f"{wrong_hours} counts by hour are not those of the events"
+    assert wrong_days == 0, f"{wrong_days} counts by day are not the sums of their hours"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

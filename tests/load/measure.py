@@ -129,8 +129,10 @@ async def check_read_model(stack: Stack, number: int) -> None:
     read = await stack.read()
     projected = await read.fetchval("select count(distinct id) from read.tracking_events_read_model")
     rows = await read.fetchval("select count(*) from read.tracking_events_read_model")
-    counted = await read.fetchval("select sum(total) from read.event_counts_hourly")
-    assert number == projected == rows == counted, f"{number} stored, {projected} projected, {counted} counted"
+    by_hour = await read.fetchval("select sum(total) from read.event_counts_hourly")
+    by_day = await read.fetchval("select sum(valid + invalid) from read.event_counts_daily")
+    counted = f"{by_hour} counted by hour, {by_day} by day"
+    assert number == projected == rows == by_hour == by_day, f"{number} stored, {projected} projected, {counted}"
 
 
 async def raw_copy_of_writes(source: Stack, target: Stack, most_events: int) -> float:

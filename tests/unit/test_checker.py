@@ -10,6 +10,7 @@ from tests.faults.ledger import Outcome, Sent
 SYSTEM = UUID(int=1)
 HOUR = datetime(2026, 11, 20, 10, tzinfo=UTC)
 BUCKET = Bucket(SYSTEM, HOUR, "page_view")
+DAY = Bucket(SYSTEM, HOUR.replace(hour=0), "page_view")
 
 
 def row(number: int, *, event_id: int | None = None, is_valid: bool = True) -> Row:
@@ -29,6 +30,7 @@ def good() -> Facts:
         stored=rows,
         seen=rows,
         counted={BUCKET: Tally(4, 3, 1)},
+        days={DAY: Tally(4, 3, 1)},
         queried={SYSTEM: 4},
     )
 
@@ -77,9 +79,16 @@ def test_an_event_counted_as_valid_that_is_not_is_miscounted() -> None:
 
 
 def test_an_hour_that_is_not_counted_and_one_counted_for_nothing_are_miscounted() -> None:
-    later = BUCKET._replace(hour=HOUR.replace(hour=11))
+    later = BUCKET._replace(begin=HOUR.replace(hour=11))
 
     assert len(check(replace(good(), counted={later: Tally(4, 3, 1)})).miscounted) == 2
+
+
+def test_a_day_that_is_not_the_sum_of_its_hours_is_miscounted() -> None:
+    tomorrow = DAY._replace(begin=DAY.begin.replace(day=21))
+
+    assert len(check(replace(good(), days={DAY: Tally(3, 3, 0)})).miscounted) == 1
+    assert len(check(replace(good(), days={tomorrow: Tally(4, 3, 1)})).miscounted) == 2
 
 
 def test_a_query_that_says_another_number_is_miscounted() -> None:
