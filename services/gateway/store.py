@@ -1,15 +1,13 @@
 """Writes a micro-batch: its events and its batch row in one transaction, committed with fsync or not at all.
 
-A few events go as one statement, which asks the server once; many by COPY, which costs less an event and asks five
-times (docs/decisions/0012). Both take every event for new, as nearly every one is; on a duplicate nothing is stored and
-the rows go through a temporary table with ON CONFLICT DO NOTHING. The batch row is also the witness of the commit: if
-the connection breaks while committing, the next attempt looks for it and knows.
+COPY first, because nearly every event is new; on a duplicate the transaction is rolled back and the rows go through a
+temporary table with ON CONFLICT DO NOTHING. The batch row is also the witness of the commit: if the connection breaks
+while committing, the next attempt looks for it and knows.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -69,38 +67,6 @@ _ENCODERS: Mapping[str, Encoder] = {
 _CANNOT_CONNECT: tuple[type[BaseException], ...] = (*postgres.FAILURES, ValueError)
 # A client's time further off than this may lie where no partition is meant to be.
 _PARTITIONED = timedelta(days=28)
-
-# What one statement stores. Arrays of jsonb would be encoded value by value in Python, so it goes as text.
-_FEW_EVENTS = 128
-_JSON_COLUMNS = [list(_ENCODERS).index(name) for name in ("event_properties", "validation_errors", "context")]
-
-# Where a trigger skips a row, this divides by zero and stores nothing; COPY, tried then, says what happened.
-_INSERT_FEW = """
-with stored as (
-    insert into write.tracking_events (
-        partner_system_id, id, event_name, event_timestamp, original_timestamp, sent_at, received_at, user_id,
-        anonymous_id, message_id, event_properties, schema_version, is_valid, validation_errors, clock_adjusted,
-        correlation_id, event_type, context, is_bot
-    )
-    select partner_system_id, id, event_name, event_timestamp, original_timestamp, sent_at, received_at, user_id,
-           anonymous_id, message_id, event_properties::jsonb, schema_version, is_valid, validation_errors::jsonb,
-           clock_adjusted, correlation_id, event_type, context::jsonb, is_bot
-      from unnest(
-               $3::uuid[], $4::uuid[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::timestamptz[],
-               $9::timestamptz[], $10::text[], $11::text[], $12::text[], $13::text[], $14::integer[], $15::boolean[],
-               $16::text[], $17::boolean[], $18::text[], $19::text[], $20::text[], $21::boolean[]
-           ) as given (
-               partner_system_id, id, event_name, event_timestamp, original_timestamp, sent_at, received_at, user_id,
-               anonymous_id, message_id, event_properties, schema_version, is_valid, validation_errors, clock_adjusted,
-               correlation_id, event_type, context, is_bot
-           )
-    returning 1
-)
-insert into write.event_batches (id, created_at, partner_system_ids, event_ids)
-select $1, $2, $3, $4
-  from (select count(*) as number from stored) as counted
- where 1 / (number = cardinality($4))::integer = 1
-"""
 
 _CREATE_STAGING = """
 create temporary table if not exists staged_events
@@ -208,10 +174,9 @@ class EventStore:
         if is_retry and (known := await self._known(connection, batch_id)) is not None:
             return known
         try:
-            if len(events) > _FEW_EVENTS or not await _insert_few(connection, batch_id, created_at, events):
-                async with connection.transaction():
-                    await _copy(connection, "tracking_events", "write", events)
-                    await _insert_batch(connection, batch_id, created_at, events)
+            async with connection.transaction():
+                await _copy(connection, "tracking_events", "write", events)
+                await _insert_batch(connection, batch_id, created_at, events)
             return None
         except asyncpg.UniqueViolationError:
             return await self._commit_new(connection, batch_id, created_at, events)
@@ -258,22 +223,6 @@ class EventStore:
         """End the connections without waiting for the server."""
         while self._idle:
             self._idle.pop().terminate()
-
-
-async def _insert_few(
-    connection: Connection, batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]
-) -> bool:
-    """Events and batch row at once, or nothing: False if PostgreSQL has something against a row."""
-    columns: list[Sequence[Any]] = list(zip(*events, strict=True))
-    try:
-        for number in _JSON_COLUMNS:
-            columns[number] = [None if value is None else value.decode() for value in columns[number]]
-        await connection.execute(_INSERT_FEW, batch_id, created_at, *columns)
-    except asyncpg.UniqueViolationError:
-        raise
-    except ROW_FAULTS:
-        return False
-    return True
 
 
 async def _copy(connection: Connection, table: str, schema: str, events: Sequence[TrackingEvent]) -> None:
