@@ -11,6 +11,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,7 +57,9 @@ async def measure_all(room: Room, only: Sequence[str]) -> dict[str, Section]:
         for name, section in chosen.items():
             if number < section.rounds:
                 room.say(f"[bold]{name}, round {number + 1} of {section.rounds}")
+                began = time.monotonic()
                 await section.round()
+                room.say(f"[dim]{time.monotonic() - began:.0f} s")
     return chosen
 
 
@@ -106,7 +109,7 @@ def main() -> int:
         "--quick",
         action="store_true",
         default=bool(os.environ.get("QUICK")),
-        help="two short rounds, under three minutes; or QUICK=1",
+        help="one or two short rounds, under three minutes; or QUICK=1",
     )
     parser.add_argument("--only", default=os.environ.get("ONLY", ""), help="some sections: ingest,drains; or ONLY=")
     parser.add_argument("--json", default="bench.json", help="where the figures go")

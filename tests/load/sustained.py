@@ -20,7 +20,6 @@ from tests.services import Services, running
 from tests.stack import Stack
 
 SERVICES = ("gateway", "relay", "projector", "statistics", "query", "admin")
-_TRIES = 6
 _FASTER, _SLOWER = 0.75, 1.25
 # what a load that can go on for ever may leave waiting at its end, and how much more than at half time
 _MOST_WAITING_S = 1.0
@@ -57,7 +56,8 @@ class Sustained:
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self._seconds = 4.0 if room.is_quick else 12.0
+        self._seconds = 3.0 if room.is_quick else 12.0
+        self._tries = 3 if room.is_quick else 6
         self._aims = ((measure.BATCHES, 30_000.0), (measure.SINGLES, 10_000.0))
         self._sustained = [Row(f"everything on, {way.name}: events/s, backlog flat", aim) for way, aim in self._aims]
         self._visible = [
@@ -100,7 +100,7 @@ class Sustained:
         pause_ms = way.pause_ms(aim) / 2
         flat: list[float] = []
         had_growth = False
-        for _ in range(_TRIES):
+        for _ in range(self._tries):
             await _drained(stack)
             one = await self._try(way, pause_ms, services, sender, stack)
             self._room.say(
