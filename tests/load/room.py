@@ -23,7 +23,7 @@ class Room:
     @property
     def seconds(self) -> float:
         """How long one measurement of throughput takes."""
-        return 3.0 if self.is_quick else 8.0
+        return 2.0 if self.is_quick else 8.0
 
     @asynccontextmanager
     async def stack(self) -> AsyncIterator[Stack]:
