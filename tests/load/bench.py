@@ -109,7 +109,7 @@ def main() -> int:
         "--quick",
         action="store_true",
         default=bool(os.environ.get("QUICK")),
-        help="one or two short rounds, under three minutes; or QUICK=1",
+        help="one short round, under three minutes; or QUICK=1",
     )
     parser.add_argument("--only", default=os.environ.get("ONLY", ""), help="some sections: ingest,drains; or ONLY=")
     parser.add_argument("--json", default="bench.json", help="where the figures go")

@@ -17,7 +17,7 @@ class Ingest:
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self.rounds = 2 if room.is_quick else 5
+        self.rounds = 1 if room.is_quick else 5
         self._single = Row("single events: 202/s ÷ bare uvicorn requests/s", 0.50)
         self._batch = Row("batches of 200: events/s ÷ raw COPY of the same rows", 0.60)
         self._p99_ms: dict[str, list[float]] = {"single": [], "batch": []}
