@@ -6,7 +6,7 @@ begin
     if exists (select from read.event_counts_hourly)
        and exists (select from pg_stat_activity where usename = 'tracking_statistics' and datname = current_database()) then
         raise exception 'counts by day cannot begin while statistics workers of the version before count by hour'
-            using hint = 'stop them (docker compose stop statistics), run the migrations again, start them anew';
+            using hint = 'stop them (docker compose stop statistics, or make down), then do the same again';
     end if;
 end $$;
 
