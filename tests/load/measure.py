@@ -119,12 +119,21 @@ async def batches(services: Services, sender: Registered, seconds: float) -> wrk
     return await send(BATCHES, services, sender, seconds)
 
 
+async def number(url: str, question: str) -> int:
+    """What one statement counts, on a connection that is closed again: whoever waits for something asks many times."""
+    connection = await asyncpg.connect(url)
+    try:
+        return int(await connection.fetchval(question))
+    finally:
+        await connection.close()
+
+
 async def count_stored(stack: Stack) -> int:
     """Events in the write database."""
-    return int(await (await stack.write()).fetchval("select count(*) from write.tracking_events"))
+    return await number(stack.write_url(), "select count(*) from write.tracking_events")
 
 
-async def check_read_model(stack: Stack, number: int) -> None:
+async def check_read_model(stack: Stack, stored: int) -> None:
     """AssertionError unless the read model and the counts hold each of so many events once."""
     read = await stack.read()
     projected = await read.fetchval("select count(distinct id) from read.tracking_events_read_model")
@@ -132,7 +141,7 @@ async def check_read_model(stack: Stack, number: int) -> None:
     by_hour = await read.fetchval("select sum(total) from read.event_counts_hourly")
     by_day = await read.fetchval("select sum(valid + invalid) from read.event_counts_daily")
     counted = f"{by_hour} counted by hour, {by_day} by day"
-    assert number == projected == rows == by_hour == by_day, f"{number} stored, {projected} projected, {counted}"
+    assert stored == projected == rows == by_hour == by_day, f"{stored} stored, {projected} projected, {counted}"
 
 
 async def raw_copy_of_writes(source: Stack, target: Stack, most_events: int) -> float:
@@ -140,13 +149,13 @@ async def raw_copy_of_writes(source: Stack, target: Stack, most_events: int) -> 
     owner = await source.write()
     await postgres.prepare_connection(owner)
     groups: list[list[tuple[Any, ...]]] = []
-    number = 0
+    events = 0
     claims = await owner.fetch("select event_ids from write.event_batches order by id desc limit 2000")
     for claim in claims:
         rows = await owner.fetch("select * from write.tracking_events where id = any($1::uuid[])", claim["event_ids"])
         groups.append([tuple(row.values()) for row in rows])
-        number += len(rows)
-        if number >= most_events:
+        events += len(rows)
+        if events >= most_events:
             break
     return await _copy(target.write_url(), "write", "tracking_events", TrackingEvent._fields, groups)
 
@@ -187,13 +196,13 @@ async def drain(services: Services, stack: Stack, consumer: str, events: int) ->
     read = await stack.read()
     await services.start(consumer)
 
-    async def unapplied() -> int:
+    async def applied_batches() -> int:
         rows = await read.fetchrow("select count(*) as n from read.applied_batches where consumer = $1", consumer)
         return int(rows["n"]) if rows else 0
 
     write = await stack.write()
-    number = int(await write.fetchval("select count(*) from write.event_batches"))
-    await until(unapplied, lambda applied: applied >= number, deadline_s=300)
+    committed = int(await write.fetchval("select count(*) from write.event_batches"))
+    await until(applied_batches, lambda applied: applied >= committed, deadline_s=300)
     groups = await read.fetch(
         "select applied_at, array_agg(batch_id) as ids from read.applied_batches where consumer = $1 "
         "group by 1 order by 1",

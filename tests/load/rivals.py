@@ -151,9 +151,9 @@ async def _answers(client: httpx.AsyncClient, url: str) -> bool:
 
 async def _unapplied(stack: Stack) -> int:
     stored = await measure.count_stored(stack)
-    counted = await (await stack.read()).fetchval("select coalesce(sum(total), 0) from read.event_counts_hourly")
-    projected = await (await stack.read()).fetchval("select count(*) from read.tracking_events_read_model")
-    return stored - min(int(counted), int(projected))
+    counted = await measure.number(stack.read_url(), "select coalesce(sum(total), 0) from read.event_counts_hourly")
+    projected = await measure.number(stack.read_url(), "select count(*) from read.tracking_events_read_model")
+    return stored - min(counted, projected)
 
 
 async def _unpolled(owner: "asyncpg.Connection[asyncpg.Record]") -> int:

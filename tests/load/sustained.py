@@ -20,7 +20,8 @@ from tests.services import Services, running
 from tests.stack import Stack
 
 SERVICES = ("gateway", "relay", "projector", "statistics", "query", "admin")
-_FASTER, _SLOWER = 0.75, 1.25
+# the next load to try, of the one that stayed flat or of what went through meanwhile
+_FASTER, _SLOWER = 1.15, 0.95
 # what a load that can go on for ever may leave waiting at its end, and how much more than at half time
 _MOST_WAITING_S = 1.0
 _MOST_GROWTH_S = 0.25
@@ -42,6 +43,7 @@ class Try:
     per_second: float
     waiting_s: float
     growth_s: float
+    answer_ms: float
 
     @property
     def is_flat(self) -> bool:
@@ -96,10 +98,10 @@ class Sustained:
                     await measure.check_read_model(stack, await measure.count_stored(stack))
 
     async def _search(self, way: Way, pause_ms: float, services: Services, sender: Registered, stack: Stack) -> float:
-        """Shorten the pause while the backlog is flat, or lengthen it until it is; the highest flat load, events/s."""
+        """Offer more while the backlog is flat, or less until it is; the highest flat load, events/s."""
         flat: list[float] = []
         had_growth = False
-        for _ in range(self._tries):
+        for attempt in range(1, 2 * self._tries):
             await _drained(stack)
             one = await self._try(way, pause_ms, services, sender, stack)
             self._room.say(
@@ -109,22 +111,30 @@ class Sustained:
             if one.is_flat:
                 flat.append(one.per_second)
             had_growth = had_growth or not one.is_flat
-            if (flat and had_growth) or pause_ms < 1:
+            if flat and (had_growth or attempt >= self._tries or pause_ms < 1):
                 break
-            pause_ms *= _FASTER if one.is_flat else _SLOWER
+            through = 1 - one.waiting_s / self._seconds
+            wanted = one.per_second * (_FASTER if one.is_flat else _SLOWER * through)
+            pause_ms = max(way.pause_ms(wanted) - one.answer_ms, 0)
         assert flat, f"{way.name}: the backlog grew at every load tried"
         return max(flat)
 
     async def _try(self, way: Way, pause_ms: float, services: Services, sender: Registered, stack: Stack) -> Try:
-        write = await stack.write()
-        before, began = int(await write.fetchval(_COMMITTED)), time.perf_counter()
+        before, began = await measure.number(stack.write_url(), _COMMITTED), time.perf_counter()
         sending = asyncio.create_task(measure.send(way, services, sender, self._seconds, pause_ms))
         await asyncio.sleep(self._seconds / 2)
         halfway = await _waiting(stack)
         run = await sending
         at_end = await _waiting(stack)
-        batches_per_s = (int(await write.fetchval(_COMMITTED)) - before) / (time.perf_counter() - began)
-        return Try(run.per_second * way.events, at_end / batches_per_s, (at_end - halfway) / batches_per_s)
+        batches = await measure.number(stack.write_url(), _COMMITTED) - before
+        a_batch_s = (time.perf_counter() - began) / batches
+        per_second = run.per_second * way.events
+        return Try(
+            per_second,
+            waiting_s=at_end * a_batch_s,
+            growth_s=(at_end - halfway) * a_batch_s,
+            answer_ms=way.pause_ms(per_second) - pause_ms,
+        )
 
     async def _look(self, way: Way, per_second: float, services: Services, sender: Registered) -> list[float]:
         """Milliseconds from the answer to an event until query shows it, under a load of so many events a second."""
@@ -152,8 +162,8 @@ class Sustained:
 
 async def _waiting(stack: Stack) -> int:
     """Batches that are committed and not yet both in the read model and counted."""
-    committed = int(await (await stack.write()).fetchval(_COMMITTED))
-    return max(0, committed - int(await (await stack.read()).fetchval(_APPLIED)))
+    committed = await measure.number(stack.write_url(), _COMMITTED)
+    return max(0, committed - await measure.number(stack.read_url(), _APPLIED))
 
 
 async def _drained(stack: Stack) -> None:
