@@ -14,7 +14,7 @@ import asyncpg
 
 from tracking.domain.tracking_event import TrackingEvent, to_unix_ms
 from tracking.infra import copy_binary, postgres
-from tracking.infra.copy_binary import Encoder
+from tracking.infra.copy_binary import Columns, Encoder, Rows
 from tracking.infra.postgres import Connection, OwnConnection, Pool
 
 
@@ -64,6 +64,12 @@ _ENCODERS: Mapping[str, Encoder] = {
     "context": copy_binary.jsonb,
     "is_bot": copy_binary.booleans,
 }
+_BATCH_ENCODERS: Mapping[str, Encoder] = {
+    "id": copy_binary.uuids,
+    "created_at": copy_binary.timestamps,
+    "partner_system_ids": copy_binary.uuid_arrays,
+    "event_ids": copy_binary.uuid_arrays,
+}
 _CANNOT_CONNECT: tuple[type[BaseException], ...] = (*postgres.FAILURES, ValueError)
 # A client's time further off than this may lie where no partition is meant to be.
 _PARTITIONED = timedelta(days=28)
@@ -87,17 +93,6 @@ _COUNT_STORED = """
 select count(*)
   from pg_temp.staged_events as staged
   join write.tracking_events as stored using (partner_system_id, id)
-"""
-
-_INSERT_BATCH = """
-insert into write.event_batches (id, created_at, partner_system_ids, event_ids)
-values ($1, $2, $3, $4)
-"""
-
-# nearly every batch is of one system: its id is repeated there rather than sent and parsed once an event
-_INSERT_BATCH_OF_ONE_SYSTEM = """
-insert into write.event_batches (id, created_at, partner_system_ids, event_ids)
-values ($1, $2, array_fill($3::uuid, array[cardinality($4::uuid[])]), $4)
 """
 
 _KNOWN_BATCH = """
@@ -164,7 +159,7 @@ class EventStore:
 
     async def _commit(
         self,
-        connection: Connection,
+        connection: OwnConnection,
         batch_id: UUID,
         created_at: datetime,
         events: Sequence[TrackingEvent],
@@ -174,24 +169,50 @@ class EventStore:
         if is_retry and (known := await self._known(connection, batch_id)) is not None:
             return known
         try:
-            async with connection.transaction():
-                await _copy(connection, "tracking_events", "write", events)
-                await _insert_batch(connection, batch_id, created_at, events)
-            return None
-        except asyncpg.UniqueViolationError:
+            if await self._commit_all(connection, batch_id, created_at, events):
+                return None
             return await self._commit_new(connection, batch_id, created_at, events)
+        except ROW_FAULTS as fault:
+            if _is_of_batch_row(fault):
+                raise OSError(f"no batch row: {describe(fault)}") from fault  # no event had a part in it
+            raise
+
+    async def _commit_all(
+        self, connection: OwnConnection, batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]
+    ) -> bool:
+        """False if at least one of them is stored already, and nothing was stored now."""
+        batch = Rows("write.event_batches", _BATCH_ENCODERS, _batch_columns(batch_id, created_at, events))
+        try:
+            # not committed in the same breath: if a trigger left out a row, all of it must be undone
+            stored = await copy_binary.begin_with(
+                connection, batch, Rows("write.tracking_events", _ENCODERS, _columns(events))
+            )
+            _require_all(stored, events)
+            await connection.execute("commit")
+        except ROW_FAULTS as fault:
+            if connection.is_in_transaction():
+                await connection.execute("rollback")
+            if isinstance(fault, asyncpg.UniqueViolationError) and not _is_of_batch_row(fault):
+                return False
+            raise
+        return True
 
     async def _commit_new(
         self, connection: Connection, batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]
     ) -> frozenset[UUID]:
         await connection.execute(_CREATE_STAGING)
         async with connection.transaction():
-            await _copy(connection, "staged_events", "pg_temp", events)
+            staged = await copy_binary.copy(
+                connection, "staged_events", schema="pg_temp", encoders=_ENCODERS, groups=[_columns(events)]
+            )
+            _require_all(staged, events)
             stored = frozenset(row["id"] for row in await connection.fetch(_INSERT_NEW))
-            if await connection.fetchval(_COUNT_STORED) != len(events):
-                raise RowSkipped("a trigger of the table skips this event")
+            _require_all(await connection.fetchval(_COUNT_STORED), events)
             if stored:
-                await _insert_batch(connection, batch_id, created_at, [e for e in events if e.id in stored])
+                batch = _batch_columns(batch_id, created_at, [event for event in events if event.id in stored])
+                await copy_binary.copy(
+                    connection, "event_batches", schema="write", encoders=_BATCH_ENCODERS, groups=[batch]
+                )
         # an earlier attempt of ours may have been committing all the while
         known = None if stored else await self._known(connection, batch_id)
         return stored if known is None else known
@@ -225,25 +246,26 @@ class EventStore:
             self._idle.pop().terminate()
 
 
-async def _copy(connection: Connection, table: str, schema: str, events: Sequence[TrackingEvent]) -> None:
-    columns = list(zip(*events, strict=True))
-    stored = await copy_binary.copy(connection, table, schema=schema, encoders=_ENCODERS, groups=[columns])
+def _columns(events: Sequence[TrackingEvent]) -> Columns:
+    return list(zip(*events, strict=True))
+
+
+def _batch_columns(batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]) -> Columns:
+    """One row: the batch's, which names the events in their order."""
+    systems = [event.partner_system_id for event in events]
+    ids = [event.id for event in events]
+    return [[batch_id], [created_at], [systems], [ids]]
+
+
+def _require_all(stored: int, events: Sequence[TrackingEvent]) -> None:
     if stored != len(events):
         raise RowSkipped("a trigger of the table skips this event")
 
 
-async def _insert_batch(
-    connection: Connection, batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]
-) -> None:
-    systems = [event.partner_system_id for event in events]
-    ids = [event.id for event in events]
-    try:
-        if systems.count(systems[0]) == len(systems):
-            await connection.execute(_INSERT_BATCH_OF_ONE_SYSTEM, batch_id, created_at, systems[0], ids)
-        else:
-            await connection.execute(_INSERT_BATCH, batch_id, created_at, systems, ids)
-    except ROW_FAULTS as fault:
-        raise OSError(f"no batch row: {describe(fault)}") from fault  # no event had a part in it
+def _is_of_batch_row(fault: BaseException) -> bool:
+    """Whether PostgreSQL says that it was at the batch row, not at an event."""
+    context = fault.context if isinstance(fault, asyncpg.PostgresError) else None
+    return any(line.startswith("COPY event_batches") for line in (context or "").splitlines())
 
 
 def is_lasting(event: TrackingEvent, fault: BaseException) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.stack import Stack
 from tracking.infra import copy_binary, postgres
-from tracking.infra.copy_binary import Encoder
+from tracking.infra.copy_binary import Encoder, Rows
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]  # generic only in its stubs
@@ -159,6 +159,67 @@ async def test_what_postgresql_refuses_leaves_the_connection_usable(connection: 
 
     assert await copied(connection, columns(2)) == 2
     assert await connection.fetchval("select count(*) from kinds") == 2
+
+
+LISTS: dict[str, Encoder] = {"name": copy_binary.texts, "ids": copy_binary.uuid_arrays}
+
+
+@pytest.fixture
+async def lists(connection: "Connection") -> "Connection":
+    """With a second table to copy into."""
+    await connection.execute("create temporary table lists (name text unique, ids uuid[])")
+    return connection
+
+
+async def begun_with(connection: "Connection", lists: Sequence[Sequence[Any]], kinds: Sequence[Sequence[Any]]) -> int:
+    return await copy_binary.begin_with(
+        connection, Rows("pg_temp.lists", LISTS, lists), Rows("pg_temp.kinds", ENCODERS, kinds)
+    )
+
+
+async def test_two_tables_in_one_transaction(lists: "Connection") -> None:
+    same = [IDS[0]] * 3
+
+    assert await begun_with(lists, [["varied", "same", "one"], [IDS, same, IDS[:1]]], columns(2)) == 2
+    assert lists.is_in_transaction()
+    await lists.execute("commit")
+
+    rows = await lists.fetch("select name, ids, ids[1] as first from lists")
+    assert [tuple(row) for row in rows] == [
+        ("varied", IDS, IDS[0]),
+        ("same", same, IDS[0]),
+        ("one", IDS[:1], IDS[0]),
+    ]
+    assert await lists.fetchval("select count(*) from kinds") == 2
+
+
+@pytest.mark.parametrize(
+    ("of_lists", "of_kinds", "refused_by"),
+    [
+        (["once", "once"], columns(2), "COPY lists"),
+        (["once", "twice"], columns(2, name=["a", "\x00"]), "COPY kinds"),
+    ],
+)
+async def test_a_refused_row_of_either_table_undoes_both(
+    lists: "Connection", of_lists: list[str], of_kinds: Sequence[Sequence[Any]], refused_by: str
+) -> None:
+    with pytest.raises(asyncpg.PostgresError) as refusal:
+        await begun_with(lists, [of_lists, [IDS, IDS]], of_kinds)
+    assert str(refusal.value.context).startswith(refused_by)
+    assert lists.is_in_transaction()
+    await lists.execute("rollback")
+
+    # the rest of the rows was on its way when PostgreSQL said no: it must not be taken for what comes now
+    assert await begun_with(lists, [["again"], [IDS]], columns(1)) == 1
+    await lists.execute("commit")
+    assert await lists.fetchval("select count(*) from lists") == await lists.fetchval("select count(*) from kinds") == 1
+
+
+async def test_nothing_is_begun_for_what_a_column_cannot_hold(lists: "Connection") -> None:
+    with pytest.raises(TypeError):
+        await begun_with(lists, [["name"], [IDS]], columns(1, flag=[1]))
+
+    assert not lists.is_in_transaction()
 
 
 def test_ids_of_systems_may_be_equal_without_being_the_same() -> None:

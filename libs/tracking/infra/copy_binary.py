@@ -9,11 +9,11 @@ import struct
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from tracking.infra import postgres
-from tracking.infra.postgres import Connection
+from tracking.infra.postgres import Connection, OwnConnection
 
 # one value for all rows, or one for each
 Encoded = bytes | list[bytes]
@@ -29,12 +29,19 @@ _FALSE = b"\x00\x00\x00\x01\x00"
 _UUID_BYTES = 16
 _UUID_SIZE = b"\x00\x00\x00\x10"
 _JSONB_VERSION = b"\x01"
+_ONE_DIMENSION = 1
+_NO_NULLS = 0
+_UUID_OID = 2950
+_FIRST_INDEX = 1
+# a message of PostgreSQL's protocol: this COPY's rows are all there
+_COPY_DONE = b"c\x00\x00\x00\x04"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _field_count = struct.Struct(">h").pack
 _size = struct.Struct(">i").pack
 _int4 = struct.Struct(">ii").pack
 _int8 = struct.Struct(">iq").pack
+_array_header = struct.Struct(">iiiii").pack
 # the lengths of nearly all values, so that they need not be packed each time
 _SIZES = [_size(number) for number in range(4096)]
 _MANY = len(_SIZES)
@@ -52,6 +59,36 @@ async def copy(
         table, schema_name=schema, columns=list(encoders), source=_stream(encoders.values(), groups), format="binary"
     )
     return postgres.affected_rows(answer)
+
+
+class Rows(NamedTuple):
+    """What goes into one table: its quoted name, its columns with their encoders, and these columns, equally long."""
+
+    table: str
+    encoders: Mapping[str, Encoder]
+    columns: Columns
+
+
+async def begin_with(connection: OwnConnection, *copies: Rows) -> int:
+    """Begin a transaction and copy into several tables, in one round trip; return how many rows the last one stored.
+
+    The caller commits or rolls back. Raises ValueError or TypeError before anything is sent for a value that is not of
+    its column's type, otherwise what asyncpg raises: the transaction is then begun and has failed.
+    """
+    statements = [f"copy {rows.table} ({', '.join(rows.encoders)}) from stdin (format binary)" for rows in copies]
+    streams = [_HEADER + encode(rows.encoders.values(), rows.columns) + _TRAILER for rows in copies]
+    # asyncpg's own methods copy into one table a round trip; what they call takes any text, and is not in its stubs
+    statement, source = "; ".join(["begin", *statements]), _one_by_one(connection, streams)
+    answer = await connection._copy_in(statement, source, None)  # type: ignore[attr-defined]
+    return postgres.affected_rows(answer)
+
+
+async def _one_by_one(connection: OwnConnection, streams: Sequence[bytes]) -> AsyncIterator[bytes]:
+    """asyncpg says itself that the last one is done. After an error PostgreSQL passes over what still comes."""
+    for position, stream in enumerate(streams):
+        if position:
+            connection._transport.write(_COPY_DONE)  # type: ignore[attr-defined]
+        yield stream
 
 
 async def _stream(encoders: Collection[Encoder], groups: Iterable[Columns]) -> AsyncIterator[bytes]:
@@ -116,6 +153,17 @@ def uuids(values: Sequence[UUID]) -> Encoded:
     if values[0] is values[-1] and _is_constant(values):
         return _UUID_SIZE + values[0].bytes
     return [_UUID_SIZE + value.bytes for value in values]
+
+
+def uuid_arrays(values: Sequence[Sequence[UUID]]) -> Encoded:
+    """uuid[], none of them empty."""
+    return [_sized(_uuid_array(value)) for value in values]
+
+
+def _uuid_array(ids: Sequence[UUID]) -> bytes:
+    items = uuids(ids)
+    header = _array_header(_ONE_DIMENSION, _NO_NULLS, _UUID_OID, len(ids), _FIRST_INDEX)
+    return header + (items * len(ids) if isinstance(items, bytes) else b"".join(items))
 
 
 def uuid_texts(values: Sequence[str]) -> Encoded:
