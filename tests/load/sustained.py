@@ -1,11 +1,12 @@
 """Everything on: how much goes in, through and into the counts on and on, and how soon an event can be seen."""
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from statistics import median, quantiles
+from statistics import linear_regression, median, quantiles
 from uuid import uuid4
 
 import httpx
@@ -22,7 +23,10 @@ from tests.stack import Stack
 SERVICES = ("gateway", "relay", "projector", "statistics", "query", "admin")
 # the next load to try, of the one that stayed flat or of what went through meanwhile
 _FASTER, _SLOWER = 1.15, 0.95
-# what a load that can go on for ever may leave waiting at its end, and how much more than at half time
+# a growing load so near to a flat one is not worth another try between them
+_NEAR = 1.05
+_SAMPLE_EVERY_S = 0.25
+# what a load that can go on for ever may leave waiting at its end, and how much it may grow in the second half
 _MOST_WAITING_S = 1.0
 _MOST_GROWTH_S = 0.25
 _LOOK_EVERY_S = 0.005
@@ -98,32 +102,40 @@ class Sustained:
                     await measure.check_read_model(stack, await measure.count_stored(stack))
 
     async def _search(self, way: Way, pause_ms: float, services: Services, sender: Registered, stack: Stack) -> float:
-        """Offer more while the backlog is flat, or less until it is; the highest flat load, events/s."""
-        flat: list[float] = []
-        had_growth = False
+        """Offer more while the backlog is flat, less until it is, then half-way between; the highest flat load."""
+        flat, grew = 0.0, math.inf
         for attempt in range(1, 2 * self._tries):
             await _drained(stack)
             one = await self._try(way, pause_ms, services, sender, stack)
             self._room.say(
-                f"{way.name}: {one.per_second:8.0f}/s, {one.waiting_s:.2f} s of it waiting at the end"
-                f"{'' if one.is_flat else ', growing'}"
+                f"{way.name}: {one.per_second:8.0f}/s, {one.waiting_s:.2f} s of it waiting at the end, "
+                f"{one.growth_s:+.2f} s in the second half{'' if one.is_flat else ': not flat'}"
             )
             if one.is_flat:
-                flat.append(one.per_second)
-            had_growth = had_growth or not one.is_flat
-            if flat and (had_growth or attempt >= self._tries or pause_ms < 1):
+                flat = max(flat, one.per_second)
+            else:
+                grew = min(grew, one.per_second)
+            if flat and (attempt >= self._tries or grew < flat * _NEAR or pause_ms < 1):
                 break
-            through = 1 - one.waiting_s / self._seconds
-            wanted = one.per_second * (_FASTER if one.is_flat else _SLOWER * through)
+            if flat:
+                wanted = flat * _FASTER if grew == math.inf else (flat + grew) / 2
+            else:
+                wanted = one.per_second * _SLOWER * (1 - one.waiting_s / self._seconds)
             pause_ms = max(way.pause_ms(wanted) - one.answer_ms, 0)
         assert flat, f"{way.name}: the backlog grew at every load tried"
-        return max(flat)
+        return flat
 
     async def _try(self, way: Way, pause_ms: float, services: Services, sender: Registered, stack: Stack) -> Try:
         before, began = await measure.number(stack.write_url(), _COMMITTED), time.perf_counter()
         sending = asyncio.create_task(measure.send(way, services, sender, self._seconds, pause_ms))
         await asyncio.sleep(self._seconds / 2)
-        halfway = await _waiting(stack)
+        # the second half again and again: two moments alone say more of a checkpoint than of the load
+        at_s: list[float] = []
+        waiting: list[float] = []
+        while not sending.done():
+            at_s.append(time.perf_counter() - began)
+            waiting.append(await _waiting(stack))
+            await asyncio.wait((sending,), timeout=_SAMPLE_EVERY_S)
         run = await sending
         at_end = await _waiting(stack)
         batches = await measure.number(stack.write_url(), _COMMITTED) - before
@@ -132,7 +144,7 @@ class Sustained:
         return Try(
             per_second,
             waiting_s=at_end * a_batch_s,
-            growth_s=(at_end - halfway) * a_batch_s,
+            growth_s=linear_regression(at_s, waiting).slope * (at_s[-1] - at_s[0]) * a_batch_s,
             answer_ms=way.pause_ms(per_second) - pause_ms,
         )
 
