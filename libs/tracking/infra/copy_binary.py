@@ -6,7 +6,7 @@ connection, and nobody would know whose fault it was.
 """
 
 import struct
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import Any, NamedTuple
@@ -33,6 +33,8 @@ _ONE_DIMENSION = 1
 _NO_NULLS = 0
 _UUID_OID = 2950
 _FIRST_INDEX = 1
+# of a message's length, which counts itself
+_SIZE_BYTES = 4
 # a message of PostgreSQL's protocol: this COPY's rows are all there
 _COPY_DONE = b"c\x00\x00\x00\x04"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -77,18 +79,33 @@ async def begin_with(connection: OwnConnection, *copies: Rows) -> int:
     """
     statements = [f"copy {rows.table} ({', '.join(rows.encoders)}) from stdin (format binary)" for rows in copies]
     streams = [_HEADER + encode(rows.encoders.values(), rows.columns) + _TRAILER for rows in copies]
-    # asyncpg's own methods copy into one table a round trip; what they call takes any text, and is not in its stubs
-    statement, source = "; ".join(["begin", *statements]), _one_by_one(connection, streams)
-    answer = await connection._copy_in(statement, source, None)  # type: ignore[attr-defined]
-    return postgres.affected_rows(answer)
+    data = b"".join(b"d%b%b%b" % (_size(len(stream) + _SIZE_BYTES), stream, _COPY_DONE) for stream in streams)
+    return postgres.affected_rows(await _Copying(connection, "; ".join(["begin", *statements]), data))
 
 
-async def _one_by_one(connection: OwnConnection, streams: Sequence[bytes]) -> AsyncIterator[bytes]:
-    """asyncpg says itself that the last one is done. After an error PostgreSQL passes over what still comes."""
-    for position, stream in enumerate(streams):
-        if position:
-            connection._transport.write(_COPY_DONE)  # type: ignore[attr-defined]
-        yield stream
+class _Copying:
+    """COPY statements with their rows right behind them, as CopyData and CopyDone (PostgreSQL manual, COPY Operations).
+
+    asyncpg's own waits for the server to be ready before it sends rows, which takes a turn of the event loop; to its
+    `execute` it is all the same what the server says meanwhile. Of rows that come after an error PostgreSQL takes none.
+    """
+
+    def __init__(self, connection: OwnConnection, statements: str, data: bytes) -> None:
+        self._connection = connection
+        self._statements = statements
+        self._data = data
+
+    def __await__(self) -> Generator[Any, Any, str]:
+        steps = self._connection.execute(self._statements).__await__()
+        # asyncpg has sent the statements when it waits for the first time
+        waiting = next(steps)
+        self._connection._transport.write(self._data)  # type: ignore[attr-defined]
+        try:
+            yield waiting
+        except BaseException as interruption:
+            steps.throw(interruption)
+            raise
+        return (yield from steps)
 
 
 async def _stream(encoders: Collection[Encoder], groups: Iterable[Columns]) -> AsyncIterator[bytes]:
