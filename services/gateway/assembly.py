@@ -10,7 +10,7 @@ from services.gateway.addresses import Network
 from services.gateway.answers import SERVICE, EventCounts
 from services.gateway.app import build
 from services.gateway.browser import Names
-from services.gateway.commit import GroupCommit
+from services.gateway.commit import CommittedBatch, GroupCommit
 from services.gateway.intake import Intake
 from services.gateway.invalidation import listener
 from services.gateway.keys import ApiKeys
@@ -59,27 +59,32 @@ async def run(
 ) -> None:
     """Serve until SIGTERM; then finish requests, then commits, then publishes."""
     publisher = BatchPublisher(clients.broker, clients.pool)
+    structures = Structures(clients.redis, clients.pool)
+    counts = EventCounts(structures)
+
+    def on_commit(batch: CommittedBatch) -> None:
+        publisher.offer(batch)
+        counts.count(batch)
+
     commits = GroupCommit(
         clients.store,
-        publisher.offer,
+        on_commit,
         deadline_s=choices.commit_deadline_s,
         buffer_events=choices.buffer_events,
         buffer_bytes=choices.buffer_bytes,
     )
     keys = ApiKeys(clients.redis, clients.pool, ttl_s=choices.cache_ttl_s)
-    structures = Structures(clients.redis, clients.pool)
     health = Health(
         SERVICE,
         {"postgres": lambda: postgres.ping(clients.pool), "structures": structures.ping},
         {"redis": lambda: cache.ping(clients.redis), "rabbitmq": clients.broker.ping},
     )
-    counts = EventCounts(structures)
     rates = RateLimits(clients.redis)
     inbox = RefusedInbox(clients.pool)
-    intake = Intake(keys, structures, commits, counts, rates, limits, inbox, Rehearsal(clients.pool), trusted_proxies)
+    intake = Intake(keys, structures, commits, rates, limits, inbox, Rehearsal(clients.pool), trusted_proxies)
     names = Names(choices.beacon_name, choices.pixel_name, choices.script_name)
     app = build(intake, SdkRoutes(intake, choices.sdk_prefix), health, names)
-    singles = SingleEvents(keys, structures, commits, counts, rates, limits)
+    singles = SingleEvents(keys, structures, commits, rates, limits)
     direct = {path: Shed(path, commits).take for path in app.paths}
     direct[INGEST_PATH] = Shed(INGEST_PATH, commits, singles.take).take
     async with asyncio.TaskGroup() as work:

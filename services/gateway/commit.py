@@ -13,8 +13,8 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from random import getrandbits
@@ -22,6 +22,16 @@ from uuid import UUID
 
 import asyncpg
 
+from services.gateway.micro_batch import (
+    MAX_MESSAGE_BYTES,
+    MAX_MESSAGE_EVENTS,
+    Chunk,
+    OnDone,
+    Outcome,
+    Rows,
+    parts,
+    size_of,
+)
 from services.gateway.store import ROW_FAULTS, EventStore, describe, is_lasting
 from tracking.contracts.events_tracked import System
 from tracking.domain.errors import Unavailable
@@ -29,10 +39,6 @@ from tracking.domain.tracking_event import TrackingEvent, fresh_id
 from tracking.infra import metrics, postgres
 
 _log = logging.getLogger(__name__)
-MAX_MESSAGE_EVENTS = 1_000
-MAX_MESSAGE_BYTES = 256 * 1024
-# What an event takes in a message beside its properties and names, measured on the examples of the contract.
-_ENVELOPE_BYTES = 260
 _USUAL_EVENT_BYTES = 256
 _OVERLOADED = "More events wait for the database than this process may hold."
 _RETRY_PAUSE_S = 0.1
@@ -55,18 +61,6 @@ class CommittedBatch:
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What became of submitted events, by position; those in neither were stored now, unless `failure` is set.
-
-    `failure`: at least one could not be stored and may be later, so the whole request is to come again.
-    """
-
-    duplicates: set[int] = field(default_factory=set)
-    refused: dict[int, str] = field(default_factory=dict)
-    failure: Unavailable | None = None
-
-
-@dataclass(slots=True)
 class _Search:
     """How the search for a bad row within one micro-batch goes."""
 
@@ -76,20 +70,6 @@ class _Search:
     @property
     def is_hopeless(self) -> bool:
         return not self.has_stored and self.tried_in_vain >= _TRIED_IN_VAIN
-
-
-OnDone = Callable[[Outcome, BaseException | None], None]
-
-
-@dataclass(slots=True, eq=False)
-class _Chunk:
-    events: Sequence[TrackingEvent]
-    first: int
-    system: System
-    size_bytes: int
-    deadline: float
-    outcome: Outcome
-    on_done: Callable[[BaseException | None], None]
 
 
 class GroupCommit:
@@ -110,7 +90,7 @@ class GroupCommit:
         self._room_events = buffer_events
         self._room_bytes = buffer_bytes
         self._half_events, self._half_bytes = buffer_events // 2, buffer_bytes // 2
-        self._waiting: deque[_Chunk] = deque()
+        self._waiting: deque[Chunk] = deque()
         self._waiting_events = self._waiting_bytes = 0
         self._in_flight = 0
         self._wake = asyncio.Event()
@@ -127,12 +107,12 @@ class GroupCommit:
         """
         outcome = Outcome()
         futures: list[asyncio.Future[None]] = []
-        chunks: list[_Chunk] = []
+        chunks: list[Chunk] = []
         deadline = time.monotonic() + self._deadline_s
-        for first, part, size_bytes in _parts(events):
+        for first, part, size_bytes in parts(events):
             future = self._loop.create_future()
             futures.append(future)
-            chunks.append(_Chunk(part, first, system, size_bytes, deadline, outcome, partial(_resolve, future)))
+            chunks.append(Chunk(part, first, system, size_bytes, deadline, outcome, partial(_resolve, future)))
         if not self._has_room(len(events), sum(chunk.size_bytes for chunk in chunks)):
             raise Unavailable("overloaded", _OVERLOADED, 1)
         for chunk in chunks:
@@ -148,12 +128,10 @@ class GroupCommit:
 
     def offer(self, event: TrackingEvent, system: System, on_done: OnDone) -> bool:
         """Store one event and call `on_done` with its outcome or the error `submit` would raise; False: no room."""
-        size_bytes = _size(event)
+        size_bytes = size_of(event)
         if not self._has_room(1, size_bytes):
             return False
-        outcome = Outcome()
-        deadline = time.monotonic() + self._deadline_s
-        self._wait(_Chunk((event,), 0, system, size_bytes, deadline, outcome, partial(on_done, outcome)))
+        self._wait(Chunk((event,), 0, system, size_bytes, time.monotonic() + self._deadline_s, Outcome(), on_done))
         return True
 
     def require_room(self, body_bytes: int) -> None:
@@ -174,7 +152,7 @@ class GroupCommit:
         self._room_bytes -= size_bytes
         return True
 
-    def _wait(self, chunk: _Chunk) -> None:
+    def _wait(self, chunk: Chunk) -> None:
         self._waiting.append(chunk)
         self._waiting_events += len(chunk.events)
         self._waiting_bytes += chunk.size_bytes
@@ -214,7 +192,7 @@ class GroupCommit:
         self._is_closing = True
         self._wake.set()
 
-    def _take(self) -> list[_Chunk]:
+    def _take(self) -> list[Chunk]:
         taken = [self._waiting.popleft()]
         events, size_bytes = len(taken[0].events), taken[0].size_bytes
         while self._waiting:
@@ -228,10 +206,10 @@ class GroupCommit:
         self._waiting_bytes -= sum(chunk.size_bytes for chunk in taken)
         return taken
 
-    async def _flush(self, chunks: list[_Chunk]) -> None:
+    async def _flush(self, chunks: list[Chunk]) -> None:
         started = time.perf_counter()
         try:
-            await self._commit(_Rows(chunks), min(chunk.deadline for chunk in chunks), _Search())
+            await self._commit(Rows(chunks), min(chunk.deadline for chunk in chunks), _Search())
         except BaseException as error:
             # the others must go on; whoever waits hears of the failure
             self._release(chunks, error)
@@ -246,7 +224,7 @@ class GroupCommit:
         metrics.commit_events.observe(sum(len(chunk.events) for chunk in chunks))
         metrics.commit_seconds.observe(time.perf_counter() - started)
 
-    async def _commit(self, rows: "_Rows", deadline: float, search: _Search) -> None:
+    async def _commit(self, rows: "Rows", deadline: float, search: _Search) -> None:
         batch_id = fresh_id(time.time_ns() // 1_000_000, getrandbits(74))
         created_at = datetime.now(UTC)
         is_retry = False
@@ -275,7 +253,7 @@ class GroupCommit:
         if fresh:
             self._on_commit(CommittedBatch(batch_id, created_at, rows.systems, fresh))
 
-    async def _isolate(self, rows: "_Rows", deadline: float, fault: BaseException, search: _Search) -> None:
+    async def _isolate(self, rows: "Rows", deadline: float, fault: BaseException, search: _Search) -> None:
         """Halve until the row that PostgreSQL refuses stands alone; the others commit."""
         if len(rows.events) > 1:
             for half in rows.halves():
@@ -291,107 +269,17 @@ class GroupCommit:
             _log.error("PostgreSQL stores nothing, and no event is at fault: %s", describe(fault))
             rows.postpone()
 
-    def _release(self, chunks: list[_Chunk], error: BaseException | None) -> None:
+    def _release(self, chunks: list[Chunk], error: BaseException | None) -> None:
         for chunk in chunks:
             self._room_events += len(chunk.events)
             self._room_bytes += chunk.size_bytes
-            chunk.on_done(error or chunk.outcome.failure)
+            chunk.on_done(chunk.outcome, error or chunk.outcome.failure)
 
 
-def _resolve(future: asyncio.Future[None], error: BaseException | None) -> None:
+def _resolve(future: asyncio.Future[None], _: Outcome, error: BaseException | None) -> None:
     if future.done():
         return  # its request was cancelled
     if error is None:
         future.set_result(None)
     else:
         future.set_exception(error)
-
-
-class _Rows:
-    """The distinct events of some chunks, and where each stood in its request (made when somebody asks)."""
-
-    def __init__(self, chunks: Sequence[_Chunk]) -> None:
-        self.systems = list({chunk.system.partner_system_id: chunk.system for chunk in chunks}.values())
-        self.events: Sequence[TrackingEvent] = [event for chunk in chunks for event in chunk.events]
-        self._chunks = chunks
-        self._owners: list[list[tuple[Outcome, int]]] | None = None
-        # only an id that a client made can come twice
-        if any(event.message_id is not None for event in self.events):
-            self._merge_repeats()
-
-    def _merge_repeats(self) -> None:
-        distinct: list[TrackingEvent] = []
-        owners: list[list[tuple[Outcome, int]]] = []
-        seen: dict[tuple[UUID, UUID], int] = {}
-        for event, [owner] in zip(self.events, self.owners(), strict=True):
-            row = seen.setdefault((event.partner_system_id, event.id), len(distinct))
-            if row == len(distinct):
-                distinct.append(event)
-                owners.append([owner])
-            else:
-                owners[row].append(owner)
-        self.events, self._owners = distinct, owners
-
-    def owners(self) -> list[list[tuple[Outcome, int]]]:
-        """For each event the outcome of its request and its position there; more than one for repeats."""
-        if self._owners is None:
-            self._owners = [
-                [(chunk.outcome, position)]
-                for chunk in self._chunks
-                for position in range(chunk.first, chunk.first + len(chunk.events))
-            ]
-        return self._owners
-
-    def settle(self, stored: frozenset[UUID] | None) -> Sequence[TrackingEvent]:
-        """Note the duplicates with their requests; return the events that are new. `stored` None = all of them."""
-        if stored is None and self._owners is None:
-            return self.events
-        fresh: list[TrackingEvent] = []
-        for event, owners in zip(self.events, self.owners(), strict=True):
-            is_new = stored is None or event.id in stored
-            if is_new:
-                fresh.append(event)
-            for outcome, position in owners[1:] if is_new else owners:
-                outcome.duplicates.add(position)
-        return fresh
-
-    def refuse(self, why: str) -> None:
-        """Note that these rows can never be stored."""
-        for owners in self.owners():
-            for outcome, position in owners:
-                outcome.refused[position] = why
-
-    def postpone(self) -> None:
-        """Note that these rows are not known to be stored, and may be another time."""
-        for owners in self.owners():
-            for outcome, _ in owners:
-                outcome.failure = Unavailable(
-                    "database_unavailable", "The event could not be stored now; try again.", 2
-                )
-
-    def halves(self) -> "list[_Rows]":
-        """Two parts that can be committed on their own."""
-        middle = len(self.events) // 2
-        parts = []
-        for part in (slice(0, middle), slice(middle, None)):
-            half = _Rows(())
-            half.events, half._owners, half.systems = self.events[part], self.owners()[part], self.systems
-            parts.append(half)
-        return parts
-
-
-def _parts(events: Sequence[TrackingEvent]) -> Iterator[tuple[int, Sequence[TrackingEvent], int]]:
-    """Parts that fit a message each: where it begins, its events, its size in bytes."""
-    first = size = 0
-    for position, event in enumerate(events):
-        event_size = _size(event)
-        if position > first and (position - first >= MAX_MESSAGE_EVENTS or size + event_size > MAX_MESSAGE_BYTES):
-            yield first, events[first:position], size
-            first, size = position, 0
-        size += event_size
-    yield first, events[first:] if first else events, size
-
-
-def _size(event: TrackingEvent) -> int:
-    errors = event.validation_errors
-    return len(event.event_properties) + len(event.event_name) + _ENVELOPE_BYTES + (len(errors) if errors else 0)

@@ -68,7 +68,7 @@ class Sender:
     received_ms: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.received_ms = to_unix_ms(self.received_at)
+        self.received_ms = _clock.ms if self.received_at is _clock.at else to_unix_ms(self.received_at)
 
 
 class _Notes:
@@ -395,7 +395,19 @@ def _decode_line(line: bytes) -> Any:
         return Refused("malformed_json", f"This line is not JSON: {error}.", raw=line)
 
 
+class _Clock:
+    """The last time that was asked for: requests come in bursts, and those of one millisecond share its object."""
+
+    ms = 0
+    at = datetime.fromtimestamp(0, UTC)
+
+
+_clock = _Clock()
+
+
 def now() -> datetime:
-    """The receive time, cut to the milliseconds that answers show."""
-    at = time.time_ns() // 1_000_000
-    return datetime.fromtimestamp(at / 1000, UTC)
+    """The receive time, cut to the milliseconds that answers show; the same object all through a millisecond."""
+    ms = time.time_ns() // 1_000_000
+    if ms != _clock.ms:
+        _clock.ms, _clock.at = ms, datetime.fromtimestamp(ms / 1000, UTC)
+    return _clock.at

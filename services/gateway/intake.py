@@ -9,10 +9,10 @@ from typing import Any
 
 from services.gateway import ingest
 from services.gateway.addresses import Network, client_address
-from services.gateway.answers import EventCounts
-from services.gateway.commit import GroupCommit, Outcome
+from services.gateway.commit import GroupCommit
 from services.gateway.ingest import Refused, Sender
 from services.gateway.keys import ApiKeys
+from services.gateway.micro_batch import Outcome
 from services.gateway.rates import RateLimits
 from services.gateway.refusals import RefusedInbox
 from services.gateway.rehearsal import Rehearsal
@@ -34,7 +34,6 @@ class Intake:
         keys: ApiKeys,
         structures: Structures,
         commits: GroupCommit,
-        counts: EventCounts,
         rates: RateLimits,
         limits: Limits,
         inbox: RefusedInbox,
@@ -50,7 +49,6 @@ class Intake:
         self._commits = commits
         self._limits = limits
         self._room = Room(limits.bodies_bytes)
-        self._counts = counts
 
     async def body(self, request: Request) -> bytes:
         """The whole body, inflated; raises as `Request.body`, and Unavailable if its events would find no room."""
@@ -117,16 +115,14 @@ class Intake:
         return decided
 
     async def store(self, decided: Decided, sender: Sender) -> Outcome:
-        """Commit what is an event, and count it; positions in the outcome count events only. Raises Unavailable.
+        """Commit what is an event; positions in the outcome count events only. Raises Unavailable.
 
-        Of a dry run nothing is stored and nothing counted.
+        Of a dry run nothing is stored.
         """
         events = [event for event in decided if isinstance(event, TrackingEvent)]
         if sender.is_dry_run:
             return await self._rehearsal.outcome(events)
-        outcome = await self._commits.submit(events, sender.key) if events else Outcome()
-        self._counts.count(sender.key, events, outcome)
-        return outcome
+        return await self._commits.submit(events, sender.key) if events else Outcome()
 
     def note_refused(self, request: Request, envelopes: Sequence[Any], decided: Decided, outcome: Outcome) -> None:
         """Keep for a person what was refused of a batch."""

@@ -16,8 +16,8 @@ from uuid import UUID
 
 import orjson
 
-from services.gateway.commit import Outcome
 from services.gateway.ingest import Refused
+from services.gateway.micro_batch import Outcome
 from services.gateway.request import Request
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import TrackingError

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from services.gateway.commit import Outcome
+from services.gateway.micro_batch import Outcome
 from tracking.domain.errors import Unavailable
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import postgres
@@ -36,6 +36,6 @@ class Rehearsal:
         seen: set[UUID] = {row["id"] for row in rows}
         for position, event in enumerate(events):
             if event.id in seen:
-                outcome.duplicates.add(position)
+                outcome.note_duplicate(position)
             seen.add(event.id)
         return outcome

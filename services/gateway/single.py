@@ -9,14 +9,14 @@ import time
 import orjson
 
 from services.gateway import ingest
-from services.gateway.answers import EventCounts, known_error, observe, single_answer
-from services.gateway.commit import GroupCommit, Outcome
+from services.gateway.answers import known_error, observe, single_answer
+from services.gateway.commit import GroupCommit
 from services.gateway.ingest import Refused, Sender
 from services.gateway.keys import ApiKeys
+from services.gateway.micro_batch import Outcome
 from services.gateway.rates import RateLimits
 from services.gateway.request import Head, Limits
 from services.gateway.structures import NotLoaded, Structures
-from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import TrackingError
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import correlation, telemetry
@@ -34,7 +34,6 @@ class SingleEvents:
         keys: ApiKeys,
         structures: Structures,
         commits: GroupCommit,
-        counts: EventCounts,
         rates: RateLimits,
         limits: Limits,
     ) -> None:
@@ -42,7 +41,6 @@ class SingleEvents:
         self._keys = keys
         self._structures = structures
         self._commits = commits
-        self._counts = counts
         self._limits = limits
 
     def take(self, headers: Headers, body: bytes, exchange: Exchange) -> bool:
@@ -66,22 +64,18 @@ class SingleEvents:
             return False
         if isinstance(event, Refused) or not self._rates.take_known(key.partner_system_id, key.settings, 1):
             return False
-        waiting = _Waiting(self._counts, exchange, event, key, started)
+        waiting = _Waiting(exchange, event, started)
         return self._commits.offer(event, key, waiting.settle)
 
 
 class _Waiting:
     """A request whose event is on its way to the disk."""
 
-    __slots__ = ("_counts", "_event", "_exchange", "_key", "_started")
+    __slots__ = ("_event", "_exchange", "_started")
 
-    def __init__(
-        self, counts: EventCounts, exchange: Exchange, event: TrackingEvent, key: ApiKeyEntry, started: float
-    ) -> None:
-        self._counts = counts
+    def __init__(self, exchange: Exchange, event: TrackingEvent, started: float) -> None:
         self._exchange = exchange
         self._event = event
-        self._key = key
         self._started = started
 
     def settle(self, outcome: Outcome, error: BaseException | None) -> None:
@@ -92,7 +86,6 @@ class _Waiting:
             if error is not None:
                 raise error
             body = single_answer(event, outcome)
-            self._counts.count_one(self._key, event, outcome)
         except Exception as failure:
             known = known_error(failure)
             status, body = known.status, orjson.dumps(error_payload(known, event.correlation_id))

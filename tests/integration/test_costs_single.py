@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from services.gateway import ingest
-from services.gateway.answers import EventCounts
 from services.gateway.commit import CommittedBatch, GroupCommit
 from services.gateway.keys import ApiKeys
 from services.gateway.rates import RateLimits
@@ -20,8 +19,8 @@ from tests.registry import Registered, register_system
 from tests.stack import Stack
 from tracking.infra import cache, postgres
 
-# 163 by Python 3.11; of them about 50 decide it and 18 encode it for the database
-MOST_CALLS = 172
+# 151 by Python 3.11; of them about 50 decide it and 18 encode it for the database
+MOST_CALLS = 158
 FEW, MANY = 200, 400
 LIMITS = Limits(5_000_000, 100_000_000, 20_000_000, 100, 65_536, 2_500)
 
@@ -86,8 +85,7 @@ async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
         # what is heard of changes is trusted for longer than a second
         keys.is_heard = True
         await keys.authenticate(sender.api_key, ingest.now())
-        counts = EventCounts(structures)
-        yield Gateway(SingleEvents(keys, structures, commits, counts, RateLimits(redis), LIMITS), committed)
+        yield Gateway(SingleEvents(keys, structures, commits, RateLimits(redis), LIMITS), committed)
     finally:
         commits.close()
         await running

@@ -207,7 +207,14 @@ def timestamp_texts(values: Sequence[str | None]) -> Encoded:
 
 
 def _timestamps(values: Sequence[datetime | None]) -> list[bytes]:
-    return [_NULL if value is None else _int8(8, (value - _EPOCH) // _MICROSECOND) for value in values]
+    encoded = [_NULL] * len(values)
+    # events of one request, and requests of one millisecond, have one and the same receive time
+    last, data = None, _NULL
+    for position, value in enumerate(values):
+        if value is not last:
+            last, data = value, _NULL if value is None else _int8(8, (value - _EPOCH) // _MICROSECOND)
+        encoded[position] = data
+    return encoded
 
 
 def booleans(values: Sequence[bool]) -> Encoded:

@@ -107,6 +107,12 @@ class DirectProtocol(HttpToolsProtocol):
     _handler: Handler | None = None
     _piece = b""
 
+    def on_message_begin(self) -> None:
+        """A request begins; uvicorn's own makes a scope at once, which a request that is answered here never needs."""
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+
     def on_headers_complete(self) -> None:
         """Headers are here: decide which way the request goes."""
         handler = self.direct.get(self.url)
@@ -118,7 +124,7 @@ class DirectProtocol(HttpToolsProtocol):
             or self.flow.write_paused
             or (self.cycle is not None and not self.cycle.response_complete)
         ):
-            super().on_headers_complete()
+            self._begin_asgi()
             return
         self._handler = handler
         self._piece = b""
@@ -169,6 +175,14 @@ class DirectProtocol(HttpToolsProtocol):
 
     def _go_by_asgi(self) -> None:
         self._handler = None
-        super().on_headers_complete()
+        self._begin_asgi()
         if self._piece:
             super().on_body(self._piece)
+
+    def _begin_asgi(self) -> None:
+        url, headers, expect_100_continue = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expect_100_continue
+        # the list that the new scope has
+        self.headers.extend(headers)
+        super().on_headers_complete()

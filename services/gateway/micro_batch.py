@@ -1,0 +1,163 @@
+"""The events of some requests that share a transaction, and what becomes of each."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from types import MappingProxyType
+from uuid import UUID
+
+from tracking.contracts.events_tracked import System
+from tracking.domain.errors import Unavailable
+from tracking.domain.tracking_event import TrackingEvent
+from tracking.infra import metrics
+
+MAX_MESSAGE_EVENTS = 1_000
+MAX_MESSAGE_BYTES = 256 * 1024
+# What an event takes in a message beside its properties and names, measured on the examples of the contract.
+_ENVELOPE_BYTES = 260
+_NO_DUPLICATES: Set[int] = frozenset()
+_NO_REFUSALS: Mapping[int, str] = MappingProxyType({})
+
+
+class Outcome:
+    """What became of submitted events, by position; those in neither were stored now, unless `failure` is set.
+
+    `failure`: at least one could not be stored and may be later, so the whole request is to come again.
+    """
+
+    __slots__ = ("_duplicates", "_refused", "failure")
+
+    def __init__(self) -> None:
+        # made when there is one: nearly every request has neither
+        self._duplicates: set[int] | None = None
+        self._refused: dict[int, str] | None = None
+        self.failure: Unavailable | None = None
+
+    @property
+    def duplicates(self) -> Set[int]:
+        """Those that were stored before."""
+        return self._duplicates or _NO_DUPLICATES
+
+    @property
+    def refused(self) -> Mapping[int, str]:
+        """Those that can never be stored, and why."""
+        return self._refused or _NO_REFUSALS
+
+    def note_duplicate(self, position: int) -> None:
+        """That event was stored before."""
+        if self._duplicates is None:
+            self._duplicates = set()
+        self._duplicates.add(position)
+
+    def note_refusal(self, position: int, why: str) -> None:
+        """That event can never be stored."""
+        if self._refused is None:
+            self._refused = {}
+        self._refused[position] = why
+
+
+OnDone = Callable[[Outcome, BaseException | None], None]
+
+
+@dataclass(slots=True, eq=False)
+class Chunk:
+    events: Sequence[TrackingEvent]
+    first: int
+    system: System
+    size_bytes: int
+    deadline: float
+    outcome: Outcome
+    on_done: OnDone
+
+
+class Rows:
+    """The distinct events of some chunks, and where each stood in its request (made when somebody asks)."""
+
+    def __init__(self, chunks: Sequence[Chunk]) -> None:
+        # a number is hashed faster than a UUID
+        self.systems = list({chunk.system.partner_system_id.int: chunk.system for chunk in chunks}.values())
+        self.events: Sequence[TrackingEvent] = [event for chunk in chunks for event in chunk.events]
+        self._chunks = chunks
+        self._owners: list[list[tuple[Outcome, int]]] | None = None
+        # only an id that a client made can come twice
+        if any(event.message_id is not None for event in self.events):
+            self._merge_repeats()
+
+    def _merge_repeats(self) -> None:
+        distinct: list[TrackingEvent] = []
+        owners: list[list[tuple[Outcome, int]]] = []
+        seen: dict[tuple[UUID, UUID], int] = {}
+        for event, [owner] in zip(self.events, self.owners(), strict=True):
+            row = seen.setdefault((event.partner_system_id, event.id), len(distinct))
+            if row == len(distinct):
+                distinct.append(event)
+                owners.append([owner])
+            else:
+                owners[row].append(owner)
+        self.events, self._owners = distinct, owners
+
+    def owners(self) -> list[list[tuple[Outcome, int]]]:
+        """For each event the outcome of its request and its position there; more than one for repeats."""
+        if self._owners is None:
+            self._owners = [
+                [(chunk.outcome, position)]
+                for chunk in self._chunks
+                for position in range(chunk.first, chunk.first + len(chunk.events))
+            ]
+        return self._owners
+
+    def settle(self, stored: frozenset[UUID] | None) -> Sequence[TrackingEvent]:
+        """Note the duplicates with their requests; return the events that are new. `stored` None = all of them."""
+        if stored is None and self._owners is None:
+            return self.events
+        fresh: list[TrackingEvent] = []
+        duplicates = 0
+        for event, owners in zip(self.events, self.owners(), strict=True):
+            is_new = stored is None or event.id in stored
+            if is_new:
+                fresh.append(event)
+            for outcome, position in owners[1:] if is_new else owners:
+                outcome.note_duplicate(position)
+                duplicates += 1
+        metrics.events_duplicate.inc(duplicates)
+        return fresh
+
+    def refuse(self, why: str) -> None:
+        """Note that these rows can never be stored."""
+        for owners in self.owners():
+            for outcome, position in owners:
+                outcome.note_refusal(position, why)
+
+    def postpone(self) -> None:
+        """Note that these rows are not known to be stored, and may be another time."""
+        for owners in self.owners():
+            for outcome, _ in owners:
+                outcome.failure = Unavailable(
+                    "database_unavailable", "The event could not be stored now; try again.", 2
+                )
+
+    def halves(self) -> "list[Rows]":
+        """Two parts that can be committed on their own."""
+        middle = len(self.events) // 2
+        parts = []
+        for part in (slice(0, middle), slice(middle, None)):
+            half = Rows(())
+            half.events, half._owners, half.systems = self.events[part], self.owners()[part], self.systems
+            parts.append(half)
+        return parts
+
+
+def parts(events: Sequence[TrackingEvent]) -> Iterator[tuple[int, Sequence[TrackingEvent], int]]:
+    """Parts that fit a message each: where it begins, its events, its size in bytes."""
+    first = size = 0
+    for position, event in enumerate(events):
+        event_size = size_of(event)
+        if position > first and (position - first >= MAX_MESSAGE_EVENTS or size + event_size > MAX_MESSAGE_BYTES):
+            yield first, events[first:position], size
+            first, size = position, 0
+        size += event_size
+    yield first, events[first:] if first else events, size
+
+
+def size_of(event: TrackingEvent) -> int:
+    errors = event.validation_errors
+    return len(event.event_properties) + len(event.event_name) + _ENVELOPE_BYTES + (len(errors) if errors else 0)
