@@ -18,7 +18,11 @@ _MILLISECOND = timedelta(milliseconds=1)
 _TRUSTED_SKEW = timedelta(seconds=60)
 _MAX_AHEAD = timedelta(hours=23)
 _MAX_TIMESTAMP_CHARACTERS = 40
-_set = object.__setattr__  # a UUID's own refuses
+_new = object.__new__
+# its slots, past its own __setattr__, which refuses
+_set_int, _set_is_safe = UUID.__dict__["int"].__set__, UUID.__dict__["is_safe"].__set__
+_NOT_SAFE_NOR_UNSAFE = SafeUUID.unknown  # looking up a member of an Enum takes as long as making a UUID
+_VARIANT = 0b10 << 62
 _LOW_62_BITS = (1 << 62) - 1
 _LOW_12_BITS = (1 << 12) - 1
 
@@ -85,12 +89,12 @@ def first_id_of(at: datetime) -> UUID:
 
 
 def _compose(unix_ms: int, version: int, bits: int) -> UUID:
-    number = unix_ms << 80 | version << 76 | (bits >> 62 & _LOW_12_BITS) << 64 | 0b10 << 62 | bits & _LOW_62_BITS
-    # what UUID(int=number) does once it has looked at its six kinds of arguments, which takes twice as long; the state
-    # is that of its __getstate__
-    made: UUID = object.__new__(UUID)
-    _set(made, "int", number)
-    _set(made, "is_safe", SafeUUID.unknown)
+    number = (unix_ms << 16 | version << 12 | bits >> 62 & _LOW_12_BITS) << 64 | _VARIANT | bits & _LOW_62_BITS
+    # what UUID(int=number) does once it has looked at its six kinds of arguments, in a third of the time; the state is
+    # that of its __getstate__
+    made: UUID = _new(UUID)
+    _set_int(made, number)
+    _set_is_safe(made, _NOT_SAFE_NOR_UNSAFE)
     return made
 
 
