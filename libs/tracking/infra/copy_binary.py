@@ -200,10 +200,20 @@ def timestamps(values: Sequence[datetime | None]) -> Encoded:
 
 def timestamp_texts(values: Sequence[str | None]) -> Encoded:
     """timestamptz, from ISO 8601 with a time zone."""
-    parse = datetime.fromisoformat
     if _is_constant(values):
-        return _timestamps([None if values[0] is None else parse(values[0])])[0]
-    return _timestamps([None if value is None else parse(value) for value in values])
+        return _timestamps(_parsed(values[:1]))[0]
+    return _timestamps(_parsed(values))
+
+
+def _parsed(texts: Sequence[str | None]) -> list[datetime | None]:
+    """One object for texts side by side that are equal, as the receive times of a request are."""
+    parsed: list[datetime | None] = [None] * len(texts)
+    last, at = None, None
+    for position, text in enumerate(texts):
+        if text != last:
+            last, at = text, None if text is None else datetime.fromisoformat(text)
+        parsed[position] = at
+    return parsed
 
 
 def _timestamps(values: Sequence[datetime | None]) -> list[bytes]:
