@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +23,8 @@ from tests.stack import Stack
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import postgres
 
+# in a month that has a partition of its own
+TODAY = datetime.now(UTC).date()
 BATCH = 200
 CONNECTIONS = 256
 NAMES = ("page_view", "page_view", "page_view", "button_click", "search", "add_to_cart", "purchase")
@@ -40,7 +43,7 @@ def an_event(api_key: str, number: int = 0) -> dict[str, Any]:
     return {
         "apiKey": api_key,
         "eventName": NAMES[number % len(NAMES)],
-        "eventTimestamp": f"2026-11-20T10:{number // 60 % 60:02}:{number % 60:02}.123Z",
+        "eventTimestamp": f"{TODAY}T00:{number // 60 % 60:02}:{number % 60:02}.123Z",
         "userId": f"user_{12345 + number // 5}",
         "anonymousId": f"anon_{67890 + number // 5}",
         "eventProperties": PROPERTIES | {"page": f"/products/{number}", "price": 49.9 + number},
