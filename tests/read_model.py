@@ -12,7 +12,7 @@ from tests.stack import Stack
 from tracking.infra import rollups
 from tracking.infra.postgres import prepare_connection
 
-_COLUMNS = (
+COLUMNS = (
     "partner_system_id", "id", "partner_id", "partner_name", "system_name", "event_name", "event_timestamp",
     "original_timestamp", "received_at", "user_id", "anonymous_id", "message_id", "event_properties", "schema_version",
     "is_valid", "validation_errors", "clock_adjusted", "correlation_id", "processed_at",
@@ -53,7 +53,7 @@ class Seen:
     properties: bytes = b"{}"
 
     def row(self, system: System) -> tuple[Any, ...]:
-        """In the order of _COLUMNS."""
+        """In the order of COLUMNS."""
         errors = None if self.is_valid else b'[{"code": "type"}]'
         now = datetime.now(UTC)
         return (
@@ -85,7 +85,7 @@ async def add_events(stack: Stack, system: System, events: Iterable[Seen]) -> No
     await owner.copy_records_to_table(
         "tracking_events_read_model",
         schema_name="read",
-        columns=_COLUMNS,
+        columns=COLUMNS,
         records=[event.row(system) for event in events],
     )
     await rollups.add(owner, _counts(system, events))

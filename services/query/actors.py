@@ -80,7 +80,7 @@ async def find(pool: Pool, system_id: UUID, filters: Filters) -> Actor:
     return Actor(row["user_ids"], row["anonymous_ids"])
 
 
-# each id by its own index, no further than the page reaches
+# each id by its own index, no further than the page reaches; keys, and the system as text, as in `views`
 _PAGE = """
 select newest.*
   from (
@@ -89,14 +89,19 @@ select newest.*
          cross join lateral (
                 select *
                   from read.tracking_events_read_model
-                 where partner_system_id = $1
+                 where partner_system_id::text = $1::uuid::text
+                   and read.text_key(partner_system_id, user_id) = read.text_key($1, known.user_id)
                    and user_id = known.user_id
                    and event_timestamp >= $2
                    and event_timestamp <= $3
                    and (event_timestamp, id) < ($3, $4)
-                   and ($5::text is null or event_name = $5)
+                   and ($5::text is null
+                        or read.text_key(partner_system_id, event_name) = read.text_key($1, $5)
+                           and event_name = $5)
                    and ($8::boolean is null or is_valid = $8)
-                   and ($9::text is null or correlation_id = $9)
+                   and ($9::text is null
+                        or read.text_key(partner_system_id, correlation_id) = read.text_key($1, $9)
+                           and correlation_id = $9)
                    and ($10::text is null or coalesce(event_type, 'track') = $10)
                    and ($11::boolean is null or is_bot = $11)
                  order by event_timestamp desc, id desc
@@ -108,15 +113,20 @@ select newest.*
          cross join lateral (
                 select *
                   from read.tracking_events_read_model
-                 where partner_system_id = $1
+                 where partner_system_id::text = $1::uuid::text
+                   and read.text_key(partner_system_id, anonymous_id) = read.text_key($1, known.anonymous_id)
                    and anonymous_id = known.anonymous_id
                    and user_id is null
                    and event_timestamp >= $2
                    and event_timestamp <= $3
                    and (event_timestamp, id) < ($3, $4)
-                   and ($5::text is null or event_name = $5)
+                   and ($5::text is null
+                        or read.text_key(partner_system_id, event_name) = read.text_key($1, $5)
+                           and event_name = $5)
                    and ($8::boolean is null or is_valid = $8)
-                   and ($9::text is null or correlation_id = $9)
+                   and ($9::text is null
+                        or read.text_key(partner_system_id, correlation_id) = read.text_key($1, $9)
+                           and correlation_id = $9)
                    and ($10::text is null or coalesce(event_type, 'track') = $10)
                    and ($11::boolean is null or is_bot = $11)
                  order by event_timestamp desc, id desc
@@ -145,13 +155,18 @@ select coalesce(sum(number), 0)::bigint
          cross join lateral (
                 select count(*) as number
                   from read.tracking_events_read_model
-                 where partner_system_id = $1
+                 where partner_system_id::text = $1::uuid::text
+                   and read.text_key(partner_system_id, user_id) = read.text_key($1, known.user_id)
                    and user_id = known.user_id
                    and event_timestamp >= $2
                    and event_timestamp <= $3
-                   and ($4::text is null or event_name = $4)
+                   and ($4::text is null
+                        or read.text_key(partner_system_id, event_name) = read.text_key($1, $4)
+                           and event_name = $4)
                    and ($7::boolean is null or is_valid = $7)
-                   and ($8::text is null or correlation_id = $8)
+                   and ($8::text is null
+                        or read.text_key(partner_system_id, correlation_id) = read.text_key($1, $8)
+                           and correlation_id = $8)
                    and ($9::text is null or coalesce(event_type, 'track') = $9)
                    and ($10::boolean is null or is_bot = $10)
                ) as counted
@@ -161,14 +176,19 @@ select coalesce(sum(number), 0)::bigint
          cross join lateral (
                 select count(*) as number
                   from read.tracking_events_read_model
-                 where partner_system_id = $1
+                 where partner_system_id::text = $1::uuid::text
+                   and read.text_key(partner_system_id, anonymous_id) = read.text_key($1, known.anonymous_id)
                    and anonymous_id = known.anonymous_id
                    and user_id is null
                    and event_timestamp >= $2
                    and event_timestamp <= $3
-                   and ($4::text is null or event_name = $4)
+                   and ($4::text is null
+                        or read.text_key(partner_system_id, event_name) = read.text_key($1, $4)
+                           and event_name = $4)
                    and ($7::boolean is null or is_valid = $7)
-                   and ($8::text is null or correlation_id = $8)
+                   and ($8::text is null
+                        or read.text_key(partner_system_id, correlation_id) = read.text_key($1, $8)
+                           and correlation_id = $8)
                    and ($9::text is null or coalesce(event_type, 'track') = $9)
                    and ($10::boolean is null or is_bot = $10)
                ) as counted

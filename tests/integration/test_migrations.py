@@ -168,6 +168,9 @@ ALLOWED = [
     ("query", "read", "select * from read.final_users(gen_random_uuid())"),
     ("projector", "read", "update read.identities set user_id = user_id"),
     ("operate", "read", "delete from read.identities where id is null"),
+    ("query", "read", "select read.text_key(gen_random_uuid(), 'a')"),
+    ("projector", "read", "select read.text_key(gen_random_uuid(), 'a')"),
+    ("operate", "read", "select read.text_key(gen_random_uuid(), 'a')"),
     ("operate", "write", "select 1 from write.tracking_events"),
     ("operate", "read", "delete from read.tracking_events_read_model where id is null"),
 ]
@@ -201,6 +204,8 @@ FORBIDDEN = [
     ("query", "read", "insert into read.partner_systems select * from read.partner_systems"),
     ("query", "read", "create table read.mine (n integer)"),
     ("query", "read", "create temporary table mine (n integer)"),
+    ("relay", "read", "select read.text_key(gen_random_uuid(), 'a')"),
+    ("statistics", "read", "select read.text_key(gen_random_uuid(), 'a')"),
     ("operate", "write", "update write.tracking_events set is_valid = true"),
     ("operate", "write", "delete from write.event_batches"),
     ("operate", "write", "select 1 from write.api_keys"),

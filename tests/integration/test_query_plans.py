@@ -107,6 +107,8 @@ PAGES = [
     (Filters(anonymous_id="anon_7"), LIMIT),
     (Filters(event_name="rare", is_valid=True, user_id="user_0"), LIMIT),
     (Filters(event_name="name_1", is_valid=False), LIMIT),
+    (Filters(is_valid=False, user_id="user_7"), 20),
+    (Filters(event_name="name_2", anonymous_id="anon_7"), 20),
 ]
 
 
