@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 
 from services.gateway.commit import CommittedBatch
-from services.gateway.ingest import Refused
 from services.gateway.micro_batch import Outcome
 from services.gateway.structures import Structures
+from services.gateway.verdict import Refused
 from tracking.contracts.events_tracked import System
 from tracking.domain.errors import Malformed, Rejected, TooLarge, TrackingError, Unavailable
 from tracking.domain.tracking_event import TrackingEvent

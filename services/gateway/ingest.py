@@ -8,15 +8,17 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import getrandbits
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import orjson
 
 from services.gateway import privacy
 from services.gateway.json_body import read_json
+from services.gateway.json_objects import NUL, REPLACEMENT, stored
 from services.gateway.privacy import Personal
 from services.gateway.structures import Structures
+from services.gateway.verdict import Notes, Refused
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed, TooLarge
 from tracking.domain.tracking_event import (
@@ -30,25 +32,9 @@ from tracking.domain.tracking_event import (
     to_unix_ms,
 )
 
-Reason = Literal["malformed_json", "invalid_event", "event_too_large", "too_deep", "not_storable"]
-_MAX_DEPTH = 64
-_TOO_DEEP = f"eventProperties is nested deeper than {_MAX_DEPTH} levels."
 _MAX_ERRORS = 20
 _MOST_LINES = 100_000  # more would hold up others while they are read
 _MAX_SCHEMA_VERSION = 2**31 - 1
-_NUL = "\x00"
-_REPLACEMENT = "\ufffd"
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Not an event: why, and each fault as `{field, message}`."""
-
-    reason: Reason
-    message: str
-    faults: tuple[dict[str, str], ...] = ()
-    # a line of NDJSON that is no JSON; else what was sent is at hand
-    raw: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -71,21 +57,7 @@ class Sender:
         self.received_ms = _clock.ms if self.received_at is _clock.at else to_unix_ms(self.received_at)
 
 
-class _Notes:
-    """What reading an envelope brought up: every fault, so that a sender hears of all of them at once."""
-
-    __slots__ = ("faults", "has_nul")
-
-    def __init__(self) -> None:
-        self.faults: list[dict[str, str]] = []
-        self.has_nul = False
-
-    def fault(self, name: str, message: str) -> None:
-        """Note a fault of the field `name`."""
-        self.faults.append({"field": name, "message": message})
-
-
-def _text(envelope: dict[str, Any], name: str, most: int, notes: _Notes) -> str | None:
+def _text(envelope: dict[str, Any], name: str, most: int, notes: Notes) -> str | None:
     """A string of at most `most` characters; null and "" count as missing."""
     value = envelope.get(name)
     if not value and (value is None or value == ""):
@@ -96,13 +68,13 @@ def _text(envelope: dict[str, Any], name: str, most: int, notes: _Notes) -> str 
     if len(value) > most:
         notes.fault(name, f"longer than {most} characters")
         return None
-    if _NUL in value:
+    if NUL in value:
         notes.has_nul = True
-        return value.replace(_NUL, _REPLACEMENT)
+        return value.replace(NUL, REPLACEMENT)
     return value
 
 
-def _timestamp(envelope: dict[str, Any], name: str, notes: _Notes) -> datetime | None:
+def _timestamp(envelope: dict[str, Any], name: str, notes: Notes) -> datetime | None:
     """ISO 8601 as UTC."""
     value = envelope.get(name)
     if value is None:
@@ -113,7 +85,7 @@ def _timestamp(envelope: dict[str, Any], name: str, notes: _Notes) -> datetime |
     return parsed
 
 
-def _schema_version(envelope: dict[str, Any], notes: _Notes) -> int | None:
+def _schema_version(envelope: dict[str, Any], notes: Notes) -> int | None:
     """A whole number from 1."""
     value = envelope.get("schemaVersion")
     if value is None:
@@ -124,7 +96,7 @@ def _schema_version(envelope: dict[str, Any], notes: _Notes) -> int | None:
     return value
 
 
-def _event_type(envelope: dict[str, Any], notes: _Notes) -> str | None:
+def _event_type(envelope: dict[str, Any], notes: Notes) -> str | None:
     """One of EVENT_TYPES; None is track."""
     value = envelope["eventType"]
     if value is not None and (not isinstance(value, str) or value not in EVENT_TYPES):
@@ -132,14 +104,15 @@ def _event_type(envelope: dict[str, Any], notes: _Notes) -> str | None:
     return value if value != "track" else None
 
 
-def _client_id(envelope: dict[str, Any], notes: _Notes) -> str | None:
-    """`eventId`, or its other name `messageId`."""
+def _client_id(envelope: dict[str, Any], sender: Sender, position: int, notes: Notes) -> str | None:
+    """`eventId`, or its other name `messageId`, or what the Idempotency-Key makes of it."""
     for name in ("eventId", "messageId"):
         if name in envelope:
             found = _text(envelope, name, MAX_CLIENT_ID_CHARACTERS, notes)
             if found is not None:
                 return found
-    return None
+    key = sender.idempotency_key
+    return f"{key}:{position}" if key is not None and position else key
 
 
 def decide(envelope: Any, sender: Sender, structures: Structures, position: int = 0) -> TrackingEvent | Refused:
@@ -151,11 +124,11 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
         if isinstance(envelope, Refused):
             return envelope  # a line of NDJSON that was no JSON
         return Refused("invalid_event", "An event must be a JSON object.")
-    notes = _Notes()
+    notes = Notes()
     name = _text(envelope, "eventName", 200, notes)
     user_id = _text(envelope, "userId", 255, notes)
     anonymous_id = _text(envelope, "anonymousId", 255, notes)
-    client_id = _client_id(envelope, notes)
+    client_id = _client_id(envelope, sender, position, notes)
     original = _timestamp(envelope, "eventTimestamp", notes)
     sent_at = (_timestamp(envelope, "sentAt", notes) if "sentAt" in envelope else None) or sender.sent_at
     version = _schema_version(envelope, notes) if "schemaVersion" in envelope else None
@@ -163,21 +136,24 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
     if name is None or notes.faults or (user_id is None and anonymous_id is None):
         return _refuse(name, user_id or anonymous_id, notes)
 
-    errors: list[dict[str, Any]] = []
-    stored = _stored(envelope.get("eventProperties"), sender.event_bytes, errors)
-    if isinstance(stored, Refused):
-        return stored
-    properties, text = _cleaned(*stored, notes)
-    context = _context(envelope, sender.event_bytes, len(text), errors, notes)
-    if isinstance(context, Refused):
-        return context
+    kept = stored(envelope.get("eventProperties"), sender.event_bytes, notes)
+    if isinstance(kept, Refused):
+        return kept
+    properties, text = kept
+    context = None
+    if envelope.get("context") is not None:
+        kept = stored(envelope["context"], sender.event_bytes, notes, "context", len(text))
+        if isinstance(kept, Refused):
+            return kept
+        context = kept[0]
     if notes.has_nul:
-        errors.append(_error("nul_character", "", "U+0000, or half of a surrogate pair, was replaced by U+FFFD"))
-    _validate(properties, len(text), sender.key.partner_id, name, version, structures, errors)
+        notes.error("nul_character", "U+0000, or half of a surrogate pair, was replaced by U+FFFD")
+    _validate(properties, len(text), sender.key.partner_id, name, version, structures, notes)
 
-    if client_id is None and sender.idempotency_key is not None:
-        client_id = f"{sender.idempotency_key}:{position}" if position else sender.idempotency_key
-    identity = _identity(sender, client_id, original)
+    if client_id is None:
+        identity = fresh_id(sender.received_ms, getrandbits(74))
+    else:
+        identity = client_event_id(sender.key.partner_system_id, client_id, original)
     surroundings, is_bot = None, False
     if context is not None or sender.address is not None or sender.key.settings.privacy_rules:
         person = Personal(user_id, anonymous_id, properties, context)
@@ -197,24 +173,14 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
         client_id,
         text,
         version,
-        not errors,
-        orjson.dumps(errors[:_MAX_ERRORS]) if errors else None,
+        not notes.errors,
+        orjson.dumps(notes.errors[:_MAX_ERRORS]) if notes.errors else None,
         clock_adjusted,
         sender.correlation_id,
         kind,
         surroundings,
         is_bot,
     )
-
-
-def _context(
-    envelope: dict[str, Any], most_bytes: int, beside_bytes: int, errors: list[dict[str, Any]], notes: _Notes
-) -> Any:
-    """The context as an object, None if there is none, or Refused."""
-    if envelope.get("context") is None:
-        return None
-    stored = _stored(envelope["context"], most_bytes, errors, "context", beside_bytes)
-    return stored if isinstance(stored, Refused) else _cleaned(*stored, notes)[0]
 
 
 def _settled(
@@ -229,7 +195,7 @@ def _settled(
     return (person.user_id, person.anonymous_id), text, context, is_bot
 
 
-def _refuse(name: str | None, actor: str | None, notes: _Notes) -> Refused:
+def _refuse(name: str | None, actor: str | None, notes: Notes) -> Refused:
     faulty = {fault["field"] for fault in notes.faults}
     if name is None and "eventName" not in faulty:
         notes.fault("eventName", "required")
@@ -239,91 +205,6 @@ def _refuse(name: str | None, actor: str | None, notes: _Notes) -> Refused:
     return Refused("invalid_event", f"Not an event: {message}.", tuple(notes.faults))
 
 
-def _identity(sender: Sender, client_id: str | None, original: datetime | None) -> UUID:
-    if client_id is not None:
-        return client_event_id(sender.key.partner_system_id, client_id, original)
-    return fresh_id(sender.received_ms, getrandbits(74))
-
-
-def _stored(
-    value: Any, most_bytes: int, errors: list[dict[str, Any]], field: str = "eventProperties", beside_bytes: int = 0
-) -> tuple[Any, bytes] | Refused:
-    """As `_properties`, within the limits of depth and, with the `beside_bytes` of the event's other parts, of size."""
-    try:
-        properties, text = _properties(value, errors, field)
-    except orjson.JSONEncodeError:
-        return Refused("too_deep", _TOO_DEEP)  # orjson reads 1 024 levels but writes only 254
-    size_bytes = len(text) + beside_bytes
-    if size_bytes > most_bytes:
-        return Refused("event_too_large", f"The event has {size_bytes} bytes; the limit is {most_bytes}.")
-    if _is_too_deep(properties, text):
-        return Refused("too_deep", _TOO_DEEP)
-    return properties, text
-
-
-def _properties(value: Any, errors: list[dict[str, Any]], field: str) -> tuple[Any, bytes]:
-    """The properties, or the context, as an object and as the JSON text that is stored."""
-    if value is None:
-        return {}, b"{}"
-    if isinstance(value, dict):
-        return value, orjson.dumps(value)
-    if isinstance(value, str):
-        try:
-            inner = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            inner = None
-        if isinstance(inner, dict):
-            return inner, orjson.dumps(inner)
-    errors.append(_error("not_an_object", "", f"{field} is no JSON object; it is kept under $raw"))
-    kept = {"$raw": value}
-    return kept, orjson.dumps(kept)
-
-
-def _is_too_deep(properties: Any, text: bytes) -> bool:
-    # fewer brackets than levels cannot be too deep, and that is nearly every event
-    if text.count(b"{") + text.count(b"[") <= _MAX_DEPTH:
-        return False
-    level = [properties]
-    for _ in range(_MAX_DEPTH):
-        level = [
-            child
-            for parent in level
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-            if isinstance(child, dict | list)
-        ]
-        if not level:
-            return False
-    return True
-
-
-def _cleaned(value: Any, text: bytes, notes: _Notes) -> tuple[Any, bytes]:
-    """An object and its JSON text without U+0000."""
-    if b"\\" in text and b"\\u0000" in text:
-        value, found = _without_nul(value)
-        if found:
-            notes.has_nul = True
-            return value, orjson.dumps(value)
-    return value, text
-
-
-def _without_nul(value: Any) -> tuple[Any, bool]:
-    """`value` with U+FFFD for every U+0000 in strings and names, and whether there was one; depth is checked before."""
-    if isinstance(value, str):
-        return value.replace(_NUL, _REPLACEMENT), _NUL in value
-    if isinstance(value, list):
-        pairs = [_without_nul(item) for item in value]
-        return [item for item, _ in pairs], any(found for _, found in pairs)
-    if isinstance(value, dict):
-        cleaned: dict[str, Any] = {}
-        any_found = False
-        for name, item in value.items():
-            inner, found = _without_nul(item)
-            cleaned[name.replace(_NUL, _REPLACEMENT)] = inner
-            any_found = any_found or found or _NUL in name
-        return cleaned, any_found
-    return value, False
-
-
 def _validate(
     properties: Any,
     size_bytes: int,
@@ -331,19 +212,15 @@ def _validate(
     name: str,
     version: int | None,
     structures: Structures,
-    errors: list[dict[str, Any]],
+    notes: Notes,
 ) -> None:
     try:
         structure = structures.find(partner_id, name, version)
     except Malformed as unknown:
-        errors.append(_error(unknown.code, "", unknown.message))
+        notes.error(unknown.code, unknown.message)
         return
     if structure is not None:
-        errors.extend(structures.validator(structure).errors(properties, size_bytes))
-
-
-def _error(code: str, path: str, message: str) -> dict[str, Any]:
-    return {"code": code, "path": path, "schemaPath": "", "message": message}
+        notes.errors.extend(structures.validator(structure).errors(properties, size_bytes))
 
 
 def decode_single(body: bytes) -> Any:

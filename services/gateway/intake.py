@@ -10,7 +10,7 @@ from typing import Any
 from services.gateway import ingest
 from services.gateway.addresses import Network, client_address
 from services.gateway.commit import GroupCommit
-from services.gateway.ingest import Refused, Sender
+from services.gateway.ingest import Sender
 from services.gateway.keys import ApiKeys
 from services.gateway.micro_batch import Outcome
 from services.gateway.rates import RateLimits
@@ -18,6 +18,7 @@ from services.gateway.refusals import RefusedInbox
 from services.gateway.rehearsal import Rehearsal
 from services.gateway.request import Limits, Request, Room
 from services.gateway.structures import NotLoaded, Structures
+from services.gateway.verdict import Refused
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Forbidden, Malformed, TooLarge, TrackingError
 from tracking.domain.tracking_event import TrackingEvent, parse_timestamp

@@ -11,12 +11,13 @@ import orjson
 from services.gateway import ingest
 from services.gateway.answers import known_error, observe, single_answer
 from services.gateway.commit import GroupCommit
-from services.gateway.ingest import Refused, Sender
+from services.gateway.ingest import Sender
 from services.gateway.keys import ApiKeys
 from services.gateway.micro_batch import Outcome
 from services.gateway.rates import RateLimits
 from services.gateway.request import Head, Limits
 from services.gateway.structures import NotLoaded, Structures
+from services.gateway.verdict import Refused
 from tracking.domain.errors import TrackingError
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import correlation, telemetry

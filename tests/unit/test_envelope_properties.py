@@ -9,9 +9,9 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway import ingest
-from services.gateway.ingest import Refused, Sender, decide, decode_batch, decode_single
+from services.gateway.ingest import Sender, decide, decode_batch, decode_single
 from services.gateway.structures import Structures
+from services.gateway.verdict import Reason, Refused
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed
 from tracking.domain.tracking_event import (
@@ -29,7 +29,7 @@ T = TypeVar("T")
 _NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 _SYSTEM = UUID(int=7)
 _EVENT_BYTES = 64 * 1024
-_REASONS = set(get_args(ingest.Reason))
+_REASONS = set(get_args(Reason))
 # nothing is registered, so that it needs neither Redis nor a database
 _STRUCTURES = Structures(cast(Any, None), cast(Any, None))
 # the same examples each time: what CI finds, everybody finds

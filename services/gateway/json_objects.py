@@ -1,0 +1,87 @@
+"""The JSON objects of an event, properties and context: as they are validated, and as text that PostgreSQL holds.
+
+Whatever a sender makes of them, the event is kept: no object is kept as `{"$raw": ...}`, U+0000 becomes U+FFFD.
+"""
+
+from typing import Any
+
+import orjson
+
+from services.gateway.verdict import Notes, Refused
+
+_MAX_DEPTH = 64
+_TOO_DEEP = f"eventProperties is nested deeper than {_MAX_DEPTH} levels."
+NUL = "\x00"
+REPLACEMENT = "\ufffd"
+
+
+def stored(
+    value: Any, most_bytes: int, notes: Notes, field: str = "eventProperties", beside_bytes: int = 0
+) -> tuple[Any, bytes] | Refused:
+    """The value as an object and as JSON text, within the limits of depth and, with `beside_bytes`, of size."""
+    try:
+        if type(value) is dict:
+            text = orjson.dumps(value)
+        else:
+            value, text = _object(value, notes, field)
+    except orjson.JSONEncodeError:
+        return Refused("too_deep", _TOO_DEEP)  # orjson reads 1 024 levels but writes only 254
+    size_bytes = len(text) + beside_bytes
+    if size_bytes > most_bytes:
+        return Refused("event_too_large", f"The event has {size_bytes} bytes; the limit is {most_bytes}.")
+    # fewer brackets than levels cannot be too deep, and that is nearly every event
+    if text.count(b"{") + text.count(b"[") > _MAX_DEPTH and _is_too_deep(value):
+        return Refused("too_deep", _TOO_DEEP)
+    if b"\\" in text and b"\\u0000" in text:
+        value, found = _without_nul(value)
+        if found:
+            notes.has_nul = True
+            text = orjson.dumps(value)
+    return value, text
+
+
+def _object(value: Any, notes: Notes, field: str) -> tuple[Any, bytes]:
+    if value is None:
+        return {}, b"{}"
+    if isinstance(value, str):
+        try:
+            inner = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            inner = None
+        if isinstance(inner, dict):
+            return inner, orjson.dumps(inner)
+    notes.error("not_an_object", f"{field} is no JSON object; it is kept under $raw")
+    kept = {"$raw": value}
+    return kept, orjson.dumps(kept)
+
+
+def _is_too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _without_nul(value: Any) -> tuple[Any, bool]:
+    """`value` with U+FFFD for every U+0000 in strings and names, and whether there was one; depth is checked before."""
+    if isinstance(value, str):
+        return value.replace(NUL, REPLACEMENT), NUL in value
+    if isinstance(value, list):
+        pairs = [_without_nul(item) for item in value]
+        return [item for item, _ in pairs], any(found for _, found in pairs)
+    if isinstance(value, dict):
+        cleaned: dict[str, Any] = {}
+        any_found = False
+        for name, item in value.items():
+            inner, found = _without_nul(item)
+            cleaned[name.replace(NUL, REPLACEMENT)] = inner
+            any_found = any_found or found or NUL in name
+        return cleaned, any_found
+    return value, False

@@ -1,0 +1,39 @@
+"""What is said of an envelope: faults that refuse it, errors that flag it."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Reason = Literal["malformed_json", "invalid_event", "event_too_large", "too_deep", "not_storable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Not an event: why, and each fault as `{field, message}`."""
+
+    reason: Reason
+    message: str
+    faults: tuple[dict[str, str], ...] = ()
+    # a line of NDJSON that is no JSON; else what was sent is at hand
+    raw: bytes | None = None
+
+
+class Notes:
+    """What reading an envelope brought up: every fault, so that a sender hears of all of them at once.
+
+    `errors` do not refuse an event, it is stored with them.
+    """
+
+    __slots__ = ("errors", "faults", "has_nul")
+
+    def __init__(self) -> None:
+        self.faults: list[dict[str, str]] = []
+        self.errors: list[dict[str, Any]] = []
+        self.has_nul = False
+
+    def fault(self, name: str, message: str) -> None:
+        """Note a fault of the field `name`."""
+        self.faults.append({"field": name, "message": message})
+
+    def error(self, code: str, message: str) -> None:
+        """Note what an event is flagged with that no place in its schema is about."""
+        self.errors.append({"code": code, "path": "", "schemaPath": "", "message": message})
