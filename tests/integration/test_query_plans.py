@@ -198,6 +198,19 @@ async def test_counts_of_a_day_and_of_less_read_hours_alone(stack: Stack, system
         assert read_whole(nodes) == []
 
 
+async def test_the_ragged_ends_are_counted_from_the_key_alone(stack: Stack, system: System) -> None:
+    owner = await stack.read()
+    await owner.execute("vacuum analyze read.tracking_events_read_model")
+    hour = Range(START + timedelta(days=40, minutes=40), START + timedelta(days=40, minutes=100))
+
+    nodes = await explained(stack, views._COUNTS, system.id, None, *views.borders(hour))
+
+    ends = [node for node in nodes if str(node.get("Relation Name", "")).startswith("tracking_events_read_model")]
+    assert {node["Node Type"] for node in ends} == {"Index Only Scan"}
+    assert touched(nodes) > 0
+    assert sum(node["Heap Fetches"] for node in ends) == 0
+
+
 async def test_counts_of_all_time_read_days_alone(stack: Stack, system: System) -> None:
     await analyse(stack)
 
