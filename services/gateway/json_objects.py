@@ -20,7 +20,7 @@ def stored(
 ) -> tuple[Any, bytes] | Refused:
     """The value as an object and as JSON text, within the limits of depth and, with `beside_bytes`, of size."""
     try:
-        if type(value) is dict:
+        if isinstance(value, dict):
             text = orjson.dumps(value)
         else:
             value, text = _object(value, notes, field)

@@ -60,6 +60,8 @@ OnDone = Callable[[Outcome, BaseException | None], None]
 
 @dataclass(slots=True, eq=False)
 class Chunk:
+    """Events of one request from position `first` on, as many as fit a message; `deadline` by time.monotonic."""
+
     events: Sequence[TrackingEvent]
     first: int
     system: System
@@ -138,12 +140,12 @@ class Rows:
     def halves(self) -> "list[Rows]":
         """Two parts that can be committed on their own."""
         middle = len(self.events) // 2
-        parts = []
+        halves = []
         for part in (slice(0, middle), slice(middle, None)):
             half = Rows(())
             half.events, half._owners, half.systems = self.events[part], self.owners()[part], self.systems
-            parts.append(half)
-        return parts
+            halves.append(half)
+        return halves
 
 
 def parts(events: Sequence[TrackingEvent]) -> Iterator[tuple[int, Sequence[TrackingEvent], int]]:
