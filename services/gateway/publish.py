@@ -22,7 +22,8 @@ from tracking.infra.rabbitmq import Publisher
 
 _log = logging.getLogger(__name__)
 _MOST_WAITING_EVENTS = 50_000
-_IN_FLIGHT = 32
+# A confirm takes some turns of the event loop, long ones under load: with 32, one batch in twenty was left to the relay.
+_IN_FLIGHT = 128
 _MARK_EVERY_S = 0.1
 
 
@@ -77,11 +78,14 @@ class BatchPublisher:
         await self._mark()
 
     async def _publish(self, batch: CommittedBatch, free: asyncio.Semaphore) -> None:
+        batch_id = batch.id
         try:
             with telemetry.span("publish", events=len(batch.events)):
+                body = events_tracked.encode(batch_id, batch.created_at, batch.systems, batch.events)
+                del batch  # of many events, which need not stay in memory until the confirm
                 await self._publisher.publish(
-                    events_tracked.encode(batch.id, batch.created_at, batch.systems, batch.events),
-                    message_id=str(batch.id),
+                    body,
+                    message_id=str(batch_id),
                     message_type=events_tracked.MESSAGE_TYPE,
                     content_type=events_tracked.CONTENT_TYPE,
                     headers=telemetry.trace_headers(),
@@ -100,7 +104,7 @@ class BatchPublisher:
                 _log.info("publishing works again")
             self._was_refused = False
             metrics.batches_published.labels("gateway").inc()
-            self._confirmed.append(batch.id)
+            self._confirmed.append(batch_id)
             self._has_confirmed.set()
         finally:
             free.release()
