@@ -22,7 +22,7 @@ from tracking.infra.rabbitmq import Publisher
 
 _log = logging.getLogger(__name__)
 _MOST_WAITING_EVENTS = 50_000
-# A confirm takes some turns of the event loop, long ones under load: with 32, one batch in twenty was left to the relay.
+# A confirm takes some turns of the event loop, long ones under load: with 32, one batch in twenty went by the relay.
 _IN_FLIGHT = 128
 _MARK_EVERY_S = 0.1
 

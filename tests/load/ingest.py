@@ -38,7 +38,7 @@ class Ingest:
         return lines
 
     async def round(self) -> None:
-        """Both ways of sending, each beside its yardstick and on a stack of its own: neither meets what the other left."""
+        """Both ways of sending, each beside its yardstick and on a stack of its own."""
         await self._round_of_singles()
         await self._round_of_batches()
 
