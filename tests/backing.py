@@ -5,12 +5,14 @@ Each starts when a test first asks for its address, so that a run of a few tests
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
@@ -22,7 +24,7 @@ from deploy.local import LocalStackError, packages
 from deploy.local.postgres import FLEETING, SETTINGS, Postgres
 from deploy.local.rabbitmq import Epmd, RabbitMQ
 from deploy.local.redis import Redis
-from deploy.local.server import Server, identity, random_secret, wait_until
+from deploy.local.server import LOOPBACK, Server, identity, is_port_free, random_secret, wait_until
 
 Kind = Literal["external", "containers", "local"]
 Say = Callable[[str], None]
@@ -30,7 +32,10 @@ AnyServer = TypeVar("AnyServer", bound=Server)
 REDIS_DATABASES = 64
 START_TIMEOUT_S = 50
 EXTERNAL_URLS = ("TRACKING_TEST_POSTGRES_URL", "TRACKING_TEST_REDIS_URL", "TRACKING_TEST_RABBITMQ_URL")
-_taken: set[int] = set()
+# below what systems give to outgoing connections, one of which would else sit on a port before its server listens
+_PORTS = range(16_384, 32_768)
+_MOST_CLAIMS = 256
+_claims: deque[int] = deque()
 
 
 class Backing(Protocol):
@@ -57,14 +62,23 @@ class Backing(Protocol):
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on, never the same twice in one test session."""
+    """A loopback port that nothing listens on, and that no other test run of this machine is given meanwhile.
+
+    A UDP socket on the same number is the claim, as it leaves TCP alone; it lasts until 256 more ports were given.
+    """
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port not in _taken:
-            _taken.add(port)
-            return port
+        port = secrets.choice(_PORTS)
+        with socket.socket(type=socket.SOCK_DGRAM) as claim:
+            try:
+                claim.bind((LOOPBACK, port))
+            except OSError:
+                continue
+            if not is_port_free(port):
+                continue
+            _claims.append(claim.detach())
+        if len(_claims) > _MOST_CLAIMS:
+            os.close(_claims.popleft())
+        return port
 
 
 def chosen_kind() -> tuple[Kind, str]:

@@ -1,10 +1,12 @@
 """Runs `rebuild read-model` as an operator would, and says what is in the read database before and after."""
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -127,9 +129,11 @@ class Finished:
         return json.loads(self.out)
 
 
-def launch(stack: Stack, *arguments: str) -> "subprocess.Popen[str]":
+@contextlib.contextmanager
+def launched(stack: Stack, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
+    """The command, killed at the end if it still runs."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRACKING_")}
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "services.operate", "rebuild", "read-model", "--json", *arguments],
         env=inherited | operate_environment(stack),
         stdin=subprocess.DEVNULL,
@@ -137,7 +141,11 @@ def launch(stack: Stack, *arguments: str) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 async def finish(process: "subprocess.Popen[str]") -> Finished:
@@ -147,7 +155,8 @@ async def finish(process: "subprocess.Popen[str]") -> Finished:
 
 async def rebuild(stack: Stack, *arguments: str, status: int = 0) -> Finished:
     """Run the command to its end."""
-    finished = await finish(launch(stack, *arguments))
+    with launched(stack, *arguments) as process:
+        finished = await finish(process)
     assert finished.status == status, finished
     return finished
 

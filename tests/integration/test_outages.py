@@ -241,6 +241,7 @@ async def test_a_port_that_is_taken_is_said_in_one_line(stack: Stack) -> None:
     assert process.returncode == 1
     assert "Traceback" not in output.decode()
     assert f"cannot listen on 127.0.0.1:{environment['TRACKING_PORT']}" in output.decode()
+    assert "listens on" not in output.decode()
 
 
 async def test_a_missing_setting_is_named(stack: Stack) -> None:

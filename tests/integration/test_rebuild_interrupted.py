@@ -16,7 +16,7 @@ from tests.rebuilding import (
     assert_exact,
     content,
     finish,
-    launch,
+    launched,
     plain,
     reach,
     rebuild,
@@ -84,12 +84,10 @@ async def test_a_rebuild_that_is_killed_goes_on_where_it_was(
     # in the first half: the last batch cannot enter the inbox
     enter = "insert into read.applied_batches (batch_id, consumer) values ($1, 'projector')"
     async with held_up(stack, enter, last):
-        process = launch(stack)
-        await until(lambda: is_waiting(stack), bool)
-        refused = await rebuild(stack, "--from", "2026-01-01", status=2)
-        assert "another rebuild" in refused.err
-        process.kill()
-        await finish(process)
+        with launched(stack) as process:
+            await until(lambda: is_waiting(stack), bool)
+            refused = await rebuild(stack, "--from", "2026-01-01", status=2)
+            assert "another rebuild" in refused.err
     rows = await read.fetch("select id, phase, done_batches, done_events from read.rebuilds")
     assert [row["phase"] for row in rows] == ["batches"]
     done = rows[0]["done_batches"]
@@ -100,10 +98,10 @@ async def test_a_rebuild_that_is_killed_goes_on_where_it_was(
     await read.execute("update read.event_counts_hourly set total = total + 1, valid = valid + 1")
     async with held_up(stack, "select from read.event_counts_hourly where event_name = 'name_0' for update"):
         # (what the first half has to add does not pass that row either)
-        process = launch(stack)
-        await until(lambda: is_waiting(stack), bool)
-        process.kill()
-        killed = await finish(process)
+        with launched(stack) as process:
+            await until(lambda: is_waiting(stack), bool)
+            process.kill()
+            killed = await finish(process)
     assert f"{done:,} of" in killed.err.splitlines()[0]
     finished = await rebuild(stack)
 
@@ -123,10 +121,10 @@ async def test_a_rebuild_ended_while_it_counts_goes_on_where_it_was(
     await read.execute("update read.event_counts_hourly set total = total + 1, valid = valid + 1")
 
     async with held_up(stack, "select from read.event_counts_hourly for update"):
-        process = launch(stack)
-        await until(lambda: is_waiting(stack), bool)
-        process.send_signal(number)
-        ended = await finish(process)
+        with launched(stack) as process:
+            await until(lambda: is_waiting(stack), bool)
+            process.send_signal(number)
+            ended = await finish(process)
     assert ended.status == status
     assert "Traceback" not in ended.err
     assert [row["phase"] for row in await read.fetch("select phase from read.rebuilds")] == ["hours"]
@@ -168,10 +166,12 @@ async def test_nobody_claims_to_be_up_to_date_while_a_lost_read_database_is_fill
         return [row["pending_batches"] for row in rows]
 
     await until(pending, lambda numbers: numbers == [0, 0])  # the relay cannot know yet
-    async with held_up(stack, "insert into read.applied_batches (batch_id, consumer) values ($1, 'projector')", last):
-        process = launch(stack)
-        await until(pending, lambda numbers: len(numbers) == 2 and min(numbers) > 0)
-    assert (await finish(process)).status == 0
+    enter = "insert into read.applied_batches (batch_id, consumer) values ($1, 'projector')"
+    with contextlib.ExitStack() as ending:
+        async with held_up(stack, enter, last):
+            process = ending.enter_context(launched(stack))
+            await until(pending, lambda numbers: len(numbers) == 2 and min(numbers) > 0)
+        assert (await finish(process)).status == 0
 
     await until(pending, lambda numbers: numbers == [0, 0])
     await services.start("projector", "statistics")

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import logging
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -106,6 +107,14 @@ async def _metrics(request: Request) -> Response:
 class _Server(uvicorn.Server):
     """uvicorn, told by us when to stop: its own handlers would stop it before anyone could notice."""
 
+    def __init__(self, config: uvicorn.Config, service: str) -> None:
+        super().__init__(config)
+        self._service = service
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        _log.info("%s listens on %s:%s", self._service, self.config.host, self.config.port)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -167,7 +176,8 @@ async def serve(
             proxy_headers=False,
             backlog=4096,
             timeout_graceful_shutdown=max(1, int(listening.shutdown_grace_s)),
-        )
+        ),
+        health.service,
     )
     stop = asyncio.Event()
 
@@ -182,7 +192,6 @@ async def serve(
         sweeping = tasks.create_task(sweep.run(server.server_state.connections))
         serving = tasks.create_task(_run(server, stop))
         serving.add_done_callback(lambda _: sweeping.cancel())
-        _log.info("%s listens on %s:%s", health.service, listening.host, listening.port)
         await stop.wait()
         health.stopping = True
         # whoever keeps connections open goes elsewhere now, rather than send into one that is about to be closed
