@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ LOCK = Path(tempfile.gettempdir()) / "tracking-tests-prepare.lock"
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the servers; a choice that makes no sense ends the run here."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # a shell's job in the background; processes that tests interrupt would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         config.stash[KIND], config.stash[REASON] = chosen_kind()
     except ValueError as error:
