@@ -95,7 +95,7 @@ async def run_overload(backing: Local, stack: Stack, seed: int, *, seconds: floa
             full = Flood(port, "/api/events/batch", batch, per_second, _CAPACITY_S)
             await _measure_capacity(found, full, pid)
             found.memory_before_mib = _memory_mib(pid)
-            flood = replace(full, per_second=TIMES_CAPACITY * per_second, seconds=seconds)
+            flood = replace(full, per_second=TIMES_CAPACITY * found.capacity / BATCH, seconds=seconds)
             count, found.memory_mib = await _flood(flood, pid)
             ended_at = time.monotonic()
             while await _one(gateway, single) > _NORMAL_TIMES * found.normal_ms:
