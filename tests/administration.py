@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx
 from redis.asyncio import Redis
 
+from tests.plain_http import http_client
 from tests.services import Services
 from tests.stack import Stack
 from tracking.contracts.cache_entries import ApiKeyEntry
@@ -23,7 +24,7 @@ SCHEMA = {"type": "object", "required": ["price"], "properties": {"price": {"typ
 async def administrator(services: Services, name: str = "admin") -> AsyncIterator[httpx.AsyncClient]:
     """A client with the first admin token, for the process called `name`."""
     headers = {"Authorization": f"Bearer {services.admin_token}"}
-    async with httpx.AsyncClient(base_url=services.url(name), headers=headers, timeout=20) as client:
+    async with http_client(base_url=services.url(name), headers=headers, timeout=20) as client:
         yield client
 
 

@@ -35,6 +35,8 @@ EXTERNAL_URLS = ("TRACKING_TEST_POSTGRES_URL", "TRACKING_TEST_REDIS_URL", "TRACK
 # below what systems give to outgoing connections, one of which would else sit on a port before its server listens
 _PORTS = range(16_384, 32_768)
 _MOST_CLAIMS = 256
+_MEMORY = Path("/dev/shm")
+_MEMORY_NEEDED = 4 << 30
 _claims: deque[int] = deque()
 
 
@@ -155,7 +157,9 @@ class Local:
     def __init__(self, *, is_durable: bool = False) -> None:
         """`is_durable` costs time on the disk, as it does for a user: benchmarks want it, tests do not."""
         self._is_durable = is_durable
-        self._folder = Path(tempfile.mkdtemp(prefix="tracking-tests-"))
+        self._folder = Path(
+            tempfile.mkdtemp(prefix=f"tracking-tests-{os.getpid()}-", dir=None if is_durable else _memory_folder())
+        )
         self._folder.chmod(0o755)  # as root, PostgreSQL runs as another user and must get in
         self._running = ExitStack()
         self._running.callback(shutil.rmtree, self._folder, ignore_errors=True)
@@ -254,6 +258,19 @@ class Local:
             error.add_note(f"{server.name}: the last of its log:\n{log.read_text()[-3000:]}")
             raise
         return server
+
+
+def _memory_folder() -> str | None:
+    """Where files are in memory and a database is copied in half the time; None where there is too little room.
+
+    What earlier runs left there goes, as nobody would look for it: a run that is killed removes nothing itself.
+    """
+    if not _MEMORY.is_dir():
+        return None
+    for left in _MEMORY.glob("tracking-tests-*"):
+        if not Path("/proc", left.name.split("-")[2]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return str(_MEMORY) if shutil.disk_usage(_MEMORY).free >= _MEMORY_NEEDED else None
 
 
 def _end(process: subprocess.Popen[bytes], stop_signal: str) -> None:

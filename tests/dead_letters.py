@@ -11,6 +11,7 @@ import aio_pika
 import httpx
 
 from deploy.local.services import operate_environment
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.services import ROOT, Services
 from tests.stack import Stack
@@ -89,14 +90,14 @@ async def purge(stack: Stack, queue: str) -> None:
 
 async def metric(services: Services, service: str, name: str) -> float:
     """Of the line that begins with `name`, labels and all; 0 if there is none yet."""
-    async with httpx.AsyncClient(timeout=5) as client:
+    async with http_client(timeout=5) as client:
         lines = (await client.get(f"{services.url(service)}/metrics")).text.splitlines()
     return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
 
 
 async def ready(services: Services, name: str) -> tuple[int, str]:
     """Status and body; 0 while it does not listen yet."""
-    async with httpx.AsyncClient(timeout=5) as client:
+    async with http_client(timeout=5) as client:
         try:
             response = await client.get(f"{services.url(name)}/health/ready")
         except httpx.TransportError as error:

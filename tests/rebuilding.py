@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
-import httpx
 
 from deploy.local.services import operate_environment
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.registry import Registered
 from tests.services import ROOT, Services
@@ -193,7 +193,7 @@ async def assert_exact(stack: Stack) -> None:
 
 
 async def send(services: Services, sender: Registered, events: list[dict[str, Any]]) -> None:
-    async with httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client:
+    async with http_client(base_url=services.url("gateway"), timeout=20) as client:
         response = await client.post("/api/events/batch", json={"apiKey": sender.api_key, "events": events})
     assert response.status_code == 202, response.text
     assert response.json()["refused"] == 0

@@ -16,6 +16,7 @@ import httpx
 from deploy.local.server import random_secret
 from deploy.local.services import environment
 from tests.backing import free_port
+from tests.plain_http import http_client
 from tests.stack import Stack
 
 ROOT = Path(__file__).parent.parent
@@ -81,7 +82,7 @@ class Services:
         """Wait until `/health/ready` answers 200; AssertionError with the log if it does not in time."""
         answer = "no answer"
         try:
-            async with asyncio.timeout(timeout_s), httpx.AsyncClient(timeout=2) as client:
+            async with asyncio.timeout(timeout_s), http_client(timeout=2) as client:
                 while self.is_running(name):
                     try:
                         response = await client.get(f"{self.url(name)}/health/ready")

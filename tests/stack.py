@@ -15,6 +15,7 @@ from psycopg import sql
 
 from deploy.local.server import random_secret
 from tests.backing import Backing
+from tests.plain_http import http_request
 from tracking.migrations import ROLES, migrate
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Stack:
         url = self._backing.rabbitmq_management_url
         if url is None:
             raise RuntimeError("these tests need RabbitMQ's management plugin, to give each test a virtual host")
-        response = httpx.request(method, url + path, json=body, timeout=20)
+        response = http_request(method, url + path, json=body, timeout=20)
         response.raise_for_status()
         return response
 

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.services import Services, running
 from tests.stack import Stack
@@ -71,7 +72,7 @@ class Product:
 @pytest.fixture
 async def product(stack: Stack) -> AsyncIterator[Product]:
     """All six services."""
-    async with running(stack, *ALL) as services, httpx.AsyncClient(timeout=20) as client:
+    async with running(stack, *ALL) as services, http_client(timeout=20) as client:
         yield Product(services, client)
 
 
@@ -227,7 +228,7 @@ async def test_a_read_token_sees_its_partner_and_nobody_else(product: Product) -
 
 
 async def test_nothing_but_health_metrics_and_documentation_is_open(product: Product) -> None:
-    async with httpx.AsyncClient(timeout=20) as anyone:
+    async with http_client(timeout=20) as anyone:
         for service in ALL:
             for path in ("/health/live", "/health/ready", "/metrics"):
                 assert (await anyone.get(product.services.url(service) + path)).status_code == 200, (service, path)

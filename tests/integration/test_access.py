@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.administration import a_partner, administrator
+from tests.plain_http import http_client
 from tests.read_model import Seen, System, add_events, add_system, add_token
 from tests.registry import register_system
 from tests.routes import OPEN, SCRIPT, filled, http_services, routes
@@ -29,7 +30,7 @@ async def services(stack: Stack) -> AsyncIterator[Services]:
 
 
 async def statuses(url: str, asked: list[tuple[str, str]], headers: dict[str, str] | None = None) -> dict[Any, int]:
-    async with httpx.AsyncClient(base_url=url, timeout=20, headers=headers) as client:
+    async with http_client(base_url=url, timeout=20, headers=headers) as client:
         answers = [await client.request(method, path) for method, path in asked]
     return {pair: answer.status_code for pair, answer in zip(asked, answers, strict=True)}
 
@@ -72,7 +73,7 @@ async def test_no_route_answers_without_a_key_or_token(services: Services, stack
 
 async def test_the_gateway_takes_no_event_without_a_good_key(services: Services, stack: Stack) -> None:
     event = {"eventName": "a", "userId": "u"}
-    async with httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client:
+    async with http_client(base_url=services.url("gateway"), timeout=20) as client:
         for headers in ({}, {"X-Api-Key": "sk_" + "a" * 32}, {"X-Api-Key": services.admin_token}, {"X-Api-Key": ""}):
             for path, body in (("/api/events/ingest", event), ("/api/events/batch", [event])):
                 assert (await client.post(path, json=body, headers=headers)).status_code == 401
@@ -138,7 +139,7 @@ async def test_every_route_of_query_hides_what_is_another_partners(services: Ser
 
     async def ask(path: str, token: str, parameters: dict[str, Any]) -> httpx.Response:
         headers = {"Authorization": f"Bearer {token}", "X-Correlation-ID": "same"}
-        async with httpx.AsyncClient(base_url=services.url("query"), timeout=20) as client:
+        async with http_client(base_url=services.url("query"), timeout=20) as client:
             return await client.get(path, headers=headers, params=parameters)
 
     async def cursor(system: System, token: str, **filters: str) -> str:
@@ -181,7 +182,7 @@ async def test_a_cursor_of_another_system_shows_nothing_of_it(services: Services
     for system in (mine, other):
         await add_events(stack, system, [Seen(NOON + timedelta(minutes=n)) for n in range(3)])
     token = await add_token(stack, partner_id=mine.partner_id)
-    async with httpx.AsyncClient(base_url=services.url("query"), timeout=20) as client:
+    async with http_client(base_url=services.url("query"), timeout=20) as client:
         everything = {"Authorization": f"Bearer {await add_token(stack)}"}
         listed = f"/api/events/partner-system/{other.id}"
         cursor = (await client.get(listed, headers=everything, params={**DECEMBER, "pageSize": 1})).json()["nextCursor"]
@@ -201,7 +202,7 @@ async def test_statistics_in_the_cache_are_not_shared_with_another_partner(servi
     await add_events(stack, system, [Seen(NOON)])
     path = f"/api/events/partner-system/{system.id}/statistics"
     tokens = [await add_token(stack), await add_token(stack, partner_id=(await add_system(stack)).partner_id)]
-    async with httpx.AsyncClient(base_url=services.url("query"), timeout=20, params=DECEMBER) as client:
+    async with http_client(base_url=services.url("query"), timeout=20, params=DECEMBER) as client:
         answers = [
             (await client.get(path, headers={"Authorization": f"Bearer {token}"})).status_code
             for token in (tokens[0], tokens[0], tokens[1])

@@ -11,6 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.administration import SCHEMA, a_partner, a_system, administrator, cached, cached_key
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.services import Services, running
 from tests.stack import Stack
@@ -126,7 +127,7 @@ async def test_entries_end_with_their_time_to_live(stack: Stack) -> None:
 async def test_a_change_while_redis_is_away_is_told_when_it_is_back(stack: Stack) -> None:
     async with running(stack, "admin", settings={"TRACKING_REDIS_URL": "redis://127.0.0.1:1"}) as services:
         headers = {"Authorization": f"Bearer {services.admin_token}"}
-        async with httpx.AsyncClient(base_url=services.url("admin"), headers=headers, timeout=20) as admin:
+        async with http_client(base_url=services.url("admin"), headers=headers, timeout=20) as admin:
             system = await a_system(admin)
             response = await admin.post(f"/api/partnersystems/{system['id']}/deactivate")
             assert response.status_code == 200

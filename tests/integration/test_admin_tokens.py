@@ -10,6 +10,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from tests.administration import NOBODY, a_partner, administrator, cached
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.services import Services, running
 from tests.stack import Stack
@@ -32,7 +33,7 @@ async def admin(services: Services) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def status_with(services: Services, token: str) -> tuple[int, str | None]:
-    async with httpx.AsyncClient(base_url=services.url("admin")) as anyone:
+    async with http_client(base_url=services.url("admin")) as anyone:
         response = await anyone.get("/api/partners", headers={"Authorization": f"Bearer {token}"})
     return response.status_code, response.json().get("code")
 
@@ -118,7 +119,7 @@ async def test_a_token_for_nobody_or_of_nobody_is_404(admin: httpx.AsyncClient) 
 
 
 async def test_nothing_opens_without_a_good_token(services: Services) -> None:
-    async with httpx.AsyncClient(base_url=services.url("admin")) as anyone:
+    async with http_client(base_url=services.url("admin")) as anyone:
         for header in ("", "Bearer", "Bearer tk_nobody", "Basic dGs6", "tk_x", "Bearer \xe9"):
             for method, path in (
                 ("GET", "/api/partners"),
@@ -135,7 +136,7 @@ async def test_nothing_opens_without_a_good_token(services: Services) -> None:
 
 
 async def test_health_metrics_and_documentation_are_open(services: Services) -> None:
-    async with httpx.AsyncClient(base_url=services.url("admin")) as anyone:
+    async with http_client(base_url=services.url("admin")) as anyone:
         for path in ("/health/live", "/health/ready", "/metrics", "/openapi/v1.json", "/scalar/v1"):
             assert (await anyone.get(path)).status_code == 200, path
 
@@ -143,7 +144,7 @@ async def test_health_metrics_and_documentation_are_open(services: Services) -> 
 async def test_another_first_token_in_the_environment_replaces_the_old_one(stack: Stack) -> None:
     async with running(stack, "admin") as first:
         old = first.admin_token
-    async with running(stack, "admin") as second, httpx.AsyncClient(base_url=second.url("admin")) as client:
+    async with running(stack, "admin") as second, http_client(base_url=second.url("admin")) as client:
         statuses = [
             (await client.get("/api/partners", headers={"Authorization": f"Bearer {token}"})).status_code
             for token in (old, second.admin_token)
@@ -175,7 +176,7 @@ async def test_the_token_that_the_environment_names_is_good_again_after_a_restar
 
 
 async def test_the_documentation_is_valid_openapi_with_examples_and_names_every_route(services: Services) -> None:
-    async with httpx.AsyncClient(base_url=services.url("admin")) as anyone:
+    async with http_client(base_url=services.url("admin")) as anyone:
         document = (await anyone.get("/openapi/v1.json")).json()
 
     validate(document)

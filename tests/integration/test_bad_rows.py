@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.registry import Registered, register_system
 from tests.services import Services, running
@@ -93,9 +94,7 @@ async def sender(stack: Stack) -> Registered:
 async def a_client(services: Services, sender: Registered) -> AsyncIterator[httpx.AsyncClient]:
     limits = httpx.Limits(max_connections=200)
     headers = {"X-Api-Key": sender.api_key}
-    async with httpx.AsyncClient(
-        base_url=services.url("gateway"), headers=headers, timeout=30, limits=limits
-    ) as client:
+    async with http_client(base_url=services.url("gateway"), headers=headers, timeout=30, limits=limits) as client:
         yield client
 
 

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import httpx
-
 from tests.load.rivals import baseline
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.registry import register_system
 from tests.stack import Stack
@@ -24,7 +23,7 @@ async def test_what_it_takes_is_stored_copied_and_counted(stack: Stack) -> None:
     sender = await register_system(stack)
     key = {"apiKey": sender.api_key}
     events = [an_event("page_view", n=n) for n in range(20)] + [an_event("purchase", price="free")]
-    async with baseline(stack) as url, httpx.AsyncClient(base_url=url) as client:
+    async with baseline(stack) as url, http_client(base_url=url) as client:
         single = await client.post("/api/events/ingest", json=key | an_event("purchase", price=5))
         batch = await client.post("/api/events/batch", json=key | {"events": events})
         refused = await client.post("/api/events/ingest", json={"apiKey": "sk_nobody"} | an_event("page_view"))

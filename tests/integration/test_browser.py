@@ -8,11 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
-import httpx
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
 from tests.administration import a_system, administrator
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.services import Services, running
 from tests.stack import Stack
@@ -263,7 +263,7 @@ async def test_two_tabs_share_a_person_and_lose_nothing(stack: Stack, services: 
 
 
 async def test_a_beacon_may_come_from_any_origin(services: Services) -> None:
-    async with httpx.AsyncClient(base_url=services.url("gateway")) as client:
+    async with http_client(base_url=services.url("gateway")) as client:
         preflight = await client.options("/v1/beacon", headers={"Origin": f"http://{SITE}"})
 
     assert preflight.status_code == 204

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.administration import a_system, administrator
+from tests.plain_http import http_client
 from tests.services import Services, running
 from tests.stack import Stack
 
@@ -40,7 +41,7 @@ async def a_key(services: Services, **settings: Any) -> str:
 
 async def track(services: Services, key: str, headers: dict[str, str], **message: Any) -> httpx.Response:
     body = {"event": "view", "anonymousId": "a", **message}
-    async with httpx.AsyncClient(base_url=services.url("gateway")) as client:
+    async with http_client(base_url=services.url("gateway")) as client:
         return await client.post(f"/v1/track?writeKey={key}", json=body, headers=headers)
 
 
@@ -74,7 +75,7 @@ async def test_rules_apply_before_anything_is_stored(services: Services, stack: 
     context = {"ip": "203.0.113.77", "traits": {"phone": "5551234"}}
 
     answer = await track(services, key, {}, userId="me@x.y", properties={"email": "me@x.y", "n": 1}, context=context)
-    async with httpx.AsyncClient(base_url=services.url("gateway")) as client:
+    async with http_client(base_url=services.url("gateway")) as client:
         event = {"apiKey": key, "eventName": "own", "userId": "me@x.y", "eventProperties": {"email": "me@x.y"}}
         own = await client.post("/api/events/ingest", json=event)
 

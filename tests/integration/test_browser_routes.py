@@ -10,6 +10,7 @@ import pytest
 
 from services.gateway.browser import GIF
 from tests.administration import a_system, administrator
+from tests.plain_http import http_client
 from tests.registry import Registered, register_system
 from tests.services import running
 from tests.stack import Stack
@@ -30,7 +31,7 @@ async def client(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     """Of a gateway alone."""
     async with (
         running(stack, "gateway") as services,
-        httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client,
+        http_client(base_url=services.url("gateway"), timeout=20) as client,
     ):
         yield client
 
@@ -109,7 +110,7 @@ async def test_pixels_of_pages_that_may_not_send_are_refused(stack: Stack) -> No
             changed = await admin.patch(path, json={"settings": {"allowedOrigins": ["https://shop.example"]}})
             assert changed.status_code == 200, changed.text
         query = {"writeKey": system["apiKey"], "anonymousId": "a"}
-        async with httpx.AsyncClient(base_url=services.url("gateway")) as client:
+        async with http_client(base_url=services.url("gateway")) as client:
             for referrer, status in (("https://shop.example/cart", 200), ("https://other.example/", 403)):
                 answer = await client.get("/v1/pixel", params=query, headers={"Referer": referrer})
                 assert answer.status_code == status, referrer
@@ -135,7 +136,7 @@ async def test_every_name_can_be_another(stack: Stack, sender: Registered) -> No
     names = {"SDK_PREFIX": "/m/x", "BEACON_NAME": "b1", "PIXEL_NAME": "p.gif", "SCRIPT_NAME": "s.js"}
     async with (
         running(stack, "gateway", settings={f"TRACKING_{name}": value for name, value in names.items()}) as services,
-        httpx.AsyncClient(base_url=services.url("gateway"), params={"writeKey": sender.api_key}) as client,
+        http_client(base_url=services.url("gateway"), params={"writeKey": sender.api_key}) as client,
     ):
         script = await client.get("/m/x/s.js")
         beacon = await client.post("/m/x/b1", json=MESSAGE)

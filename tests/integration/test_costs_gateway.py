@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.counting import Wire, at_most, counted
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.registry import Registered, register_system
 from tests.stack import Stack
@@ -96,7 +97,7 @@ async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
     """Warm: connections are open, statements prepared, the key is in the process cache."""
     # longer than any test: what a look-up costs when an entry ends is not of an event
     async with counted(stack, "gateway", {"TRACKING_CACHE_TTL_S": "600"}) as (services, wires):
-        async with httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client:
+        async with http_client(base_url=services.url("gateway"), timeout=20) as client:
             gateway = Gateway(client, stack, sender, wires)
             await gateway.batch(2)
             await gateway.singles_at_once(200)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.administration import a_partner, a_system, administrator
 from tests.counting import Said, Wire, at_most, counted
+from tests.plain_http import http_client
 from tests.read_model import Seen, System, add_events, add_system, add_token
 from tests.stack import Stack
 
@@ -45,7 +46,7 @@ async def query(stack: Stack) -> AsyncIterator[Query]:
     """Asked by a token that it knows."""
     headers = {"Authorization": f"Bearer {await add_token(stack)}"}
     async with counted(stack, "query") as (services, wires):
-        async with httpx.AsyncClient(base_url=services.url("query"), headers=headers, timeout=20) as client:
+        async with http_client(base_url=services.url("query"), headers=headers, timeout=20) as client:
             yield Query(client, wires)
 
 

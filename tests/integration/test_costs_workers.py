@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.counting import Said, Wire, at_most, counted
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.registry import Registered, register_system
 from tests.services import Services, running
@@ -31,7 +31,7 @@ async def sender(stack: Stack) -> Registered:
 
 async def send(gateway: Services, sender: Registered, events: int, kind: str = "track") -> None:
     """BATCHES requests one after the other, so each is a message; all within a day."""
-    async with httpx.AsyncClient(base_url=gateway.url("gateway"), timeout=20) as client:
+    async with http_client(base_url=gateway.url("gateway"), timeout=20) as client:
         for batch in range(BATCHES):
             body = {"apiKey": sender.api_key, "events": [an_event(batch, n, kind) for n in range(events)]}
             response = await client.post("/api/events/batch", content=json.dumps(body))

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.plain_http import http_client
 from tests.registry import Registered, publish_structure, register_system
 from tests.services import running
 from tests.stack import Stack
@@ -28,9 +29,7 @@ async def client(stack: Stack, sender: Registered) -> AsyncIterator[httpx.AsyncC
     """Of a gateway alone."""
     async with (
         running(stack, "gateway") as services,
-        httpx.AsyncClient(
-            base_url=services.url("gateway"), headers={"X-Api-Key": sender.api_key}, timeout=20
-        ) as client,
+        http_client(base_url=services.url("gateway"), headers={"X-Api-Key": sender.api_key}, timeout=20) as client,
     ):
         yield client
 

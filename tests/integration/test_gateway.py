@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx
 import pytest
 
+from tests.plain_http import http_client
 from tests.registry import Registered, publish_structure, register_system
 from tests.services import Services, running
 from tests.stack import Stack
@@ -37,7 +38,7 @@ async def services(stack: Stack, sender: Registered) -> AsyncIterator[Services]:
 async def client(services: Services, sender: Registered) -> AsyncIterator[httpx.AsyncClient]:
     """Sends with the key in the header."""
     headers = {"X-Api-Key": sender.api_key}
-    async with httpx.AsyncClient(base_url=services.url("gateway"), headers=headers, timeout=20) as client:
+    async with http_client(base_url=services.url("gateway"), headers=headers, timeout=20) as client:
         yield client
 
 
@@ -63,7 +64,7 @@ async def test_the_specified_body_gets_the_specified_answer(
         "eventProperties": '{"page": "/home", "referrer": "google.com"}',
     }
 
-    async with httpx.AsyncClient(base_url=services.url("gateway")) as anyone:
+    async with http_client(base_url=services.url("gateway")) as anyone:
         response = await anyone.post(INGEST, json=body, headers={"X-Correlation-ID": "abc-123"})
 
     assert response.status_code == 202
@@ -294,7 +295,7 @@ async def test_gzip_is_inflated_and_a_bomb_is_not(client: httpx.AsyncClient, sta
 
 async def test_a_key_is_taken_from_every_place(services: Services, sender: Registered) -> None:
     key = sender.api_key
-    async with httpx.AsyncClient(base_url=services.url("gateway")) as anyone:
+    async with http_client(base_url=services.url("gateway")) as anyone:
         answers = [
             await anyone.post(INGEST, json=an_envelope(), headers={"X-Api-Key": key}),
             await anyone.post(INGEST, json=an_envelope(), headers={"Authorization": f"Bearer {key}"}),
@@ -309,7 +310,7 @@ async def test_a_key_is_taken_from_every_place(services: Services, sender: Regis
 
 
 async def test_no_key_and_an_unknown_key_are_401(services: Services) -> None:
-    async with httpx.AsyncClient(base_url=services.url("gateway")) as anyone:
+    async with http_client(base_url=services.url("gateway")) as anyone:
         missing = await anyone.post(INGEST, json=an_envelope())
         unknown = await anyone.post(INGEST, json=an_envelope(apiKey="sk_nobody"))
 
@@ -321,7 +322,7 @@ async def test_no_key_and_an_unknown_key_are_401(services: Services) -> None:
 async def test_one_client_id_of_two_systems_is_two_events(services: Services, sender: Registered, stack: Stack) -> None:
     other = await register_system(stack, "App", sender.partner_id)
 
-    async with httpx.AsyncClient(base_url=services.url("gateway")) as anyone:
+    async with http_client(base_url=services.url("gateway")) as anyone:
         ids = {
             (await anyone.post(INGEST, json=an_envelope(apiKey=key, eventId="same"))).json()["eventId"]
             for key in (sender.api_key, other.api_key)

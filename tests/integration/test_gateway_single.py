@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.administration import a_system, administrator
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.registry import Registered, register_system
 from tests.services import Services, running
@@ -218,7 +219,7 @@ async def test_a_deactivated_system_is_refused_the_short_way_too(stack: Stack) -
 async def test_requests_are_measured_and_events_counted(services: Services, sender: Registered) -> None:
     for _ in range(3):
         await Connection.ask(services, a_request(sender))
-    async with httpx.AsyncClient(base_url=services.url("gateway")) as client:
+    async with http_client(base_url=services.url("gateway")) as client:
         text = (await client.get("/metrics")).text
 
     lines = [line for line in text.splitlines() if INGEST in line or "volcanion_events_ingested" in line]

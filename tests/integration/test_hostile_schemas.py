@@ -14,6 +14,7 @@ import pytest
 
 from tests.administration import a_system, administrator
 from tests.hostile_schemas import hostile, nested
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.registry import publish_structure, register_system
 from tests.services import Services, running
@@ -57,7 +58,7 @@ class Edge:
 async def an_edge(stack: Stack) -> AsyncIterator[Edge]:
     async with running(stack, "admin", "gateway") as services, administrator(services) as admin:
         headers = {"X-Api-Key": (await a_system(admin))["apiKey"]}
-        async with httpx.AsyncClient(base_url=services.url("gateway"), headers=headers, timeout=30) as gateway:
+        async with http_client(base_url=services.url("gateway"), headers=headers, timeout=30) as gateway:
             yield Edge(admin, gateway, services)
 
 
@@ -243,7 +244,7 @@ async def test_events_of_another_partner_do_not_meet_a_partners_hostile_schema(s
     mine, other = await register_system(stack), await register_system(stack, "Other")
     await publish_structure(stack, "shared", {"$ref": "#"}, partner_id=mine.partner_id)
     async with running(stack, "gateway") as services:
-        async with httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client:
+        async with http_client(base_url=services.url("gateway"), timeout=20) as client:
             event = {"eventName": "shared", "userId": "u", "eventProperties": {}}
             answers = [
                 (await client.post("/api/events/ingest", json=event | {"apiKey": key})).json()

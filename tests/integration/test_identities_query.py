@@ -10,6 +10,7 @@ import pytest
 
 from services.projector.project import project
 from tests.identities import batch, connect, identify
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.read_model import Seen, System, add_events, add_system, add_token
 from tests.services import Services, running
@@ -45,7 +46,7 @@ async def services(stack: Stack) -> AsyncIterator[Services]:
 async def client(services: Services, stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     """Sees all partners."""
     headers = {"Authorization": f"Bearer {await add_token(stack, 'admin')}"}
-    async with httpx.AsyncClient(base_url=services.url("query"), headers=headers, timeout=20) as client:
+    async with http_client(base_url=services.url("query"), headers=headers, timeout=20) as client:
         yield client
 
 

@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
 
+from tests.plain_http import http_client
 from tests.read_model import add_token
 from tests.rebuilding import (
     EMPTY,
@@ -63,7 +63,7 @@ async def test_a_visitor_and_the_user_it_became_are_one_actor_from_request_to_an
 ) -> None:
     sender, other = senders[0], senders[1]
     await services.start("query")
-    async with httpx.AsyncClient(base_url=services.url("gateway"), auth=(sender.api_key, ""), timeout=20) as client:
+    async with http_client(base_url=services.url("gateway"), auth=(sender.api_key, ""), timeout=20) as client:
         await client.post("/v1/batch", json={"batch": VISIT})
         await client.post("/v1/batch", json={"batch": VISIT[:3]}, auth=(other.api_key, ""))
         native = {
@@ -73,7 +73,7 @@ async def test_a_visitor_and_the_user_it_became_are_one_actor_from_request_to_an
         await client.post("/api/events/ingest", json=native)
     await reach(stack, len(VISIT) + 4)
     headers = {"Authorization": f"Bearer {await add_token(stack, 'admin')}"}
-    async with httpx.AsyncClient(base_url=services.url("query"), headers=headers, timeout=20) as client:
+    async with http_client(base_url=services.url("query"), headers=headers, timeout=20) as client:
 
         async def ask(path: str = "", sender: Registered = sender, **parameters: Any) -> Any:
             answer = await client.get(f"/api/events/partner-system/{sender.system_id}{path}", params=MARCH | parameters)

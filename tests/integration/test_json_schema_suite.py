@@ -11,6 +11,7 @@ import pytest
 
 from tests.administration import a_system, administrator
 from tests.json_schema_suite import Group, Part, as_property, groups
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.services import running
 from tests.stack import Stack
@@ -80,7 +81,7 @@ async def test_every_case_of_the_suite_is_decided_rightly_or_its_schema_is_refus
         refusals = {number: await registered(admin, f"suite-{number}", group) for number, group in everything}
         await admin.post("/api/eventstructures", json={"eventName": "the last", "schema": {"required": ["a"]}})
         headers = {"X-Api-Key": (await a_system(admin))["apiKey"]}
-        async with httpx.AsyncClient(base_url=services.url("gateway"), headers=headers, timeout=30) as gateway:
+        async with http_client(base_url=services.url("gateway"), headers=headers, timeout=30) as gateway:
 
             async def is_valid() -> Any:
                 event = {"eventName": "the last", "userId": "u", "eventProperties": {}}

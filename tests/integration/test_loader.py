@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
-import httpx
 import pytest
 
 from services.projector import project
@@ -18,6 +17,7 @@ from tests.load import loader
 from tests.load.growth_plans import plans
 from tests.load.growth_questions import DEEP_PAGE, Known
 from tests.load.loader_events import EVENTS_A_VISITOR, PARTNER_NAME, SYSTEM_NAMES, Year
+from tests.plain_http import http_client
 from tests.read_model import add_token
 from tests.rebuilding import COUNTS, EVENTS, LINKS, RECOUNT
 from tests.services import running
@@ -119,7 +119,7 @@ async def test_query_serves_what_was_loaded(loaded: Stack) -> None:
 
     async with (
         running(loaded, "query") as services,
-        httpx.AsyncClient(base_url=services.url("query"), headers={"Authorization": f"Bearer {token}"}) as client,
+        http_client(base_url=services.url("query"), headers={"Authorization": f"Bearer {token}"}) as client,
     ):
         for system_id in YEAR.system_ids:
             for start, end in ranges:
@@ -220,7 +220,7 @@ async def test_the_page_at_depth_begins_where_it_says(loaded: Stack) -> None:
 
     async with (
         running(loaded, "query") as services,
-        httpx.AsyncClient(base_url=services.url("query"), headers={"Authorization": f"Bearer {token}"}) as client,
+        http_client(base_url=services.url("query"), headers={"Authorization": f"Bearer {token}"}) as client,
     ):
         response = await client.get(DEEP_PAGE.path(replace(known, cursors=known.cursors[:1]), Random(1)))  # noqa: S311
 

@@ -13,6 +13,7 @@ import pamqp.frame
 import pytest
 
 from tests.integration.test_pipeline import QUICK, both, reach, send
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.registry import Registered, register_system
 from tests.services import running
@@ -75,7 +76,7 @@ async def test_a_broker_that_hangs_up_costs_neither_events_nor_the_process(
 async def test_without_redis_keys_come_from_the_database(stack: Stack, sender: Registered) -> None:
     async with (
         running(stack, "gateway", settings={"TRACKING_REDIS_URL": f"redis://{NOBODY}"}) as services,
-        httpx.AsyncClient(base_url=services.url("gateway")) as client,
+        http_client(base_url=services.url("gateway")) as client,
     ):
         assert (await client.post(INGEST, json=an_envelope(sender))).status_code == 202
         owner = await stack.write()
@@ -91,7 +92,7 @@ async def test_without_redis_keys_come_from_the_database(stack: Stack, sender: R
 async def test_without_its_database_the_gateway_answers_503_and_recovers(stack: Stack, sender: Registered) -> None:
     async with (
         running(stack, "gateway", settings={"TRACKING_COMMIT_DEADLINE_S": "0.5"}) as services,
-        httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client,
+        http_client(base_url=services.url("gateway"), timeout=20) as client,
     ):
         assert (await client.post(INGEST, json=an_envelope(sender))).status_code == 202
         owner = await stack.write()
@@ -108,7 +109,7 @@ async def test_without_its_database_the_gateway_answers_503_and_recovers(stack: 
 async def test_a_commit_connection_that_is_cut_is_replaced_within_the_request(stack: Stack, sender: Registered) -> None:
     async with (
         running(stack, "gateway") as services,
-        httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client,
+        http_client(base_url=services.url("gateway"), timeout=20) as client,
     ):
         await client.post(INGEST, json=an_envelope(sender))
         owner = await stack.write()
@@ -127,7 +128,7 @@ async def test_too_much_waiting_is_told_to_come_back(stack: Stack, sender: Regis
     settings = {"TRACKING_BUFFER_EVENTS": "50", "TRACKING_COMMIT_DEADLINE_S": "2"}
     async with (
         running(stack, "gateway", settings=settings) as services,
-        httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client,
+        http_client(base_url=services.url("gateway"), timeout=20) as client,
     ):
         owner = await stack.write()
         async with owner.transaction():
@@ -148,7 +149,7 @@ async def test_what_finds_no_room_is_refused_before_it_is_decoded(stack: Stack, 
     headers = {"Content-Type": "application/json", "X-Api-Key": sender.api_key}
     async with (
         running(stack, "gateway", settings=settings) as services,
-        httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client,
+        http_client(base_url=services.url("gateway"), timeout=20) as client,
     ):
         owner = await stack.write()
         idle = await client.post("/api/events/batch", content=body, headers=headers)
@@ -184,7 +185,7 @@ async def test_a_gateway_that_is_stopped_loses_nothing_it_acknowledged(stack: St
 
     async with (
         running(stack, "gateway") as services,
-        httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client,
+        http_client(base_url=services.url("gateway"), timeout=20) as client,
     ):
         sending = [asyncio.create_task(keep_sending(client, name)) for name in range(10)]
         await until(lambda: _length(acknowledged), lambda number: number > 200)
@@ -207,7 +208,7 @@ async def test_while_a_gateway_drains_each_answer_is_the_last_of_its_connection(
 ) -> None:
     async with (
         running(stack, "gateway", settings={"TRACKING_DRAIN_DELAY_S": "2"}) as services,
-        httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client,
+        http_client(base_url=services.url("gateway"), timeout=20) as client,
     ):
         before = await client.post(INGEST, json=an_envelope(sender))
         services.signal("gateway", signal.SIGTERM)

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
-import httpx
 import pytest
 
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.rebuilding import assert_counted
 from tests.registry import Registered, register_system
@@ -48,7 +48,7 @@ async def send(services: Services, sender: Registered, numbers: range, **changes
         }
         for n in numbers
     ]
-    async with httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client:
+    async with http_client(base_url=services.url("gateway"), timeout=20) as client:
         response = await client.post("/api/events/batch", json={"apiKey": sender.api_key, "events": events})
     assert response.status_code == 202, response.text
     assert response.json()["refused"] == 0

@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.plain_http import http_client
 from tests.read_model import Seen, System, add_events, add_system, add_token
 from tests.services import Services, running
 from tests.stack import Stack
@@ -36,7 +37,7 @@ async def system(stack: Stack) -> System:
 async def client(services: Services, stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     """Sees all partners."""
     headers = {"Authorization": f"Bearer {await add_token(stack, 'admin')}"}
-    async with httpx.AsyncClient(base_url=services.url("query"), headers=headers, timeout=20) as client:
+    async with http_client(base_url=services.url("query"), headers=headers, timeout=20) as client:
         yield client
 
 

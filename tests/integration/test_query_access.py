@@ -11,6 +11,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from services.query.documents import Event, EventList, Statistics
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.read_model import Seen, System, add_events, add_system, add_token
 from tests.services import Services, running
@@ -32,7 +33,7 @@ async def services(stack: Stack) -> AsyncIterator[Services]:
 @pytest.fixture
 async def client(services: Services) -> AsyncIterator[httpx.AsyncClient]:
     """Without a token."""
-    async with httpx.AsyncClient(base_url=services.url("query"), timeout=20) as client:
+    async with http_client(base_url=services.url("query"), timeout=20) as client:
         yield client
 
 
@@ -139,7 +140,7 @@ async def test_a_revoked_token_stops_working_at_once(stack: Stack) -> None:
 
     async with (
         running(stack, "query", settings={"TRACKING_TOKEN_CACHE_TTL_S": "600"}) as services,
-        httpx.AsyncClient(base_url=services.url("query"), timeout=20) as client,
+        http_client(base_url=services.url("query"), timeout=20) as client,
     ):
         await until(lambda: status(client, path, token), lambda code: code == 404)
         await redis.set(key, gone.encode())
@@ -156,7 +157,7 @@ async def test_without_redis_every_answer_comes_from_the_database(stack: Stack) 
 
     async with (
         running(stack, "query", settings=nowhere) as services,
-        httpx.AsyncClient(base_url=services.url("query"), timeout=20) as client,
+        http_client(base_url=services.url("query"), timeout=20) as client,
     ):
         statuses = await asyncio.gather(*(status(client, path, token) for path in paths(system, Seen(NOON)) * 5))
         health = (await client.get("/health/ready")).json()
@@ -172,7 +173,7 @@ async def test_a_revoked_token_stops_working_though_nobody_can_tell(stack: Stack
 
     async with (
         running(stack, "query", settings=deaf) as services,
-        httpx.AsyncClient(base_url=services.url("query"), timeout=20) as client,
+        http_client(base_url=services.url("query"), timeout=20) as client,
     ):
         assert await status(client, path, token) == 404
         owner = await stack.read()
@@ -192,7 +193,7 @@ async def test_a_slow_database_is_asked_once_for_a_token_though_redis_is_away(st
 
     async with (
         running(stack, "query", settings=nowhere) as services,
-        httpx.AsyncClient(base_url=services.url("query"), timeout=4) as client,
+        http_client(base_url=services.url("query"), timeout=4) as client,
     ):
         assert await status(client, f"/api/events/{uuid4()}", token) == 404
 
@@ -203,7 +204,7 @@ async def test_without_its_database_it_asks_to_come_back_and_then_answers_again(
 
     async with (
         running(stack, "query") as services,
-        httpx.AsyncClient(base_url=services.url("query"), timeout=20) as client,
+        http_client(base_url=services.url("query"), timeout=20) as client,
     ):
         assert await status(client, path, token) == 200
         owner = await stack.read()

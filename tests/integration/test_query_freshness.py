@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 import pytest
 
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.read_model import Seen, System, add_events, add_system, add_token
 from tests.services import Services, running
@@ -43,7 +44,7 @@ async def system(stack: Stack) -> System:
 async def client(services: Services, stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     """Sees all partners."""
     headers = {"Authorization": f"Bearer {await add_token(stack, 'admin')}"}
-    async with httpx.AsyncClient(base_url=services.url("query"), headers=headers, timeout=20) as client:
+    async with http_client(base_url=services.url("query"), headers=headers, timeout=20) as client:
         yield client
 
 
@@ -164,7 +165,7 @@ async def test_a_redis_that_hangs_holds_up_no_answer_for_long(stack: Stack, syst
     async with (
         between(stack.redis_url, flows) as url,
         running(stack, "query", settings={"TRACKING_REDIS_URL": url}) as services,
-        httpx.AsyncClient(base_url=services.url("query"), headers=headers, timeout=20) as client,
+        http_client(base_url=services.url("query"), headers=headers, timeout=20) as client,
     ):
         await until(lambda: ask(client, path), lambda answer: answer["meta"]["cached"])
         flows.clear()

@@ -5,11 +5,11 @@ import time
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
 
 from services.gateway.rates import RateLimits
 from tests.administration import a_system, administrator
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.services import Services, running
 from tests.stack import Stack
@@ -113,7 +113,7 @@ async def test_a_limit_set_in_admin_holds_at_the_gateway_within_a_second(stack: 
         assert changed.status_code == 200, changed.text
 
         await until(lambda: send(services, event, 8), lambda statuses: 429 in statuses, deadline_s=5)
-        async with httpx.AsyncClient(base_url=services.url("gateway")) as client:
+        async with http_client(base_url=services.url("gateway")) as client:
             batch = await client.post("/api/events/batch", json={"events": [event] * 6, "apiKey": system["apiKey"]})
             sdk = await client.post(f"/v1/t?writeKey={system['apiKey']}", json={"event": "x", "userId": "u"})
 
@@ -127,6 +127,6 @@ async def test_a_limit_set_in_admin_holds_at_the_gateway_within_a_second(stack: 
 
 async def send(services: Services, event: dict[str, str], number: int) -> list[int]:
     """Singles to both gateways in turn."""
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         urls = [services.url(name) + "/api/events/ingest" for name in ("gateway", "gateway-2")]
         return [(await client.post(urls[n % 2], json=event)).status_code for n in range(number)]

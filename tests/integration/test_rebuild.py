@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from services.operate.rebuild_batches import COLUMNS
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.read_model import add_token
 from tests.rebuilding import (
@@ -332,7 +332,7 @@ async def test_query_answers_with_the_rebuilt_counts_at_once(
     headers = {"Authorization": f"Bearer {await add_token(stack, 'admin')}"}
     march = {"startDate": "2026-03-01T00:00:00Z", "endDate": "2026-03-31T23:59:59Z"}
     path = f"/api/events/partner-system/{senders[0].system_id}/statistics"
-    async with httpx.AsyncClient(base_url=services.url("query"), headers=headers, timeout=20) as client:
+    async with http_client(base_url=services.url("query"), headers=headers, timeout=20) as client:
 
         async def answer() -> tuple[int, bool]:
             response = await client.get(path, params=march)

@@ -4,11 +4,11 @@ import time
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from tests.dead_letters import POISON, depths, metric, purge, reach_states
 from tests.integration.test_pipeline import QUICK, WORKERS, projected, reach, send
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.registry import Registered, register_system
 from tests.services import running
@@ -83,7 +83,7 @@ async def test_what_was_purged_after_its_confirm_comes_back_within_a_minute_by_d
 async def test_a_backlog_of_stopped_workers_gets_no_copies(stack: Stack, sender: Registered) -> None:
     async with running(stack, "gateway", *WORKERS, settings=QUICK) as services:
         await services.stop("projector", "statistics")
-        async with httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client:
+        async with http_client(base_url=services.url("gateway"), timeout=20) as client:
             for number in range(300):
                 event = {"eventName": "name", "userId": "user", "eventId": f"e{number}"}
                 answer = await client.post("/api/events/ingest", json=event, headers={"X-Api-Key": sender.api_key})

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.administration import a_system, administrator
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.services import Services, running
 from tests.stack import Stack
@@ -33,7 +34,7 @@ async def admin(services: Services) -> AsyncIterator[httpx.AsyncClient]:
 
 async def post(services: Services, path: str, key: str, **request: Any) -> httpx.Response:
     headers = {"X-Api-Key": key, **request.pop("headers", {})}
-    async with httpx.AsyncClient(base_url=services.url("gateway"), headers=headers, timeout=20) as client:
+    async with http_client(base_url=services.url("gateway"), headers=headers, timeout=20) as client:
         return await client.post(path, **request)
 
 

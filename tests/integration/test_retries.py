@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.integration.test_pipeline import QUICK
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.read_model import System, add_system, add_token
 from tests.registry import Registered, register_system
@@ -89,7 +90,7 @@ async def product(stack: Stack, *more: str) -> AsyncIterator[Product]:
     token = await add_token(stack)
     async with (
         running(stack, "gateway", *more, "projector", "statistics", "query", settings=QUICK) as services,
-        httpx.AsyncClient(timeout=20) as client,
+        http_client(timeout=20) as client,
     ):
         yield Product(stack, services, client, token)
 

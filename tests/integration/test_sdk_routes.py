@@ -11,6 +11,7 @@ import httpx
 import pytest
 import zstandard
 
+from tests.plain_http import http_client
 from tests.registry import Registered, publish_structure, register_system
 from tests.services import Services, running
 from tests.stack import Stack
@@ -41,7 +42,7 @@ async def services(stack: Stack, sender: Registered) -> AsyncIterator[Services]:
 @pytest.fixture
 async def client(services: Services, sender: Registered) -> AsyncIterator[httpx.AsyncClient]:
     """Sends the key as SDKs do: the user name of Basic, without a password."""
-    async with httpx.AsyncClient(base_url=services.url("gateway"), auth=(sender.api_key, ""), timeout=20) as client:
+    async with http_client(base_url=services.url("gateway"), auth=(sender.api_key, ""), timeout=20) as client:
         yield client
 
 
@@ -130,7 +131,7 @@ async def test_a_body_is_what_its_bytes_are(
 async def test_the_key_in_all_its_forms(services: Services, sender: Registered) -> None:
     key = sender.api_key
     basic = base64.b64encode(f"{key}:".encode()).decode()
-    async with httpx.AsyncClient(base_url=services.url("gateway")) as client:
+    async with http_client(base_url=services.url("gateway")) as client:
         answers = [
             await client.post("/v1/t", json=a_message("track"), headers={"Authorization": f"Basic {basic}"}),
             await client.post("/v1/t", json=a_message("track"), headers={"Authorization": f"Bearer {key}"}),
@@ -159,7 +160,7 @@ async def test_a_body_that_is_no_json_is_a_final_error_with_a_code(client: httpx
 
 
 async def test_a_page_of_another_origin_may_send_and_read_the_answer(services: Services, sender: Registered) -> None:
-    async with httpx.AsyncClient(base_url=services.url("gateway")) as browser:
+    async with http_client(base_url=services.url("gateway")) as browser:
         for path in ("/v1/t", "/v1/batch", "/api/events/ingest", "/api/events/batch"):
             preflight = await browser.options(path, headers=PREFLIGHT)
             assert preflight.status_code == 204

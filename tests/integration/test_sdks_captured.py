@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.integration.test_pipeline import QUICK
+from tests.plain_http import http_client
 from tests.registry import Registered, register_system
 from tests.sdks.calls import SHORTEST, calls
 from tests.sdks.capture import CAPTURED, KEY
@@ -94,7 +95,7 @@ async def test_what_was_captured_is_stored_once_as_it_was_meant(stack: Stack) ->
     rows = []
     told = calls(SHORTEST)
     async with running(stack, *SERVICES, settings=QUICK) as services:
-        async with httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client:
+        async with http_client(base_url=services.url("gateway"), timeout=20) as client:
             for captured in (json.loads(file.read_text()) for file in FILES):
                 row = Row(captured["sdk"], captured["version"], sent=SHORTEST)
                 sender = await register_system(stack, row.sdk)

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from deploy.local.services import SERVICES
 from tests.administration import a_partner, administrator
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.services import Services, running
 from tests.stack import Stack
@@ -152,7 +153,7 @@ async def traffic_of_an_administrator(
         (services.url("query"), f"/api/events/partner-system/{system_id}"),
         (services.url("query"), f"/api/events/partner-system/{system_id}/statistics"),
     ):
-        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+        async with http_client(base_url=url, timeout=20) as client:
             for token in tokens.values():
                 answers += [
                     await client.get(path, headers={"Authorization": f"Bearer {token}"}),
@@ -204,7 +205,7 @@ async def test_no_secret_is_written_anywhere(stack: Stack, tmp_path: Path) -> No
                 tokens[name] = (await admin.post("/api/tokens", json={"name": name, **body})).json()["token"]
             api_keys = {"key": registered["apiKey"], "second key": issued["apiKey"], "third key": rotated["apiKey"]}
 
-            async with httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as gateway:
+            async with http_client(base_url=services.url("gateway"), timeout=20) as gateway:
                 answers = [a for key in api_keys.values() for a in await traffic_of_a_sender(gateway, key)]
             answers += await traffic_of_an_administrator(services, admin, tokens, registered["id"])
             read = await stack.read()
@@ -217,7 +218,7 @@ async def test_no_secret_is_written_anywhere(stack: Stack, tmp_path: Path) -> No
 
             written: dict[str, list[bytes]] = {"answers": [a.content + repr(a.headers).encode() for a in answers]}
             for service in SERVICES:
-                async with httpx.AsyncClient(base_url=services.url(service), timeout=20) as client:
+                async with http_client(base_url=services.url(service), timeout=20) as client:
                     pages = [await client.get(page) for page in ("/metrics", "/health/ready", "/openapi/v1.json")]
                 written[f"pages of {service}"] = [page.content for page in pages]
             written["Redis"] = await all_of_redis(stack)
@@ -267,7 +268,7 @@ async def test_no_password_is_written_when_nothing_can_be_reached(stack: Stack, 
     async with running(stack, settings=settings) as services:
         services.launch(*SERVICES)
         for service in SERVICES:
-            async with httpx.AsyncClient(base_url=services.url(service), timeout=20) as client:
+            async with http_client(base_url=services.url(service), timeout=20) as client:
 
                 async def ready(client: httpx.AsyncClient = client) -> httpx.Response | None:
                     try:

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from tests import wire
+from tests.plain_http import http_client
 from tests.polling import until
 from tests.registry import register_system
 from tests.services import running
@@ -70,7 +71,7 @@ async def test_a_slow_client_is_ended_at_the_deadline_of_what_it_is_slow_with(st
 
         assert "unexpected failure" not in services.log(service)
         assert "Traceback" not in services.log(service)
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with http_client(base_url=url) as client:
             assert (await client.get("/health/live")).status_code == 200
             assert 'tracking_connections_ended_total{reason="header_timeout"}' in (await client.get("/metrics")).text
 
@@ -105,7 +106,7 @@ async def test_who_does_not_take_its_answers_is_cut_off(stack: Stack) -> None:
             # a large page, so that the kernel's buffers do not hold all of it
             raw.sendall(b"GET /scalar/v1 HTTP/1.1\r\nHost: t\r\n\r\n" * 10)
 
-            async with httpx.AsyncClient(base_url=url, headers={"Connection": "close"}) as client:
+            async with http_client(base_url=url, headers={"Connection": "close"}) as client:
 
                 async def metrics() -> str:
                     try:

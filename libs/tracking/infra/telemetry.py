@@ -16,11 +16,6 @@ from typing import Any
 import orjson
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from starlette.types import Scope
 
 from tracking.domain.errors import Rejected
@@ -87,6 +82,13 @@ def configure_tracing(service: str, endpoint: str | None, ratio: float, resource
     """
     if endpoint is None:
         return
+    # only here, as they bring 100 modules along that most processes never need
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
     provider = TracerProvider(
         resource=Resource.create({"service.name": f"tracking-{service}"}),
         sampler=ParentBased(TraceIdRatioBased(ratio)),
