@@ -12,8 +12,10 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from rich.console import Console
@@ -48,19 +50,30 @@ def sections(room: Room) -> dict[str, Section]:
     }
 
 
-async def measure_all(room: Room, only: Sequence[str]) -> dict[str, Section]:
-    """Round by round through all sections that were asked for; SystemExit for a name that is not there."""
+def choose(room: Room, only: Sequence[str]) -> dict[str, Section]:
+    """The sections that were asked for; SystemExit for a name that is not there."""
     chosen = {name: section for name, section in sections(room).items() if not only or name in only}
     if len(chosen) < len(only):
         raise SystemExit(f"ONLY={','.join(only)}: there is {', '.join(sections(room))}")
+    return chosen
+
+
+async def measure_all(chosen: Mapping[str, Section], say: Callable[[str], None]) -> list[str]:
+    """Round by round through all of them; a section that fails has no more rounds, and its name is returned."""
+    failed: list[str] = []
     for number in range(max(section.rounds for section in chosen.values())):
         for name, section in chosen.items():
-            if number < section.rounds:
-                room.say(f"[bold]{name}, round {number + 1} of {section.rounds}")
-                began = time.monotonic()
+            if number >= section.rounds or name in failed:
+                continue
+            say(f"[bold]{name}, round {number + 1} of {section.rounds}")
+            began = time.monotonic()
+            try:
                 await section.round()
-                room.say(f"[dim]{time.monotonic() - began:.0f} s")
-    return chosen
+            except Exception:
+                traceback.print_exc()
+                failed.append(name)
+            say(f"[dim]{time.monotonic() - began:.0f} s")
+    return failed
 
 
 def machine(postgres_url: str) -> str:
@@ -75,8 +88,8 @@ def machine(postgres_url: str) -> str:
     )
 
 
-def run(console: Console, only: Sequence[str], *, is_quick: bool) -> dict[str, object]:
-    """Measure, print, and return the figures."""
+def run(console: Console, only: Sequence[str], *, is_quick: bool) -> dict[str, Any]:
+    """Measure, print, and return the figures, with the names of sections that `failed`."""
     wrk.ensure()
     prepare("local", console.print)
     backing = Local(is_durable=True)
@@ -85,17 +98,19 @@ def run(console: Console, only: Sequence[str], *, is_quick: bool) -> dict[str, o
         about = machine(backing.postgres_url)
         console.print(about)
         room = Room(backing, templates, redis_numbers(backing), console.print, is_quick)
-        chosen = asyncio.run(measure_all(room, only)).values()
-        rows = [row for section in chosen for row in section.rows]
+        chosen = choose(room, only)
+        failed = asyncio.run(measure_all(chosen, console.print))
+        rows = [row for section in chosen.values() for row in section.rows]
         console.print(table(rows))
-        for section in chosen:
+        for section in chosen.values():
             for line in section.remarks:
                 console.print(line)
         return {
             "machine": about,
             "isQuick": is_quick,
+            "failed": failed,
             "rows": [row.as_json() for row in rows if row.measured],
-            "remarks": [line for section in chosen for line in section.remarks],
+            "remarks": [line for section in chosen.values() for line in section.remarks],
         }
     finally:
         templates.close()
@@ -103,7 +118,7 @@ def run(console: Console, only: Sequence[str], *, is_quick: bool) -> dict[str, o
 
 
 def main() -> int:
-    """Exit 0 when every gate held; a slow machine is no failure."""
+    """Exit 0 when every gate held, 1 when one did not; a slow machine is no failure."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument(
         "--quick",
@@ -118,6 +133,9 @@ def main() -> int:
     figures = run(Console(width=130, highlight=False), only, is_quick=arguments.quick)
     Path(arguments.json).write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
     print(f"written to {arguments.json}")
+    if figures["failed"]:
+        print(f"failed, see above, and not measured to the end: {', '.join(figures['failed'])}", file=sys.stderr)
+        return 1
     return 0
 
 
