@@ -18,7 +18,7 @@ class Drains:
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self._events = 60_000 if room.is_quick else 120_000
+        self._events = 40_000 if room.is_quick else 120_000
         self.rounds = 1 if room.is_quick else 5
         self._projector = Row("projector drain ÷ raw COPY into the read model", 0.85)
         self._statistics = Row("statistics drain ÷ projector drain", 4.0)

@@ -93,9 +93,9 @@ class Growth:
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        large = int(os.environ.get("EVENTS") or (400_000 if room.is_quick else 10_000_000))
+        large = int(os.environ.get("EVENTS") or (200_000 if room.is_quick else 10_000_000))
         self._sizes = (large // TIMES_AS_MANY, large)
-        self._seconds = 0.5 if room.is_quick else 15.0
+        self._seconds = 0.3 if room.is_quick else 15.0
         sizes = f"{shortly(large)} ÷ {shortly(large // TIMES_AS_MANY)}"
         self._p99 = {
             question.name: Row(f"{question.name}, uncached, {shortly(large)} events: p99", 50, " ms", is_ceiling=True)

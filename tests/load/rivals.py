@@ -47,7 +47,7 @@ class Rivals:
     def __init__(self, room: Room) -> None:
         self._room = room
         self.rounds = 1 if room.is_quick else 3
-        self._events = 200_000 if room.is_quick else 1_000_000
+        self._events = 100_000 if room.is_quick else 1_000_000
         self._samples = 20
         self._ways = [
             (way, Row(f"{way.name}: ours ÷ the specification's own design", None))

@@ -62,7 +62,7 @@ class Sustained:
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self._seconds = 3.0 if room.is_quick else 12.0
+        self._seconds = 2.0 if room.is_quick else 12.0
         self._tries = 3 if room.is_quick else 6
         # the third: how much of a request's time is pause at that load, the rest is the answer's
         self._aims = ((measure.BATCHES, 30_000.0, 0.5), (measure.SINGLES, 10_000.0, 0.25))
