@@ -92,6 +92,7 @@ class Sustained:
                     await measure.send(way, services, sender, 2)  # warm-up
                     best = await self._search(way, way.pause_ms(aim) * pause, services, sender, stack)
                     sustained.add(best)
+                    await _drained(stack)  # of what the last try left, which was not of this load
                     seen_ms = await self._look(way, best / 2, services, sender)
                     visible.add(quantiles(seen_ms, n=100)[98])
                     self._remarks.append(
