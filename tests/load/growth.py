@@ -35,6 +35,8 @@ from tests.services import running
 from tests.stack import Stack
 
 TIMES_AS_MANY = 10
+# events of the larger side that the aims of the design are for
+_AIMED_AT = 10_000_000
 # of the machine's disk: a row with its indexes, WAL between checkpoints, room to sort
 _BYTES_AN_EVENT, _BYTES_BESIDE = 950, 6 << 30
 _MOST_SAMPLES, _FEWEST_SAMPLES = 200, 3
@@ -96,13 +98,15 @@ class Growth:
         large = int(os.environ.get("EVENTS") or (200_000 if room.is_quick else 10_000_000))
         self._sizes = (large // TIMES_AS_MANY, large)
         self._seconds = 0.3 if room.is_quick else 15.0
+        # below that, counts by day are fewer where events are fewer, so a tenth of them is no measure of growth
+        p99, ratio = (50, 1.2) if large >= _AIMED_AT else (None, None)
         sizes = f"{shortly(large)} ÷ {shortly(large // TIMES_AS_MANY)}"
         self._p99 = {
-            question.name: Row(f"{question.name}, uncached, {shortly(large)} events: p99", 50, " ms", is_ceiling=True)
+            question.name: Row(f"{question.name}, uncached, {shortly(large)} events: p99", p99, " ms", is_ceiling=True)
             for question in STATISTICS
         }
         self._ratios = {
-            question.name: Row(f"{question.name}: time at {sizes}", 1.2, " ms", is_ceiling=True)
+            question.name: Row(f"{question.name}: time at {sizes}", ratio, " ms", is_ceiling=True)
             for question in (*STATISTICS, FIRST_PAGE, DEEP_PAGE)
         }
         self._remarks: list[str] = []
