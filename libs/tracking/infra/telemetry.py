@@ -82,7 +82,7 @@ def configure_tracing(service: str, endpoint: str | None, ratio: float, resource
     """
     if endpoint is None:
         return
-    # only here, as they bring 100 modules along that most processes never need
+    # only here, as they bring 80 to 100 modules along that most processes never need
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
