@@ -35,9 +35,16 @@ class _Table:
         self._docs = docs
         self.routes: list[Route] = []
 
-    def get(self, path: str, handler: Handler, answer: type[BaseModel], query: type[BaseModel] | None = None) -> None:
+    def get(
+        self,
+        path: str,
+        operation_id: str,
+        handler: Handler,
+        answer: type[BaseModel],
+        query: type[BaseModel] | None = None,
+    ) -> None:
         """A route that reads."""
-        self._docs.route(answers={200: answer, **_REFUSALS}, tag=_tag(path), query=query, operation_id=_name(handler))(
+        self._docs.route(answers={200: answer, **_REFUSALS}, tag=_tag(path), query=query, operation_id=operation_id)(
             handler
         )
         self.routes.append(Route(path, handler, methods=["GET"]))
@@ -46,6 +53,7 @@ class _Table:
         self,
         methods: list[str],
         path: str,
+        operation_id: str,
         handler: Handler,
         answer: type[BaseModel] | None,
         *,
@@ -53,7 +61,7 @@ class _Table:
         status: int = 200,
     ) -> None:
         """A route that changes something."""
-        self._docs.route(answers={status: answer, **_CHANGES}, tag=_tag(path), body=body, operation_id=_name(handler))(
+        self._docs.route(answers={status: answer, **_CHANGES}, tag=_tag(path), body=body, operation_id=operation_id)(
             handler
         )
         self.routes.append(Route(path, handler, methods=methods))
@@ -63,78 +71,130 @@ def _tag(path: str) -> str:
     return "keys" if "apikeys" in path else path.split("/")[-1 if path.endswith("eventstructures") else 2]
 
 
-def _name(handler: Handler) -> str:
-    return getattr(handler, "__qualname__", "handler").replace("Routes.", "_").lower()
-
-
 def _partners(table: _Table, routes: PartnerRoutes) -> None:
     path, answer = "/api/partners", models.PartnerAnswer
-    table.change(["POST"], path, routes.register_partner, models.RegisteredPartner, body=models.NewPartner, status=201)
-    table.get(path, routes.list_partners, models.PartnerPage, models.PartnerFilter)
-    table.get(f"{path}/{{id}}", routes.get_partner, answer)
-    table.change(["PUT", "PATCH"], f"{path}/{{id}}", routes.update_partner, answer, body=models.PartnerChange)
-    table.change(["POST"], f"{path}/{{id}}/deactivate", routes.deactivate_partner, answer)
-    table.change(["POST"], f"{path}/{{id}}/activate", routes.activate_partner, answer)
+    table.change(
+        ["POST"],
+        path,
+        "partner_register_partner",
+        routes.register_partner,
+        models.RegisteredPartner,
+        body=models.NewPartner,
+        status=201,
+    )
+    table.get(path, "partner_list_partners", routes.list_partners, models.PartnerPage, models.PartnerFilter)
+    table.get(f"{path}/{{id}}", "partner_get_partner", routes.get_partner, answer)
+    table.change(
+        ["PUT", "PATCH"],
+        f"{path}/{{id}}",
+        "partner_update_partner",
+        routes.update_partner,
+        answer,
+        body=models.PartnerChange,
+    )
+    table.change(["POST"], f"{path}/{{id}}/deactivate", "partner_deactivate_partner", routes.deactivate_partner, answer)
+    table.change(["POST"], f"{path}/{{id}}/activate", "partner_activate_partner", routes.activate_partner, answer)
 
 
 def _systems(table: _Table, routes: PartnerRoutes) -> None:
     path, answer = "/api/partnersystems", models.SystemAnswer
-    table.change(["POST"], path, routes.register_system, models.RegisteredSystem, body=models.NewSystem, status=201)
-    table.get(path, routes.list_systems, models.SystemPage, models.SystemFilter)
-    table.get(f"{path}/{{id}}", routes.get_system, answer)
-    table.change(["PUT", "PATCH"], f"{path}/{{id}}", routes.update_system, answer, body=models.SystemChange)
-    table.change(["POST"], f"{path}/{{id}}/deactivate", routes.deactivate_system, answer)
-    table.change(["POST"], f"{path}/{{id}}/activate", routes.activate_system, answer)
+    table.change(
+        ["POST"],
+        path,
+        "partner_register_system",
+        routes.register_system,
+        models.RegisteredSystem,
+        body=models.NewSystem,
+        status=201,
+    )
+    table.get(path, "partner_list_systems", routes.list_systems, models.SystemPage, models.SystemFilter)
+    table.get(f"{path}/{{id}}", "partner_get_system", routes.get_system, answer)
+    table.change(
+        ["PUT", "PATCH"],
+        f"{path}/{{id}}",
+        "partner_update_system",
+        routes.update_system,
+        answer,
+        body=models.SystemChange,
+    )
+    table.change(["POST"], f"{path}/{{id}}/deactivate", "partner_deactivate_system", routes.deactivate_system, answer)
+    table.change(["POST"], f"{path}/{{id}}/activate", "partner_activate_system", routes.activate_system, answer)
 
 
 def _keys(table: _Table, routes: KeyRoutes) -> None:
     keys = "/api/partnersystems/{id}/apikeys"
-    table.change(["POST"], keys, routes.issue_key, models.IssuedKey, body=models.NewKey, status=201)
-    table.get(keys, routes.list_keys, models.KeyList)
+    table.change(["POST"], keys, "key_issue_key", routes.issue_key, models.IssuedKey, body=models.NewKey, status=201)
+    table.get(keys, "key_list_keys", routes.list_keys, models.KeyList)
     rotate = f"{keys}/{{key_id}}/rotate"
-    table.get(f"{keys}/{{key_id}}", routes.get_key, models.KeyAnswer)
-    table.change(["POST"], rotate, routes.rotate_key, models.IssuedKey, body=models.Rotation, status=201)
-    table.change(["POST"], f"{keys}/{{key_id}}/revoke", routes.revoke_key, None, status=204)
+    table.get(f"{keys}/{{key_id}}", "key_get_key", routes.get_key, models.KeyAnswer)
+    table.change(
+        ["POST"], rotate, "key_rotate_key", routes.rotate_key, models.IssuedKey, body=models.Rotation, status=201
+    )
+    table.change(["POST"], f"{keys}/{{key_id}}/revoke", "key_revoke_key", routes.revoke_key, None, status=204)
     table.routes.append(Route(f"{keys}/{{key_id}}", routes.revoke_key, methods=["DELETE"]))
 
 
 def _structures(table: _Table, routes: StructureRoutes) -> None:
     path, new, answer = "/api/eventstructures", models_structures.NewStructure, models_structures.StructureAnswer
-    table.change(["POST"], path, routes.define, answer, body=new, status=201)
-    table.get(path, routes.list_global, models_structures.StructurePage, models_structures.StructureFilter)
+    table.change(["POST"], path, "structure_define", routes.define, answer, body=new, status=201)
+    table.get(
+        path,
+        "structure_list_global",
+        routes.list_global,
+        models_structures.StructurePage,
+        models_structures.StructureFilter,
+    )
     own = "/api/partners/{id}/eventstructures"
-    table.change(["POST"], own, routes.define_for_partner, answer, body=new, status=201)
-    table.get(own, routes.list_of_partner, models_structures.StructurePage, models_structures.StructureFilter)
-    table.get(f"{path}/{{id}}", routes.get, answer)
+    table.change(["POST"], own, "structure_define_for_partner", routes.define_for_partner, answer, body=new, status=201)
+    table.get(
+        own,
+        "structure_list_of_partner",
+        routes.list_of_partner,
+        models_structures.StructurePage,
+        models_structures.StructureFilter,
+    )
+    table.get(f"{path}/{{id}}", "structure_get", routes.get, answer)
     versions, version = f"{path}/{{id}}/versions", models_structures.VersionAnswer
-    table.change(["POST"], versions, routes.add_version, version, body=models_structures.NewVersion, status=201)
-    table.get(versions, routes.list_versions, models_structures.VersionList)
-    table.get(f"{versions}/{{version}}", routes.get_version, version)
-    table.change(["POST"], f"{versions}/{{version}}/publish", routes.publish, version)
-    table.change(["POST"], f"{versions}/{{version}}/deprecate", routes.deprecate, version)
+    table.change(
+        ["POST"],
+        versions,
+        "structure_add_version",
+        routes.add_version,
+        version,
+        body=models_structures.NewVersion,
+        status=201,
+    )
+    table.get(versions, "structure_list_versions", routes.list_versions, models_structures.VersionList)
+    table.get(f"{versions}/{{version}}", "structure_get_version", routes.get_version, version)
+    table.change(["POST"], f"{versions}/{{version}}/publish", "structure_publish", routes.publish, version)
+    table.change(["POST"], f"{versions}/{{version}}/deprecate", "structure_deprecate", routes.deprecate, version)
 
 
 def _tokens(table: _Table, routes: TokenRoutes) -> None:
     path = "/api/tokens"
-    table.change(["POST"], path, routes.issue, models_tokens.IssuedToken, body=models_tokens.NewToken, status=201)
-    table.get(path, routes.list, models_tokens.TokenPage, models.PageParameters)
-    table.get(f"{path}/{{id}}", routes.get, models_tokens.TokenAnswer)
-    table.change(["POST"], f"{path}/{{id}}/revoke", routes.revoke, None, status=204)
+    table.change(
+        ["POST"], path, "token_issue", routes.issue, models_tokens.IssuedToken, body=models_tokens.NewToken, status=201
+    )
+    table.get(path, "token_list", routes.list, models_tokens.TokenPage, models.PageParameters)
+    table.get(f"{path}/{{id}}", "token_get", routes.get, models_tokens.TokenAnswer)
+    table.change(["POST"], f"{path}/{{id}}/revoke", "token_revoke", routes.revoke, None, status=204)
     table.routes.append(Route(f"{path}/{{id}}", routes.revoke, methods=["DELETE"]))
 
 
 def _dead_letters(table: _Table, routes: DeadLetterRoutes) -> None:
     path, answer = "/api/deadletters", models_dead_letters.DeadLetterAnswer
-    table.get(path, routes.list, models_dead_letters.DeadLetterPage, models_dead_letters.DeadLetterFilter)
-    table.get(f"{path}/{{id}}", routes.get, models_dead_letters.WholeDeadLetterAnswer)
-    table.change(["POST"], f"{path}/{{id}}/retry", routes.retry, answer)
-    table.change(["POST"], f"{path}/{{id}}/discard", routes.discard, answer)
+    table.get(
+        path, "deadletter_list", routes.list, models_dead_letters.DeadLetterPage, models_dead_letters.DeadLetterFilter
+    )
+    table.get(f"{path}/{{id}}", "deadletter_get", routes.get, models_dead_letters.WholeDeadLetterAnswer)
+    table.change(["POST"], f"{path}/{{id}}/retry", "deadletter_retry", routes.retry, answer)
+    table.change(["POST"], f"{path}/{{id}}/discard", "deadletter_discard", routes.discard, answer)
 
 
 def _refused(table: _Table, routes: RefusedRoutes) -> None:
     path = "/api/refused"
-    table.get(path, routes.list, models_refused.RefusedPage, models_refused.RefusedFilter)
-    table.get(f"{path}/{{id}}", routes.get, models_refused.RefusedAnswer)
+    table.get(path, "refused_list", routes.list, models_refused.RefusedPage, models_refused.RefusedFilter)
+    table.get(f"{path}/{{id}}", "refused_get", routes.get, models_refused.RefusedAnswer)
 
 
 def build(administration: Administration, health: Health) -> ASGIApp:
