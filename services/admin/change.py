@@ -7,8 +7,8 @@ from datetime import datetime
 from uuid import UUID
 
 from services.admin.outbox import Outbox, write_down
+from tracking.domain.aggregate import Recording
 from tracking.domain.errors import Unavailable
-from tracking.domain.recording import Recording
 from tracking.domain.tracking_event import fresh_id, to_unix_ms
 from tracking.infra import postgres
 from tracking.infra.postgres import Connection, Pool

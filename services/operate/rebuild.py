@@ -18,7 +18,7 @@ from services.operate.rebuild_batches import Applied, Chunk
 from services.operate.rebuild_changes import EventKey
 from services.operate.rebuild_hours import HalfApplied
 from services.operate.rebuilds import Range, Rebuild
-from tracking.domain.identity import Link
+from tracking.domain.identity_link import Link
 from tracking.infra import identities
 from tracking.infra.postgres import Connection, Pool
 from tracking.infra.rollups import Hour

@@ -17,7 +17,7 @@ from services.operate import rebuild_changes
 from services.operate.rebuild_changes import EventKey
 from services.operate.rebuild_links import Naming
 from tracking.contracts import topology
-from tracking.domain.identity import LINKING_TYPES, earliest
+from tracking.domain.identity_link import LINKING_TYPES, earliest
 from tracking.infra import identities, rollups
 from tracking.infra.postgres import Connection
 from tracking.infra.rollups import KINDS, CountKey, Counts, Hour, kind

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from tracking.domain.identity import Link, linked_ids
+from tracking.domain.identity_link import Link, linked_ids
 from tracking.infra.postgres import Connection
 
 _PAGE_LINKS = 5_000

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.gateway.privacy import Personal, applied
 from services.gateway.segment import envelope
-from tracking.domain.identity import Link, earliest, linked_ids
+from tracking.domain.identity_link import Link, earliest, linked_ids
 from tracking.domain.system_settings import PrivacyRule, SystemSettings
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

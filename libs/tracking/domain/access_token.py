@@ -6,11 +6,11 @@ from typing import Self
 from uuid import UUID
 
 from tracking.domain import domain_events as happened
+from tracking.domain.aggregate import Recording, moved_on
 from tracking.domain.api_key import checked_expiry
 from tracking.domain.credentials import Fingerprint
 from tracking.domain.errors import Malformed
 from tracking.domain.partner import MAX_NAME, checked_text
-from tracking.domain.recording import Recording, moved_on
 
 
 class Scope(StrEnum):

@@ -5,10 +5,10 @@ from typing import Self
 from uuid import UUID
 
 from tracking.domain import domain_events as happened
+from tracking.domain.aggregate import Recording
 from tracking.domain.credentials import Fingerprint
 from tracking.domain.errors import Conflict, Malformed
 from tracking.domain.partner import MAX_NAME, checked_text
-from tracking.domain.recording import Recording
 
 MAX_GRACE = timedelta(days=90)
 

@@ -11,8 +11,8 @@ from typing import Self
 from uuid import UUID
 
 from tracking.domain import domain_events as happened
+from tracking.domain.aggregate import Recording, moved_on
 from tracking.domain.errors import Malformed
-from tracking.domain.recording import Recording, moved_on
 from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
 
 # Enough to catch a slip of the hand; only a message that arrives proves an address.
