@@ -14,7 +14,7 @@ from tests.plain_http import http_client
 from tests.services import Services
 from tests.stack import Stack
 from tracking.contracts.cache_entries import ApiKeyEntry
-from tracking.infra import cache
+from tracking.infra import redis as cache
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
 SCHEMA = {"type": "object", "required": ["price"], "properties": {"price": {"type": "number"}}}

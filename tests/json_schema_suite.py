@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tracking.infra.validation.outline import Node, outline
+from tracking.infra.validation.schema_tree import Node, outline
 
 _FOLDER = Path(__file__).parent / "json_schema_test_suite" / "draft7"
 Part = Literal["required", "optional"]

@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 
 from deploy.local.server import random_secret
 from tests.stack import Stack
-from tracking.infra import rollups
 from tracking.infra.postgres import prepare_connection
+from tracking.tables import rollups
 
 COLUMNS = (
     "partner_system_id", "id", "partner_id", "partner_name", "system_name", "event_name", "event_timestamp",

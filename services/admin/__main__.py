@@ -8,7 +8,8 @@ from services.admin.app import SERVICE, build
 from services.admin.change import Changes
 from services.admin.outbox import Outbox
 from services.admin.start import Bootstrap
-from tracking.infra import cache, postgres, process, telemetry
+from tracking.infra import postgres, process, telemetry
+from tracking.infra import redis as cache
 from tracking.infra.process import Health, Listening
 from tracking.infra.settings import AdminSettings
 

@@ -17,9 +17,9 @@ from tracking.domain.errors import Conflict, Malformed
 from tracking.domain.event_structure import EventStructure, PartnerEventStructure, StructureVersion
 from tracking.domain.partner import Partner, PartnerSystem, SystemType
 from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
-from tracking.infra import dead_letters
-from tracking.infra.dead_letters import DeadLetter
 from tracking.infra.validation import check_schema
+from tracking.tables.dead_letters import decisions
+from tracking.tables.dead_letters.decisions import DeadLetter
 
 _log = logging.getLogger(__name__)
 FIRST_KEY_NAME = "default"
@@ -213,14 +213,14 @@ class Administration:
     async def retry_dead_letter(self, letter_id: UUID) -> DeadLetter:
         """Have the relay send it again. Raises Conflict if it was applied, or cannot be sent."""
         async with self._changes.change() as change:
-            await dead_letters.retry_letter(change.connection, letter_id)
-            return await dead_letters.find_letter(change.connection, letter_id)
+            await decisions.retry_letter(change.connection, letter_id)
+            return await decisions.find_letter(change.connection, letter_id)
 
     async def discard_dead_letter(self, letter_id: UUID) -> DeadLetter:
         """Settle it without its being applied. Raises Conflict if it was applied."""
         async with self._changes.change() as change:
-            await dead_letters.discard_letter(change.connection, letter_id)
-            return await dead_letters.find_letter(change.connection, letter_id)
+            await decisions.discard_letter(change.connection, letter_id)
+            return await decisions.find_letter(change.connection, letter_id)
 
     async def accept_bootstrap_token(self, secret: str) -> None:
         """Make the environment's admin token good, and those that it named earlier void.

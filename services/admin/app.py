@@ -18,8 +18,8 @@ from services.admin.partners import PartnerRoutes
 from services.admin.refused import RefusedRoutes
 from services.admin.structures import StructureRoutes
 from services.admin.tokens import TokenRoutes
-from tracking.infra.http import Edge, ErrorBody
-from tracking.infra.openapi import Documentation
+from tracking.http.edge import Edge, ErrorBody
+from tracking.http.openapi import Documentation
 from tracking.infra.process import Health
 
 SERVICE = "admin"

@@ -6,8 +6,8 @@ from starlette.responses import Response
 from services.admin import models_dead_letters as models
 from services.admin.administer import Administration
 from services.admin.answers import path_id, show, show_page
-from tracking.infra import dead_letters
-from tracking.infra.http import read_query
+from tracking.http.edge import read_query
+from tracking.tables.dead_letters import decisions
 
 
 class DeadLetterRoutes:
@@ -20,7 +20,7 @@ class DeadLetterRoutes:
         """List dead letters, the first seen first."""
         wanted = read_query(request, models.DeadLetterFilter)
         async with self._administration.reading() as connection:
-            found = await dead_letters.list_letters(
+            found = await decisions.list_letters(
                 connection, wanted.consumer, wanted.state, wanted.page_size, wanted.offset
             )
         return show_page(models.DeadLetterPage, found, wanted)
@@ -29,7 +29,7 @@ class DeadLetterRoutes:
         """Show a dead letter with its events' ids and the beginning of the message."""
         id_ = path_id(request)
         async with self._administration.reading() as connection:
-            return show(models.WholeDeadLetterAnswer, await dead_letters.find_letter(connection, id_))
+            return show(models.WholeDeadLetterAnswer, await decisions.find_letter(connection, id_))
 
     async def retry(self, request: Request) -> Response:
         """Send it to its consumer again; what that consumer has applied stays applied once."""

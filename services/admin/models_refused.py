@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import Field
 
 from services.admin.models import PARTNER_ID, SYSTEM_ID, Page, PageParameters
-from tracking.infra.http import FieldFault, JsonModel
+from tracking.http.edge import FieldFault, JsonModel
 
 
 class RefusedFilter(PageParameters):

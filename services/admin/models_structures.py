@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, StrictBool
 
 from services.admin.models import FilterText, Page, PageParameters
 from tracking.domain.event_structure import VersionStatus
-from tracking.infra.http import JsonModel
+from tracking.http.edge import JsonModel
 
 _SCHEMA = {
     "type": "object",

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from services.admin.models import PARTNER_ID, Page
 from tracking.domain.access_token import Scope
-from tracking.infra.http import JsonModel
+from tracking.http.edge import JsonModel
 
 
 class NewToken(JsonModel):

@@ -17,7 +17,8 @@ from redis.asyncio import Redis
 
 from services.admin.entries import Entries, read_entries
 from tracking.domain.domain_events import DomainEvent
-from tracking.infra import cache, correlation, postgres
+from tracking.infra import correlation, postgres
+from tracking.infra import redis as cache
 from tracking.infra.postgres import Connection, Pool
 
 _log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from services.admin.administer import Administration
 from services.admin.answers import body, created, path_id, show, show_page
 from services.admin.models_settings import SettingsAnswer
 from tracking.domain.system_settings import DEFAULT_SETTINGS
-from tracking.infra.http import read_query
+from tracking.http.edge import read_query
 
 
 class PartnerRoutes:

@@ -7,7 +7,7 @@ from services.admin import models_refused as models
 from services.admin import store_refused
 from services.admin.administer import Administration
 from services.admin.answers import path_id, show, show_page
-from tracking.infra.http import read_query
+from tracking.http.edge import read_query
 
 
 class RefusedRoutes:

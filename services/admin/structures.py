@@ -13,7 +13,7 @@ from services.admin.administer import Administration
 from services.admin.answers import body, path_id, show, show_page
 from tracking.domain.errors import Malformed, NotFound
 from tracking.domain.event_structure import EventStructure
-from tracking.infra.http import json_response, read_query
+from tracking.http.edge import json_response, read_query
 
 
 class StructureRoutes:

@@ -11,7 +11,7 @@ from services.admin.administer import Administration
 from services.admin.answers import body, created, path_id, show, show_page
 from services.admin.models import PageParameters
 from tracking.domain.access_token import AccessToken
-from tracking.infra.http import read_query
+from tracking.http.edge import read_query
 
 
 class TokenRoutes:

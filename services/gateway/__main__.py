@@ -8,7 +8,8 @@ from services.gateway.answers import SERVICE
 from services.gateway.assembly import Choices, Clients
 from services.gateway.request import Limits
 from services.gateway.store import EventStore
-from tracking.infra import cache, postgres, process, telemetry
+from tracking.infra import postgres, process, telemetry
+from tracking.infra import redis as cache
 from tracking.infra.process import Listening
 from tracking.infra.rabbitmq import Publisher
 from tracking.infra.settings import GatewaySettings

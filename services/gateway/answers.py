@@ -18,8 +18,8 @@ from services.gateway.verdict import Refused
 from tracking.contracts.events_tracked import System
 from tracking.domain.errors import Malformed, Rejected, TooLarge, TrackingError, Unavailable
 from tracking.domain.tracking_event import TrackingEvent
+from tracking.http.request_metrics import Answered, requests
 from tracking.infra import metrics
-from tracking.infra.request_metrics import Answered, requests
 
 _log = logging.getLogger(__name__)
 SERVICE = "gateway"

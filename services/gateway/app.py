@@ -20,8 +20,8 @@ from services.gateway.intake import Intake
 from services.gateway.request import ClientGone, Request
 from services.gateway.sdk import SdkRoutes
 from services.gateway.single import INGEST_PATH
+from tracking.http.edge import Edge, error_headers, error_payload
 from tracking.infra import correlation, telemetry
-from tracking.infra.http import Edge, error_headers, error_payload
 from tracking.infra.process import Health
 
 _DRAIN_BYTES = 32 * 1024 * 1024

@@ -24,7 +24,8 @@ from services.gateway.shed import Shed
 from services.gateway.single import INGEST_PATH, SingleEvents
 from services.gateway.store import EventStore
 from services.gateway.structures import Structures
-from tracking.infra import cache, postgres, process
+from tracking.infra import postgres, process
+from tracking.infra import redis as cache
 from tracking.infra.postgres import Pool
 from tracking.infra.process import Health, Listening
 from tracking.infra.rabbitmq import Publisher

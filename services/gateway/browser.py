@@ -23,9 +23,9 @@ from services.gateway.intake import Intake
 from services.gateway.request import Request
 from services.gateway.sdk import SdkRoutes
 from tracking.domain.errors import Malformed
+from tracking.http.edge import error_headers
+from tracking.http.request_metrics import requests
 from tracking.infra import correlation, telemetry
-from tracking.infra.http import error_headers
-from tracking.infra.request_metrics import requests
 
 GIF = bytes.fromhex(
     "474946383961 0100 0100 80 00 00"  # GIF89a, 1 x 1, two colours

@@ -22,8 +22,8 @@ from services.gateway.documents import (
 )
 from services.gateway.single import INGEST_PATH
 from tracking.domain.tracking_event import EVENT_TYPES
-from tracking.infra.http import ErrorBody
-from tracking.infra.openapi import Documentation
+from tracking.http.edge import ErrorBody
+from tracking.http.openapi import Documentation
 
 BATCH_PATH = "/api/events/batch"
 _ERRORS: dict[int, type[BaseModel] | None] = dict.fromkeys((400, 401, 403, 413, 429, 503), ErrorBody)

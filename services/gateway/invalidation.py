@@ -4,7 +4,7 @@ from redis.asyncio import Redis
 
 from services.gateway.keys import ApiKeys
 from services.gateway.structures import Structures
-from tracking.infra.cache import InvalidationListener
+from tracking.infra.redis import InvalidationListener
 
 
 def listener(redis: Redis, keys: ApiKeys, structures: Structures) -> InvalidationListener:

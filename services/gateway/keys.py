@@ -15,7 +15,8 @@ from redis.asyncio import Redis
 
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Forbidden, Unauthenticated, Unavailable
-from tracking.infra import cache, metrics, postgres
+from tracking.infra import metrics, postgres
+from tracking.infra import redis as cache
 
 _log = logging.getLogger(__name__)
 _REDIS_TTL_S = 3600

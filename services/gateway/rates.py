@@ -17,7 +17,8 @@ from redis.asyncio import Redis
 
 from tracking.domain.errors import TooMany
 from tracking.domain.system_settings import SystemSettings
-from tracking.infra import cache, metrics, postgres
+from tracking.infra import metrics, postgres
+from tracking.infra import redis as cache
 
 _log = logging.getLogger(__name__)
 _LEASES_A_SECOND = 50

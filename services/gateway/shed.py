@@ -13,8 +13,8 @@ from services.gateway.commit import GroupCommit
 from services.gateway.cors import CORS_LINES
 from services.gateway.request import Head
 from tracking.domain.errors import Unavailable
-from tracking.infra.direct import Exchange, Handler, Headers
-from tracking.infra.http import error_headers, error_payload
+from tracking.http.edge import error_headers, error_payload
+from tracking.http.protocol import Exchange, Handler, Headers
 
 
 class Shed:

@@ -20,9 +20,9 @@ from services.gateway.structures import NotLoaded, Structures
 from services.gateway.verdict import Refused
 from tracking.domain.errors import TrackingError
 from tracking.domain.tracking_event import TrackingEvent
+from tracking.http.edge import error_headers, error_payload
+from tracking.http.protocol import Exchange, Headers
 from tracking.infra import correlation, telemetry
-from tracking.infra.direct import Exchange, Headers
-from tracking.infra.http import error_headers, error_payload
 
 INGEST_PATH = "/api/events/ingest"
 

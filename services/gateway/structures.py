@@ -17,7 +17,8 @@ import orjson
 from redis.asyncio import Redis
 
 from tracking.domain.errors import Malformed, Unavailable
-from tracking.infra import cache, metrics, postgres
+from tracking.infra import metrics, postgres
+from tracking.infra import redis as cache
 from tracking.infra.validation import Validator, compile_schema
 
 _log = logging.getLogger(__name__)

@@ -9,9 +9,10 @@ from services.operate.commands import Command
 from services.operate.dead_letters_report import as_json, details, table
 from tracking.contracts import topology
 from tracking.domain.errors import Rejected
-from tracking.infra import dead_letters, postgres
-from tracking.infra.dead_letters import DeadLetter
+from tracking.infra import postgres
 from tracking.infra.postgres import Connection, Pool
+from tracking.tables.dead_letters import decisions
+from tracking.tables.dead_letters.decisions import DeadLetter
 
 _DONE, _INCOMPLETE, _USAGE, _UNAVAILABLE = 0, 1, 2, 3
 Decision = Callable[[Connection, UUID], Awaitable[None]]
@@ -62,7 +63,7 @@ async def run_list(arguments: argparse.Namespace, write: Pool, read: Pool) -> in
     state = None if arguments.state == "any" else arguments.state
     try:
         async with write.acquire() as connection:
-            found, total = await dead_letters.list_letters(
+            found, total = await decisions.list_letters(
                 connection, arguments.consumer, state, arguments.limit, arguments.offset
             )
     except postgres.TRANSIENT as error:
@@ -79,7 +80,7 @@ async def run_show(arguments: argparse.Namespace, write: Pool, read: Pool) -> in
         async with write.acquire() as connection:
             for letter_id in arguments.ids:
                 try:
-                    found.append(await dead_letters.find_letter(connection, letter_id))
+                    found.append(await decisions.find_letter(connection, letter_id))
                 except Rejected as error:
                     status = _refused(error)
     except postgres.TRANSIENT as error:
@@ -90,12 +91,12 @@ async def run_show(arguments: argparse.Namespace, write: Pool, read: Pool) -> in
 
 async def run_retry(arguments: argparse.Namespace, write: Pool, read: Pool) -> int:
     """Have the relay send some again."""
-    return await _decide(arguments, write, dead_letters.retry_letter)
+    return await _decide(arguments, write, decisions.retry_letter)
 
 
 async def run_discard(arguments: argparse.Namespace, write: Pool, read: Pool) -> int:
     """Settle some without their being applied."""
-    return await _decide(arguments, write, dead_letters.discard_letter)
+    return await _decide(arguments, write, decisions.discard_letter)
 
 
 async def _decide(arguments: argparse.Namespace, write: Pool, decide: Decision) -> int:
@@ -105,7 +106,7 @@ async def _decide(arguments: argparse.Namespace, write: Pool, decide: Decision) 
     status = _DONE
     try:
         async with write.acquire() as connection:
-            ids = await dead_letters.open_letters(connection, arguments.consumer) if arguments.all else arguments.ids
+            ids = await decisions.open_letters(connection, arguments.consumer) if arguments.all else arguments.ids
             decided: list[DeadLetter] = []
             for letter_id in ids:
                 try:
@@ -122,7 +123,7 @@ async def _decide_one(connection: Connection, letter_id: UUID, decide: Decision)
     # one transaction each: of many decisions, a refused one takes none of the others with it
     async with connection.transaction():
         await decide(connection, letter_id)
-    return await dead_letters.find_letter(connection, letter_id)
+    return await decisions.find_letter(connection, letter_id)
 
 
 def _show(decided: Sequence[DeadLetter], *, is_json: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from tracking.infra.dead_letters import DeadLetter, LetterSystem, WholeDeadLetter
+from tracking.tables.dead_letters.decisions import DeadLetter, LetterSystem, WholeDeadLetter
 
 _HEADINGS = ("ID", "CONSUMER", "STATE", "REASON", "EVENTS", "DELIVERIES", "TIMES", "LAST SEEN", "SYSTEM", "BATCH")
 _WIDEST = 40

@@ -19,9 +19,9 @@ from services.operate.rebuild_changes import EventKey
 from services.operate.rebuild_hours import HalfApplied
 from services.operate.rebuilds import Range, Rebuild
 from tracking.domain.identity_link import Link
-from tracking.infra import identities
 from tracking.infra.postgres import Connection, Pool
-from tracking.infra.rollups import Hour
+from tracking.tables import identities
+from tracking.tables.rollups import Hour
 
 T = TypeVar("T")
 Report = Callable[[Rebuild], None]

@@ -18,9 +18,9 @@ from services.operate.rebuild_changes import EventKey
 from services.operate.rebuild_links import Naming
 from tracking.contracts import topology
 from tracking.domain.identity_link import LINKING_TYPES, earliest
-from tracking.infra import identities, rollups
 from tracking.infra.postgres import Connection
-from tracking.infra.rollups import KINDS, CountKey, Counts, Hour, kind
+from tracking.tables import identities, rollups
+from tracking.tables.rollups import KINDS, CountKey, Counts, Hour, kind
 
 # as many as a worker takes at once
 CHUNK_EVENTS = 4_000

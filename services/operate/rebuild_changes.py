@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from tracking.infra.postgres import Connection
-from tracking.infra.rollups import Hour
+from tracking.tables.rollups import Hour
 
 # (system, event_timestamp, id), the primary key of the read model
 EventKey = tuple[UUID, datetime, UUID]

@@ -16,9 +16,9 @@ from uuid import UUID
 from services.operate import rebuild_changes
 from services.operate.rebuild_changes import EventKey
 from tracking.contracts import topology
-from tracking.infra import rollups
 from tracking.infra.postgres import Connection
-from tracking.infra.rollups import KINDS, CountKey, Counts, Hour
+from tracking.tables import rollups
+from tracking.tables.rollups import KINDS, CountKey, Counts, Hour
 
 GROUP_HOURS = 500
 _PAGE_EVENTS = 5_000

@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack
 from services.projector.project import CONSUMER, project
 from tracking.contracts import events_tracked
 from tracking.infra import postgres, process, telemetry
-from tracking.infra.inbox import InboxConsumer
 from tracking.infra.settings import WorkerSettings
+from tracking.worker.consumer import InboxConsumer
 
 
 async def main() -> None:

@@ -6,9 +6,10 @@ from uuid import UUID
 
 from tracking.contracts.events_tracked import EventsTracked
 from tracking.domain.identity_link import LINKING_TYPES, Link, earliest, linked_ids
-from tracking.infra import copy_binary, identities
+from tracking.infra import copy_binary
 from tracking.infra.copy_binary import Columns, Encoder
 from tracking.infra.postgres import Connection
+from tracking.tables import identities
 
 CONSUMER = "projector"
 

@@ -9,7 +9,8 @@ from services.query.app import SERVICE, Query, build
 from services.query.invalidation import listener
 from services.query.lookaside import LookAside
 from services.query.tallies import Tallies
-from tracking.infra import cache, postgres, process, telemetry
+from tracking.infra import postgres, process, telemetry
+from tracking.infra import redis as cache
 from tracking.infra.process import Health, Listening
 from tracking.infra.settings import QuerySettings
 

@@ -19,8 +19,8 @@ from services.query.documents import Event, EventList, Statistics
 from services.query.parameters import Filters, ListParameters, Range, StatisticsParameters
 from services.query.tallies import Tallies, shown
 from tracking.domain.errors import Malformed, NotFound
-from tracking.infra.http import Edge, ErrorBody, json_response, read_query
-from tracking.infra.openapi import Documentation
+from tracking.http.edge import Edge, ErrorBody, json_response, read_query
+from tracking.http.openapi import Documentation
 from tracking.infra.postgres import Pool
 from tracking.infra.process import Health
 

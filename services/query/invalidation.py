@@ -4,7 +4,7 @@ from redis.asyncio import Redis
 
 from services.query.access import AccessTokens
 from services.query.lookaside import LookAside
-from tracking.infra.cache import InvalidationListener
+from tracking.infra.redis import InvalidationListener
 
 
 def listener(redis: Redis, beside: LookAside, tokens: AccessTokens) -> InvalidationListener:

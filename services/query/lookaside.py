@@ -5,7 +5,7 @@ import time
 
 from redis.asyncio import Redis
 
-from tracking.infra import cache
+from tracking.infra import redis as cache
 from tracking.infra.postgres import describe
 
 _log = logging.getLogger(__name__)

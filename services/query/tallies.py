@@ -10,7 +10,8 @@ from services.query import actors, views
 from services.query.lookaside import LookAside
 from services.query.parameters import Range
 from services.query.views import Counts
-from tracking.infra import cache, metrics
+from tracking.infra import metrics
+from tracking.infra import redis as cache
 from tracking.infra.postgres import Pool
 
 # A range that goes on is changed by nearly every event; it is kept only for those who ask together.

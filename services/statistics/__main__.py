@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack
 from services.statistics.tally import CONSUMER, tally
 from tracking.contracts import events_tracked
 from tracking.infra import postgres, process, telemetry
-from tracking.infra.inbox import InboxConsumer
 from tracking.infra.settings import StatisticsSettings
+from tracking.worker.consumer import InboxConsumer
 
 
 async def main() -> None:

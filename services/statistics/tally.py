@@ -5,8 +5,8 @@ from datetime import date, datetime
 from uuid import UUID
 
 from tracking.contracts.events_tracked import EventsTracked
-from tracking.infra import rollups
 from tracking.infra.postgres import Connection
+from tracking.tables import rollups
 
 CONSUMER = "statistics"
 

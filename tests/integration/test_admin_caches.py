@@ -15,7 +15,7 @@ from tests.plain_http import http_client
 from tests.polling import until
 from tests.services import Services, running
 from tests.stack import Stack
-from tracking.infra import cache
+from tracking.infra import redis as cache
 
 NOWHERE = {"TRACKING_REDIS_URL": "redis://127.0.0.1:1"}
 

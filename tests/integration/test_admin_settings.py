@@ -20,7 +20,8 @@ from tests.registry import register_system
 from tests.services import Services, running
 from tests.stack import Stack
 from tracking.domain.system_settings import DEFAULT_SETTINGS, PrivacyRule, SystemSettings
-from tracking.infra import cache, postgres, process
+from tracking.infra import postgres, process
+from tracking.infra import redis as cache
 
 DEFAULTS: dict[str, Any] = {"allowedOrigins": [], "rateLimit": None, "ipPolicy": "truncate", "privacyRules": []}
 EVERYTHING = {

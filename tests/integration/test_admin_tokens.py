@@ -15,7 +15,7 @@ from tests.polling import until
 from tests.services import Services, running
 from tests.stack import Stack
 from tracking.contracts.cache_entries import AccessTokenEntry
-from tracking.infra import cache
+from tracking.infra import redis
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ async def test_a_token_opens_what_its_scope_says(admin: httpx.AsyncClient, servi
 
 
 def cache_key(token: str) -> str:
-    return cache.access_token_cache_key(sha256(token.encode()).hexdigest())
+    return redis.access_token_cache_key(sha256(token.encode()).hexdigest())
 
 
 @pytest.mark.parametrize(("method", "suffix"), [("DELETE", ""), ("POST", "/revoke")])

@@ -17,7 +17,8 @@ from services.gateway.structures import Structures
 from tests.counting import Calls
 from tests.registry import Registered, register_system
 from tests.stack import Stack
-from tracking.infra import cache, postgres
+from tracking.infra import postgres
+from tracking.infra import redis as cache
 
 # 142 by Python 3.11; of them about 43 decide it and 18 encode it for the database
 MOST_CALLS = 149

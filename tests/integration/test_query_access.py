@@ -17,7 +17,7 @@ from tests.read_model import Seen, System, add_events, add_system, add_token
 from tests.services import Services, running
 from tests.stack import Stack
 from tracking.contracts.cache_entries import AccessTokenEntry
-from tracking.infra import cache
+from tracking.infra import redis as cache
 
 NOON = datetime(2025, 12, 24, 12, tzinfo=UTC)
 OPEN = ["/health/live", "/health/ready", "/metrics", "/openapi/v1.json", "/scalar/v1"]

@@ -15,7 +15,7 @@ from tests.services import Services, running
 from tests.stack import Stack
 from tracking.domain.errors import TooMany
 from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
-from tracking.infra import cache
+from tracking.infra import redis as cache
 
 
 @pytest.fixture

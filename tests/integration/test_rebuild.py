@@ -30,7 +30,7 @@ from tests.rebuilding import (
 from tests.registry import Registered, register_system
 from tests.services import Services, running
 from tests.stack import Stack
-from tracking.infra.rollups import KINDS
+from tracking.tables.rollups import KINDS
 
 # a dozen processes are started and ended; on a busy machine that takes its time
 pytestmark = pytest.mark.timeout(150)

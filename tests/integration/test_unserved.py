@@ -10,7 +10,8 @@ from services.statistics.tally import CONSUMER
 from tests.stack import Stack
 from tracking.contracts import topology
 from tracking.contracts.events_tracked import UnreadableMessage, decode
-from tracking.infra import inbox, rabbitmq
+from tracking.infra import rabbitmq
+from tracking.worker import consumer as inbox
 
 
 def a_consumer(url: str) -> inbox.InboxConsumer[Any]:

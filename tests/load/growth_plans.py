@@ -19,7 +19,8 @@ from services.query.access import AccessTokens, Systems
 from services.query.app import Query, build
 from services.query.lookaside import LookAside
 from services.query.tallies import Tallies
-from tracking.infra import cache, postgres
+from tracking.infra import postgres
+from tracking.infra import redis as cache
 from tracking.infra.process import Health
 
 _TABLE = "tracking_events_read_model"

@@ -25,7 +25,7 @@ from tests.load import measure, wrk
 from tests.registry import register_system
 from tests.services import ROOT, running
 from tests.stack import Stack, Templates, redis_numbers
-from tracking.infra.deadlines import raise_file_limit
+from tracking.http.deadlines import raise_file_limit
 
 SOCKETS = 2_000
 AIM = 1.2

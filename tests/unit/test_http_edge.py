@@ -11,7 +11,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from tracking.domain.errors import NotFound, Unavailable
-from tracking.infra.http import Edge, json_response
+from tracking.http.edge import Edge, json_response
 
 
 async def good(request: Request) -> Response:

@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 
 from services.gateway.answers import _quoted, shown
 from tracking.domain.tracking_event import parse_timestamp
-from tracking.infra.request_metrics import BOUNDS_S, RequestMetrics
+from tracking.http.request_metrics import BOUNDS_S, RequestMetrics
 
 # sums of halves are exact in any order
 SEEN = [

@@ -28,10 +28,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from tracking.domain.errors import Unavailable
+from tracking.http.deadlines import Deadlines, Sweep, protocol_for, raise_file_limit
+from tracking.http.edge import json_response
+from tracking.http.protocol import Handler
 from tracking.infra import metrics
-from tracking.infra.deadlines import Deadlines, Sweep, protocol_for, raise_file_limit
-from tracking.infra.direct import Handler
-from tracking.infra.http import json_response
 
 _log = logging.getLogger(__name__)
 Ping = Callable[[], Awaitable[None]]

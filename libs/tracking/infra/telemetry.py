@@ -19,8 +19,8 @@ from opentelemetry.context import Context
 from starlette.types import Scope
 
 from tracking.domain.errors import Rejected
+from tracking.http.request_metrics import requests
 from tracking.infra import correlation
-from tracking.infra.request_metrics import requests
 
 _LEVELS = {
     "WARNING": "Warning",

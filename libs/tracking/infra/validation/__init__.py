@@ -13,9 +13,9 @@ from typing import Any
 
 from tracking.domain.errors import Malformed
 from tracking.infra.validation import explain, rules
+from tracking.infra.validation.compiler import Program, ValueFault, write_program
 from tracking.infra.validation.cost import is_affordable, is_surely_affordable, weigh
-from tracking.infra.validation.outline import Node, outline
-from tracking.infra.validation.program import Program, ValueFault, write_program
+from tracking.infra.validation.schema_tree import Node, outline
 
 _log = logging.getLogger(__name__)
 

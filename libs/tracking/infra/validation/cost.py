@@ -8,8 +8,8 @@ references multiply (each of 20 definitions naming the next one twice), without 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from tracking.infra.validation.outline import Node
 from tracking.infra.validation.patterns import compile_pattern
+from tracking.infra.validation.schema_tree import Node
 
 DEEPEST = 64
 # 25 ms: the gateway's event loop is held by nothing longer than 50 ms, and telling the faults comes on top.

@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from tracking.infra.validation.outline import Node, step
+from tracking.infra.validation.compiler import Program, ValueFault
 from tracking.infra.validation.patterns import compile_pattern
-from tracking.infra.validation.program import Program, ValueFault
+from tracking.infra.validation.schema_tree import Node, step
 
 MAX_ERRORS = 20
 _LONGEST_SHOWN = 100

@@ -13,11 +13,11 @@ from typing import Any
 import orjson
 
 from tracking.infra.validation import explain
+from tracking.infra.validation.compiler import Program, ValueFault, write_program
 from tracking.infra.validation.cost import HEAVIEST, count_scalars, weigh
 from tracking.infra.validation.formats import FORMATS
-from tracking.infra.validation.outline import MAX_DEPTH, Node, outline, step
 from tracking.infra.validation.patterns import PatternFault, compile_pattern
-from tracking.infra.validation.program import Program, ValueFault, write_program
+from tracking.infra.validation.schema_tree import MAX_DEPTH, Node, outline, step
 
 MAX_BYTES = 64 * 1024
 MAX_NODES = 500

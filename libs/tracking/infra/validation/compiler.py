@@ -21,8 +21,8 @@ from typing import Any
 import fastjsonschema
 
 from tracking.infra.validation.formats import FORMATS, is_base64, is_encoded_json, is_json
-from tracking.infra.validation.outline import CHILD_NAMED, CHILD_ONE, IN_PLACE_MANY, IN_PLACE_ONE, Node
 from tracking.infra.validation.patterns import Pattern, compile_pattern
+from tracking.infra.validation.schema_tree import CHILD_NAMED, CHILD_ONE, IN_PLACE_MANY, IN_PLACE_ONE, Node
 
 # The quotient of the largest double and the smallest has 632 digits.
 _EXACT = Context(prec=700, traps=[])

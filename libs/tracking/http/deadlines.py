@@ -17,9 +17,9 @@ import httptools
 import orjson
 
 from tracking.domain.errors import TrackingError
+from tracking.http.edge import error_payload
+from tracking.http.protocol import DirectProtocol, Handler
 from tracking.infra import correlation, metrics
-from tracking.infra.direct import DirectProtocol, Handler
-from tracking.infra.http import error_payload
 
 _NOTHING, _FIRST_BYTE, _HEADERS, _BODY = range(4)
 _SWEEP_S = 1.0

@@ -1,0 +1,1 @@
+"""`write.dead_letters`: messages that no consumer could apply."""
