@@ -9,8 +9,8 @@ from starlette.applications import Starlette
 from starlette.routing import Route, Router
 
 from services.admin import app as admin
-from services.gateway import app as gateway
-from services.gateway.sdk import SdkRoutes
+from services.gateway.http import app as gateway
+from services.gateway.http.sdk import SdkRoutes
 from services.query import app as query
 from tracking.infra.process import Health
 

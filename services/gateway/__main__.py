@@ -3,11 +3,11 @@
 from contextlib import AsyncExitStack
 from ipaddress import ip_network
 
-from services.gateway import assembly
-from services.gateway.answers import SERVICE
-from services.gateway.assembly import Choices, Clients
-from services.gateway.request import Limits
-from services.gateway.store import EventStore
+from services.gateway import wiring
+from services.gateway.commit.store import EventStore
+from services.gateway.http.request import Limits
+from services.gateway.http.responses import SERVICE
+from services.gateway.wiring import Choices, Clients
 from tracking.infra import postgres, process, telemetry
 from tracking.infra import redis as cache
 from tracking.infra.process import Listening
@@ -37,7 +37,7 @@ async def main() -> None:
         resources.push_async_callback(broker.close)
         store = EventStore(database_url, connect_timeout_s=settings.connect_timeout_s)
         resources.callback(store.close)
-        await assembly.run(
+        await wiring.run(
             Clients(pool, store, redis, broker),
             Choices(**settings.model_dump(include=set(Choices.__dataclass_fields__))),
             Limits(**settings.model_dump(include=set(Limits.__dataclass_fields__))),

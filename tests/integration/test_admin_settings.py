@@ -11,9 +11,9 @@ import asyncpg
 import httpx
 import pytest
 
-from services.gateway.invalidation import listener
-from services.gateway.keys import ApiKeys
-from services.gateway.structures import Structures
+from services.gateway.lookups.api_keys import ApiKeys
+from services.gateway.lookups.event_structures import Structures
+from services.gateway.lookups.invalidation import listener
 from tests.administration import a_partner, a_system, administrator, cached, cached_key
 from tests.polling import until
 from tests.registry import register_system

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.gateway.browser import GIF
+from services.gateway.http.browser import GIF
 from tests.administration import a_system, administrator
 from tests.plain_http import http_client
 from tests.registry import Registered, register_system

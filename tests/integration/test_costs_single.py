@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from services.gateway import ingest
-from services.gateway.commit import CommittedBatch, GroupCommit
-from services.gateway.keys import ApiKeys
-from services.gateway.rates import RateLimits
-from services.gateway.request import Limits
-from services.gateway.single import SingleEvents
-from services.gateway.store import EventStore
-from services.gateway.structures import Structures
+from services.gateway.commit.group_commit import CommittedBatch, GroupCommit
+from services.gateway.commit.store import EventStore
+from services.gateway.events import decide
+from services.gateway.http.fast_path import SingleEvents
+from services.gateway.http.request import Limits
+from services.gateway.lookups.api_keys import ApiKeys
+from services.gateway.lookups.event_structures import Structures
+from services.gateway.lookups.rate_limits import RateLimits
 from tests.counting import Calls
 from tests.registry import Registered, register_system
 from tests.stack import Stack
@@ -85,7 +85,7 @@ async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
     try:
         # what is heard of changes is trusted for longer than a second
         keys.is_heard = True
-        await keys.authenticate(sender.api_key, ingest.now())
+        await keys.authenticate(sender.api_key, decide.now())
         yield Gateway(SingleEvents(keys, structures, commits, RateLimits(redis), LIMITS), committed)
     finally:
         commits.close()

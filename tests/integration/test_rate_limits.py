@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.gateway.rates import RateLimits
+from services.gateway.lookups.rate_limits import RateLimits
 from tests.administration import a_system, administrator
 from tests.plain_http import http_client
 from tests.polling import until

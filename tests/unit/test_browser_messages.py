@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from services.gateway.browser import GIF, Script, accepts_gzip, is_known, message_of
+from services.gateway.http.browser import GIF, Script, accepts_gzip, is_known, message_of
 from tracking.domain.errors import Malformed
 
 

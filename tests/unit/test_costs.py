@@ -15,10 +15,10 @@ from uuid import UUID
 
 import pytest
 
-from services.gateway import ingest
-from services.gateway.ingest import Sender, decide
-from services.gateway.store import _ENCODERS as WRITE_ENCODERS
-from services.gateway.structures import Structures
+from services.gateway.commit.store import _ENCODERS as WRITE_ENCODERS
+from services.gateway.events import decide as ingest
+from services.gateway.events.decide import Sender, decide
+from services.gateway.lookups.event_structures import Structures
 from services.projector.project import _ENCODERS as READ_ENCODERS
 from services.projector.project import columns
 from services.statistics.tally import count

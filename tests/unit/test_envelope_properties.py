@@ -9,9 +9,9 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway.ingest import Sender, decide, decode_batch, decode_single
-from services.gateway.structures import Structures
-from services.gateway.verdict import Reason, Refused
+from services.gateway.events.decide import Sender, decide, decode_batch, decode_single
+from services.gateway.events.rejection import Reason, Refused
+from services.gateway.lookups.event_structures import Structures
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed
 from tracking.domain.tracking_event import (

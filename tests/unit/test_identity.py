@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.privacy import Personal, applied
-from services.gateway.segment import envelope
+from services.gateway.events.privacy import Personal, applied
+from services.gateway.events.segment import envelope
 from tracking.domain.identity_link import Link, earliest, linked_ids
 from tracking.domain.system_settings import PrivacyRule, SystemSettings
 

@@ -7,7 +7,7 @@ import brotli
 import pytest
 import zstandard
 
-from services.gateway.inflate import inflate
+from services.gateway.http.inflate import inflate
 from tracking.domain.errors import Malformed, TooLarge
 
 BODY = b'{"eventName":"page_view","anonymousId":"a"}' * 3000

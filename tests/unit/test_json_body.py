@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from services.gateway.json_body import read_json
+from services.gateway.events.decode import read_json
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from uuid import UUID
 
 import pytest
 
-from services.gateway.addresses import client_address
-from services.gateway.bots import is_bot
-from services.gateway.privacy import Personal, settled, settled_ip
+from services.gateway.events.bots import is_bot
+from services.gateway.events.privacy import Personal, settled, settled_ip
+from services.gateway.http.client_address import client_address
 from tracking.domain.system_settings import IpPolicy, PrivacyRule, SystemSettings
 
 SYSTEM = UUID(int=7)

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from services.gateway.answers import _quoted, shown
+from services.gateway.http.responses import _quoted, shown
 from tracking.domain.tracking_event import parse_timestamp
 from tracking.http.request_metrics import BOUNDS_S, RequestMetrics
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from services.gateway.segment import BATCH_NAMES, KINDS, envelope, messages_of
-from services.gateway.verdict import Refused
+from services.gateway.events.rejection import Refused
+from services.gateway.events.segment import BATCH_NAMES, KINDS, envelope, messages_of
 
 
 def read(message: Any, kind: str | None = None) -> dict[str, Any]:

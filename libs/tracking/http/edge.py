@@ -1,7 +1,7 @@
 """The HTTP edge of admin and query: correlation ids, one shape of error, bodies and parameters read into models.
 
 Pure ASGI, no BaseHTTPMiddleware: it would copy every body and lose context variables. The gateway's hot path has an
-edge of its own (services/gateway/app.py) that answers with the same shapes.
+edge of its own (services/gateway/http/app.py) that answers with the same shapes.
 """
 
 import logging

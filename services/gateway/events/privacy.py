@@ -12,7 +12,7 @@ from uuid import UUID
 
 import orjson
 
-from services.gateway.bots import is_bot
+from services.gateway.events.bots import is_bot
 from tracking.domain.system_settings import IpPolicy, PrivacyRule, Step, SystemSettings
 
 _KEPT_BITS = {4: 24, 6: 48}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from services.gateway.micro_batch import Outcome
+from services.gateway.commit.micro_batch import Outcome
 from tracking.domain.errors import Unavailable
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import postgres

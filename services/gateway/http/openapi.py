@@ -8,7 +8,8 @@ from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from services.gateway.documents import (
+from services.gateway.http.fast_path import INGEST_PATH
+from services.gateway.http.models import (
     BatchAnswer,
     BatchRequest,
     DryRun,
@@ -20,7 +21,6 @@ from services.gateway.documents import (
     SdkBatchAnswer,
     SdkMessage,
 )
-from services.gateway.single import INGEST_PATH
 from tracking.domain.tracking_event import EVENT_TYPES
 from tracking.http.edge import ErrorBody
 from tracking.http.openapi import Documentation

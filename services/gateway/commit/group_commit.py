@@ -22,7 +22,7 @@ from uuid import UUID
 
 import asyncpg
 
-from services.gateway.micro_batch import (
+from services.gateway.commit.micro_batch import (
     MAX_MESSAGE_BYTES,
     MAX_MESSAGE_EVENTS,
     Chunk,
@@ -32,7 +32,7 @@ from services.gateway.micro_batch import (
     parts,
     size_of,
 )
-from services.gateway.store import ROW_FAULTS, EventStore, describe, is_lasting
+from services.gateway.commit.store import ROW_FAULTS, EventStore, describe, is_lasting
 from tracking.contracts.events_tracked import System
 from tracking.domain.errors import Unavailable
 from tracking.domain.tracking_event import TrackingEvent, fresh_id

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from services.gateway import ingest
-from services.gateway.addresses import Network, client_address
-from services.gateway.commit import GroupCommit
-from services.gateway.ingest import Sender
-from services.gateway.keys import ApiKeys
-from services.gateway.micro_batch import Outcome
-from services.gateway.rates import RateLimits
-from services.gateway.refusals import RefusedInbox
-from services.gateway.rehearsal import Rehearsal
-from services.gateway.request import Limits, Request, Room
-from services.gateway.structures import NotLoaded, Structures
-from services.gateway.verdict import Refused
+from services.gateway.commit.dry_run import Rehearsal
+from services.gateway.commit.group_commit import GroupCommit
+from services.gateway.commit.micro_batch import Outcome
+from services.gateway.commit.rejected import RefusedInbox
+from services.gateway.events import decide as ingest
+from services.gateway.events.decide import Sender
+from services.gateway.events.rejection import Refused
+from services.gateway.http.client_address import Network, client_address
+from services.gateway.http.request import Limits, Request, Room
+from services.gateway.lookups.api_keys import ApiKeys
+from services.gateway.lookups.event_structures import NotLoaded, Structures
+from services.gateway.lookups.rate_limits import RateLimits
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Forbidden, Malformed, TooLarge, TrackingError
 from tracking.domain.tracking_event import TrackingEvent, parse_timestamp

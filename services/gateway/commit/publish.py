@@ -12,8 +12,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
-from services.gateway import store
-from services.gateway.commit import CommittedBatch
+from services.gateway.commit import store
+from services.gateway.commit.group_commit import CommittedBatch
 from tracking.contracts import events_tracked
 from tracking.domain.errors import Unavailable
 from tracking.infra import metrics, postgres, telemetry

@@ -8,16 +8,16 @@ import time
 
 import orjson
 
-from services.gateway import ingest
-from services.gateway.answers import known_error, observe, single_answer
-from services.gateway.commit import GroupCommit
-from services.gateway.ingest import Sender
-from services.gateway.keys import ApiKeys
-from services.gateway.micro_batch import Outcome
-from services.gateway.rates import RateLimits
-from services.gateway.request import Head, Limits
-from services.gateway.structures import NotLoaded, Structures
-from services.gateway.verdict import Refused
+from services.gateway.commit.group_commit import GroupCommit
+from services.gateway.commit.micro_batch import Outcome
+from services.gateway.events import decide
+from services.gateway.events.decide import Sender
+from services.gateway.events.rejection import Refused
+from services.gateway.http.request import Head, Limits
+from services.gateway.http.responses import known_error, observe, single_answer
+from services.gateway.lookups.api_keys import ApiKeys
+from services.gateway.lookups.event_structures import NotLoaded, Structures
+from services.gateway.lookups.rate_limits import RateLimits
 from tracking.domain.errors import TrackingError
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.http.edge import error_headers, error_payload
@@ -51,16 +51,16 @@ class SingleEvents:
         if len(body) > self._limits.event_bytes or not head.is_plain or head.origin or telemetry.is_tracing():
             return False
         correlation.enter(head.correlation_id)
-        received_at = ingest.now()
+        received_at = decide.now()
         try:
-            envelope = ingest.decode_single(body)
+            envelope = decide.decode_single(body)
             given = head.api_key() or (envelope.get("apiKey") if isinstance(envelope, dict) else None)
             key = self._keys.authenticate_known(given, received_at) if isinstance(given, str) else None
             if key is None:
                 return False
             sender = Sender(key, received_at, head.correlation_id, self._limits.event_bytes)
             sender.idempotency_key = head.idempotency_key()
-            event = ingest.decide(envelope, sender, self._structures)
+            event = decide.decide(envelope, sender, self._structures)
         except (TrackingError, NotLoaded):
             return False
         if isinstance(event, Refused) or not self._rates.take_known(key.partner_system_id, key.settings, 1):

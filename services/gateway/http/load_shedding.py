@@ -8,10 +8,10 @@ import time
 
 import orjson
 
-from services.gateway.answers import observe
-from services.gateway.commit import GroupCommit
-from services.gateway.cors import CORS_LINES
-from services.gateway.request import Head
+from services.gateway.commit.group_commit import GroupCommit
+from services.gateway.http.cors import CORS_LINES
+from services.gateway.http.request import Head
+from services.gateway.http.responses import observe
 from tracking.domain.errors import Unavailable
 from tracking.http.edge import error_headers, error_payload
 from tracking.http.protocol import Exchange, Handler, Headers

@@ -16,9 +16,9 @@ from uuid import UUID
 
 import orjson
 
-from services.gateway.micro_batch import Outcome
-from services.gateway.request import Request
-from services.gateway.verdict import Refused
+from services.gateway.commit.micro_batch import Outcome
+from services.gateway.events.rejection import Refused
+from services.gateway.http.request import Request
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import TrackingError
 from tracking.domain.tracking_event import TrackingEvent, fresh_id, to_unix_ms

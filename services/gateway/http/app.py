@@ -11,15 +11,15 @@ import orjson
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.gateway import ingest
-from services.gateway.answers import SERVICE, batch_answer, event_of, known_error, observe, single_answer
-from services.gateway.browser import DEFAULT_NAMES, BrowserRoutes, Names
-from services.gateway.cors import CORS, PREFLIGHT
-from services.gateway.documentation import BATCH_PATH, documentation
-from services.gateway.intake import Intake
-from services.gateway.request import ClientGone, Request
-from services.gateway.sdk import SdkRoutes
-from services.gateway.single import INGEST_PATH
+from services.gateway.events import decide as ingest
+from services.gateway.http.browser import DEFAULT_NAMES, BrowserRoutes, Names
+from services.gateway.http.cors import CORS, PREFLIGHT
+from services.gateway.http.fast_path import INGEST_PATH
+from services.gateway.http.ingestion import Intake
+from services.gateway.http.openapi import BATCH_PATH, documentation
+from services.gateway.http.request import ClientGone, Request
+from services.gateway.http.responses import SERVICE, batch_answer, event_of, known_error, observe, single_answer
+from services.gateway.http.sdk import SdkRoutes
 from tracking.http.edge import Edge, error_headers, error_payload
 from tracking.infra import correlation, telemetry
 from tracking.infra.process import Health

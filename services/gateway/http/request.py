@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from starlette.types import Receive, Scope
 
-from services.gateway.inflate import inflate
+from services.gateway.http.inflate import inflate
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed, TooLarge, Unavailable
 from tracking.infra import correlation

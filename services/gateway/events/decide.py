@@ -13,12 +13,12 @@ from uuid import UUID
 
 import orjson
 
-from services.gateway import privacy
-from services.gateway.json_body import read_json
-from services.gateway.json_objects import NUL, REPLACEMENT, stored
-from services.gateway.privacy import Personal
-from services.gateway.structures import Structures
-from services.gateway.verdict import Notes, Refused
+from services.gateway.events import privacy
+from services.gateway.events.decode import read_json
+from services.gateway.events.privacy import Personal
+from services.gateway.events.properties import NUL, REPLACEMENT, stored
+from services.gateway.events.rejection import Notes, Refused
+from services.gateway.lookups.event_structures import Structures
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed, TooLarge
 from tracking.domain.tracking_event import (

@@ -11,10 +11,10 @@ from typing import Any
 
 import orjson
 
-from services.gateway.commit import CommittedBatch
-from services.gateway.micro_batch import Outcome
-from services.gateway.structures import Structures
-from services.gateway.verdict import Refused
+from services.gateway.commit.group_commit import CommittedBatch
+from services.gateway.commit.micro_batch import Outcome
+from services.gateway.events.rejection import Refused
+from services.gateway.lookups.event_structures import Structures
 from tracking.contracts.events_tracked import System
 from tracking.domain.errors import Malformed, Rejected, TooLarge, TrackingError, Unavailable
 from tracking.domain.tracking_event import TrackingEvent

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from services.gateway.verdict import Notes, Refused
+from services.gateway.events.rejection import Notes, Refused
 
 _MAX_DEPTH = 64
 _TOO_DEEP = f"eventProperties is nested deeper than {_MAX_DEPTH} levels."

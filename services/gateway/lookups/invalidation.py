@@ -2,8 +2,8 @@
 
 from redis.asyncio import Redis
 
-from services.gateway.keys import ApiKeys
-from services.gateway.structures import Structures
+from services.gateway.lookups.api_keys import ApiKeys
+from services.gateway.lookups.event_structures import Structures
 from tracking.infra.redis import InvalidationListener
 
 

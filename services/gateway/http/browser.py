@@ -16,12 +16,12 @@ from urllib.parse import parse_qsl
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.gateway import ingest, segment
-from services.gateway.answers import SERVICE, event_of, known_error, single_answer
-from services.gateway.cors import CORS, Headers
-from services.gateway.intake import Intake
-from services.gateway.request import Request
-from services.gateway.sdk import SdkRoutes
+from services.gateway.events import decide, segment
+from services.gateway.http.cors import CORS, Headers
+from services.gateway.http.ingestion import Intake
+from services.gateway.http.request import Request
+from services.gateway.http.responses import SERVICE, event_of, known_error, single_answer
+from services.gateway.http.sdk import SdkRoutes
 from tracking.domain.errors import Malformed
 from tracking.http.edge import error_headers
 from tracking.http.request_metrics import requests
@@ -153,7 +153,7 @@ class BrowserRoutes:
         await _answer(send, 200, _pixel_headers(correlation_id), b"", len(GIF))
 
     async def _store(self, request: PixelRequest, query: bytes) -> None:
-        received_at = ingest.now()
+        received_at = decide.now()
         message = message_of(query, request.referrer)
         request.raw = orjson.dumps(message)
         sender = await self._intake.sender(request, None, received_at)

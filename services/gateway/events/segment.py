@@ -7,7 +7,7 @@ its context, ids may be numbers, and one bad message never spoils its batch.
 from collections.abc import Mapping
 from typing import Any
 
-from services.gateway.verdict import Refused
+from services.gateway.events.rejection import Refused
 from tracking.domain.tracking_event import EVENT_TYPES
 
 KINDS: Mapping[str, str] = {kind: kind for kind in EVENT_TYPES} | {kind[0]: kind for kind in EVENT_TYPES}

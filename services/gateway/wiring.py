@@ -6,24 +6,24 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from services.gateway.addresses import Network
-from services.gateway.answers import SERVICE, EventCounts
-from services.gateway.app import build
-from services.gateway.browser import Names
-from services.gateway.commit import CommittedBatch, GroupCommit
-from services.gateway.intake import Intake
-from services.gateway.invalidation import listener
-from services.gateway.keys import ApiKeys
-from services.gateway.publish import BatchPublisher
-from services.gateway.rates import RateLimits
-from services.gateway.refusals import RefusedInbox
-from services.gateway.rehearsal import Rehearsal
-from services.gateway.request import Limits
-from services.gateway.sdk import SdkRoutes
-from services.gateway.shed import Shed
-from services.gateway.single import INGEST_PATH, SingleEvents
-from services.gateway.store import EventStore
-from services.gateway.structures import Structures
+from services.gateway.commit.dry_run import Rehearsal
+from services.gateway.commit.group_commit import CommittedBatch, GroupCommit
+from services.gateway.commit.publish import BatchPublisher
+from services.gateway.commit.rejected import RefusedInbox
+from services.gateway.commit.store import EventStore
+from services.gateway.http.app import build
+from services.gateway.http.browser import Names
+from services.gateway.http.client_address import Network
+from services.gateway.http.fast_path import INGEST_PATH, SingleEvents
+from services.gateway.http.ingestion import Intake
+from services.gateway.http.load_shedding import Shed
+from services.gateway.http.request import Limits
+from services.gateway.http.responses import SERVICE, EventCounts
+from services.gateway.http.sdk import SdkRoutes
+from services.gateway.lookups.api_keys import ApiKeys
+from services.gateway.lookups.event_structures import Structures
+from services.gateway.lookups.invalidation import listener
+from services.gateway.lookups.rate_limits import RateLimits
 from tracking.infra import postgres, process
 from tracking.infra import redis as cache
 from tracking.infra.postgres import Pool

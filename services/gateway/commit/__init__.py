@@ -1,0 +1,1 @@
+"""Storing events: group commit, micro-batches, publishing after the commit."""

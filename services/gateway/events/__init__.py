@@ -1,0 +1,1 @@
+"""Decisions about events without IO: decode, decide, privacy, SDK messages."""

@@ -1,0 +1,1 @@
+"""Bytes in, status out: routes, requests, responses and their documentation."""
