@@ -9,11 +9,42 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from services.admin import models, models_dead_letters, models_refused, models_structures, models_tokens
 from services.admin.access import AdminOnly
 from services.admin.administer import Administration
 from services.admin.dead_letters import DeadLetterRoutes
 from services.admin.keys import KeyRoutes
+from services.admin.models import (
+    IssuedKey,
+    KeyAnswer,
+    KeyList,
+    NewKey,
+    NewPartner,
+    NewSystem,
+    PageParameters,
+    PartnerAnswer,
+    PartnerChange,
+    PartnerFilter,
+    PartnerPage,
+    RegisteredPartner,
+    RegisteredSystem,
+    Rotation,
+    SystemAnswer,
+    SystemChange,
+    SystemFilter,
+    SystemPage,
+)
+from services.admin.models_dead_letters import DeadLetterAnswer, DeadLetterFilter, DeadLetterPage, WholeDeadLetterAnswer
+from services.admin.models_refused import RefusedAnswer, RefusedFilter, RefusedPage
+from services.admin.models_structures import (
+    NewStructure,
+    NewVersion,
+    StructureAnswer,
+    StructureFilter,
+    StructurePage,
+    VersionAnswer,
+    VersionList,
+)
+from services.admin.models_tokens import IssuedToken, NewToken, TokenAnswer, TokenPage
 from services.admin.partners import PartnerRoutes
 from services.admin.refused import RefusedRoutes
 from services.admin.structures import StructureRoutes
@@ -72,17 +103,17 @@ def _tag(path: str) -> str:
 
 
 def _partners(table: _Table, routes: PartnerRoutes) -> None:
-    path, answer = "/api/partners", models.PartnerAnswer
+    path, answer = "/api/partners", PartnerAnswer
     table.change(
         ["POST"],
         path,
         "partner_register_partner",
         routes.register_partner,
-        models.RegisteredPartner,
-        body=models.NewPartner,
+        RegisteredPartner,
+        body=NewPartner,
         status=201,
     )
-    table.get(path, "partner_list_partners", routes.list_partners, models.PartnerPage, models.PartnerFilter)
+    table.get(path, "partner_list_partners", routes.list_partners, PartnerPage, PartnerFilter)
     table.get(f"{path}/{{id}}", "partner_get_partner", routes.get_partner, answer)
     table.change(
         ["PUT", "PATCH"],
@@ -90,24 +121,24 @@ def _partners(table: _Table, routes: PartnerRoutes) -> None:
         "partner_update_partner",
         routes.update_partner,
         answer,
-        body=models.PartnerChange,
+        body=PartnerChange,
     )
     table.change(["POST"], f"{path}/{{id}}/deactivate", "partner_deactivate_partner", routes.deactivate_partner, answer)
     table.change(["POST"], f"{path}/{{id}}/activate", "partner_activate_partner", routes.activate_partner, answer)
 
 
 def _systems(table: _Table, routes: PartnerRoutes) -> None:
-    path, answer = "/api/partnersystems", models.SystemAnswer
+    path, answer = "/api/partnersystems", SystemAnswer
     table.change(
         ["POST"],
         path,
         "partner_register_system",
         routes.register_system,
-        models.RegisteredSystem,
-        body=models.NewSystem,
+        RegisteredSystem,
+        body=NewSystem,
         status=201,
     )
-    table.get(path, "partner_list_systems", routes.list_systems, models.SystemPage, models.SystemFilter)
+    table.get(path, "partner_list_systems", routes.list_systems, SystemPage, SystemFilter)
     table.get(f"{path}/{{id}}", "partner_get_system", routes.get_system, answer)
     table.change(
         ["PUT", "PATCH"],
@@ -115,7 +146,7 @@ def _systems(table: _Table, routes: PartnerRoutes) -> None:
         "partner_update_system",
         routes.update_system,
         answer,
-        body=models.SystemChange,
+        body=SystemChange,
     )
     table.change(["POST"], f"{path}/{{id}}/deactivate", "partner_deactivate_system", routes.deactivate_system, answer)
     table.change(["POST"], f"{path}/{{id}}/activate", "partner_activate_system", routes.activate_system, answer)
@@ -123,26 +154,24 @@ def _systems(table: _Table, routes: PartnerRoutes) -> None:
 
 def _keys(table: _Table, routes: KeyRoutes) -> None:
     keys = "/api/partnersystems/{id}/apikeys"
-    table.change(["POST"], keys, "key_issue_key", routes.issue_key, models.IssuedKey, body=models.NewKey, status=201)
-    table.get(keys, "key_list_keys", routes.list_keys, models.KeyList)
+    table.change(["POST"], keys, "key_issue_key", routes.issue_key, IssuedKey, body=NewKey, status=201)
+    table.get(keys, "key_list_keys", routes.list_keys, KeyList)
     rotate = f"{keys}/{{key_id}}/rotate"
-    table.get(f"{keys}/{{key_id}}", "key_get_key", routes.get_key, models.KeyAnswer)
-    table.change(
-        ["POST"], rotate, "key_rotate_key", routes.rotate_key, models.IssuedKey, body=models.Rotation, status=201
-    )
+    table.get(f"{keys}/{{key_id}}", "key_get_key", routes.get_key, KeyAnswer)
+    table.change(["POST"], rotate, "key_rotate_key", routes.rotate_key, IssuedKey, body=Rotation, status=201)
     table.change(["POST"], f"{keys}/{{key_id}}/revoke", "key_revoke_key", routes.revoke_key, None, status=204)
     table.routes.append(Route(f"{keys}/{{key_id}}", routes.revoke_key, methods=["DELETE"]))
 
 
 def _structures(table: _Table, routes: StructureRoutes) -> None:
-    path, new, answer = "/api/eventstructures", models_structures.NewStructure, models_structures.StructureAnswer
+    path, new, answer = "/api/eventstructures", NewStructure, StructureAnswer
     table.change(["POST"], path, "structure_define", routes.define, answer, body=new, status=201)
     table.get(
         path,
         "structure_list_global",
         routes.list_global,
-        models_structures.StructurePage,
-        models_structures.StructureFilter,
+        StructurePage,
+        StructureFilter,
     )
     own = "/api/partners/{id}/eventstructures"
     table.change(["POST"], own, "structure_define_for_partner", routes.define_for_partner, answer, body=new, status=201)
@@ -150,21 +179,21 @@ def _structures(table: _Table, routes: StructureRoutes) -> None:
         own,
         "structure_list_of_partner",
         routes.list_of_partner,
-        models_structures.StructurePage,
-        models_structures.StructureFilter,
+        StructurePage,
+        StructureFilter,
     )
     table.get(f"{path}/{{id}}", "structure_get", routes.get, answer)
-    versions, version = f"{path}/{{id}}/versions", models_structures.VersionAnswer
+    versions, version = f"{path}/{{id}}/versions", VersionAnswer
     table.change(
         ["POST"],
         versions,
         "structure_add_version",
         routes.add_version,
         version,
-        body=models_structures.NewVersion,
+        body=NewVersion,
         status=201,
     )
-    table.get(versions, "structure_list_versions", routes.list_versions, models_structures.VersionList)
+    table.get(versions, "structure_list_versions", routes.list_versions, VersionList)
     table.get(f"{versions}/{{version}}", "structure_get_version", routes.get_version, version)
     table.change(["POST"], f"{versions}/{{version}}/publish", "structure_publish", routes.publish, version)
     table.change(["POST"], f"{versions}/{{version}}/deprecate", "structure_deprecate", routes.deprecate, version)
@@ -172,29 +201,25 @@ def _structures(table: _Table, routes: StructureRoutes) -> None:
 
 def _tokens(table: _Table, routes: TokenRoutes) -> None:
     path = "/api/tokens"
-    table.change(
-        ["POST"], path, "token_issue", routes.issue, models_tokens.IssuedToken, body=models_tokens.NewToken, status=201
-    )
-    table.get(path, "token_list", routes.list, models_tokens.TokenPage, models.PageParameters)
-    table.get(f"{path}/{{id}}", "token_get", routes.get, models_tokens.TokenAnswer)
+    table.change(["POST"], path, "token_issue", routes.issue, IssuedToken, body=NewToken, status=201)
+    table.get(path, "token_list", routes.list, TokenPage, PageParameters)
+    table.get(f"{path}/{{id}}", "token_get", routes.get, TokenAnswer)
     table.change(["POST"], f"{path}/{{id}}/revoke", "token_revoke", routes.revoke, None, status=204)
     table.routes.append(Route(f"{path}/{{id}}", routes.revoke, methods=["DELETE"]))
 
 
 def _dead_letters(table: _Table, routes: DeadLetterRoutes) -> None:
-    path, answer = "/api/deadletters", models_dead_letters.DeadLetterAnswer
-    table.get(
-        path, "deadletter_list", routes.list, models_dead_letters.DeadLetterPage, models_dead_letters.DeadLetterFilter
-    )
-    table.get(f"{path}/{{id}}", "deadletter_get", routes.get, models_dead_letters.WholeDeadLetterAnswer)
+    path, answer = "/api/deadletters", DeadLetterAnswer
+    table.get(path, "deadletter_list", routes.list, DeadLetterPage, DeadLetterFilter)
+    table.get(f"{path}/{{id}}", "deadletter_get", routes.get, WholeDeadLetterAnswer)
     table.change(["POST"], f"{path}/{{id}}/retry", "deadletter_retry", routes.retry, answer)
     table.change(["POST"], f"{path}/{{id}}/discard", "deadletter_discard", routes.discard, answer)
 
 
 def _refused(table: _Table, routes: RefusedRoutes) -> None:
     path = "/api/refused"
-    table.get(path, "refused_list", routes.list, models_refused.RefusedPage, models_refused.RefusedFilter)
-    table.get(f"{path}/{{id}}", "refused_get", routes.get, models_refused.RefusedAnswer)
+    table.get(path, "refused_list", routes.list, RefusedPage, RefusedFilter)
+    table.get(f"{path}/{{id}}", "refused_get", routes.get, RefusedAnswer)
 
 
 def build(administration: Administration, health: Health) -> ASGIApp:

@@ -3,9 +3,9 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin import models_dead_letters as models
 from services.admin.administer import Administration
 from services.admin.answers import path_id, show, show_page
+from services.admin.models_dead_letters import DeadLetterAnswer, DeadLetterFilter, DeadLetterPage, WholeDeadLetterAnswer
 from tracking.http.edge import read_query
 from tracking.tables.dead_letters import decisions
 
@@ -18,23 +18,23 @@ class DeadLetterRoutes:
 
     async def list(self, request: Request) -> Response:
         """List dead letters, the first seen first."""
-        wanted = read_query(request, models.DeadLetterFilter)
+        wanted = read_query(request, DeadLetterFilter)
         async with self._administration.reading() as connection:
             found = await decisions.list_letters(
                 connection, wanted.consumer, wanted.state, wanted.page_size, wanted.offset
             )
-        return show_page(models.DeadLetterPage, found, wanted)
+        return show_page(DeadLetterPage, found, wanted)
 
     async def get(self, request: Request) -> Response:
         """Show a dead letter with its events' ids and the beginning of the message."""
         id_ = path_id(request)
         async with self._administration.reading() as connection:
-            return show(models.WholeDeadLetterAnswer, await decisions.find_letter(connection, id_))
+            return show(WholeDeadLetterAnswer, await decisions.find_letter(connection, id_))
 
     async def retry(self, request: Request) -> Response:
         """Send it to its consumer again; what that consumer has applied stays applied once."""
-        return show(models.DeadLetterAnswer, await self._administration.retry_dead_letter(path_id(request)))
+        return show(DeadLetterAnswer, await self._administration.retry_dead_letter(path_id(request)))
 
     async def discard(self, request: Request) -> Response:
         """Settle it without applying it: its events stay stored, and missing at that consumer."""
-        return show(models.DeadLetterAnswer, await self._administration.discard_dead_letter(path_id(request)))
+        return show(DeadLetterAnswer, await self._administration.discard_dead_letter(path_id(request)))

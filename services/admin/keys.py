@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin import models, store, store_keys
+from services.admin import store, store_keys
 from services.admin.administer import Administration
 from services.admin.answers import body, created, path_id, show
+from services.admin.models import IssuedKey, KeyAnswer, KeyList, NewKey, Rotation
 from tracking.domain.api_key import ApiKey
 
 
@@ -20,7 +21,7 @@ class KeyRoutes:
     async def issue_key(self, request: Request) -> Response:
         """Create a further API key; it is shown this once."""
         system_id = path_id(request)
-        wanted = await body(request, models.NewKey, is_optional=True)
+        wanted = await body(request, NewKey, is_optional=True)
         return _issued(*await self._administration.issue_key(system_id, wanted.name, wanted.expires_at))
 
     async def list_keys(self, request: Request) -> Response:
@@ -29,18 +30,18 @@ class KeyRoutes:
         async with self._administration.reading() as connection:
             await store.find_system(connection, system_id)
             keys = await store_keys.list_keys(connection, system_id)
-        return show(models.KeyList, {"items": [_shown(key) for key in keys], "total_count": len(keys)})
+        return show(KeyList, {"items": [_shown(key) for key in keys], "total_count": len(keys)})
 
     async def get_key(self, request: Request) -> Response:
         """Show an API key, without its secret."""
         system_id, key_id = path_id(request), path_id(request, "key_id")
         async with self._administration.reading() as connection:
-            return show(models.KeyAnswer, _shown(await store_keys.find_key(connection, system_id, key_id)))
+            return show(KeyAnswer, _shown(await store_keys.find_key(connection, system_id, key_id)))
 
     async def rotate_key(self, request: Request) -> Response:
         """Replace an API key; the old one works on until its grace ends."""
         system_id, key_id = path_id(request), path_id(request, "key_id")
-        wanted = await body(request, models.Rotation, is_optional=True)
+        wanted = await body(request, Rotation, is_optional=True)
         grace = timedelta(seconds=wanted.grace_seconds)
         return _issued(*await self._administration.rotate_key(system_id, key_id, grace))
 
@@ -50,8 +51,8 @@ class KeyRoutes:
         return Response(status_code=204)
 
 
-def _shown(key: ApiKey) -> models.KeyAnswer:
-    return models.KeyAnswer(
+def _shown(key: ApiKey) -> KeyAnswer:
+    return KeyAnswer(
         id=key.id,
         name=key.name,
         prefix=key.fingerprint.prefix,
@@ -65,7 +66,7 @@ def _shown(key: ApiKey) -> models.KeyAnswer:
 
 
 def _issued(key: ApiKey, secret: str) -> Response:
-    answer = models.IssuedKey(
+    answer = IssuedKey(
         id=key.id,
         partner_system_id=key.partner_system_id,
         name=key.name,
@@ -73,4 +74,4 @@ def _issued(key: ApiKey, secret: str) -> Response:
         created_at=key.created_at,
         expires_at=key.expires_at,
     )
-    return created(models.IssuedKey, answer, f"/api/partnersystems/{key.partner_system_id}/apikeys/{key.id}")
+    return created(IssuedKey, answer, f"/api/partnersystems/{key.partner_system_id}/apikeys/{key.id}")

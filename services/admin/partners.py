@@ -3,9 +3,23 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin import models, store
+from services.admin import store
 from services.admin.administer import Administration
 from services.admin.answers import body, created, path_id, show, show_page
+from services.admin.models import (
+    NewPartner,
+    NewSystem,
+    PartnerAnswer,
+    PartnerChange,
+    PartnerFilter,
+    PartnerPage,
+    RegisteredPartner,
+    RegisteredSystem,
+    SystemAnswer,
+    SystemChange,
+    SystemFilter,
+    SystemPage,
+)
 from services.admin.models_settings import SettingsAnswer
 from tracking.domain.system_settings import DEFAULT_SETTINGS
 from tracking.http.edge import read_query
@@ -19,50 +33,50 @@ class PartnerRoutes:
 
     async def register_partner(self, request: Request) -> Response:
         """Register a partner."""
-        wanted = await body(request, models.NewPartner)
+        wanted = await body(request, NewPartner)
         partner = await self._administration.register_partner(wanted.name, wanted.email)
-        return created(models.RegisteredPartner, partner, f"/api/partners/{partner.id}")
+        return created(RegisteredPartner, partner, f"/api/partners/{partner.id}")
 
     async def list_partners(self, request: Request) -> Response:
         """List partners, oldest first."""
-        wanted = read_query(request, models.PartnerFilter)
+        wanted = read_query(request, PartnerFilter)
         async with self._administration.reading() as connection:
             found = await store.list_partners(
                 connection, wanted.is_active, wanted.email, wanted.page_size, wanted.offset
             )
-        return show_page(models.PartnerPage, found, wanted)
+        return show_page(PartnerPage, found, wanted)
 
     async def get_partner(self, request: Request) -> Response:
         """Show a partner."""
         id_ = path_id(request)
         async with self._administration.reading() as connection:
-            return show(models.PartnerAnswer, await store.find_partner(connection, id_))
+            return show(PartnerAnswer, await store.find_partner(connection, id_))
 
     async def update_partner(self, request: Request) -> Response:
         """Change a partner's name or address."""
         id_ = path_id(request)
-        wanted = await body(request, models.PartnerChange)
+        wanted = await body(request, PartnerChange)
         partner = await self._administration.update_partner(id_, wanted.name, wanted.email)
-        return show(models.PartnerAnswer, partner)
+        return show(PartnerAnswer, partner)
 
     async def deactivate_partner(self, request: Request) -> Response:
         """Deactivate a partner: the keys of all its systems are refused within a second."""
         partner = await self._administration.set_partner_active(path_id(request), is_active=False)
-        return show(models.PartnerAnswer, partner)
+        return show(PartnerAnswer, partner)
 
     async def activate_partner(self, request: Request) -> Response:
         """Activate a partner again."""
         partner = await self._administration.set_partner_active(path_id(request), is_active=True)
-        return show(models.PartnerAnswer, partner)
+        return show(PartnerAnswer, partner)
 
     async def register_system(self, request: Request) -> Response:
         """Register a partner system; its first key is shown this once."""
-        wanted = await body(request, models.NewSystem)
+        wanted = await body(request, NewSystem)
         settings = wanted.settings.applied_to(DEFAULT_SETTINGS) if wanted.settings else DEFAULT_SETTINGS
         system, secret = await self._administration.register_system(
             wanted.partner_id, wanted.name, wanted.type, wanted.description, settings
         )
-        answer = models.RegisteredSystem(
+        answer = RegisteredSystem(
             id=system.id,
             partner_id=system.partner_id,
             name=system.name,
@@ -72,39 +86,39 @@ class PartnerRoutes:
             is_active=system.is_active,
             settings=SettingsAnswer.model_validate(settings) if wanted.settings else None,
         )
-        return created(models.RegisteredSystem, answer, f"/api/partnersystems/{system.id}")
+        return created(RegisteredSystem, answer, f"/api/partnersystems/{system.id}")
 
     async def list_systems(self, request: Request) -> Response:
         """List partner systems, oldest first."""
-        wanted = read_query(request, models.SystemFilter)
+        wanted = read_query(request, SystemFilter)
         async with self._administration.reading() as connection:
             found = await store.list_systems(
                 connection, wanted.partner_id, wanted.is_active, wanted.page_size, wanted.offset
             )
-        return show_page(models.SystemPage, found, wanted)
+        return show_page(SystemPage, found, wanted)
 
     async def get_system(self, request: Request) -> Response:
         """Show a partner system."""
         id_ = path_id(request)
         async with self._administration.reading() as connection:
-            return show(models.SystemAnswer, await store.find_system(connection, id_))
+            return show(SystemAnswer, await store.find_system(connection, id_))
 
     async def update_system(self, request: Request) -> Response:
         """Change a system's name, type, description or settings."""
         id_ = path_id(request)
-        wanted = await body(request, models.SystemChange)
+        wanted = await body(request, SystemChange)
         change_settings = wanted.settings.applied_to if wanted.settings else None
         system = await self._administration.update_system(
             id_, wanted.name, wanted.type, wanted.description, change_settings
         )
-        return show(models.SystemAnswer, system)
+        return show(SystemAnswer, system)
 
     async def deactivate_system(self, request: Request) -> Response:
         """Deactivate a system: its keys are refused within a second."""
         system = await self._administration.set_system_active(path_id(request), is_active=False)
-        return show(models.SystemAnswer, system)
+        return show(SystemAnswer, system)
 
     async def activate_system(self, request: Request) -> Response:
         """Activate a system again."""
         system = await self._administration.set_system_active(path_id(request), is_active=True)
-        return show(models.SystemAnswer, system)
+        return show(SystemAnswer, system)

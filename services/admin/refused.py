@@ -3,10 +3,10 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin import models_refused as models
 from services.admin import store_refused
 from services.admin.administer import Administration
 from services.admin.answers import path_id, show, show_page
+from services.admin.models_refused import RefusedAnswer, RefusedFilter, RefusedPage
 from tracking.http.edge import read_query
 
 
@@ -18,15 +18,15 @@ class RefusedRoutes:
 
     async def list(self, request: Request) -> Response:
         """List what was refused, the newest first."""
-        wanted = read_query(request, models.RefusedFilter)
+        wanted = read_query(request, RefusedFilter)
         async with self._administration.reading() as connection:
             found = await store_refused.list_refused(
                 connection, wanted.partner_system_id, wanted.reason, wanted.page_size, wanted.offset
             )
-        return show_page(models.RefusedPage, found, wanted)
+        return show_page(RefusedPage, found, wanted)
 
     async def get(self, request: Request) -> Response:
         """Show one with all of what is kept of it."""
         id_ = path_id(request)
         async with self._administration.reading() as connection:
-            return show(models.RefusedAnswer, await store_refused.find_refused(connection, id_))
+            return show(RefusedAnswer, await store_refused.find_refused(connection, id_))

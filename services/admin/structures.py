@@ -7,10 +7,18 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin import models_structures as models
 from services.admin import store, store_structures
 from services.admin.administer import Administration
 from services.admin.answers import body, path_id, show, show_page
+from services.admin.models_structures import (
+    NewStructure,
+    NewVersion,
+    StructureAnswer,
+    StructureFilter,
+    StructurePage,
+    VersionAnswer,
+    VersionList,
+)
 from tracking.domain.errors import Malformed, NotFound
 from tracking.domain.event_structure import EventStructure
 from tracking.http.edge import json_response, read_query
@@ -45,7 +53,7 @@ class StructureRoutes:
     async def list_versions(self, request: Request) -> Response:
         """List the versions of a structure."""
         structure = await self._load(request)
-        return show(models.VersionList, {"items": structure.versions, "total_count": len(structure.versions)})
+        return show(VersionList, {"items": structure.versions, "total_count": len(structure.versions)})
 
     async def get_version(self, request: Request) -> Response:
         """Show one version."""
@@ -54,7 +62,7 @@ class StructureRoutes:
     async def add_version(self, request: Request) -> Response:
         """Add the next version, published at once unless `publish` is false."""
         id_ = path_id(request)
-        wanted = await body(request, models.NewVersion)
+        wanted = await body(request, NewVersion)
         version = await self._administration.add_version(id_, _schema(wanted.schema_), publish=wanted.publish)
         location = f"/api/eventstructures/{id_}/versions/{version.version}"
         return json_response(_version(version), 201, {"Location": location})
@@ -70,7 +78,7 @@ class StructureRoutes:
         return json_response(_version(version))
 
     async def _define(self, request: Request, partner_id: UUID | None) -> Response:
-        wanted = await body(request, models.NewStructure)
+        wanted = await body(request, NewStructure)
         structure = await self._administration.define_structure(
             partner_id, wanted.event_name, wanted.description, _schema(wanted.schema_), publish=wanted.publish
         )
@@ -79,14 +87,14 @@ class StructureRoutes:
         return answer
 
     async def _list(self, request: Request, partner_id: UUID | None) -> Response:
-        wanted = read_query(request, models.StructureFilter)
+        wanted = read_query(request, StructureFilter)
         async with self._administration.reading() as connection:
             if partner_id is not None:
                 await store.find_partner(connection, partner_id)
             found = await store_structures.list_structures(
                 connection, partner_id, wanted.event_name, wanted.page_size, wanted.offset
             )
-        return show_page(models.StructurePage, found, wanted)
+        return show_page(StructurePage, found, wanted)
 
     async def _load(self, request: Request) -> EventStructure:
         id_ = path_id(request)
@@ -113,7 +121,7 @@ def _number(request: Request) -> int:
 
 
 def _version(version: Any) -> dict[str, Any]:
-    return models.VersionAnswer.model_validate(version).model_dump(by_alias=True, mode="json")
+    return VersionAnswer.model_validate(version).model_dump(by_alias=True, mode="json")
 
 
 def _show(structure: EventStructure, status: int = 200) -> Response:
@@ -128,4 +136,4 @@ def _show(structure: EventStructure, status: int = 200) -> Response:
         "created_at": structure.created_at,
         "updated_at": structure.updated_at,
     }
-    return show(models.StructureAnswer, answer, status)
+    return show(StructureAnswer, answer, status)

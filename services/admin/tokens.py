@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin import models_tokens as models
 from services.admin import store_tokens
 from services.admin.administer import Administration
 from services.admin.answers import body, created, path_id, show, show_page
 from services.admin.models import PageParameters
+from services.admin.models_tokens import IssuedToken, NewToken, TokenAnswer, TokenPage
 from tracking.domain.access_token import AccessToken
 from tracking.http.edge import read_query
 
@@ -22,11 +22,11 @@ class TokenRoutes:
 
     async def issue(self, request: Request) -> Response:
         """Create an access token; it is shown this once."""
-        wanted = await body(request, models.NewToken)
+        wanted = await body(request, NewToken)
         token, secret = await self._administration.issue_token(
             wanted.name, wanted.scope, wanted.partner_id, wanted.expires_at
         )
-        answer = models.IssuedToken(
+        answer = IssuedToken(
             id=token.id,
             name=token.name,
             token=secret,
@@ -35,20 +35,20 @@ class TokenRoutes:
             created_at=token.created_at,
             expires_at=token.expires_at,
         )
-        return created(models.IssuedToken, answer, f"/api/tokens/{token.id}")
+        return created(IssuedToken, answer, f"/api/tokens/{token.id}")
 
     async def list(self, request: Request) -> Response:
         """List access tokens, without their secrets."""
         wanted = read_query(request, PageParameters)
         async with self._administration.reading() as connection:
             found, total = await store_tokens.list_tokens(connection, wanted.page_size, wanted.offset)
-        return show_page(models.TokenPage, ([_shown(token) for token in found], total), wanted)
+        return show_page(TokenPage, ([_shown(token) for token in found], total), wanted)
 
     async def get(self, request: Request) -> Response:
         """Show an access token, without its secret."""
         id_ = path_id(request)
         async with self._administration.reading() as connection:
-            return show(models.TokenAnswer, _shown(await store_tokens.find_token(connection, id_)))
+            return show(TokenAnswer, _shown(await store_tokens.find_token(connection, id_)))
 
     async def revoke(self, request: Request) -> Response:
         """Revoke an access token."""
@@ -56,8 +56,8 @@ class TokenRoutes:
         return Response(status_code=204)
 
 
-def _shown(token: AccessToken) -> models.TokenAnswer:
-    return models.TokenAnswer(
+def _shown(token: AccessToken) -> TokenAnswer:
+    return TokenAnswer(
         id=token.id,
         name=token.name,
         prefix=token.fingerprint.prefix,
