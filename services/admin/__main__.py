@@ -3,11 +3,11 @@
 from contextlib import AsyncExitStack
 from random import getrandbits
 
-from services.admin.administer import Administration
 from services.admin.app import SERVICE, build
-from services.admin.change import Changes
+from services.admin.bootstrap import Bootstrap
+from services.admin.commands import Administration
 from services.admin.outbox import Outbox
-from services.admin.start import Bootstrap
+from services.admin.unit_of_work import Changes
 from tracking.infra import postgres, process, telemetry
 from tracking.infra import redis as cache
 from tracking.infra.process import Health, Listening

@@ -9,11 +9,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from services.admin.access import AdminOnly
-from services.admin.administer import Administration
-from services.admin.dead_letters import DeadLetterRoutes
-from services.admin.keys import KeyRoutes
-from services.admin.models import (
+from services.admin.auth import AdminOnly
+from services.admin.commands import Administration
+from services.admin.models.access_tokens import IssuedToken, NewToken, TokenAnswer, TokenPage
+from services.admin.models.dead_letters import DeadLetterAnswer, DeadLetterFilter, DeadLetterPage, WholeDeadLetterAnswer
+from services.admin.models.event_structures import (
+    NewStructure,
+    NewVersion,
+    StructureAnswer,
+    StructureFilter,
+    StructurePage,
+    VersionAnswer,
+    VersionList,
+)
+from services.admin.models.partners import (
     IssuedKey,
     KeyAnswer,
     KeyList,
@@ -33,22 +42,13 @@ from services.admin.models import (
     SystemFilter,
     SystemPage,
 )
-from services.admin.models_dead_letters import DeadLetterAnswer, DeadLetterFilter, DeadLetterPage, WholeDeadLetterAnswer
-from services.admin.models_refused import RefusedAnswer, RefusedFilter, RefusedPage
-from services.admin.models_structures import (
-    NewStructure,
-    NewVersion,
-    StructureAnswer,
-    StructureFilter,
-    StructurePage,
-    VersionAnswer,
-    VersionList,
-)
-from services.admin.models_tokens import IssuedToken, NewToken, TokenAnswer, TokenPage
-from services.admin.partners import PartnerRoutes
-from services.admin.refused import RefusedRoutes
-from services.admin.structures import StructureRoutes
-from services.admin.tokens import TokenRoutes
+from services.admin.models.rejected_events import RefusedAnswer, RefusedFilter, RefusedPage
+from services.admin.routes.access_tokens import TokenRoutes
+from services.admin.routes.api_keys import KeyRoutes
+from services.admin.routes.dead_letters import DeadLetterRoutes
+from services.admin.routes.event_structures import StructureRoutes
+from services.admin.routes.partners import PartnerRoutes
+from services.admin.routes.rejected_events import RefusedRoutes
 from tracking.http.edge import Edge, ErrorBody
 from tracking.http.openapi import Documentation
 from tracking.infra.process import Health

@@ -15,7 +15,7 @@ from uuid import UUID
 import orjson
 from redis.asyncio import Redis
 
-from services.admin.entries import Entries, read_entries
+from services.admin.cache_updates import Entries, read_entries
 from tracking.domain.domain_events import DomainEvent
 from tracking.infra import correlation, postgres
 from tracking.infra import redis as cache

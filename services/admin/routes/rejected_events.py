@@ -3,11 +3,11 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin import store_refused
-from services.admin.administer import Administration
-from services.admin.answers import path_id, show, show_page
-from services.admin.models_refused import RefusedAnswer, RefusedFilter, RefusedPage
+from services.admin.commands import Administration
+from services.admin.models.rejected_events import RefusedAnswer, RefusedFilter, RefusedPage
+from services.admin.routes.payloads import path_id, show, show_page
 from tracking.http.edge import read_query
+from tracking.tables import rejected_events
 
 
 class RefusedRoutes:
@@ -20,7 +20,7 @@ class RefusedRoutes:
         """List what was refused, the newest first."""
         wanted = read_query(request, RefusedFilter)
         async with self._administration.reading() as connection:
-            found = await store_refused.list_refused(
+            found = await rejected_events.list_refused(
                 connection, wanted.partner_system_id, wanted.reason, wanted.page_size, wanted.offset
             )
         return show_page(RefusedPage, found, wanted)
@@ -29,4 +29,4 @@ class RefusedRoutes:
         """Show one with all of what is kept of it."""
         id_ = path_id(request)
         async with self._administration.reading() as connection:
-            return show(RefusedAnswer, await store_refused.find_refused(connection, id_))
+            return show(RefusedAnswer, await rejected_events.find_refused(connection, id_))

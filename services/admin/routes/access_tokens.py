@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin import store_tokens
-from services.admin.administer import Administration
-from services.admin.answers import body, created, path_id, show, show_page
-from services.admin.models import PageParameters
-from services.admin.models_tokens import IssuedToken, NewToken, TokenAnswer, TokenPage
+from services.admin.commands import Administration
+from services.admin.models.access_tokens import IssuedToken, NewToken, TokenAnswer, TokenPage
+from services.admin.models.partners import PageParameters
+from services.admin.routes.payloads import body, created, path_id, show, show_page
+from services.admin.store import access_tokens
 from tracking.domain.access_token import AccessToken
 from tracking.http.edge import read_query
 
@@ -41,14 +41,14 @@ class TokenRoutes:
         """List access tokens, without their secrets."""
         wanted = read_query(request, PageParameters)
         async with self._administration.reading() as connection:
-            found, total = await store_tokens.list_tokens(connection, wanted.page_size, wanted.offset)
+            found, total = await access_tokens.list_tokens(connection, wanted.page_size, wanted.offset)
         return show_page(TokenPage, ([_shown(token) for token in found], total), wanted)
 
     async def get(self, request: Request) -> Response:
         """Show an access token, without its secret."""
         id_ = path_id(request)
         async with self._administration.reading() as connection:
-            return show(TokenAnswer, _shown(await store_tokens.find_token(connection, id_)))
+            return show(TokenAnswer, _shown(await access_tokens.find_token(connection, id_)))
 
     async def revoke(self, request: Request) -> Response:
         """Revoke an access token."""

@@ -7,10 +7,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin import store, store_structures
-from services.admin.administer import Administration
-from services.admin.answers import body, path_id, show, show_page
-from services.admin.models_structures import (
+from services.admin.commands import Administration
+from services.admin.models.event_structures import (
     NewStructure,
     NewVersion,
     StructureAnswer,
@@ -19,6 +17,8 @@ from services.admin.models_structures import (
     VersionAnswer,
     VersionList,
 )
+from services.admin.routes.payloads import body, path_id, show, show_page
+from services.admin.store import event_structures, partners
 from tracking.domain.errors import Malformed, NotFound
 from tracking.domain.event_structure import EventStructure
 from tracking.http.edge import json_response, read_query
@@ -90,8 +90,8 @@ class StructureRoutes:
         wanted = read_query(request, StructureFilter)
         async with self._administration.reading() as connection:
             if partner_id is not None:
-                await store.find_partner(connection, partner_id)
-            found = await store_structures.list_structures(
+                await partners.find_partner(connection, partner_id)
+            found = await event_structures.list_structures(
                 connection, partner_id, wanted.event_name, wanted.page_size, wanted.offset
             )
         return show_page(StructurePage, found, wanted)
@@ -99,7 +99,7 @@ class StructureRoutes:
     async def _load(self, request: Request) -> EventStructure:
         id_ = path_id(request)
         async with self._administration.reading() as connection:
-            return await store_structures.find_structure(connection, id_)
+            return await event_structures.find_structure(connection, id_)
 
 
 def _schema(given: Any) -> Any:

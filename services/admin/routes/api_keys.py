@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin import store, store_keys
-from services.admin.administer import Administration
-from services.admin.answers import body, created, path_id, show
-from services.admin.models import IssuedKey, KeyAnswer, KeyList, NewKey, Rotation
+from services.admin.commands import Administration
+from services.admin.models.partners import IssuedKey, KeyAnswer, KeyList, NewKey, Rotation
+from services.admin.routes.payloads import body, created, path_id, show
+from services.admin.store import api_keys, partners
 from tracking.domain.api_key import ApiKey
 
 
@@ -28,15 +28,15 @@ class KeyRoutes:
         """List the API keys of a system, without their secrets."""
         system_id = path_id(request)
         async with self._administration.reading() as connection:
-            await store.find_system(connection, system_id)
-            keys = await store_keys.list_keys(connection, system_id)
+            await partners.find_system(connection, system_id)
+            keys = await api_keys.list_keys(connection, system_id)
         return show(KeyList, {"items": [_shown(key) for key in keys], "total_count": len(keys)})
 
     async def get_key(self, request: Request) -> Response:
         """Show an API key, without its secret."""
         system_id, key_id = path_id(request), path_id(request, "key_id")
         async with self._administration.reading() as connection:
-            return show(KeyAnswer, _shown(await store_keys.find_key(connection, system_id, key_id)))
+            return show(KeyAnswer, _shown(await api_keys.find_key(connection, system_id, key_id)))
 
     async def rotate_key(self, request: Request) -> Response:
         """Replace an API key; the old one works on until its grace ends."""

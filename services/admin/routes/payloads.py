@@ -7,7 +7,7 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin.models import PageParameters
+from services.admin.models.partners import PageParameters
 from tracking.domain.errors import NotFound
 from tracking.http.edge import JsonModel, json_response, read_body
 

@@ -3,9 +3,9 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin.administer import Administration
-from services.admin.answers import path_id, show, show_page
-from services.admin.models_dead_letters import DeadLetterAnswer, DeadLetterFilter, DeadLetterPage, WholeDeadLetterAnswer
+from services.admin.commands import Administration
+from services.admin.models.dead_letters import DeadLetterAnswer, DeadLetterFilter, DeadLetterPage, WholeDeadLetterAnswer
+from services.admin.routes.payloads import path_id, show, show_page
 from tracking.http.edge import read_query
 from tracking.tables.dead_letters import decisions
 

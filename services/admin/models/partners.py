@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BeforeValidator, Field
 
-from services.admin.models_settings import SettingsAnswer, SettingsChange
+from services.admin.models.system_settings import SettingsAnswer, SettingsChange
 from tracking.domain.partner import SystemType
 from tracking.http.edge import JsonModel
 

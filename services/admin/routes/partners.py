@@ -3,10 +3,8 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin import store
-from services.admin.administer import Administration
-from services.admin.answers import body, created, path_id, show, show_page
-from services.admin.models import (
+from services.admin.commands import Administration
+from services.admin.models.partners import (
     NewPartner,
     NewSystem,
     PartnerAnswer,
@@ -20,7 +18,9 @@ from services.admin.models import (
     SystemFilter,
     SystemPage,
 )
-from services.admin.models_settings import SettingsAnswer
+from services.admin.models.system_settings import SettingsAnswer
+from services.admin.routes.payloads import body, created, path_id, show, show_page
+from services.admin.store import partners
 from tracking.domain.system_settings import DEFAULT_SETTINGS
 from tracking.http.edge import read_query
 
@@ -41,7 +41,7 @@ class PartnerRoutes:
         """List partners, oldest first."""
         wanted = read_query(request, PartnerFilter)
         async with self._administration.reading() as connection:
-            found = await store.list_partners(
+            found = await partners.list_partners(
                 connection, wanted.is_active, wanted.email, wanted.page_size, wanted.offset
             )
         return show_page(PartnerPage, found, wanted)
@@ -50,7 +50,7 @@ class PartnerRoutes:
         """Show a partner."""
         id_ = path_id(request)
         async with self._administration.reading() as connection:
-            return show(PartnerAnswer, await store.find_partner(connection, id_))
+            return show(PartnerAnswer, await partners.find_partner(connection, id_))
 
     async def update_partner(self, request: Request) -> Response:
         """Change a partner's name or address."""
@@ -92,7 +92,7 @@ class PartnerRoutes:
         """List partner systems, oldest first."""
         wanted = read_query(request, SystemFilter)
         async with self._administration.reading() as connection:
-            found = await store.list_systems(
+            found = await partners.list_systems(
                 connection, wanted.partner_id, wanted.is_active, wanted.page_size, wanted.offset
             )
         return show_page(SystemPage, found, wanted)
@@ -101,7 +101,7 @@ class PartnerRoutes:
         """Show a partner system."""
         id_ = path_id(request)
         async with self._administration.reading() as connection:
-            return show(SystemAnswer, await store.find_system(connection, id_))
+            return show(SystemAnswer, await partners.find_system(connection, id_))
 
     async def update_system(self, request: Request) -> Response:
         """Change a system's name, type, description or settings."""

@@ -8,8 +8,8 @@ from hashlib import sha256
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.admin import store_tokens
-from services.admin.administer import Administration
+from services.admin.commands import Administration
+from services.admin.store import access_tokens
 from tracking.domain import access_token
 from tracking.domain.errors import Forbidden, Unauthenticated
 
@@ -35,7 +35,7 @@ class AdminOnly:
         if scheme.lower() != b"bearer" or not secret.strip():
             raise Unauthenticated("missing_token", "No token: send Authorization: Bearer <token>.")
         async with self._administration.reading() as connection:
-            token = await store_tokens.find_token_of(connection, sha256(secret.strip()).digest())
+            token = await access_tokens.find_token_of(connection, sha256(secret.strip()).digest())
         now = datetime.now(UTC)
         if token is None:
             raise Unauthenticated("unknown_token", "This token is not known.")

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import orjson
 
-from services.admin.models import SystemAnswer
+from services.admin.models.partners import SystemAnswer
 from tracking.contracts.cache_entries import AccessTokenEntry, ApiKeyEntry
 from tracking.contracts.system_settings import decode_settings
 from tracking.infra import redis

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from services.admin import store, store_keys, store_structures, store_tokens
-from services.admin.change import Changes
+from services.admin.store import access_tokens, api_keys, event_structures, partners
+from services.admin.unit_of_work import Changes
 from tracking.domain.access_token import AccessToken, Scope
 from tracking.domain.api_key import ApiKey
 from tracking.domain.credentials import Fingerprint, make_secret
@@ -38,16 +38,16 @@ class Administration:
         now = datetime.now(UTC)
         partner = Partner.register(self._changes.new_id(now), name, email, now)
         async with self._changes.change() as change:
-            await store.insert_partner(change.connection, partner)
+            await partners.insert_partner(change.connection, partner)
             await change.note(partner)
         return partner
 
     async def update_partner(self, partner_id: UUID, name: str | None, email: str | None) -> Partner:
         """Change what is given."""
         async with self._changes.change() as change:
-            partner = await store.find_partner(change.connection, partner_id, lock=True)
+            partner = await partners.find_partner(change.connection, partner_id, lock=True)
             partner.update(datetime.now(UTC), name=name, email=email)
-            await store.update_partner(change.connection, partner)
+            await partners.update_partner(change.connection, partner)
             await change.note(partner)
         return partner
 
@@ -55,9 +55,9 @@ class Administration:
         """Activate or deactivate."""
         now = datetime.now(UTC)
         async with self._changes.change() as change:
-            partner = await store.find_partner(change.connection, partner_id, lock=True)
+            partner = await partners.find_partner(change.connection, partner_id, lock=True)
             partner.activate(now) if is_active else partner.deactivate(now)
-            await store.update_partner(change.connection, partner)
+            await partners.update_partner(change.connection, partner)
             await change.note(partner)
         return partner
 
@@ -72,13 +72,13 @@ class Administration:
         """The system and the secret of its first key."""
         now = datetime.now(UTC)
         async with self._changes.change() as change:
-            partner = await store.find_partner(change.connection, partner_id)
+            partner = await partners.find_partner(change.connection, partner_id)
             id_ = self._changes.new_id(now)
             system = PartnerSystem.register(id_, partner, name, type_, description, now, settings)
             secret = make_secret("sk_")
             key = ApiKey.issue(self._changes.new_id(now), system.id, FIRST_KEY_NAME, secret, now)
-            await store.insert_system(change.connection, system)
-            await store_keys.insert_key(change.connection, key)
+            await partners.insert_system(change.connection, system)
+            await api_keys.insert_key(change.connection, key)
             await change.note(system, key)
         return system, secret
 
@@ -93,11 +93,11 @@ class Administration:
         """Change what is given; `change_settings` makes the new settings of the present ones."""
         now = datetime.now(UTC)
         async with self._changes.change() as change:
-            system = await store.find_system(change.connection, system_id, lock=True)
+            system = await partners.find_system(change.connection, system_id, lock=True)
             system.update(now, name=name, type=type_, description=description)
             if change_settings is not None:
                 system.change_settings(now, change_settings(system.settings))
-            await store.update_system(change.connection, system)
+            await partners.update_system(change.connection, system)
             await change.note(system)
         return system
 
@@ -105,9 +105,9 @@ class Administration:
         """Activate or deactivate."""
         now = datetime.now(UTC)
         async with self._changes.change() as change:
-            system = await store.find_system(change.connection, system_id, lock=True)
+            system = await partners.find_system(change.connection, system_id, lock=True)
             system.activate(now) if is_active else system.deactivate(now)
-            await store.update_system(change.connection, system)
+            await partners.update_system(change.connection, system)
             await change.note(system)
         return system
 
@@ -115,32 +115,32 @@ class Administration:
         """A further key and its secret."""
         now = datetime.now(UTC)
         async with self._changes.change() as change:
-            system = await store.find_system(change.connection, system_id)
+            system = await partners.find_system(change.connection, system_id)
             secret = make_secret("sk_")
             key = ApiKey.issue(self._changes.new_id(now), system.id, name, secret, now, expires_at)
-            await store_keys.insert_key(change.connection, key)
+            await api_keys.insert_key(change.connection, key)
             await change.note(key)
         return key, secret
 
     async def rotate_key(self, system_id: UUID, key_id: UUID, grace: timedelta) -> tuple[ApiKey, str]:
         """The successor and its secret; the old key works on for `grace`."""
         async with self._changes.change() as change:
-            key = await store_keys.find_key(change.connection, system_id, key_id, lock=True)
+            key = await api_keys.find_key(change.connection, system_id, key_id, lock=True)
             # the time at which it is ours alone: another's may lie after the one at which we began to wait
             now = datetime.now(UTC)
             secret = make_secret("sk_")
             successor = key.rotate(self._changes.new_id(now), secret, now, grace)
-            await store_keys.update_key(change.connection, key)
-            await store_keys.insert_key(change.connection, successor)
+            await api_keys.update_key(change.connection, key)
+            await api_keys.insert_key(change.connection, successor)
             await change.note(key, successor)
         return successor, secret
 
     async def revoke_key(self, system_id: UUID, key_id: UUID) -> None:
         """End a key at once."""
         async with self._changes.change() as change:
-            key = await store_keys.find_key(change.connection, system_id, key_id, lock=True)
+            key = await api_keys.find_key(change.connection, system_id, key_id, lock=True)
             key.revoke(datetime.now(UTC))
-            await store_keys.update_key(change.connection, key)
+            await api_keys.update_key(change.connection, key)
             await change.note(key)
 
     async def define_structure(
@@ -157,7 +157,7 @@ class Administration:
         )
         structure.add_version(schema, now, publish=publish)
         async with self._changes.change() as change:
-            await store_structures.insert_structure(change.connection, structure)
+            await event_structures.insert_structure(change.connection, structure)
             await change.note(structure)
         return structure
 
@@ -180,9 +180,9 @@ class Administration:
     @asynccontextmanager
     async def _structure(self, structure_id: UUID) -> AsyncIterator[EventStructure]:
         async with self._changes.change() as change:
-            structure = await store_structures.find_structure(change.connection, structure_id, lock=True)
+            structure = await event_structures.find_structure(change.connection, structure_id, lock=True)
             yield structure
-            await store_structures.update_structure(change.connection, structure)
+            await event_structures.update_structure(change.connection, structure)
             await change.note(structure)
 
     async def issue_token(
@@ -198,16 +198,16 @@ class Administration:
             self._changes.new_id(now), name, secret, scope, now, partner_id=partner_id, expires_at=expires_at
         )
         async with self._changes.change() as change:
-            await store_tokens.insert_token(change.connection, token)
+            await access_tokens.insert_token(change.connection, token)
             await change.note(token)
         return token, secret
 
     async def revoke_token(self, token_id: UUID) -> None:
         """End a token at once."""
         async with self._changes.change() as change:
-            token = await store_tokens.find_token(change.connection, token_id, lock=True)
+            token = await access_tokens.find_token(change.connection, token_id, lock=True)
             token.revoke(datetime.now(UTC))
-            await store_tokens.update_token(change.connection, token)
+            await access_tokens.update_token(change.connection, token)
             await change.note(token)
 
     async def retry_dead_letter(self, letter_id: UUID) -> DeadLetter:
@@ -230,7 +230,7 @@ class Administration:
         now = datetime.now(UTC)
         wanted = Fingerprint.of(secret)
         async with self._changes.change() as change:
-            known = await store_tokens.lock_bootstrap(change.connection, BOOTSTRAP_NAME, wanted.sha256)
+            known = await access_tokens.lock_bootstrap(change.connection, BOOTSTRAP_NAME, wanted.sha256)
             for token in known:
                 if token.fingerprint != wanted:
                     token.revoke(now)
@@ -239,11 +239,11 @@ class Administration:
                 elif token.revoked_at is not None:
                     _log.warning("the environment names an admin token that was revoked: it is good again")
                     token.reinstate(now)
-                await store_tokens.update_token(change.connection, token)
+                await access_tokens.update_token(change.connection, token)
                 await change.note(token)
             if all(token.fingerprint != wanted for token in known):
                 token = AccessToken.issue(self._changes.new_id(now), BOOTSTRAP_NAME, secret, Scope.ADMIN, now)
-                await store_tokens.insert_token(change.connection, token)
+                await access_tokens.insert_token(change.connection, token)
                 await change.note(token)
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from services.admin.models import PARTNER_ID, SYSTEM_ID, Page, PageParameters
+from services.admin.models.partners import PARTNER_ID, SYSTEM_ID, Page, PageParameters
 from tracking.http.edge import FieldFault, JsonModel
 
 

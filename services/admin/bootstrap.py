@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from services.admin.administer import Administration
+from services.admin.commands import Administration
 from tracking.domain.errors import Unavailable
 
 _log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""Bodies, parameters and answers of the routes, one module a resource."""

@@ -1,0 +1,1 @@
+"""Handlers of the routes, one module a resource."""
