@@ -3,14 +3,14 @@
 from contextlib import AsyncExitStack
 from functools import partial
 
-from services.query import views
-from services.query.access import AccessTokens, Systems
+from services.query import events
 from services.query.app import SERVICE, Query, build
+from services.query.auth import AccessTokens, Systems
+from services.query.cache import Tallies
 from services.query.invalidation import listener
-from services.query.lookaside import LookAside
-from services.query.tallies import Tallies
 from tracking.infra import postgres, process, telemetry
 from tracking.infra import redis as cache
+from tracking.infra.cache_aside import LookAside
 from tracking.infra.process import Health, Listening
 from tracking.infra.settings import QuerySettings
 
@@ -26,14 +26,16 @@ async def main() -> None:
             service=SERVICE,
             connect_timeout_s=settings.connect_timeout_s,
             query_timeout_s=settings.query_timeout_s,
-            settings=views.SETTINGS,
+            settings=events.SETTINGS,
         )
         resources.push_async_callback(postgres.close_pool, pool)
         redis = cache.open_redis(settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s)
         resources.push_async_callback(redis.aclose)
         beside = LookAside(redis)
         tokens = AccessTokens(beside, pool, ttl_s=settings.token_cache_ttl_s)
-        query = Query(pool, Systems(partial(views.owner, pool)), Tallies(beside, pool, ttl_s=settings.statistics_ttl_s))
+        query = Query(
+            pool, Systems(partial(events.owner, pool)), Tallies(beside, pool, ttl_s=settings.statistics_ttl_s)
+        )
         health = Health(SERVICE, {"postgres": lambda: postgres.ping(pool)}, {"redis": lambda: cache.ping(redis)})
         app = build(query, tokens, health)
         async with process.running(listener(redis, beside, tokens).run()):

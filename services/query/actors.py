@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from services.query import views
+from services.query import events
+from services.query.events import Row, answering
 from services.query.parameters import Filters, Position, Range
-from services.query.views import Row, answering
 from tracking.infra.postgres import Connection, Pool
 
 
@@ -272,7 +272,7 @@ async def version(connection: Pool | Connection, system_id: UUID, within: Range,
     """Changes with each change to the range's events and, if it matters, with each to the links."""
     with answering():
         links = await connection.fetchval(_VERSION, system_id) if merged else None
-    return [await views.version(connection, system_id, within), links or 0]
+    return [await events.version(connection, system_id, within), links or 0]
 
 
 async def number_with_version(

@@ -13,11 +13,12 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from services.query import actors, views
-from services.query.access import AccessTokens, Guard, Systems, partner_of
-from services.query.documents import Event, EventList, Statistics
+from services.query import actors
+from services.query import events as views
+from services.query.auth import AccessTokens, Guard, Systems, partner_of
+from services.query.cache import Tallies, shown
+from services.query.models import Event, EventList, Statistics
 from services.query.parameters import Filters, ListParameters, Range, StatisticsParameters
-from services.query.tallies import Tallies, shown
 from tracking.domain.errors import Malformed, NotFound
 from tracking.http.edge import Edge, ErrorBody, json_response, read_query
 from tracking.http.openapi import Documentation

@@ -2,8 +2,8 @@
 
 from redis.asyncio import Redis
 
-from services.query.access import AccessTokens
-from services.query.lookaside import LookAside
+from services.query.auth import AccessTokens
+from tracking.infra.cache_aside import LookAside
 from tracking.infra.redis import InvalidationListener
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from services.query import views
+from services.query import events
 from services.query.parameters import Filters, Position, Range
 from tests.read_model import Seen, System, add_events, add_system
 from tests.stack import Stack
@@ -54,7 +54,7 @@ async def add_weeks(stack: Stack, systems: list[System], begin: datetime) -> Non
 
 async def blocks(stack: Stack, statement: str, *parameters: Any) -> int:
     """Read or found in memory, while it ran as the service runs it."""
-    connection = await asyncpg.connect(stack.read_url("query"), server_settings={"timezone": "UTC"} | views.SETTINGS)
+    connection = await asyncpg.connect(stack.read_url("query"), server_settings={"timezone": "UTC"} | events.SETTINGS)
     try:
         text = await connection.fetchval("explain (analyze, buffers, format json) " + statement, *parameters)
     finally:
@@ -76,14 +76,14 @@ async def touched(stack: Stack, system: System) -> Mapping[str, int]:
         return (system.id, ALL.start, position.before, position.before_id, *astuple(filters), LIMIT, 0)
 
     return {
-        "first page": await blocks(stack, views._PAGE, *page(Position.first(ALL), Filters())),
-        "page in the middle": await blocks(stack, views._PAGE, *page(deep, Filters())),
-        "page of a name": await blocks(stack, views._PAGE, *page(Position.first(ALL), Filters(event_name="name_1"))),
-        "page of a user": await blocks(stack, views._PAGE, *page(Position.first(ALL), Filters(user_id="user_6_7"))),
-        "event by its id": await blocks(stack, views._EVENT, event_id, None),
-        "counts of a month": await blocks(stack, views._COUNTS, system.id, None, *views.borders(NOVEMBER)),
+        "first page": await blocks(stack, events._PAGE, *page(Position.first(ALL), Filters())),
+        "page in the middle": await blocks(stack, events._PAGE, *page(deep, Filters())),
+        "page of a name": await blocks(stack, events._PAGE, *page(Position.first(ALL), Filters(event_name="name_1"))),
+        "page of a user": await blocks(stack, events._PAGE, *page(Position.first(ALL), Filters(user_id="user_6_7"))),
+        "event by its id": await blocks(stack, events._EVENT, event_id, None),
+        "counts of a month": await blocks(stack, events._COUNTS, system.id, None, *events.borders(NOVEMBER)),
         "version of a month": await blocks(
-            stack, views._VERSION, system.id, NOVEMBER.start.date(), NOVEMBER.end.date()
+            stack, events._VERSION, system.id, NOVEMBER.start.date(), NOVEMBER.end.date()
         ),
     }
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from services.query.documents import Event, EventList, Statistics
+from services.query.models import Event, EventList, Statistics
 from tests.plain_http import http_client
 from tests.polling import until
 from tests.read_model import Seen, System, add_events, add_system, add_token

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from services.query import actors, views
+from services.query import actors, events
 from services.query.actors import Actor
 from services.query.parameters import Filters, Position, Range
 from tests.read_model import Seen, System, add_events, add_system, add_token
@@ -56,7 +56,7 @@ async def analyse(stack: Stack) -> None:
 
 async def explained(stack: Stack, statement: str, *parameters: Any, before: str = "select") -> list[dict[str, Any]]:
     """The nodes of the plan that was run, as the service's own role and settings run it, `before` it what it sets."""
-    connection = await asyncpg.connect(stack.read_url("query"), server_settings={"timezone": "UTC"} | views.SETTINGS)
+    connection = await asyncpg.connect(stack.read_url("query"), server_settings={"timezone": "UTC"} | events.SETTINGS)
     try:
         async with connection.transaction():
             await connection.execute(before)
@@ -121,7 +121,7 @@ async def test_a_page_reads_little_more_than_it_shows(stack: Stack, system: Syst
             await prepare(stack)
         for filters, most in PAGES:
             for position in (first, deep):
-                nodes = await explained(stack, views._PAGE, *page_parameters(system, position, filters))
+                nodes = await explained(stack, events._PAGE, *page_parameters(system, position, filters))
                 assert touched(nodes) <= most, filters
                 assert read_whole(nodes) == []
                 assert not [node for node in nodes if node["Node Type"] == "Sort"]
@@ -133,7 +133,7 @@ async def test_a_page_of_a_request_reads_that_request(stack: Stack, system: Syst
     for prepare in (None, analyse):
         if prepare is not None:
             await prepare(stack)
-        nodes = await explained(stack, views._PAGE_OF_REQUEST, *page_parameters(system, Position.first(ALL), filters))
+        nodes = await explained(stack, events._PAGE_OF_REQUEST, *page_parameters(system, Position.first(ALL), filters))
         assert touched(nodes) == 20
         assert read_whole(nodes) == []
 
@@ -141,24 +141,24 @@ async def test_a_page_of_a_request_reads_that_request(stack: Stack, system: Syst
 async def test_only_the_months_of_the_range_are_opened(stack: Stack, system: System) -> None:
     await analyse(stack)
     for filters in (Filters(), Filters(user_id="user_7")):
-        nodes = await explained(stack, views._PAGE, *page_parameters(system, Position.first(NOVEMBER), filters))
+        nodes = await explained(stack, events._PAGE, *page_parameters(system, Position.first(NOVEMBER), filters))
         assert opened(nodes) == {"2025_11"}
-    newest = await explained(stack, views._PAGE, *page_parameters(system, Position.first(ALL), Filters()))
+    newest = await explained(stack, events._PAGE, *page_parameters(system, Position.first(ALL), Filters()))
     assert opened(newest) == {"2025_12"}
 
 
 async def test_a_skipped_page_costs_what_is_skipped(stack: Stack, system: System) -> None:
     await analyse(stack)
-    nodes = await explained(stack, views._PAGE, *page_parameters(system, Position.first(ALL), Filters(), 500))
+    nodes = await explained(stack, events._PAGE, *page_parameters(system, Position.first(ALL), Filters(), 500))
 
     assert touched(nodes) == 500 + LIMIT
 
 
 async def test_a_narrow_count_reads_what_it_counts(stack: Stack, system: System) -> None:
     counts = (
-        (views._COUNT, Filters(user_id="user_7")),
-        (views._COUNT, Filters(anonymous_id="anon_7")),
-        (views._COUNT_OF_REQUEST, Filters(correlation_id=f"{system.id}-100")),
+        (events._COUNT, Filters(user_id="user_7")),
+        (events._COUNT, Filters(anonymous_id="anon_7")),
+        (events._COUNT_OF_REQUEST, Filters(correlation_id=f"{system.id}-100")),
     )
 
     for prepare in (None, analyse):
@@ -174,7 +174,7 @@ async def test_counts_read_the_rollups_and_only_the_ragged_ends_from_events(stac
     await analyse(stack)
     within = Range(NOVEMBER.start + timedelta(minutes=30), NOVEMBER.end)
 
-    nodes = await explained(stack, views._COUNTS, system.id, None, *views.borders(within))
+    nodes = await explained(stack, events._COUNTS, system.id, None, *events.borders(within))
 
     an_hour = EVENTS / DAYS / 24
     names = 6
@@ -191,7 +191,7 @@ async def test_counts_of_a_day_and_of_less_read_hours_alone(stack: Stack, system
     a_day = EVENTS / DAYS
 
     for within in (Range(noon, noon + timedelta(days=1)), Range(noon, noon + timedelta(hours=3))):
-        nodes = await explained(stack, views._COUNTS, system.id, None, *views.borders(within))
+        nodes = await explained(stack, events._COUNTS, system.id, None, *events.borders(within))
 
         assert touched(nodes, "event_counts_daily") == 0
         assert touched(nodes, "event_counts_hourly") <= a_day + 1
@@ -203,7 +203,7 @@ async def test_the_ragged_ends_are_counted_from_the_key_alone(stack: Stack, syst
     await owner.execute("vacuum analyze read.tracking_events_read_model")
     hour = Range(START + timedelta(days=40, minutes=40), START + timedelta(days=40, minutes=100))
 
-    nodes = await explained(stack, views._COUNTS, system.id, None, *views.borders(hour))
+    nodes = await explained(stack, events._COUNTS, system.id, None, *events.borders(hour))
 
     ends = [node for node in nodes if str(node.get("Relation Name", "")).startswith("tracking_events_read_model")]
     assert {node["Node Type"] for node in ends} == {"Index Only Scan"}
@@ -214,7 +214,7 @@ async def test_the_ragged_ends_are_counted_from_the_key_alone(stack: Stack, syst
 async def test_counts_of_all_time_read_days_alone(stack: Stack, system: System) -> None:
     await analyse(stack)
 
-    nodes = await explained(stack, views._COUNTS, system.id, None, *views.borders(ALL))
+    nodes = await explained(stack, events._COUNTS, system.id, None, *events.borders(ALL))
 
     assert touched(nodes) == touched(nodes, "event_counts_hourly") == 0
     # of so small a table the planner reads all systems
@@ -227,8 +227,8 @@ async def test_what_every_answer_needs_is_read_by_key(stack: Stack, system: Syst
     event_id = await owner.fetchval("select id from read.tracking_events_read_model limit 1")
     await add_token(stack)
 
-    event = await explained(stack, views._EVENT, event_id, None)
-    version = await explained(stack, views._VERSION, system.id, NOVEMBER.start.date(), NOVEMBER.end.date())
+    event = await explained(stack, events._EVENT, event_id, None)
+    version = await explained(stack, events._VERSION, system.id, NOVEMBER.start.date(), NOVEMBER.end.date())
 
     assert touched(event) == 1
     assert read_whole(event) == []

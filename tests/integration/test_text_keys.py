@@ -9,7 +9,8 @@ from importlib.resources import files
 import asyncpg
 import pytest
 
-from services.query import actors, views
+from services.query import actors
+from services.query import events as views
 from services.query.actors import Actor
 from services.query.parameters import Filters, Position, Range
 from tests.read_model import COLUMNS, Seen, System, add_events, add_system

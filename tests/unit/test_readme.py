@@ -39,7 +39,7 @@ def test_the_path_of_one_event_names_the_design_s_files() -> None:
 
     files = [file for row in rows for file in re.findall(r"`([^`]+)`", row)]
     assert files[:5] == [f"services/gateway/{name}.py" for name in ("single", "app", "ingest", "commit", "store")]
-    assert files[-2:] == ["services/query/views.py", "services/query/app.py"]
+    assert files[-2:] == ["services/query/events.py", "services/query/app.py"]
 
 
 def test_every_package_is_named_in_the_readme() -> None:

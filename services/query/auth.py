@@ -15,11 +15,11 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.query.lookaside import LookAside
 from tracking.contracts.cache_entries import AccessTokenEntry
 from tracking.domain.errors import NotFound, Unauthenticated, Unavailable
 from tracking.infra import metrics, postgres
 from tracking.infra import redis as cache
+from tracking.infra.cache_aside import LookAside
 
 # of a token that is not known, and of any token while nobody would tell us of its end
 _UNSURE_TTL_S = 1.0

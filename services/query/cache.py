@@ -6,12 +6,12 @@ from uuid import UUID
 
 import orjson
 
-from services.query import actors, views
-from services.query.lookaside import LookAside
+from services.query import actors, events
+from services.query.events import Counts
 from services.query.parameters import Range
-from services.query.views import Counts
 from tracking.infra import metrics
 from tracking.infra import redis as cache
+from tracking.infra.cache_aside import LookAside
 from tracking.infra.postgres import Pool
 
 # A range that goes on is changed by nearly every event; it is kept only for those who ask together.
@@ -70,11 +70,11 @@ class Tallies:
         """Raises Unavailable."""
         key = cache.statistics_cache_key(system_id, shown(within.start), shown(within.end))
         entry = _decode(await self._redis.get(key))
-        if entry is not None and entry[1] == await views.version(self._pool, system_id, within):
+        if entry is not None and entry[1] == await events.version(self._pool, system_id, within):
             metrics.cache_lookups.labels("statistics", "redis").inc()
             return Tally(entry[0], is_cached=True)
         metrics.cache_lookups.labels("statistics", "database").inc()
-        counts, version = await views.counts_with_version(self._pool, system_id, within)
+        counts, version = await events.counts_with_version(self._pool, system_id, within)
         entry_bytes = orjson.dumps({"version": version, "counts": counts})
         await self._redis.put(key, entry_bytes, self._life_s(within, now))
         return Tally(counts, is_cached=False)
