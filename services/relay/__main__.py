@@ -2,7 +2,7 @@
 
 from contextlib import AsyncExitStack
 
-from services.relay.work import Relay
+from services.relay.loop import Relay
 from tracking.infra import postgres, process, telemetry
 from tracking.infra.process import Listening
 from tracking.infra.rabbitmq import Publisher

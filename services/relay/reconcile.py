@@ -15,8 +15,8 @@ from random import getrandbits
 from typing import Any
 from uuid import UUID
 
-from services.relay import batches
-from services.relay.batches import ClaimCheck
+from services.relay import messages
+from services.relay.messages import ClaimCheck
 from tracking.contracts import topology
 from tracking.domain.errors import Unavailable
 from tracking.domain.tracking_event import first_id_of, fresh_id, to_unix_ms
@@ -226,15 +226,15 @@ class Reconciler:
             return
         until = time.monotonic() + _REPEAT_FOR_S
         async with self.write.acquire() as connection, connection.transaction():
-            if not await batches.is_leading(connection):
+            if not await messages.is_leading(connection):
                 return
             for row in await connection.fetch(_CLAIMS, lost):
                 claim = ClaimCheck(**dict(row))
-                body = await batches.read_message(connection, claim)
+                body = await messages.read_message(connection, claim)
                 if body is None:
                     await self._give_up(connection, claim)
                     continue
-                if not await batches.publish(self.publisher, body, claim.id, reason="unapplied", only_to=names.work):
+                if not await messages.publish(self.publisher, body, claim.id, reason="unapplied", only_to=names.work):
                     return
                 self._suspected[claim.id] = looked_at + 2 * self.unapplied_after
                 if time.monotonic() > until:

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from services.relay import batches
-from services.relay.batches import ClaimCheck
+from services.relay import messages
+from services.relay.messages import ClaimCheck
 from tracking.domain.tracking_event import first_id_of
 from tracking.infra import metrics
 from tracking.infra.postgres import Pool
@@ -41,15 +41,15 @@ async def republish(pool: Pool, publisher: Publisher, after_s: float) -> bool:
     """
     before = first_id_of(datetime.now(UTC) - timedelta(seconds=after_s))
     async with pool.acquire() as connection, connection.transaction():
-        if not await batches.is_leading(connection):
+        if not await messages.is_leading(connection):
             return False
         claims = [ClaimCheck(**dict(row)) for row in await connection.fetch(_UNPUBLISHED, before, _AT_ONCE)]
         for claim in claims:
-            body = await batches.read_message(connection, claim)
+            body = await messages.read_message(connection, claim)
             # without events there is nothing to send; the reconciler finds it in no inbox and tells a person
-            if body is not None and not await batches.publish(publisher, body, claim.id, reason="unpublished"):
+            if body is not None and not await messages.publish(publisher, body, claim.id, reason="unpublished"):
                 return False
-            await batches.mark_published(connection, claim.id)
+            await messages.mark_published(connection, claim.id)
     return len(claims) == _AT_ONCE
 
 

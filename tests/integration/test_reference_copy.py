@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from services.relay.reference import ReferenceCopy
+from services.relay.reference_data import ReferenceCopy
 from tests.registry import register_system
 from tests.stack import Stack
 from tracking.infra import postgres

@@ -4,8 +4,8 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from services.relay import batches
-from services.relay.batches import ClaimCheck
+from services.relay import messages
+from services.relay.messages import ClaimCheck
 from tracking.contracts import topology
 from tracking.infra.postgres import Connection, Pool
 from tracking.infra.rabbitmq import Publisher
@@ -55,7 +55,7 @@ class Retries:
     async def retry(self) -> None:
         """Send up to 100. Raises postgres.TRANSIENT; sent and not noted, it is sent twice, and applied once."""
         async with self.write.acquire() as connection, connection.transaction():
-            if not await batches.is_leading(connection):
+            if not await messages.is_leading(connection):
                 return
             for letter in await connection.fetch(_TO_SEND, self.consumer, _AT_ONCE):
                 body = await self._body(connection, letter)
@@ -63,7 +63,7 @@ class Retries:
                     continue
                 name = letter["batch_id"] or letter["message_id"] or letter["id"]
                 queue = topology.queue_names(self.consumer).work
-                if not await batches.publish(self.publisher, body, name, reason="retried", only_to=queue):
+                if not await messages.publish(self.publisher, body, name, reason="retried", only_to=queue):
                     return
                 await connection.execute(_MARK_SENT, letter["id"])
 
@@ -72,7 +72,7 @@ class Retries:
         if not letter["is_batch"]:
             return bytes(letter["body"])
         claim = await connection.fetchrow(_CLAIM, letter["batch_id"])
-        body = None if claim is None else await batches.read_message(connection, ClaimCheck(**dict(claim)))
+        body = None if claim is None else await messages.read_message(connection, ClaimCheck(**dict(claim)))
         if body is not None:
             return body
         _log.warning("batch %s cannot be made again: its events are gone", letter["batch_id"])

@@ -7,12 +7,12 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from services.relay.collect import Collector
+from services.relay.dead_letters.collect import Collector
+from services.relay.dead_letters.retry import Retries
 from services.relay.partitions import keep_partitions
 from services.relay.reconcile import Reconciler
-from services.relay.reference import ReferenceCopy
+from services.relay.reference_data import ReferenceCopy
 from services.relay.republish import count_unpublished, republish
-from services.relay.retry import Retries
 from tracking.contracts import topology
 from tracking.infra import postgres
 from tracking.infra.postgres import Pool

@@ -1,0 +1,1 @@
+"""Dead letters: collected from their queues, sent again when somebody decides so."""
