@@ -27,7 +27,7 @@ async def volcanion(stack: Stack, *words: str, **environment: str) -> "subproces
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRACKING_")}
     return await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-m", "services.operate", "dead-letters", *words],
+        [sys.executable, "-m", "services.cli", "dead-letters", *words],
         env=inherited | operate_environment(stack) | environment,
         capture_output=True,
         text=True,

@@ -134,7 +134,7 @@ def launched(stack: Stack, *arguments: str) -> "Iterator[subprocess.Popen[str]]"
     """The command, killed at the end if it still runs."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRACKING_")}
     with subprocess.Popen(
-        [sys.executable, "-m", "services.operate", "rebuild", "read-model", "--json", *arguments],
+        [sys.executable, "-m", "services.cli", "rebuild", "read-model", "--json", *arguments],
         env=inherited | operate_environment(stack),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

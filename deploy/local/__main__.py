@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("service", nargs="?")
     logs.add_argument("--lines", type=int, default=50)
     logs.add_argument("--follow", action="store_true")
-    operate = commands.add_parser("operate", help="a command of services.operate on the local databases")
+    operate = commands.add_parser("operate", help="a command of services.cli on the local databases")
     operate.add_argument("words", nargs=argparse.REMAINDER)
     scale = commands.add_parser("scale")
     scale.add_argument("service")

@@ -57,7 +57,7 @@ def known(name: str) -> Service:
 
 
 def operate_environment(addresses: Addresses) -> dict[str, str]:
-    """The settings of `python -m services.operate`."""
+    """The settings of `python -m services.cli`."""
     return {
         "TRACKING_WRITE_DATABASE_URL": addresses.write_url("operate"),
         "TRACKING_READ_DATABASE_URL": addresses.read_url("operate"),

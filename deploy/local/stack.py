@@ -97,12 +97,12 @@ def logs(service: str | None, lines: int, *, follow: bool) -> None:
 
 
 def operate(words: Sequence[str]) -> None:
-    """Become `python -m services.operate` in the role it has in this checkout's databases."""
+    """Become `python -m services.cli` in the role it has in this checkout's databases."""
     layout = Layout.load()
     if "role_operate" not in layout.secrets:
         raise LocalStackError("there is no local system that knows this command: make up")
     environment = operate_environment(Servers.of(layout))
-    os.execve(sys.executable, [sys.executable, "-m", "services.operate", *words], os.environ | environment)  # noqa: S606
+    os.execve(sys.executable, [sys.executable, "-m", "services.cli", *words], os.environ | environment)  # noqa: S606
 
 
 def _end_all() -> bool:

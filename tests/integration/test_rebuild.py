@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.operate.rebuild_batches import COLUMNS
+from services.cli.rebuild.batches import COLUMNS
 from tests.plain_http import http_client
 from tests.polling import until
 from tests.read_model import add_token

@@ -5,8 +5,8 @@ import json
 from dataclasses import replace
 from uuid import UUID
 
-from services.operate.rebuild_report import Progress, as_json, summary
-from services.operate.rebuilds import Rebuild
+from services.cli.rebuild.report import Progress, as_json, summary
+from services.cli.rebuild.state import Rebuild
 
 BEGUN = Rebuild(None, None, False, UUID(int=0), UUID(int=9), total_batches=400)
 

@@ -149,7 +149,7 @@ class QuerySettings(ProcessSettings):
 
 
 class OperateSettings(BaseSettings):
-    """For `python -m services.operate`, which is no process that stays."""
+    """For `python -m services.cli`, which is no process that stays."""
 
     model_config = SettingsConfigDict(env_prefix="TRACKING_", extra="ignore")
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from services.operate import rebuild_changes
-from services.operate.rebuild_changes import EventKey
+from services.cli.rebuild import changes
+from services.cli.rebuild.changes import EventKey
 from tracking.contracts import topology
 from tracking.infra.postgres import Connection
 from tracking.tables import rollups
@@ -222,7 +222,7 @@ async def settle(read: Connection, hours: Sequence[Hour], difference: Counts) ->
         await rollups.delete_empty_hours(read, difference)
     wrong_days = await rollups.repair_days(read, hours)
     await read.execute(_FORGET_HOURS, [system for system, _ in hours], [hour for _, hour in hours])
-    await rebuild_changes.raise_versions(read, {(system, hour) for system, hour, _ in difference} | set(wrong_days))
+    await changes.raise_versions(read, {(system, hour) for system, hour, _ in difference} | set(wrong_days))
     return len(difference) + len(wrong_days)
 
 

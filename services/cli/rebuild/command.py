@@ -5,11 +5,11 @@ import asyncio
 import sys
 from datetime import datetime
 
-from services.operate.commands import Command
-from services.operate.rebuild import RebuildRefused, rebuild
-from services.operate.rebuild_batches import UnknownSystem
-from services.operate.rebuild_report import Progress, as_json, summary
-from services.operate.rebuilds import Range
+from services.cli.commands import Command
+from services.cli.rebuild.batches import UnknownSystem
+from services.cli.rebuild.report import Progress, as_json, summary
+from services.cli.rebuild.run import RebuildRefused, rebuild
+from services.cli.rebuild.state import Range
 from tracking.domain.tracking_event import parse_timestamp
 from tracking.infra import postgres
 from tracking.infra.postgres import Pool

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
-from services.operate.commands import Command
-from services.operate.dead_letters_report import as_json, details, table
+from services.cli.commands import Command
+from services.cli.dead_letters.report import as_json, details, table
 from tracking.contracts import topology
 from tracking.domain.errors import Rejected
 from tracking.infra import postgres

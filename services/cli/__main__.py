@@ -1,12 +1,12 @@
-"""`python -m services.operate <command>`: wires what a command needs, runs it, exits with its status."""
+"""`python -m services.cli <command>`: wires what a command needs, runs it, exits with its status."""
 
 import logging
 import sys
 from contextlib import AsyncExitStack
 
-from services.operate.commands import Command, parse
-from services.operate.dead_letters import DEAD_LETTERS
-from services.operate.rebuild_command import REBUILD_READ_MODEL
+from services.cli.commands import Command, parse
+from services.cli.dead_letters.commands import DEAD_LETTERS
+from services.cli.rebuild.command import REBUILD_READ_MODEL
 from tracking.infra import postgres, process
 from tracking.infra.settings import OperateSettings
 

@@ -13,11 +13,13 @@ from typing import TypeVar
 
 import asyncpg
 
-from services.operate import rebuild_batches, rebuild_changes, rebuild_hours, rebuild_links, rebuilds
-from services.operate.rebuild_batches import Applied, Chunk
-from services.operate.rebuild_changes import EventKey
-from services.operate.rebuild_hours import HalfApplied
-from services.operate.rebuilds import Range, Rebuild
+from services.cli.rebuild import batches, changes, state
+from services.cli.rebuild import hours as rebuild_hours
+from services.cli.rebuild import links as rebuild_links
+from services.cli.rebuild.batches import Applied, Chunk
+from services.cli.rebuild.changes import EventKey
+from services.cli.rebuild.hours import HalfApplied
+from services.cli.rebuild.state import Range, Rebuild
 from tracking.domain.identity_link import Link
 from tracking.infra.postgres import Connection, Pool
 from tracking.tables import identities
@@ -81,12 +83,12 @@ async def rebuild(
         if work.phase == "links":
             work = await _check_links(sessions, work, report)
         if work.phase == "batches":
-            await rebuilds.create_partitions(sessions.read, sessions.write, work)
+            await state.create_partitions(sessions.read, sessions.write, work)
             work = await _rebuild_batches(sessions, work, report)
         work = await _rebuild_hours(sessions, work, report)
         async with sessions.read.transaction():
             work = replace(work, phase="done")
-            await rebuilds.save(sessions.read, work)
+            await state.save(sessions.read, work)
     report(work)
     return work
 
@@ -101,14 +103,14 @@ async def _lock(read: Connection) -> None:
 
 
 async def _take_up(sessions: Sessions, within: Range | None, deletes_strays: bool, starts_over: bool) -> Rebuild:
-    known = await rebuilds.unfinished(sessions.read)
+    known = await state.unfinished(sessions.read)
     if within is None:
         if known is None:
             raise RebuildRefused("there is no unfinished rebuild to go on with")
         return known
     if known and (known.range, known.deletes_strays) == (within, deletes_strays) and not starts_over:
         return known
-    return await rebuilds.begin(sessions.read, sessions.write, within, deletes_strays)
+    return await state.begin(sessions.read, sessions.write, within, deletes_strays)
 
 
 async def _check_links(sessions: Sessions, work: Rebuild, report: Report) -> Rebuild:
@@ -120,23 +122,23 @@ async def _check_links(sessions: Sessions, work: Rebuild, report: Report) -> Reb
         async def delete(wrong: Sequence[Link] = wrong, known: Rebuild = work) -> Rebuild:
             deleted = await identities.unlink(sessions.read, wrong)
             counted = replace(known, deleted_links=known.deleted_links + deleted)
-            await rebuilds.save(sessions.read, counted)
+            await state.save(sessions.read, counted)
             return counted
 
         if wrong:
             work = await _patiently(sessions.read, delete)
         work = replace(work, checked_links=work.checked_links + len(links))
         report(work)
-    work = replace(await rebuilds.reach(sessions.write, work), phase="batches")
+    work = replace(await state.reach(sessions.write, work), phase="batches")
     async with sessions.read.transaction():
-        await rebuilds.save(sessions.read, work)
+        await state.save(sessions.read, work)
     return work
 
 
 async def _rebuild_batches(sessions: Sessions, work: Rebuild, report: Report) -> Rebuild:
     remembered: set[Hour] = set()
-    source = rebuild_batches.chunks(sessions.ahead, work.position, work.through)
-    async with aclosing(rebuild_batches.one_ahead(source)) as chunks:
+    source = batches.chunks(sessions.ahead, work.position, work.through)
+    async with aclosing(batches.one_ahead(source)) as chunks:
         async for chunk in chunks:
             work = replace(work, missing_events=work.missing_events + chunk.missing_events)
             try:
@@ -150,7 +152,7 @@ async def _rebuild_batches(sessions: Sessions, work: Rebuild, report: Report) ->
         if work.range.is_everything:
             await rebuild_hours.remember_all(sessions.read, of_events_too=work.deletes_strays)
         turned = replace(work, phase="hours", total_hours=await rebuild_hours.count_waiting(sessions.read))
-        await rebuilds.save(sessions.read, turned)
+        await state.save(sessions.read, turned)
         return turned
 
     return await _patiently(sessions.read, turn_to_hours)
@@ -158,8 +160,8 @@ async def _rebuild_batches(sessions: Sessions, work: Rebuild, report: Report) ->
 
 async def _rebuild_chunk(sessions: Sessions, chunk: Chunk, work: Rebuild, remembered: set[Hour]) -> Rebuild:
     async def apply() -> tuple[Rebuild, Applied]:
-        applied = await rebuild_batches.apply(sessions.read, chunk)
-        await rebuild_changes.remember_hours(sessions.read, applied.hours - remembered)
+        applied = await batches.apply(sessions.read, chunk)
+        await changes.remember_hours(sessions.read, applied.hours - remembered)
         moved = replace(
             work,
             position=max(chunk.rows),
@@ -168,12 +170,12 @@ async def _rebuild_chunk(sessions: Sessions, chunk: Chunk, work: Rebuild, rememb
             repaired_events=work.repaired_events + applied.repaired,
             repaired_links=work.repaired_links + applied.links,
         )
-        await rebuilds.save(sessions.read, moved)
+        await state.save(sessions.read, moved)
         return moved, applied
 
     moved, applied = await _patiently(sessions.read, apply)
     remembered |= applied.hours
-    await rebuilds.set_back(sessions.write, applied.entered)
+    await state.set_back(sessions.write, applied.entered)
     return moved
 
 
@@ -189,7 +191,7 @@ async def _rebuild_suspect(sessions: Sessions, single: Chunk, work: Rebuild, rem
             failed_batches=[*work.failed_batches, batch_id],
         )
         async with sessions.read.transaction():
-            await rebuilds.save(sessions.read, passed)
+            await state.save(sessions.read, passed)
         return passed
 
 
@@ -207,10 +209,10 @@ async def _rebuild_hours(sessions: Sessions, work: Rebuild, report: Report) -> R
 
 async def _delete_strays(read: Connection, strays: list[EventKey], work: Rebuild) -> Rebuild:
     async def delete() -> Rebuild:
-        await rebuild_changes.delete_events(read, strays)
-        await rebuild_changes.raise_versions(read, {(system, at) for system, at, _ in strays})
+        await changes.delete_events(read, strays)
+        await changes.raise_versions(read, {(system, at) for system, at, _ in strays})
         counted = replace(work, deleted_strays=work.deleted_strays + len(strays))
-        await rebuilds.save(read, counted)
+        await state.save(read, counted)
         return counted
 
     return await _patiently(read, delete)
@@ -226,7 +228,7 @@ async def _rebuild_counts(sessions: Sessions, half_applied: HalfApplied, hours: 
             done_hours=work.done_hours + len(hours),
             repaired_counts=work.repaired_counts + corrected,
         )
-        await rebuilds.save(sessions.read, settled)
+        await state.save(sessions.read, settled)
         return settled
 
     return await _patiently(sessions.read, settle)

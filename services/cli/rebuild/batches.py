@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from services.operate import rebuild_changes
-from services.operate.rebuild_changes import EventKey
-from services.operate.rebuild_links import Naming
+from services.cli.rebuild import changes
+from services.cli.rebuild.changes import EventKey
+from services.cli.rebuild.links import Naming
 from tracking.contracts import topology
 from tracking.domain.identity_link import LINKING_TYPES, earliest
 from tracking.infra.postgres import Connection
@@ -214,7 +214,7 @@ async def apply(read: Connection, chunk: Chunk) -> Applied:
     namings = (Naming(*(row[column] for column in _NAMING)) for row in rows if row[_EVENT_TYPE] in LINKING_TYPES)
     linked = await identities.link(read, earliest(link for naming in namings for link in naming.links()))
     touched = {(row[0], row[_EVENT_TIMESTAMP]) for row in changed} | {(system, hour) for system, hour, _ in counts}
-    await rebuild_changes.raise_versions(read, touched)
+    await changes.raise_versions(read, touched)
     first: dict[str, UUID] = {}
     for batch_id, consumer in entered:
         first[consumer] = min(batch_id, first.get(consumer, batch_id))
@@ -287,7 +287,7 @@ async def _repair(read: Connection, rows: Sequence[Row]) -> list[Row]:
             wrong.append(key)
             fresh.append(row)
     if wrong:
-        await rebuild_changes.delete_events(read, wrong)
+        await changes.delete_events(read, wrong)
     if fresh:
         processed_at = datetime.now(UTC)
         await read.copy_records_to_table(

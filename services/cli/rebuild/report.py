@@ -6,7 +6,7 @@ from typing import TextIO
 
 import orjson
 
-from services.operate.rebuilds import Rebuild
+from services.cli.rebuild.state import Rebuild
 
 _EVERY_S = {True: 0.2, False: 5.0}
 

@@ -1,0 +1,1 @@
+"""`volcanion dead-letters`: list, show, retry, discard."""
