@@ -2,7 +2,7 @@
 
 from contextlib import AsyncExitStack
 
-from services.statistics.tally import CONSUMER, tally
+from services.statistics.aggregate import CONSUMER, tally
 from tracking.contracts import events_tracked
 from tracking.infra import postgres, process, telemetry
 from tracking.infra.settings import StatisticsSettings

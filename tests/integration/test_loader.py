@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from services.projector import project
-from services.statistics import tally
+from services.statistics import aggregate
 from tests.load import loader
 from tests.load.growth_plans import plans
 from tests.load.growth_questions import DEEP_PAGE, Known
@@ -50,7 +50,7 @@ async def applied(loaded: Stack, templates: Templates) -> Any:
         batches = await as_batches(loaded)
         async with connection.transaction():
             touched = [("projector", key) for key in await project.project(connection, batches)]
-            touched += [("statistics", key) for key in await tally.tally(connection, batches)]
+            touched += [("statistics", key) for key in await aggregate.tally(connection, batches)]
         await connection.execute("create table touched (consumer text, system_id uuid, day date)")
         await connection.copy_records_to_table("touched", records=[(consumer, *key) for consumer, key in touched])
         yield connection

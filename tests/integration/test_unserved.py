@@ -6,7 +6,7 @@ from typing import Any, cast
 import aio_pika
 import pytest
 
-from services.statistics.tally import CONSUMER
+from services.statistics.aggregate import CONSUMER
 from tests.stack import Stack
 from tracking.contracts import topology
 from tracking.contracts.events_tracked import UnreadableMessage, decode

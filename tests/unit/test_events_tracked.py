@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from services.projector.project import columns
-from services.statistics.tally import count
+from services.statistics.aggregate import count
 from tests.unit.events import an_event
 from tracking.contracts import events_tracked
 from tracking.contracts.events_tracked import SystemContext, UnreadableMessage
