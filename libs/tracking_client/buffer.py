@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Iterable
 
-from tracking_client.calls import Encoded
 from tracking_client.options import Options
+from tracking_client.tracking_methods import Encoded
 
 
 class Buffer:

@@ -12,9 +12,9 @@ from datetime import datetime
 from random import Random
 from typing import Any
 
-from tracking_client.calls import Encoded
 from tracking_client.options import Options
 from tracking_client.outcome import Failure, Stored
+from tracking_client.tracking_methods import Encoded
 
 _AGAIN = frozenset({0, 408, 429})
 # one event can make a whole batch unreadable or too large; alone it harms no other

@@ -13,11 +13,11 @@ import httpx
 
 from tracking_client import lifetime
 from tracking_client.buffer import Buffer
-from tracking_client.calls import Calls, Encoded, Refusal
 from tracking_client.delivery import Answer, Delivery, Pause, Post, unsent
-from tracking_client.exchange import Gateway, answer_of, no_answer
+from tracking_client.gateway_http import Gateway, answer_of, no_answer
 from tracking_client.options import Options
 from tracking_client.outcome import OnError, OnStored, Reporter
+from tracking_client.tracking_methods import Calls, Encoded, Refusal
 
 _log = logging.getLogger(__name__)
 # an operation on a socket may have begun just before the end

@@ -18,7 +18,7 @@ from tests.sdks.proxy import losing_answers
 from tests.services import Services, running
 from tests.stack import Stack
 from tracking_client import AsyncTracker, Failure, Options, Stored, Tracker
-from tracking_client.calls import Calls
+from tracking_client.tracking_methods import Calls
 
 QUICK = Options(linger_s=0.05, first_pause_s=0.02, longest_pause_s=0.2, batch_events=50)
 FLUSH_S = 20.0

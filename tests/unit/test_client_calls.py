@@ -12,8 +12,8 @@ import pytest
 
 from tracking_client import Failure, Options, QueueFull, Stored, Tracker
 from tracking_client.buffer import Buffer
-from tracking_client.calls import Calls, Encoded, Refusal
 from tracking_client.outcome import FailureLog, Reporter
+from tracking_client.tracking_methods import Calls, Encoded, Refusal
 
 NOON = datetime(2026, 11, 20, 12, 0, 0, 123456, UTC)
 

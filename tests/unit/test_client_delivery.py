@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tracking_client import Failure, Options, Stored
-from tracking_client.calls import Encoded
 from tracking_client.delivery import Answer, Delivery, Pause, Post, unsent
+from tracking_client.tracking_methods import Encoded
 
 SENT_AT = datetime(2026, 11, 20, 12, 0, 0, 0, UTC)
 OPTIONS = Options(first_pause_s=1.0, longest_pause_s=10.0, retry_for_s=100.0)
