@@ -1,4 +1,4 @@
-"""Fixtures for tests on real servers; `tests.backing` says which servers those are."""
+"""Fixtures for tests on real servers; `tests.support.backing_services` says which servers those are."""
 
 import fcntl
 import os
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from deploy.local import packages
-from tests.backing import Backing, Kind, chosen_kind, open_backing, prepare
-from tests.stack import Stack, Templates, redis_numbers
+from tests.support.backing_services import Backing, Kind, chosen_kind, open_backing, prepare
+from tests.support.stack import Stack, Templates, redis_numbers
 
 KIND = pytest.StashKey[Kind]()
 REASON = pytest.StashKey[str]()

@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 ALL = ("gateway", "relay", "projector", "statistics", "admin", "query")
 DECEMBER = {"startDate": "2025-12-01T00:00:00Z", "endDate": "2025-12-31T23:59:59Z"}

@@ -20,12 +20,12 @@ from random import SystemRandom
 from rich.console import Console
 from rich.table import Table
 
-from tests.backing import Local, prepare
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.overload import Overload, run_overload
 from tests.faults.run import Row, run_fault
 from tests.load.bench import machine
-from tests.stack import Stack, Templates, redis_numbers
+from tests.support.backing_services import Local, prepare
+from tests.support.stack import Stack, Templates, redis_numbers
 
 OVERLOAD = "overload"
 

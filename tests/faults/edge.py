@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.backing import free_port
-from tests.polling import until
+from tests.support.backing_services import free_port
+from tests.support.polling import until
 
 HEALTH_INTERVAL_S = 0.2
 """As the edge of docker-compose looks up its gateways (`refresh`); the drain delay of a gateway has to be longer."""

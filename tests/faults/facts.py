@@ -12,8 +12,8 @@ import httpx
 
 from tests.faults.checker import Bucket, Facts, Row, Tally
 from tests.faults.ledger import Ledger
-from tests.services import Services
-from tests.stack import Stack
+from tests.support.service_processes import Services
+from tests.support.stack import Stack
 from tracking.contracts import topology
 
 _ROWS = "partner_system_id, id, event_properties->>'marker', event_name, date_trunc('hour', event_timestamp), is_valid"

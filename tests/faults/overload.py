@@ -11,14 +11,14 @@ from statistics import mean, median
 
 import httpx
 
-from tests.backing import Local
 from tests.faults.flood import Count, Flood
 from tests.faults.site import opened
 from tests.load import wrk
 from tests.load.measure import an_event
-from tests.registry import register_system
-from tests.services import ROOT
-from tests.stack import Stack
+from tests.support.backing_services import Local
+from tests.support.registry import register_system
+from tests.support.service_processes import ROOT
+from tests.support.stack import Stack
 
 TIMES_CAPACITY = 3
 BATCH = 100

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from tests.backing import Local
 from tests.faults import facts
 from tests.faults.checker import Findings, check
 from tests.faults.edge import edge
@@ -15,7 +14,8 @@ from tests.faults.graceful import DRAIN_DELAY_S
 from tests.faults.ledger import Ledger
 from tests.faults.load import Plan
 from tests.faults.site import Site, opened, register, under_load
-from tests.stack import Stack
+from tests.support.backing_services import Local
+from tests.support.stack import Stack
 
 VISIBLE_WITHIN_S = 60.0
 

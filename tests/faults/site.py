@@ -12,14 +12,14 @@ from pathlib import Path
 from random import Random
 from urllib.parse import urlsplit, urlunsplit
 
-from tests.backing import Local
 from tests.faults.ledger import Ledger
 from tests.faults.load import Plan
 from tests.faults.proxy import Proxy, proxied
 from tests.faults.requests import ORDER_SCHEMA, System
-from tests.registry import publish_structure, register_system
-from tests.services import ROOT, Services, running
-from tests.stack import Stack
+from tests.support.backing_services import Local
+from tests.support.registry import publish_structure, register_system
+from tests.support.service_processes import ROOT, Services, running
+from tests.support.stack import Stack
 
 OTHERS = ("relay", "projector", "statistics", "admin", "query")
 

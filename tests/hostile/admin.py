@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tests.administration import Things
 from tests.hostile.case import Case, case, named
 from tests.hostile.framing import Route, framing
 from tests.hostile.json_bytes import BAD_TIMES, BROKEN, NO_OBJECT, SURROGATES, WRONG_TYPES
 from tests.hostile.query import ODD_IDS, ODD_NUMBERS, ODD_TEXTS
+from tests.support.admin_api import Things
 
 _NOBODY = b"00000000-0000-0000-0000-000000000000"
 _LIMIT_BYTES = 256 * 1024

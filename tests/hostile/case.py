@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests import wire
-from tests.wire import Answer, Ending
+from tests.support import raw_http
+from tests.support.raw_http import Answer, Ending
 
 _AT_ONCE = 16
 _TIMEOUT_S = 15
@@ -53,7 +53,7 @@ async def faults_of(url: str, cases: Sequence[Case]) -> list[str]:
     async def judge(one: Case) -> str | None:
         async with limit:
             try:
-                answer = await wire.exchange(url, *one.pieces, timeout_s=_TIMEOUT_S, ending=one.ending)
+                answer = await raw_http.exchange(url, *one.pieces, timeout_s=_TIMEOUT_S, ending=one.ending)
             except TimeoutError:
                 return f"{one.name}: hangs"
         fault = _fault(one, answer)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tests.hostile.case import Case, case
-from tests.wire import request
+from tests.support.raw_http import request
 
 _CRLF = b"\r\n"
 

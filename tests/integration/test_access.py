@@ -9,13 +9,13 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.administration import a_partner, administrator
-from tests.plain_http import http_client
-from tests.read_model import Seen, System, add_events, add_system, add_token
-from tests.registry import register_system
-from tests.routes import OPEN, SCRIPT, filled, http_services, routes
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.admin_api import a_partner, administrator
+from tests.support.http_client import http_client
+from tests.support.read_model import Seen, System, add_events, add_system, add_token
+from tests.support.registry import register_system
+from tests.support.routes import OPEN, SCRIPT, filled, http_services, routes
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 NOON = datetime(2025, 12, 24, 12, tzinfo=UTC)
 DECEMBER = {"startDate": "2025-12-01", "endDate": "2025-12-31"}

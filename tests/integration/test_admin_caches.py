@@ -10,11 +10,11 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from tests.administration import SCHEMA, a_partner, a_system, administrator, cached, cached_key
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.admin_api import SCHEMA, a_partner, a_system, administrator, cached, cached_key
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 from tracking.infra import redis as cache
 
 NOWHERE = {"TRACKING_REDIS_URL": "redis://127.0.0.1:1"}

@@ -7,9 +7,9 @@ from hashlib import sha256
 import httpx
 import pytest
 
-from tests.administration import NOBODY, a_system, administrator, cached_key
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.admin_api import NOBODY, a_system, administrator, cached_key
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from tests.administration import NOBODY, a_partner, a_system, administrator
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.admin_api import NOBODY, a_partner, a_system, administrator
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ import pytest
 from services.gateway.lookups.api_keys import ApiKeys
 from services.gateway.lookups.event_structures import Structures
 from services.gateway.lookups.invalidation import listener
-from tests.administration import a_partner, a_system, administrator, cached, cached_key
-from tests.polling import until
-from tests.registry import register_system
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.admin_api import a_partner, a_system, administrator, cached, cached_key
+from tests.support.polling import until
+from tests.support.registry import register_system
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 from tracking.domain.system_settings import DEFAULT_SETTINGS, PrivacyRule, SystemSettings
 from tracking.infra import postgres, process
 from tracking.infra import redis as cache

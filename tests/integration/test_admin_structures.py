@@ -9,9 +9,9 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.administration import NOBODY, SCHEMA, a_partner, administrator, cached
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.admin_api import NOBODY, SCHEMA, a_partner, administrator, cached
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 from tracking.infra import redis
 
 

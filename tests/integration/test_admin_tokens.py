@@ -9,11 +9,11 @@ import httpx
 import pytest
 from openapi_spec_validator import validate
 
-from tests.administration import NOBODY, a_partner, administrator, cached
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.admin_api import NOBODY, a_partner, administrator, cached
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 from tracking.contracts.cache_entries import AccessTokenEntry
 from tracking.infra import redis
 

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.registry import Registered, register_system
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.registry import Registered, register_system
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 INGEST, BATCH = "/api/events/ingest", "/api/events/batch"
 NEIGHBOURS = 40

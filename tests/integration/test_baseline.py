@@ -3,10 +3,10 @@
 from typing import Any
 
 from tests.load.rivals import baseline
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.registry import register_system
-from tests.stack import Stack
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.registry import register_system
+from tests.support.stack import Stack
 
 
 def an_event(name: str, **properties: Any) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
-from tests.administration import a_system, administrator
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.admin_api import a_system, administrator
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 SITE = "shop.example"
 PAGE = """<!doctype html><title>{title}</title><body><a href="/next">next</a>

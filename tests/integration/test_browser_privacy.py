@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.administration import a_system, administrator
-from tests.plain_http import http_client
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.admin_api import a_system, administrator
+from tests.support.http_client import http_client
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 ORIGIN = "https://shop.example.com"
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"

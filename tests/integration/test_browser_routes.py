@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from services.gateway.http.browser import GIF
-from tests.administration import a_system, administrator
-from tests.plain_http import http_client
-from tests.registry import Registered, register_system
-from tests.services import running
-from tests.stack import Stack
+from tests.support.admin_api import a_system, administrator
+from tests.support.http_client import http_client
+from tests.support.registry import Registered, register_system
+from tests.support.service_processes import running
+from tests.support.stack import Stack
 
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
 FIREFOX = {"User-Agent": CHROME, "Origin": "https://shop.example"}

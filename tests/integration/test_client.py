@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.administration import a_system, administrator
-from tests.backing import free_port
-from tests.polling import until
-from tests.registry import Registered, publish_structure, register_system
 from tests.sdks.proxy import losing_answers
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.admin_api import a_system, administrator
+from tests.support.backing_services import free_port
+from tests.support.polling import until
+from tests.support.registry import Registered, publish_structure, register_system
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 from tracking_client import AsyncTracker, Failure, Options, Stored, Tracker
 from tracking_client.tracking_methods import Calls
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.integration.test_pipeline import QUICK
 from tests.sdks.proxy import losing_answers
-from tests.services import ROOT, Services, running
-from tests.stack import Stack
+from tests.support.service_processes import ROOT, Services, running
+from tests.support.stack import Stack
 
 EVERYTHING = ("gateway", "admin", "relay", "projector", "statistics", "query")
 

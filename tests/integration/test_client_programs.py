@@ -12,9 +12,9 @@ from zipfile import ZipFile
 import pytest
 
 from tests.integration.test_client import sender, services, stored_ids  # noqa: F401
-from tests.registry import Registered
-from tests.services import ROOT, Services
-from tests.stack import Stack
+from tests.support.registry import Registered
+from tests.support.service_processes import ROOT, Services
+from tests.support.stack import Stack
 
 THREADS = """
 import sys

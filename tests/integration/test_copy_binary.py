@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from tests.stack import Stack
+from tests.support.stack import Stack
 from tracking.infra import copy_binary, postgres
 from tracking.infra.copy_binary import Encoder, Rows
 

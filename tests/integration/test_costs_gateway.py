@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.counting import Wire, at_most, counted
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.registry import Registered, register_system
-from tests.stack import Stack
-from tests.wire import exchange, request
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.raw_http import exchange, request
+from tests.support.registry import Registered, register_system
+from tests.support.stack import Stack
+from tests.support.wire_counter import Wire, at_most, counted
 
 # begin with both COPY, commit; later the note that it was published
 COMMIT_STATEMENTS = 3

@@ -12,8 +12,8 @@ import pytest
 
 from services.query import events
 from services.query.parameters import Filters, Position, Range
-from tests.read_model import Seen, System, add_events, add_system
-from tests.stack import Stack
+from tests.support.read_model import Seen, System, add_events, add_system
+from tests.support.stack import Stack
 
 START = datetime(2025, 10, 1, tzinfo=UTC)
 WEEKS = 13

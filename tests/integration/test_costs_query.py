@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.administration import a_partner, a_system, administrator
-from tests.counting import Said, Wire, at_most, counted
-from tests.plain_http import http_client
-from tests.read_model import Seen, System, add_events, add_system, add_token
-from tests.stack import Stack
+from tests.support.admin_api import a_partner, a_system, administrator
+from tests.support.http_client import http_client
+from tests.support.read_model import Seen, System, add_events, add_system, add_token
+from tests.support.stack import Stack
+from tests.support.wire_counter import Said, Wire, at_most, counted
 
 START = datetime(2025, 12, 1, tzinfo=UTC)
 

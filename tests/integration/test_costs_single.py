@@ -14,9 +14,9 @@ from services.gateway.http.request import Limits
 from services.gateway.lookups.api_keys import ApiKeys
 from services.gateway.lookups.event_structures import Structures
 from services.gateway.lookups.rate_limits import RateLimits
-from tests.counting import Calls
-from tests.registry import Registered, register_system
-from tests.stack import Stack
+from tests.support.registry import Registered, register_system
+from tests.support.stack import Stack
+from tests.support.wire_counter import Calls
 from tracking.infra import postgres
 from tracking.infra import redis as cache
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from tests.counting import Said, Wire, at_most, counted
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.registry import Registered, register_system
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.registry import Registered, register_system
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
+from tests.support.wire_counter import Said, Wire, at_most, counted
 from tracking.contracts import topology
 from tracking.infra import rabbitmq
 

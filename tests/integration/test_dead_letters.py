@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import zstandard
 
-from tests.dead_letters import (
+from tests.integration.test_pipeline import QUICK, WORKERS, both, projected, reach, send
+from tests.support.dead_letters import (
     CURE,
     POISON,
     depths,
@@ -21,12 +22,11 @@ from tests.dead_letters import (
     ready,
     volcanion,
 )
-from tests.integration.test_pipeline import QUICK, WORKERS, both, projected, reach, send
-from tests.polling import until
-from tests.rebuilding import assert_counted
-from tests.registry import Registered, register_system
-from tests.services import ROOT, Services, running
-from tests.stack import Stack
+from tests.support.polling import until
+from tests.support.rebuild import assert_counted
+from tests.support.registry import Registered, register_system
+from tests.support.service_processes import ROOT, Services, running
+from tests.support.stack import Stack
 from tracking.contracts import topology
 
 EXAMPLES = Path(ROOT) / "libs/tracking/contracts/examples"

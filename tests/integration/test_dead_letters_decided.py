@@ -6,11 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from tests.administration import administrator
-from tests.dead_letters import done, volcanion
-from tests.registry import Registered, register_system
-from tests.services import running
-from tests.stack import Stack
+from tests.support.admin_api import administrator
+from tests.support.dead_letters import done, volcanion
+from tests.support.registry import Registered, register_system
+from tests.support.service_processes import running
+from tests.support.stack import Stack
 
 
 @pytest.fixture

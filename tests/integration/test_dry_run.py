@@ -6,10 +6,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.plain_http import http_client
-from tests.registry import Registered, publish_structure, register_system
-from tests.services import running
-from tests.stack import Stack
+from tests.support.http_client import http_client
+from tests.support.registry import Registered, publish_structure, register_system
+from tests.support.service_processes import running
+from tests.support.stack import Stack
 
 GOOD = {"eventName": "order", "userId": "u", "eventId": "o-1", "eventProperties": {"total": 1}}
 INVALID = {"eventName": "order", "userId": "u", "eventId": "o-2", "eventProperties": {"total": "1"}}

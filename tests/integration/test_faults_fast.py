@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.backing import Backing, Local
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.run import run_fault
 from tests.integration.test_pipeline import QUICK
-from tests.stack import Stack
+from tests.support.backing_services import Backing, Local
+from tests.support.stack import Stack
 
 SEED = 1
 CHOSEN = ("gateway-kill", "postgres-kill", "connections-closed", "redis-kill")

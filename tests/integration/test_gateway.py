@@ -10,10 +10,10 @@ from uuid import UUID
 import httpx
 import pytest
 
-from tests.plain_http import http_client
-from tests.registry import Registered, publish_structure, register_system
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.http_client import http_client
+from tests.support.registry import Registered, publish_structure, register_system
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 INGEST, BATCH = "/api/events/ingest", "/api/events/batch"
 DEEP = b"[" * 64 + b"]" * 64

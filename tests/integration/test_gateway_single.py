@@ -10,12 +10,12 @@ from uuid import UUID
 import httpx
 import pytest
 
-from tests.administration import a_system, administrator
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.registry import Registered, register_system
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.admin_api import a_system, administrator
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.registry import Registered, register_system
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 INGEST = "/api/events/ingest"
 

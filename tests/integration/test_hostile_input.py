@@ -2,15 +2,15 @@
 
 import pytest
 
-from tests import wire
-from tests.administration import one_of_each
 from tests.hostile import admin, gateway, query, sdk
 from tests.hostile.case import Case, faults_of, resident_bytes
 from tests.hostile.framing import Route
-from tests.read_model import add_system, add_token
-from tests.registry import register_system
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support import raw_http
+from tests.support.admin_api import one_of_each
+from tests.support.read_model import add_system, add_token
+from tests.support.registry import register_system
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 # short, as some of the cases never send what they promise
 DEADLINES = {"TRACKING_HEADER_TIMEOUT_S": "1.5", "TRACKING_BODY_TIMEOUT_S": "1.5"}
@@ -35,7 +35,7 @@ async def attack(services: Services, name: str, cases: list[Case], normal: Route
     faults = await faults_of(url, small)
     assert not faults, "\n".join(faults)
     assert resident_bytes(pid) - before < MOST_KEPT_BYTES
-    assert (await wire.exchange(url, normal.sent())).status == normal.status
+    assert (await raw_http.exchange(url, normal.sent())).status == normal.status
     log = services.log(name)
     assert "unexpected failure" not in log
     assert "Traceback" not in log

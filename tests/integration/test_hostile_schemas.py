@@ -12,13 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.administration import a_system, administrator
-from tests.hostile_schemas import hostile, nested
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.registry import publish_structure, register_system
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.admin_api import a_system, administrator
+from tests.support.costly_schemas import hostile, nested
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.registry import publish_structure, register_system
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 NAMES = [
     "{}", "{0}", "{data}", "{data.__class__}", "%s%n", '"""', "'); {run}; ('", '"); {run}; ("', '"]); {run}; (["',

@@ -8,9 +8,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from services.projector.project import project
-from tests.identities import OTHER, SYSTEM, alias, batch, connect, identify
-from tests.stack import Stack
-from tests.unit.events import an_event
+from tests.support.events import an_event
+from tests.support.identity_events import OTHER, SYSTEM, alias, batch, connect, identify
+from tests.support.stack import Stack
 from tracking.contracts.events_tracked import EventsTracked
 
 LINKS = """

@@ -9,12 +9,12 @@ import httpx
 import pytest
 
 from services.projector.project import project
-from tests.identities import batch, connect, identify
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.read_model import Seen, System, add_events, add_system, add_token
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.http_client import http_client
+from tests.support.identity_events import batch, connect, identify
+from tests.support.polling import until
+from tests.support.read_model import Seen, System, add_events, add_system, add_token
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 START = datetime(2025, 12, 1, tzinfo=UTC)
 DECEMBER = {"startDate": "2025-12-01T00:00:00Z", "endDate": "2025-12-31T23:59:59Z"}

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.plain_http import http_client
-from tests.read_model import add_token
-from tests.rebuilding import (
+from tests.support.http_client import http_client
+from tests.support.read_model import add_token
+from tests.support.rebuild import (
     EMPTY,
     JUSTIFIED,
     LINKS,
@@ -20,9 +20,9 @@ from tests.rebuilding import (
     send,
     send_mixed,
 )
-from tests.registry import Registered, register_system
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.registry import Registered, register_system
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 # a dozen processes are started and ended; on a busy machine that takes its time
 pytestmark = pytest.mark.timeout(150)

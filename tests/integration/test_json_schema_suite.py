@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.administration import a_system, administrator
-from tests.json_schema_suite import Group, Part, as_property, groups
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.services import running
-from tests.stack import Stack
+from tests.support.admin_api import a_system, administrator
+from tests.support.http_client import http_client
+from tests.support.json_schema_suite import Group, Part, as_property, groups
+from tests.support.polling import until
+from tests.support.service_processes import running
+from tests.support.stack import Stack
 
 # Why a schema is refused, by the beginning of the reason; each refuses rather than decides wrongly.
 REASONS = {

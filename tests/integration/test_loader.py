@@ -17,11 +17,11 @@ from tests.load import loader
 from tests.load.growth_plans import plans
 from tests.load.growth_questions import DEEP_PAGE, Known
 from tests.load.loader_events import EVENTS_A_VISITOR, PARTNER_NAME, SYSTEM_NAMES, Year
-from tests.plain_http import http_client
-from tests.read_model import add_token
-from tests.rebuilding import COUNTS, EVENTS, LINKS, RECOUNT
-from tests.services import running
-from tests.stack import Stack, Templates
+from tests.support.http_client import http_client
+from tests.support.read_model import add_token
+from tests.support.rebuild import COUNTS, EVENTS, LINKS, RECOUNT
+from tests.support.service_processes import running
+from tests.support.stack import Stack, Templates
 from tracking.contracts.events_tracked import EventsTracked, SystemContext, decode, encode
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra.postgres import prepare_connection

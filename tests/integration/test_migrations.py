@@ -8,10 +8,10 @@ import asyncpg
 import psycopg
 import pytest
 
-from tests.polling import until
-from tests.registry import register_system
-from tests.stack import Stack
-from tests.unit.events import an_event
+from tests.support.events import an_event
+from tests.support.polling import until
+from tests.support.registry import register_system
+from tests.support.stack import Stack
 from tracking.domain.tracking_event import TrackingEvent, client_event_id, fresh_id, to_unix_ms
 from tracking.infra import postgres
 from tracking.migrations import ROLES_OF, migrate, months_around

@@ -16,11 +16,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.administration import one_of_each
-from tests.read_model import add_system, add_token
-from tests.registry import register_system
-from tests.services import running
-from tests.stack import Stack
+from tests.support.admin_api import one_of_each
+from tests.support.read_model import add_system, add_token
+from tests.support.registry import register_system
+from tests.support.service_processes import running
+from tests.support.stack import Stack
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 MODES = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE]

@@ -13,11 +13,11 @@ import pamqp.frame
 import pytest
 
 from tests.integration.test_pipeline import QUICK, both, reach, send
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.registry import Registered, register_system
-from tests.services import running
-from tests.stack import Stack
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.registry import Registered, register_system
+from tests.support.service_processes import running
+from tests.support.stack import Stack
 
 INGEST = "/api/events/ingest"
 NOBODY = "127.0.0.1:1"

@@ -7,12 +7,12 @@ from uuid import UUID
 
 import pytest
 
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.rebuilding import assert_counted
-from tests.registry import Registered, register_system
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.rebuild import assert_counted
+from tests.support.registry import Registered, register_system
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 from tracking.contracts import topology
 from tracking.infra import rabbitmq
 

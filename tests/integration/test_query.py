@@ -10,10 +10,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.plain_http import http_client
-from tests.read_model import Seen, System, add_events, add_system, add_token
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.http_client import http_client
+from tests.support.read_model import Seen, System, add_events, add_system, add_token
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 MICROSECOND = timedelta(microseconds=1)
 NOON = datetime(2025, 12, 24, 12, tzinfo=UTC)

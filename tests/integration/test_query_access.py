@@ -11,11 +11,11 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from services.query.models import Event, EventList, Statistics
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.read_model import Seen, System, add_events, add_system, add_token
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.read_model import Seen, System, add_events, add_system, add_token
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 from tracking.contracts.cache_entries import AccessTokenEntry
 from tracking.infra import redis as cache
 

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 import pytest
 
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.read_model import Seen, System, add_events, add_system, add_token
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.read_model import Seen, System, add_events, add_system, add_token
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 NOON = datetime(2025, 12, 24, 12, tzinfo=UTC)
 DECEMBER = {"startDate": "2025-12-01T00:00:00Z", "endDate": "2025-12-31T23:59:59Z"}

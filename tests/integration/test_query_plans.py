@@ -13,8 +13,8 @@ import pytest
 from services.query import actors, events
 from services.query.actors import Actor
 from services.query.parameters import Filters, Position, Range
-from tests.read_model import Seen, System, add_events, add_system, add_token
-from tests.stack import Stack
+from tests.support.read_model import Seen, System, add_events, add_system, add_token
+from tests.support.stack import Stack
 
 START = datetime(2025, 10, 1, tzinfo=UTC)
 DAYS = 92

@@ -8,11 +8,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.gateway.lookups.rate_limits import RateLimits
-from tests.administration import a_system, administrator
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.admin_api import a_system, administrator
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 from tracking.domain.errors import TooMany
 from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
 from tracking.infra import redis as cache

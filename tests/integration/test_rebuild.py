@@ -9,10 +9,10 @@ from uuid import uuid4
 import pytest
 
 from services.cli.rebuild.batches import COLUMNS
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.read_model import add_token
-from tests.rebuilding import (
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.read_model import add_token
+from tests.support.rebuild import (
     COUNTS,
     EMPTY,
     QUICK,
@@ -27,9 +27,9 @@ from tests.rebuilding import (
     send,
     send_mixed,
 )
-from tests.registry import Registered, register_system
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.registry import Registered, register_system
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 from tracking.tables.rollups import KINDS
 
 # a dozen processes are started and ended; on a busy machine that takes its time

@@ -8,8 +8,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.polling import until
-from tests.rebuilding import (
+from tests.support.polling import until
+from tests.support.rebuild import (
     EMPTY,
     QUICK,
     WORKERS,
@@ -23,9 +23,9 @@ from tests.rebuilding import (
     send,
     send_mixed,
 )
-from tests.registry import Registered, register_system
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.registry import Registered, register_system
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 # a dozen processes are started and ended; on a busy machine that takes its time
 pytestmark = pytest.mark.timeout(150)

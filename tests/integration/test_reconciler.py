@@ -6,13 +6,13 @@ from uuid import uuid4
 
 import pytest
 
-from tests.dead_letters import POISON, depths, metric, purge, reach_states
 from tests.integration.test_pipeline import QUICK, WORKERS, projected, reach, send
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.registry import Registered, register_system
-from tests.services import running
-from tests.stack import Stack
+from tests.support.dead_letters import POISON, depths, metric, purge, reach_states
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.registry import Registered, register_system
+from tests.support.service_processes import running
+from tests.support.stack import Stack
 from tracking.contracts import topology
 from tracking.domain.tracking_event import first_id_of
 

@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from services.relay.reference_data import ReferenceCopy
-from tests.registry import register_system
-from tests.stack import Stack
+from tests.support.registry import register_system
+from tests.support.stack import Stack
 from tracking.infra import postgres
 from tracking.infra.postgres import Pool
 

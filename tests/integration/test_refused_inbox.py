@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.administration import a_system, administrator
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.admin_api import a_system, administrator
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 NO_EVENT = {"userId": "u", "eventProperties": {"total": 1}}
 GOOD = {"eventName": "order", "userId": "u"}

@@ -10,12 +10,12 @@ import httpx
 import pytest
 
 from tests.integration.test_pipeline import QUICK
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.read_model import System, add_system, add_token
-from tests.registry import Registered, register_system
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.read_model import System, add_system, add_token
+from tests.support.registry import Registered, register_system
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 EVER = {"startDate": "2000-01-01T00:00:00Z", "endDate": "2100-01-01T00:00:00Z"}
 # at COMMIT, so that a gateway can be killed while its transaction becomes durable without it

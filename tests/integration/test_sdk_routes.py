@@ -11,10 +11,10 @@ import httpx
 import pytest
 import zstandard
 
-from tests.plain_http import http_client
-from tests.registry import Registered, publish_structure, register_system
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.http_client import http_client
+from tests.support.registry import Registered, publish_structure, register_system
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 KINDS = ("track", "identify", "page", "screen", "group", "alias")
 PREFLIGHT = {

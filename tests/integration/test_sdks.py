@@ -5,8 +5,8 @@ import pytest
 from tests.integration.test_pipeline import QUICK
 from tests.sdks.run import SERVICES, run_sdk
 from tests.sdks.sdks import PYTHON, Sdk
-from tests.services import running
-from tests.stack import Stack
+from tests.support.service_processes import running
+from tests.support.stack import Stack
 
 # three batches of a hundred
 NUMBER = 240

@@ -12,14 +12,14 @@ import httpx
 import pytest
 
 from tests.integration.test_pipeline import QUICK
-from tests.plain_http import http_client
-from tests.registry import Registered, register_system
 from tests.sdks.calls import SHORTEST, calls
 from tests.sdks.capture import CAPTURED, KEY
 from tests.sdks.run import SERVICES, Row, compare, events, querying, statistics, statistics_differences, until_visible
 from tests.sdks.sdks import SDKS, Sent
-from tests.services import running
-from tests.stack import Stack
+from tests.support.http_client import http_client
+from tests.support.registry import Registered, register_system
+from tests.support.service_processes import running
+from tests.support.stack import Stack
 
 FILES = sorted(CAPTURED.glob("*.json"))
 Message = Mapping[str, Any]

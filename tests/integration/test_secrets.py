@@ -14,11 +14,11 @@ import pytest
 from redis.asyncio import Redis
 
 from deploy.local.services import SERVICES
-from tests.administration import a_partner, administrator
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.admin_api import a_partner, administrator
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 from tracking.contracts import topology
 from tracking.infra import rabbitmq
 

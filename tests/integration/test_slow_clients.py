@@ -6,13 +6,13 @@ import re
 import httpx
 import pytest
 
-from tests import wire
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.registry import register_system
-from tests.services import running
-from tests.stack import Stack
-from tests.wire import SILENCE, Answer
+from tests.support import raw_http
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.raw_http import SILENCE, Answer
+from tests.support.registry import register_system
+from tests.support.service_processes import running
+from tests.support.stack import Stack
 
 DEADLINES = {
     "TRACKING_HEADER_TIMEOUT_S": "0.4",
@@ -41,7 +41,7 @@ async def test_a_slow_client_is_ended_at_the_deadline_of_what_it_is_slow_with(st
         sized, chunked = b"Content-Length: 9999\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"
 
         async def check(start: bytes, drop: bytes, code: str, after_s: float) -> None:
-            answers, seconds = await wire.drip(url, start, drop, every_s=0.05, timeout_s=LATEST_S + 2)
+            answers, seconds = await raw_http.drip(url, start, drop, every_s=0.05, timeout_s=LATEST_S + 2)
             assert 0.8 * after_s <= seconds < LATEST_S
             if code == "body_timeout" and service == "query":
                 # it takes no body, so its answer was there before
@@ -77,11 +77,11 @@ async def test_a_slow_client_is_ended_at_the_deadline_of_what_it_is_slow_with(st
 
 
 async def answered_then_ended(url: str, first: bytes, second: bytes) -> Answer:
-    async with asyncio.timeout(LATEST_S), wire.connected(url) as (reader, writer):
+    async with asyncio.timeout(LATEST_S), raw_http.connected(url) as (reader, writer):
         writer.write(first)
-        assert (await wire.read_answer(reader)).status == 200
+        assert (await raw_http.read_answer(reader)).status == 200
         writer.write(second)
-        return await wire.read_answer(reader)
+        return await raw_http.read_answer(reader)
 
 
 async def test_who_closes_its_sending_half_is_not_waited_for(stack: Stack) -> None:
@@ -90,18 +90,18 @@ async def test_who_closes_its_sending_half_is_not_waited_for(stack: Stack) -> No
     key = (b"X-Api-Key", sender.api_key.encode())
     async with running(stack, "gateway") as services:
         url = services.url("gateway")
-        whole = wire.request("POST", b"/api/events/ingest", [key], body)
+        whole = raw_http.request("POST", b"/api/events/ingest", [key], body)
 
         for start in (b"", b"POST", HEAD % b"api/events/ingest", whole[:-5]):
-            assert (await wire.exchange(url, start, ending="half_close", timeout_s=5)).status in (0, 400)
+            assert (await raw_http.exchange(url, start, ending="half_close", timeout_s=5)).status in (0, 400)
 
-        assert (await wire.exchange(url, whole)).status == 202
+        assert (await raw_http.exchange(url, whole)).status == 202
 
 
 async def test_who_does_not_take_its_answers_is_cut_off(stack: Stack) -> None:
     async with running(stack, "query", settings=DEADLINES) as services:
         url = services.url("query")
-        raw = await asyncio.to_thread(wire.connect_slowly, url, 4096)
+        raw = await asyncio.to_thread(raw_http.connect_slowly, url, 4096)
         with raw:
             # a large page, so that the kernel's buffers do not hold all of it
             raw.sendall(b"GET /scalar/v1 HTTP/1.1\r\nHost: t\r\n\r\n" * 10)
@@ -120,16 +120,20 @@ async def test_who_does_not_take_its_answers_is_cut_off(stack: Stack) -> None:
 
 async def test_connections_past_the_limit_are_told_so_and_leave_the_others_alone(stack: Stack) -> None:
     async with running(stack, "query", settings={"TRACKING_CONNECTIONS": "3"}) as services:
-        url, live = services.url("query"), wire.request("GET", b"/health/live")
-        async with wire.connected(url) as first, wire.connected(url) as second, wire.connected(url) as third:
+        url, live = services.url("query"), raw_http.request("GET", b"/health/live")
+        async with (
+            raw_http.connected(url) as first,
+            raw_http.connected(url) as second,
+            raw_http.connected(url) as third,
+        ):
             for reader, writer in (first, second, third):
                 writer.write(live)
-                assert (await wire.read_answer(reader)).status == 200
+                assert (await raw_http.read_answer(reader)).status == 200
 
-            refused = await wire.exchange(url, live)
+            refused = await raw_http.exchange(url, live)
 
             assert (refused.status, refused.json()["code"]) == (503, "too_many_connections")
             assert int(refused.headers["retry-after"]) >= 1
             first[1].write(live)
-            assert (await wire.read_answer(first[0])).status == 200
-        await until(lambda: wire.exchange(url, live), lambda answer: answer.status == 200)
+            assert (await raw_http.read_answer(first[0])).status == 200
+        await until(lambda: raw_http.exchange(url, live), lambda answer: answer.status == 200)

@@ -13,8 +13,8 @@ from services.query import actors
 from services.query import events as views
 from services.query.actors import Actor
 from services.query.parameters import Filters, Position, Range
-from tests.read_model import COLUMNS, Seen, System, add_events, add_system
-from tests.stack import Stack
+from tests.support.read_model import COLUMNS, Seen, System, add_events, add_system
+from tests.support.stack import Stack
 from tracking.infra import postgres
 
 START = datetime(2025, 11, 1, tzinfo=UTC)

@@ -7,7 +7,7 @@ import aio_pika
 import pytest
 
 from services.statistics.aggregate import CONSUMER
-from tests.stack import Stack
+from tests.support.stack import Stack
 from tracking.contracts import topology
 from tracking.contracts.events_tracked import UnreadableMessage, decode
 from tracking.infra import rabbitmq

@@ -20,7 +20,6 @@ from typing import Any
 import psycopg
 from rich.console import Console
 
-from tests.backing import Local, prepare
 from tests.load import wrk
 from tests.load.drains import Drains
 from tests.load.growth import Growth
@@ -32,8 +31,9 @@ from tests.load.rivals import Rivals
 from tests.load.room import Room, Section
 from tests.load.storage import Storage
 from tests.load.sustained import Sustained
-from tests.services import ROOT
-from tests.stack import Templates, redis_numbers
+from tests.support.backing_services import Local, prepare
+from tests.support.service_processes import ROOT
+from tests.support.stack import Templates, redis_numbers
 
 
 def sections(room: Room) -> dict[str, Section]:

@@ -30,9 +30,9 @@ from tests.load.growth_questions import DEEP_PAGE, FIRST_PAGE, QUESTIONS, STATIS
 from tests.load.loader_events import Year
 from tests.load.report import Row
 from tests.load.room import Room
-from tests.read_model import add_token
-from tests.services import running
-from tests.stack import Stack
+from tests.support.read_model import add_token
+from tests.support.service_processes import running
+from tests.support.stack import Stack
 
 TIMES_AS_MANY = 10
 # events of the larger side that the aims of the design are for

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from services.query.parameters import ListParameters
 from tests.load.loader_events import NAMES, Year
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 _MILLISECOND, _STEP = timedelta(milliseconds=1), timedelta(microseconds=1)

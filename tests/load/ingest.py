@@ -7,8 +7,8 @@ from statistics import median
 from tests.load import measure, wrk
 from tests.load.report import Row
 from tests.load.room import Room
-from tests.registry import register_system
-from tests.services import running
+from tests.support.registry import register_system
+from tests.support.service_processes import running
 
 
 class Ingest:

@@ -14,12 +14,12 @@ from uuid import UUID
 import asyncpg
 import httpx
 
-from tests.backing import free_port
 from tests.load import wrk
-from tests.polling import until
-from tests.registry import Registered
-from tests.services import ROOT, Services
-from tests.stack import Stack
+from tests.support.backing_services import free_port
+from tests.support.polling import until
+from tests.support.registry import Registered
+from tests.support.service_processes import ROOT, Services
+from tests.support.stack import Stack
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import postgres
 

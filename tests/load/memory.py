@@ -19,12 +19,12 @@ import httpx
 
 from deploy.local.layout import SERVER_PORTS, port_variable
 from deploy.local.services import SERVICES
-from tests.backing import free_port
 from tests.load import measure
 from tests.load.report import Row
 from tests.load.room import Room
-from tests.polling import until
-from tests.services import ROOT
+from tests.support.backing_services import free_port
+from tests.support.polling import until
+from tests.support.service_processes import ROOT
 
 _MIB = 1024 * 1024
 _SERVERS = ("postgres", "redis", "rabbitmq", "epmd")

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from tests.backing import free_port
 from tests.load import measure
 from tests.load.report import Row
 from tests.load.room import Room
-from tests.registry import register_system
-from tests.services import running
+from tests.support.backing_services import free_port
+from tests.support.registry import register_system
+from tests.support.service_processes import running
 
 
 class Outage:

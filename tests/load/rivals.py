@@ -12,7 +12,6 @@ from statistics import median
 import asyncpg
 import httpx
 
-from tests.backing import free_port
 from tests.load import loader, measure, wrk
 from tests.load.baseline import schema
 from tests.load.growth_questions import shown
@@ -20,11 +19,12 @@ from tests.load.loader_events import Year
 from tests.load.measure import Way
 from tests.load.report import Row
 from tests.load.room import Room
-from tests.polling import until
-from tests.read_model import add_token
-from tests.registry import Registered, register_system
-from tests.services import ROOT, Services, running
-from tests.stack import Stack
+from tests.support.backing_services import free_port
+from tests.support.polling import until
+from tests.support.read_model import add_token
+from tests.support.registry import Registered, register_system
+from tests.support.service_processes import ROOT, Services, running
+from tests.support.stack import Stack
 
 _MONTH = timedelta(days=30)
 _MILLISECOND = timedelta(milliseconds=1)

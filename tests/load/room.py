@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from tests.backing import Local
 from tests.load.report import Row
-from tests.stack import Stack, Templates
+from tests.support.backing_services import Local
+from tests.support.stack import Stack, Templates
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """How long one schema with one event can hold the gateway's event loop: `python -m tests.load.schema_hold`.
 
-Prints for each pair of `tests.hostile_schemas` what registration said, how long compiling in a thread delayed the loop
+Prints for each pair of `tests.support.costly_schemas` what registration said, how long compiling in a thread delayed the loop
 (median of three), and how long the validation held it (the best and the worst of nine runs). Where an event is too
 costly, the largest part of it that is not is validated too. Exit status 1 if a median or a best is past 50 ms: the
 worst ones are those of the machine, which does other things as well.
@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import uvloop
 
-from tests.hostile_schemas import hostile
+from tests.support.costly_schemas import hostile
 from tracking.domain.errors import Malformed
 from tracking.infra.validation import Validator, check_schema, compile_schema
 from tracking.infra.validation.patterns import compile_pattern

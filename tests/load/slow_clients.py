@@ -20,11 +20,11 @@ from urllib.parse import urlsplit
 import httpx
 import uvloop
 
-from tests.backing import Local, prepare
 from tests.load import measure, wrk
-from tests.registry import register_system
-from tests.services import ROOT, running
-from tests.stack import Stack, Templates, redis_numbers
+from tests.support.backing_services import Local, prepare
+from tests.support.registry import register_system
+from tests.support.service_processes import ROOT, running
+from tests.support.stack import Stack, Templates, redis_numbers
 from tracking.http.deadlines import raise_file_limit
 
 SOCKETS = 2_000

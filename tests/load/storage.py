@@ -13,10 +13,10 @@ from tests.load import growth_storage, measure
 from tests.load.loader_events import EVENTS_A_VISITOR, NAMES
 from tests.load.report import Row
 from tests.load.room import Room
-from tests.polling import until
-from tests.registry import Registered, register_system
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.polling import until
+from tests.support.registry import Registered, register_system
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 _AT_A_TIME = 8
 # the client's own name would be a bot's

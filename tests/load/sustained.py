@@ -15,10 +15,10 @@ from tests.load import measure
 from tests.load.measure import Way
 from tests.load.report import Row
 from tests.load.room import Room
-from tests.polling import until
-from tests.registry import Registered, register_system
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.polling import until
+from tests.support.registry import Registered, register_system
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 SERVICES = ("gateway", "relay", "projector", "statistics", "query", "admin")
 # the next load to try, of the one that stayed flat or of what went through meanwhile

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.local import LocalStackError
-from tests.backing import chosen_kind, open_backing, prepare
 from tests.sdks import sdks
 from tests.sdks.run import SERVICES, Row, run_sdk
 from tests.sdks.sdks import SDKS, Sdk
-from tests.services import running
-from tests.stack import Stack, Templates, redis_numbers
+from tests.support.backing_services import chosen_kind, open_backing, prepare
+from tests.support.service_processes import running
+from tests.support.stack import Stack, Templates, redis_numbers
 
 NUMBER = 2_000
 DROP_EVERY = 10

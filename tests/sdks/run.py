@@ -12,14 +12,14 @@ from uuid import UUID
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.polling import until
-from tests.read_model import add_token
-from tests.registry import register_system
 from tests.sdks.calls import Call, calls, differences, event_name
 from tests.sdks.proxy import losing_answers
 from tests.sdks.sdks import Sdk, Sent, send
-from tests.services import Services
-from tests.stack import Stack
+from tests.support.polling import until
+from tests.support.read_model import add_token
+from tests.support.registry import register_system
+from tests.support.service_processes import Services
+from tests.support.stack import Stack
 
 _EVER = {"startDate": "2000-01-01T00:00:00Z", "endDate": "2100-01-01T00:00:00Z"}
 _VISIBLE_WITHIN_S = 30.0

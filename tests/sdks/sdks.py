@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deploy.local import LocalStackError, packages
 from tests.sdks.calls import Call
-from tests.services import ROOT
+from tests.support.service_processes import ROOT
 
 NODE = Path(__file__).parent / "node"
 TIMEOUT_S = 180.0

@@ -22,7 +22,7 @@ from services.gateway.lookups.event_structures import Structures
 from services.projector.project import _ENCODERS as READ_ENCODERS
 from services.projector.project import columns
 from services.statistics.aggregate import count
-from tests.counting import Calls
+from tests.support.wire_counter import Calls
 from tracking.contracts import events_tracked
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.tracking_event import TrackingEvent

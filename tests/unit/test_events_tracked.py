@@ -10,7 +10,7 @@ import pytest
 
 from services.projector.project import columns
 from services.statistics.aggregate import count
-from tests.unit.events import an_event
+from tests.support.events import an_event
 from tracking.contracts import events_tracked
 from tracking.contracts.events_tracked import SystemContext, UnreadableMessage
 

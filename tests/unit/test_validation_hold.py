@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.hostile_schemas import hostile
+from tests.support.costly_schemas import hostile
 from tracking.infra.validation import Validator, check_schema, compile_schema, cost
 
 PAIRS = {name: (schema, properties) for name, schema, properties in hostile()}

@@ -10,9 +10,9 @@ from uuid import uuid4
 import httpx
 from redis.asyncio import Redis
 
-from tests.plain_http import http_client
-from tests.services import Services
-from tests.stack import Stack
+from tests.support.http_client import http_client
+from tests.support.service_processes import Services
+from tests.support.stack import Stack
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.infra import redis as cache
 

@@ -14,8 +14,8 @@ import redis
 from psycopg import sql
 
 from deploy.local.server import random_secret
-from tests.backing import Backing
-from tests.plain_http import http_request
+from tests.support.backing_services import Backing
+from tests.support.http_client import http_request
 from tracking.migrations import ROLES, migrate
 
 if TYPE_CHECKING:

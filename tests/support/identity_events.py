@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from tests.stack import Stack
-from tests.unit.events import an_event
+from tests.support.events import an_event
+from tests.support.stack import Stack
 from tracking.contracts import events_tracked
 from tracking.contracts.events_tracked import EventsTracked, SystemContext
 from tracking.domain.tracking_event import TrackingEvent

@@ -14,7 +14,7 @@ from testcontainers.core.container import DockerContainer
 from deploy.local import postgres, rabbitmq, redis
 from deploy.local.postgres import FLEETING
 from deploy.local.server import random_secret, wait_until
-from tests.backing import REDIS_DATABASES, START_TIMEOUT_S
+from tests.support.backing_services import REDIS_DATABASES, START_TIMEOUT_S
 
 POSTGRES, REDIS, RABBITMQ = "postgres:18", "redis:7", "rabbitmq:4-management"
 

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from deploy.local.server import random_secret
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 _PARTNER = """
 insert into write.partners (id, name, email, is_active, created_at, updated_at)

@@ -14,11 +14,11 @@ from typing import Any
 import asyncpg
 
 from deploy.local.services import operate_environment
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.registry import Registered
-from tests.services import ROOT, Services
-from tests.stack import Stack
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.registry import Registered
+from tests.support.service_processes import ROOT, Services
+from tests.support.stack import Stack
 from tracking.domain.tracking_event import to_unix_ms
 
 QUICK = {"TRACKING_TICK_S": "0.1", "TRACKING_UNPUBLISHED_AFTER_S": "0.3", "TRACKING_UNAPPLIED_AFTER_S": "0.5"}

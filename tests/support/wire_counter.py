@@ -16,8 +16,8 @@ from types import FrameType
 from urllib.parse import urlsplit, urlunsplit
 
 from deploy.local.services import SERVICES, environment
-from tests.services import Services, running
-from tests.stack import Stack
+from tests.support.service_processes import Services, running
+from tests.support.stack import Stack
 
 _PIECE_BYTES = 256 * 1024
 # PostgreSQL manual, "Message Formats", SSLRequest

@@ -11,10 +11,10 @@ import aio_pika
 import httpx
 
 from deploy.local.services import operate_environment
-from tests.plain_http import http_client
-from tests.polling import until
-from tests.services import ROOT, Services
-from tests.stack import Stack
+from tests.support.http_client import http_client
+from tests.support.polling import until
+from tests.support.service_processes import ROOT, Services
+from tests.support.stack import Stack
 from tracking.contracts import topology
 from tracking.infra import rabbitmq
 

@@ -93,7 +93,7 @@ def chosen_kind() -> tuple[Kind, str]:
         return kinds[forced], "TRACKING_TEST_BACKING says so"
     if any(os.environ.get(name) for name in EXTERNAL_URLS):
         return "external", "its URLs are in the environment"
-    from tests.containers import engine_answers  # the Docker client is slow to import
+    from tests.support.containers import engine_answers  # the Docker client is slow to import
 
     return ("containers", "a Docker engine answers") if engine_answers() else ("local", "no Docker engine answers")
 
@@ -101,7 +101,7 @@ def chosen_kind() -> tuple[Kind, str]:
 def prepare(kind: Kind, say: Say) -> Kind:
     """Fetch images or packages, which takes minutes; without images, containers give way to local servers."""
     if kind == "containers":
-        from tests.containers import pull_missing
+        from tests.support.containers import pull_missing
 
         problem = pull_missing(say)
         if problem and os.environ.get("TRACKING_TEST_BACKING") == "containers":
@@ -120,7 +120,7 @@ def open_backing(kind: Kind) -> Backing:
         case "external":
             return External()
         case "containers":
-            from tests.containers import Containers
+            from tests.support.containers import Containers
 
             return Containers()
         case "local":

@@ -15,9 +15,9 @@ import httpx
 
 from deploy.local.server import random_secret
 from deploy.local.services import environment
-from tests.backing import free_port
-from tests.plain_http import http_client
-from tests.stack import Stack
+from tests.support.backing_services import free_port
+from tests.support.http_client import http_client
+from tests.support.stack import Stack
 
 ROOT = Path(__file__).parent.parent
 READY_TIMEOUT_S = 20

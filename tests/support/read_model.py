@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from deploy.local.server import random_secret
-from tests.stack import Stack
+from tests.support.stack import Stack
 from tracking.infra.postgres import prepare_connection
 from tracking.tables import rollups
 
