@@ -20,9 +20,9 @@ from random import SystemRandom
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.faults import FAULTS, Fault
 from tests.faults.overload import Overload, run_overload
 from tests.faults.run import Row, run_fault
+from tests.faults.scenarios import FAULTS, Fault
 from tests.load.bench import machine
 from tests.support.backing_services import Local, prepare
 from tests.support.stack import Stack, Templates, redis_numbers

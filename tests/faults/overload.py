@@ -11,8 +11,8 @@ from statistics import mean, median
 
 import httpx
 
-from tests.faults.flood import Count, Flood
-from tests.faults.site import opened
+from tests.faults.environment import opened
+from tests.faults.open_loop_load import Count, Flood
 from tests.load import wrk
 from tests.load.measure import an_event
 from tests.support.backing_services import Local
@@ -136,7 +136,7 @@ async def _one(gateway: str, single: dict[str, object]) -> float:
 async def _flood(flood: Flood, pid: int) -> tuple[Count, float]:
     """The generator's count, and the most memory of the process `pid` meanwhile."""
     pipe = asyncio.subprocess.PIPE
-    command = [sys.executable, "-m", "tests.faults.flood"]
+    command = [sys.executable, "-m", "tests.faults.open_loop_load"]
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, cwd=ROOT, limit=2**27)
     talking = asyncio.create_task(process.communicate(json.dumps(asdict(flood)).encode()))
     most_mib = 0.0

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from tests.faults import facts
 from tests.faults.checker import Findings, check
 from tests.faults.edge import edge
-from tests.faults.faults import Fault
-from tests.faults.graceful import DRAIN_DELAY_S
+from tests.faults.environment import Site, opened, register, under_load
 from tests.faults.ledger import Ledger
-from tests.faults.load import Plan
-from tests.faults.site import Site, opened, register, under_load
+from tests.faults.load_generator import Plan
+from tests.faults.rolling_restart import DRAIN_DELAY_S
+from tests.faults.scenarios import Fault
 from tests.support.backing_services import Local
 from tests.support.stack import Stack
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.load.rivals import baseline
+from tests.load.comparisons import baseline
 from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.registry import register_system

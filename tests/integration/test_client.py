@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.sdks.proxy import losing_answers
+from tests.sdks.lossy_proxy import losing_answers
 from tests.support.admin_api import a_system, administrator
 from tests.support.backing_services import free_port
 from tests.support.polling import until

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.integration.test_pipeline import QUICK
-from tests.sdks.proxy import losing_answers
+from tests.sdks.lossy_proxy import losing_answers
 from tests.support.service_processes import ROOT, Services, running
 from tests.support.stack import Stack
 

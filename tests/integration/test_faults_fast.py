@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.faults.faults import FAULTS, Fault
 from tests.faults.run import run_fault
+from tests.faults.scenarios import FAULTS, Fault
 from tests.integration.test_pipeline import QUICK
 from tests.support.backing_services import Backing, Local
 from tests.support.stack import Stack

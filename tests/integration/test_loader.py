@@ -13,10 +13,10 @@ import pytest
 
 from services.projector import project
 from services.statistics import aggregate
-from tests.load import loader
-from tests.load.growth_plans import plans
-from tests.load.growth_questions import DEEP_PAGE, Known
-from tests.load.loader_events import EVENTS_A_VISITOR, PARTNER_NAME, SYSTEM_NAMES, Year
+from tests.load.growth.plans import plans
+from tests.load.growth.queries import DEEP_PAGE, Known
+from tests.load.loader import load
+from tests.load.loader.events import EVENTS_A_VISITOR, PARTNER_NAME, SYSTEM_NAMES, Year
 from tests.support.http_client import http_client
 from tests.support.read_model import add_token
 from tests.support.rebuild import COUNTS, EVENTS, LINKS, RECOUNT
@@ -33,8 +33,8 @@ LAST_MOMENT = timedelta(microseconds=1)
 @pytest.fixture
 async def loaded(stack: Stack) -> Stack:
     """The year is in the read database."""
-    with loader.bar() as progress:
-        await asyncio.to_thread(loader.load, stack.read_url(), YEAR, progress)
+    with load.bar() as progress:
+        await asyncio.to_thread(load.load, stack.read_url(), YEAR, progress)
     return stack
 
 
@@ -162,7 +162,7 @@ async def test_events_are_like_those_of_users(loaded: Stack) -> None:
 
 async def test_a_wrong_count_is_found(loaded: Stack) -> None:
     owner = await loaded.read()
-    loader.check(loaded.read_url(), YEAR)
+    load.check(loaded.read_url(), YEAR)
 
     await owner.execute(
         "update read.event_counts_hourly set total = total + 1, valid = valid + 1 where ctid in "
@@ -170,7 +170,7 @@ async def test_a_wrong_count_is_found(loaded: Stack) -> None:
     )
 
     with pytest.raises(AssertionError, match="1 counts by hour"):
-        loader.check(loaded.read_url(), YEAR)
+        load.check(loaded.read_url(), YEAR)
 
 
 async def test_a_wrong_count_of_a_day_is_found(loaded: Stack) -> None:
@@ -181,12 +181,12 @@ async def test_a_wrong_count_of_a_day_is_found(loaded: Stack) -> None:
     )
 
     with pytest.raises(AssertionError, match="2 counts by day"):
-        loader.check(loaded.read_url(), YEAR)
+        load.check(loaded.read_url(), YEAR)
 
 
 async def test_a_year_is_not_loaded_twice(loaded: Stack) -> None:
-    with loader.bar() as progress, pytest.raises(ValueError, match="already"):
-        loader.load(loaded.read_url(), YEAR, progress)
+    with load.bar() as progress, pytest.raises(ValueError, match="already"):
+        load.load(loaded.read_url(), YEAR, progress)
 
 
 def test_the_same_seed_makes_the_same_events_and_another_others() -> None:

@@ -21,16 +21,16 @@ import psycopg
 from rich.console import Console
 
 from tests.load import wrk
-from tests.load.drains import Drains
-from tests.load.growth import Growth
+from tests.load.broker_outage import Outage
+from tests.load.comparisons import Rivals
+from tests.load.consumer_throughput import Drains
+from tests.load.environment import Room, Section
+from tests.load.growth.run import Growth
 from tests.load.ingest import Ingest
 from tests.load.memory import Memory
-from tests.load.outage import Outage
 from tests.load.report import table
-from tests.load.rivals import Rivals
-from tests.load.room import Room, Section
 from tests.load.storage import Storage
-from tests.load.sustained import Sustained
+from tests.load.sustained_load import Sustained
 from tests.support.backing_services import Local, prepare
 from tests.support.service_processes import ROOT
 from tests.support.stack import Templates, redis_numbers

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from statistics import median
 
 from tests.load import measure, wrk
+from tests.load.environment import Room
 from tests.load.report import Row
-from tests.load.room import Room
 from tests.support.registry import register_system
 from tests.support.service_processes import running
 

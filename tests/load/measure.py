@@ -54,7 +54,7 @@ def an_event(api_key: str, number: int = 0) -> dict[str, Any]:
 async def bare_uvicorn() -> AsyncIterator[str]:
     """The address of the yardstick."""
     port = free_port()
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.load.bare", str(port), cwd=ROOT)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.load.bare_uvicorn", str(port), cwd=ROOT)
     try:
         url = f"http://127.0.0.1:{port}"
         async with httpx.AsyncClient() as client:

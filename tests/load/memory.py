@@ -20,8 +20,8 @@ import httpx
 from deploy.local.layout import SERVER_PORTS, port_variable
 from deploy.local.services import SERVICES
 from tests.load import measure
+from tests.load.environment import Room
 from tests.load.report import Row
-from tests.load.room import Room
 from tests.support.backing_services import free_port
 from tests.support.polling import until
 from tests.support.service_processes import ROOT

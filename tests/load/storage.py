@@ -9,10 +9,11 @@ from typing import Any
 
 import httpx
 
-from tests.load import growth_storage, measure
-from tests.load.loader_events import EVENTS_A_VISITOR, NAMES
+from tests.load import measure
+from tests.load.environment import Room
+from tests.load.growth import storage
+from tests.load.loader.events import EVENTS_A_VISITOR, NAMES
 from tests.load.report import Row
-from tests.load.room import Room
 from tests.support.polling import until
 from tests.support.registry import Registered, register_system
 from tests.support.service_processes import Services, running
@@ -65,12 +66,9 @@ class Storage:
                     await measure.drain(services, stack, worker, self._events)
                     self._note(worker, before, await _position(stack))
                 await measure.check_read_model(stack, self._events)
-            lines = [
-                growth_storage.of_table(stack.write_url(), f"write.{table}", self._events)
-                for table in _PARENTS["write"]
-            ]
-            lines += growth_storage.of_read_model(stack.read_url(), self._events)
-            lines.append(growth_storage.of_table(stack.read_url(), "read.applied_batches", self._events))
+            lines = [storage.of_table(stack.write_url(), f"write.{table}", self._events) for table in _PARENTS["write"]]
+            lines += storage.of_read_model(stack.read_url(), self._events)
+            lines.append(storage.of_table(stack.read_url(), "read.applied_batches", self._events))
             self._remarks += [f"storage: {line}" for line in lines]
 
     def _note(self, what: str, before: int, after: int) -> None:

@@ -13,7 +13,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.sdks.calls import Call, calls, differences, event_name
-from tests.sdks.proxy import losing_answers
+from tests.sdks.lossy_proxy import losing_answers
 from tests.sdks.sdks import Sdk, Sent, send
 from tests.support.polling import until
 from tests.support.read_model import add_token

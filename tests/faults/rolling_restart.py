@@ -7,7 +7,7 @@ import time
 import httpx
 
 from tests.faults.edge import HEALTH_INTERVAL_S
-from tests.faults.site import OTHERS, Site
+from tests.faults.environment import OTHERS, Site
 from tracking.infra.settings import ProcessSettings
 
 DRAIN_DELAY_S = float(ProcessSettings.model_fields["drain_delay_s"].default)

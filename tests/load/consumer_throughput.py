@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from tests.load import measure
+from tests.load.environment import Room
 from tests.load.report import Row
-from tests.load.room import Room
 from tests.support.polling import until
 from tests.support.registry import Registered, register_system
 from tests.support.service_processes import Services, running

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from services.query.parameters import ListParameters
-from tests.load.loader_events import NAMES, Year
+from tests.load.loader.events import NAMES, Year
 from tests.support.stack import Stack
 
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)

@@ -1,6 +1,6 @@
 """The dearest schemas with the dearest events: what runs stays within the budget, counted and not timed.
 
-`python -m tests.load.schema_hold` measures the same pairs.
+`python -m tests.load.schema_latency` measures the same pairs.
 """
 
 import sys

@@ -13,9 +13,9 @@ from random import Random
 from urllib.parse import urlsplit, urlunsplit
 
 from tests.faults.ledger import Ledger
-from tests.faults.load import Plan
-from tests.faults.proxy import Proxy, proxied
-from tests.faults.requests import ORDER_SCHEMA, System
+from tests.faults.load_generator import Plan
+from tests.faults.request_mix import ORDER_SCHEMA, System
+from tests.faults.tcp_proxy import Proxy, proxied
 from tests.support.backing_services import Local
 from tests.support.registry import publish_structure, register_system
 from tests.support.service_processes import ROOT, Services, running
@@ -108,7 +108,7 @@ async def under_load(plan: Plan) -> AsyncIterator[Ledger]:
     ledger = Ledger()
     with tempfile.TemporaryDirectory(prefix="tracking-load-") as folder:
         plan.file = str(Path(folder) / "ledger.json")
-        command = [sys.executable, "-m", "tests.faults.load"]
+        command = [sys.executable, "-m", "tests.faults.load_generator"]
         process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, cwd=ROOT)
         assert process.stdin is not None
         try:

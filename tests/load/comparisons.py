@@ -12,13 +12,14 @@ from statistics import median
 import asyncpg
 import httpx
 
-from tests.load import loader, measure, wrk
+from tests.load import measure, wrk
 from tests.load.baseline import schema
-from tests.load.growth_questions import shown
-from tests.load.loader_events import Year
+from tests.load.environment import Room
+from tests.load.growth.queries import shown
+from tests.load.loader import load
+from tests.load.loader.events import Year
 from tests.load.measure import Way
 from tests.load.report import Row
-from tests.load.room import Room
 from tests.support.backing_services import free_port
 from tests.support.polling import until
 from tests.support.read_model import add_token
@@ -94,8 +95,8 @@ class Rivals:
     async def _ask(self) -> None:
         year = Year(self._events)
         async with self._room.stack() as stack:
-            with loader.bar() as progress:
-                await asyncio.to_thread(loader.load, stack.read_url(), year, progress)
+            with load.bar() as progress:
+                await asyncio.to_thread(load.load, stack.read_url(), year, progress)
             token = await add_token(stack, partner_id=year.partner_id)
             owner = await stack.read()
             dice = Random(1)  # noqa: S311

@@ -7,8 +7,8 @@ from functools import partial
 
 import redis
 
-from tests.faults.graceful import roll
-from tests.faults.site import OTHERS, Site
+from tests.faults.environment import OTHERS, Site
+from tests.faults.rolling_restart import roll
 from tracking.contracts import topology
 
 _TIMES = 3

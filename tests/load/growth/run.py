@@ -24,12 +24,13 @@ from rich.console import Console
 from rich.table import Table
 
 from services.query.parameters import StatisticsParameters
-from tests.load import growth_storage, loader
-from tests.load.growth_plans import Reading, plans
-from tests.load.growth_questions import DEEP_PAGE, FIRST_PAGE, QUESTIONS, STATISTICS, Known, Question
-from tests.load.loader_events import Year
+from tests.load.environment import Room
+from tests.load.growth import storage as growth_storage
+from tests.load.growth.plans import Reading, plans
+from tests.load.growth.queries import DEEP_PAGE, FIRST_PAGE, QUESTIONS, STATISTICS, Known, Question
+from tests.load.loader import load
+from tests.load.loader.events import Year
 from tests.load.report import Row
-from tests.load.room import Room
 from tests.support.read_model import add_token
 from tests.support.service_processes import running
 from tests.support.stack import Stack
@@ -154,10 +155,10 @@ class Growth:
                 )
                 client.close()
 
-    async def _load(self, stack: Stack, year: Year) -> loader.Loaded:
-        with loader.bar() as progress:
-            loaded = await asyncio.to_thread(loader.load, stack.read_url(), year, progress)
-        await asyncio.to_thread(loader.check, stack.read_url(), year)
+    async def _load(self, stack: Stack, year: Year) -> load.Loaded:
+        with load.bar() as progress:
+            loaded = await asyncio.to_thread(load.load, stack.read_url(), year, progress)
+        await asyncio.to_thread(load.check, stack.read_url(), year)
         owner = await stack.read()
         await owner.execute("checkpoint")
         return loaded

@@ -1,6 +1,6 @@
 """Fills the read model with a year of events as fast as PostgreSQL takes them, and leaves it as the workers would have.
 
-    python -m tests.load.loader --url postgresql://owner@host/tracking_read --events 10000000
+    python -m tests.load.loader.load --url postgresql://owner@host/tracking_read --events 10000000
 
 Each month's partition is taken out while it is filled: COPY into a table without indexes, the same indexes afterwards,
 then back in. The inbox stays empty, as there are no batches in a write database that it could be about.
@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from tests.load.loader_events import (
+from tests.load.loader.events import (
     COLUMNS,
     COPY_SIGNATURE,
     COPY_TRAILER,
@@ -263,7 +263,7 @@ def check(url: str, year: Year) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Load, recount, say how fast it was."""
-    parser = argparse.ArgumentParser(prog="python -m tests.load.loader", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.load.loader.load", description=__doc__)
     parser.add_argument("--url", required=True, help="of the read database, as its owner")
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
