@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import packages
+from deploy.local import debian_packages
 from tests.support.backing_services import Backing, Kind, chosen_kind, open_backing, prepare
 from tests.support.stack import Stack, Templates, redis_numbers
 
@@ -51,7 +51,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if "backing" in wanted:
             session.config.stash[KIND] = prepare(session.config.stash[KIND], say)
         if "chromium" in wanted and shutil.which(CHROMIUM) is None:
-            packages.install(["chromium"], say)
+            debian_packages.install(["chromium"], say)
 
 
 def _fixtures(item: pytest.Item) -> list[str]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from random import Random
 from typing import Any, Literal
 
-from deploy.local.first_partner import EVENT_NAME as PURCHASE
+from deploy.local.demo_partner import EVENT_NAME as PURCHASE
 
 Fate = Literal["valid", "invalid", "refused"]
 DAYS_BACK = 3

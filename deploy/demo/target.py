@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from deploy.demo import DemoError
-from deploy.local.first_partner import STRUCTURE, read_credentials
+from deploy.local.demo_partner import STRUCTURE, read_credentials
 
 CREDENTIALS = Path(__file__).parents[2] / ".local/credentials.env"
 TIMEOUT_S = 30.0

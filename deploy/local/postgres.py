@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 
 from deploy.local import LocalStackError
-from deploy.local.packages import POSTGRES_VERSIONS
+from deploy.local.debian_packages import POSTGRES_VERSIONS
 from deploy.local.server import LOOPBACK, run_as
 
 # Sized for a developer's machine; what a 202 promises (fsync, synchronous_commit) stays on.

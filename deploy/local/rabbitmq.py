@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local import LocalStackError
-from deploy.local.packages import RABBITMQ_SERVER
+from deploy.local.debian_packages import RABBITMQ_SERVER
 from deploy.local.server import LOOPBACK, write_private
 
 # The default user replaces guest: on a new node RabbitMQ makes this one and no other.

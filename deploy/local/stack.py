@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from deploy.local import LocalStackError, first_partner, leftovers, packages
+from deploy.local import LocalStackError, debian_packages, demo_partner, orphans
 from deploy.local.layout import HOME, ROOT, Layout, port_variable
 from deploy.local.programs import Program, Servers, place_postgres, server_programs, service_programs
 from deploy.local.server import LOOPBACK, is_port_free, wait_until
@@ -26,14 +26,14 @@ def say(line: str) -> None:
 
 def up() -> dict[str, str]:
     """Bring everything up and wait until it is healthy; return what stands in credentials.env."""
-    packages.ensure(say)
+    debian_packages.ensure(say)
     layout = Layout.load(os.environ)
     layout.save()
     supervisor = Supervisor(layout)
     place_postgres(say)
     servers = Servers.of(layout)
     if not supervisor.answers():
-        leftovers.end(say)
+        orphans.end(say)
         layout.socket.unlink(missing_ok=True)
     for server in servers.in_order():
         server.prepare()
@@ -43,7 +43,7 @@ def up() -> dict[str, str]:
     _start(layout, supervisor, before[1:])
     _migrate(servers)
     _start(layout, supervisor, after)
-    return first_partner.ensure(layout, say)
+    return demo_partner.ensure(layout, say)
 
 
 def down() -> None:
@@ -109,7 +109,7 @@ def _end_all() -> bool:
     """Services first, then servers, then supervisor; False when there was none to ask."""
     supervisor = Supervisor(Layout.load())
     if not supervisor.answers():
-        leftovers.end(say)
+        orphans.end(say)
         return False
     _stop(supervisor, list(supervisor.processes()))
     supervisor.shut_down()

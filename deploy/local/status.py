@@ -2,7 +2,7 @@
 
 import json
 
-from deploy.local import first_partner
+from deploy.local import demo_partner
 from deploy.local.layout import Layout
 from deploy.local.programs import Program, Servers, server_programs, service_programs
 from deploy.local.supervisor import Process, Supervisor
@@ -47,9 +47,9 @@ def welcome(layout: Layout, credentials: dict[str, str]) -> str:
     query = credentials["TRACKING_QUERY_URL"]
     event = {
         "apiKey": credentials["TRACKING_DEMO_API_KEY"],
-        "eventName": first_partner.EVENT_NAME,
+        "eventName": demo_partner.EVENT_NAME,
         "anonymousId": "visitor-1",
-        "eventProperties": first_partner.EXAMPLE,
+        "eventProperties": demo_partner.EXAMPLE,
     }
     system = credentials["TRACKING_DEMO_SYSTEM_ID"]
     urls = {"gateway": gateway, "admin": credentials["TRACKING_ADMIN_URL"], "query": query}

@@ -16,7 +16,7 @@ from typing import Any
 
 from deploy.local import LocalStackError
 from deploy.local.layout import HOME, ROOT, Layout
-from deploy.local.leftovers import MARK
+from deploy.local.orphans import MARK
 from deploy.local.programs import Program
 from deploy.local.server import wait_until, write_private
 

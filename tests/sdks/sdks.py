@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local import LocalStackError, packages
+from deploy.local import LocalStackError, debian_packages
 from tests.sdks.calls import Call
 from tests.support.service_processes import ROOT
 
@@ -80,7 +80,7 @@ def prepare(say: Callable[[str], None]) -> None:
     """Install Node, npm and Chromium where they are missing, and the locked npm packages; LocalStackError if not."""
     missing = _missing_packages()
     if missing:
-        _, said = packages.install(missing, say)
+        _, said = debian_packages.install(missing, say)
         if _missing_packages():
             raise LocalStackError(f"apt-get could not install {', '.join(_missing_packages())}:\n{said[-2000:]}")
     lock, installed = NODE / "package-lock.json", NODE / "node_modules/.package-lock.json"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeVar, assert_never
 from urllib.parse import urlsplit
 
-from deploy.local import LocalStackError, packages
+from deploy.local import LocalStackError, debian_packages
 from deploy.local.postgres import FLEETING, SETTINGS, Postgres
 from deploy.local.rabbitmq import Epmd, RabbitMQ
 from deploy.local.redis import Redis
@@ -110,7 +110,7 @@ def prepare(kind: Kind, say: Say) -> Kind:
             say(f"{problem}; using local servers")
             kind = "local"
     if kind == "local":
-        packages.ensure(say)
+        debian_packages.ensure(say)
     return kind
 
 
