@@ -1,4 +1,4 @@
-"""`python -m tests.faults.load_generator`: sends events as SDKs do until its input ends, then writes down what became of each.
+"""`python -m tests.faults.load_generator`: sends events as SDKs do until its input ends, then records each result.
 
 A process of its own, so that it neither slows the checker nor dies with what is killed. What was not answered, or
 answered with "try again", is repeated with the same ids until there is an answer. Events without ids of their own are

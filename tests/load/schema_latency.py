@@ -1,9 +1,9 @@
 """How long one schema with one event can hold the gateway's event loop: `python -m tests.load.schema_latency`.
 
-Prints for each pair of `tests.support.costly_schemas` what registration said, how long compiling in a thread delayed the loop
-(median of three), and how long the validation held it (the best and the worst of nine runs). Where an event is too
-costly, the largest part of it that is not is validated too. Exit status 1 if a median or a best is past 50 ms: the
-worst ones are those of the machine, which does other things as well.
+Prints for each pair of `tests.support.costly_schemas` what registration said, how long compiling in a thread delayed
+the loop (median of three), and how long the validation held it (the best and the worst of nine runs). Where an event
+is too costly, the largest part of it that is not is validated too. Exit status 1 if a median or a best is past
+50 ms: the worst ones are those of the machine, which does other things as well.
 """
 
 import asyncio

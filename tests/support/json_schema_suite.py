@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tracking.infra.validation.schema_tree import Node, outline
 
-_FOLDER = Path(__file__).parent / "json_schema_test_suite" / "draft7"
+_FOLDER = Path(__file__).parents[1] / "json_schema_test_suite" / "draft7"
 Part = Literal["required", "optional"]
 
 

@@ -19,7 +19,7 @@ from tests.support.backing_services import free_port
 from tests.support.http_client import http_client
 from tests.support.stack import Stack
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 READY_TIMEOUT_S = 20
 STOP_TIMEOUT_S = 25
 

@@ -38,7 +38,8 @@ def test_the_path_of_one_event_names_the_design_s_files() -> None:
     rows = re.findall(r"^\| [^|]+ \| (.+) \|$", table, re.MULTILINE)
 
     files = [file for row in rows for file in re.findall(r"`([^`]+)`", row)]
-    assert files[:5] == [f"services/gateway/{name}.py" for name in ("single", "app", "ingest", "commit", "store")]
+    names = ("http/fast_path", "http/app", "events/decide", "commit/group_commit", "commit/store")
+    assert files[:5] == [f"services/gateway/{name}.py" for name in names]
     assert files[-2:] == ["services/query/events.py", "services/query/app.py"]
 
 

@@ -1,13 +1,12 @@
 """Fills the read model with a year of events as fast as PostgreSQL takes them, and leaves it as the workers would have.
 
-    python -m tests.load.loader.load --url postgresql://owner@host/tracking_read --events 10000000
+    python -m tests.load.loader --url postgresql://owner@host/tracking_read --events 10000000
 
 Each month's partition is taken out while it is filled: COPY into a table without indexes, the same indexes afterwards,
 then back in. The inbox stays empty, as there are no batches in a write database that it could be about.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -263,7 +262,7 @@ def check(url: str, year: Year) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Load, recount, say how fast it was."""
-    parser = argparse.ArgumentParser(prog="python -m tests.load.loader.load", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.load.loader", description=__doc__)
     parser.add_argument("--url", required=True, help="of the read database, as its owner")
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
@@ -280,7 +279,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for system_id, name in zip(year.system_ids, SYSTEM_NAMES, strict=True):
         print(f"  {system_id} {name}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
