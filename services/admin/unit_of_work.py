@@ -9,7 +9,8 @@ from uuid import UUID
 from services.admin.outbox import Outbox, write_down
 from tracking.domain.aggregate import Recording
 from tracking.domain.errors import Unavailable
-from tracking.domain.tracking_event import fresh_id, to_unix_ms
+from tracking.domain.ids import fresh_id
+from tracking.domain.timestamps import to_unix_ms
 from tracking.infra import postgres
 from tracking.infra.postgres import Connection, Pool
 

@@ -12,7 +12,7 @@ from uuid import UUID
 from pydantic import BeforeValidator, Field, model_validator
 
 from tracking.domain.errors import Malformed
-from tracking.domain.tracking_event import parse_timestamp
+from tracking.domain.timestamps import parse_timestamp
 from tracking.http.edge import JsonModel
 
 MAX_OFFSET = 100_000

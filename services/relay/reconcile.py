@@ -19,7 +19,8 @@ from services.relay import messages
 from services.relay.messages import ClaimCheck
 from tracking.contracts import topology
 from tracking.domain.errors import Unavailable
-from tracking.domain.tracking_event import first_id_of, fresh_id, to_unix_ms
+from tracking.domain.ids import first_id_of, fresh_id
+from tracking.domain.timestamps import to_unix_ms
 from tracking.infra import metrics
 from tracking.infra.postgres import Connection, Pool
 from tracking.infra.rabbitmq import Publisher

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from services.relay import messages
 from services.relay.messages import ClaimCheck
-from tracking.domain.tracking_event import first_id_of
+from tracking.domain.ids import first_id_of
 from tracking.infra import metrics
 from tracking.infra.postgres import Pool
 from tracking.infra.rabbitmq import Publisher

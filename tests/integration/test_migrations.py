@@ -12,7 +12,9 @@ from tests.support.events import an_event
 from tests.support.polling import until
 from tests.support.registry import register_system
 from tests.support.stack import Stack
-from tracking.domain.tracking_event import TrackingEvent, client_event_id, fresh_id, to_unix_ms
+from tracking.domain.ids import client_event_id, fresh_id
+from tracking.domain.timestamps import to_unix_ms
+from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import postgres
 from tracking.migrations import ROLES_OF, migrate, months_around
 

@@ -14,7 +14,7 @@ from tests.support.registry import Registered, register_system
 from tests.support.service_processes import running
 from tests.support.stack import Stack
 from tracking.contracts import topology
-from tracking.domain.tracking_event import first_id_of
+from tracking.domain.ids import first_id_of
 
 REPEATED = 'tracking_batches_republished_total{reason="unapplied"}'
 # of QUICK: how long a batch may be missing before it counts as lost; it is repeated after twice that again

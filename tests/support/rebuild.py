@@ -19,7 +19,7 @@ from tests.support.polling import until
 from tests.support.registry import Registered
 from tests.support.service_processes import ROOT, Services
 from tests.support.stack import Stack
-from tracking.domain.tracking_event import to_unix_ms
+from tracking.domain.timestamps import to_unix_ms
 
 QUICK = {"TRACKING_TICK_S": "0.1", "TRACKING_UNPUBLISHED_AFTER_S": "0.3", "TRACKING_UNAPPLIED_AFTER_S": "0.5"}
 WORKERS = ("relay", "projector", "statistics")

@@ -14,16 +14,9 @@ from services.gateway.events.rejection import Reason, Refused
 from services.gateway.lookups.event_structures import Structures
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed
-from tracking.domain.tracking_event import (
-    TrackingEvent,
-    client_event_id,
-    first_id_of,
-    fresh_id,
-    parse_timestamp,
-    settle_time,
-    to_unix_ms,
-    usable_ms,
-)
+from tracking.domain.ids import client_event_id, first_id_of, fresh_id, usable_ms
+from tracking.domain.timestamps import parse_timestamp, settle_time, to_unix_ms
+from tracking.domain.tracking_event import TrackingEvent
 
 T = TypeVar("T")
 _NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)

@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from services.gateway.http.responses import _quoted, shown
-from tracking.domain.tracking_event import parse_timestamp
+from tracking.domain.timestamps import parse_timestamp
 from tracking.http.request_metrics import BOUNDS_S, RequestMetrics
 
 # sums of halves are exact in any order

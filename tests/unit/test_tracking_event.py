@@ -7,14 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracking.domain.tracking_event import (
-    client_event_id,
-    first_id_of,
-    fresh_id,
-    parse_timestamp,
-    settle_time,
-    usable_ms,
-)
+from tracking.domain.ids import client_event_id, first_id_of, fresh_id, usable_ms
+from tracking.domain.timestamps import parse_timestamp, settle_time
 
 SYSTEM, OTHER_SYSTEM = UUID(int=1), UUID(int=2)
 NOON = datetime(2025, 12, 24, 12, tzinfo=UTC)

@@ -7,10 +7,9 @@ from uuid import UUID
 
 from tracking.domain import domain_events as happened
 from tracking.domain.aggregate import Recording, moved_on
-from tracking.domain.api_key import checked_expiry
+from tracking.domain.checks import MAX_NAME, checked_expiry, checked_text
 from tracking.domain.credentials import Fingerprint
 from tracking.domain.errors import Malformed
-from tracking.domain.partner import MAX_NAME, checked_text
 
 
 class Scope(StrEnum):

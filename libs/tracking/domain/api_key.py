@@ -1,35 +1,16 @@
 """The key of a partner system: shown once, kept as a fingerprint; replaced with a grace period, revoked for good."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Self
 from uuid import UUID
 
 from tracking.domain import domain_events as happened
 from tracking.domain.aggregate import Recording
+from tracking.domain.checks import MAX_NAME, checked_expiry, checked_text
 from tracking.domain.credentials import Fingerprint
 from tracking.domain.errors import Conflict, Malformed
-from tracking.domain.partner import MAX_NAME, checked_text
 
 MAX_GRACE = timedelta(days=90)
-
-
-def checked_expiry(expires_at: datetime | None, now: datetime) -> datetime | None:
-    """`expires_at` in UTC, which must have an offset and lie ahead; Malformed otherwise."""
-    if expires_at is None:
-        return None
-    if expires_at.tzinfo is None:
-        raise _bad_expiry("must have Z or an offset")
-    try:
-        in_utc = expires_at.astimezone(UTC)
-    except OverflowError as error:
-        raise _bad_expiry("must lie before the year 10000") from error
-    if in_utc <= now:
-        raise _bad_expiry("must lie in the future")
-    return in_utc
-
-
-def _bad_expiry(message: str) -> Malformed:
-    return Malformed("invalid_body", f"expiresAt: {message}.", [{"field": "expiresAt", "message": message}])
 
 
 class ApiKey(Recording):

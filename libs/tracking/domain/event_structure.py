@@ -12,8 +12,8 @@ from uuid import UUID
 
 from tracking.domain import domain_events as happened
 from tracking.domain.aggregate import Recording, moved_on
+from tracking.domain.checks import MAX_DESCRIPTION, MAX_NAME, checked_text
 from tracking.domain.errors import Conflict, NotFound
-from tracking.domain.partner import MAX_DESCRIPTION, MAX_NAME, checked_text
 
 
 class VersionStatus(StrEnum):

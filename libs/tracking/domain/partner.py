@@ -4,7 +4,6 @@ Rules: an address belongs to one partner; a system belongs to one partner for go
 systems without changing their own state.
 """
 
-import re
 from datetime import datetime
 from enum import IntEnum
 from typing import Self
@@ -12,12 +11,8 @@ from uuid import UUID
 
 from tracking.domain import domain_events as happened
 from tracking.domain.aggregate import Recording, moved_on
-from tracking.domain.errors import Malformed
+from tracking.domain.checks import MAX_DESCRIPTION, MAX_NAME, checked_email, checked_text
 from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
-
-# Enough to catch a slip of the hand; only a message that arrives proves an address.
-_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
-MAX_NAME, MAX_EMAIL, MAX_DESCRIPTION = 200, 255, 1000
 
 
 class SystemType(IntEnum):
@@ -30,24 +25,6 @@ class SystemType(IntEnum):
     MOBILE_WEB = 5
     DESKTOP_APP = 6
     OTHER = 99
-
-
-def checked_text(field: str, value: str, least: int, most: int) -> str:
-    """`value` without space around it; Malformed unless it has `least` to `most` characters and no NUL."""
-    stripped = value.strip()
-    if not least <= len(stripped) <= most or "\x00" in stripped:
-        message = f"must have {least} to {most} characters"
-        raise Malformed("invalid_body", f"{field}: {message}.", [{"field": field, "message": message}])
-    return stripped
-
-
-def checked_email(value: str) -> str:
-    """A plausible address, trimmed; Malformed otherwise."""
-    stripped = checked_text("email", value, 3, MAX_EMAIL)
-    if not _EMAIL.fullmatch(stripped):
-        fault = {"field": "email", "message": "not an address such as admin@acme.com"}
-        raise Malformed("invalid_body", f"email: {fault['message']}.", [fault])
-    return stripped
 
 
 class Partner(Recording):

@@ -10,7 +10,7 @@ from services.cli.rebuild.batches import UnknownSystem
 from services.cli.rebuild.report import Progress, as_json, summary
 from services.cli.rebuild.run import RebuildRefused, rebuild
 from services.cli.rebuild.state import Range
-from tracking.domain.tracking_event import parse_timestamp
+from tracking.domain.timestamps import parse_timestamp
 from tracking.infra import postgres
 from tracking.infra.postgres import Pool
 

@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import Literal
 from uuid import UUID, uuid4
 
-from tracking.domain.tracking_event import first_id_of
+from tracking.domain.ids import first_id_of
 from tracking.infra.postgres import Connection
 
 _NONE = UUID(int=0)

@@ -35,7 +35,8 @@ from services.gateway.commit.micro_batch import (
 from services.gateway.commit.store import ROW_FAULTS, EventStore, describe, is_lasting
 from tracking.contracts.events_tracked import System
 from tracking.domain.errors import Unavailable
-from tracking.domain.tracking_event import TrackingEvent, fresh_id
+from tracking.domain.ids import fresh_id
+from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import metrics, postgres
 
 _log = logging.getLogger(__name__)

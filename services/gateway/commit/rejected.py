@@ -21,7 +21,9 @@ from services.gateway.events.rejection import Refused
 from services.gateway.http.request import Request
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import TrackingError
-from tracking.domain.tracking_event import TrackingEvent, fresh_id, to_unix_ms
+from tracking.domain.ids import fresh_id
+from tracking.domain.timestamps import to_unix_ms
+from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import metrics, postgres
 from tracking.infra.postgres import Pool
 

@@ -12,7 +12,8 @@ from uuid import UUID
 
 import asyncpg
 
-from tracking.domain.tracking_event import TrackingEvent, to_unix_ms
+from tracking.domain.timestamps import to_unix_ms
+from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import copy_binary, postgres
 from tracking.infra.copy_binary import Columns, Encoder, Rows
 from tracking.infra.postgres import Connection, OwnConnection, Pool

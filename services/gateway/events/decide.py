@@ -21,16 +21,9 @@ from services.gateway.events.rejection import Notes, Refused
 from services.gateway.lookups.event_structures import Structures
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed, TooLarge
-from tracking.domain.tracking_event import (
-    EVENT_TYPES,
-    MAX_CLIENT_ID_CHARACTERS,
-    TrackingEvent,
-    client_event_id,
-    fresh_id,
-    parse_timestamp,
-    settle_time,
-    to_unix_ms,
-)
+from tracking.domain.ids import client_event_id, fresh_id
+from tracking.domain.timestamps import parse_timestamp, settle_time, to_unix_ms
+from tracking.domain.tracking_event import EVENT_TYPES, MAX_CLIENT_ID_CHARACTERS, TrackingEvent
 
 _MAX_ERRORS = 20
 _MOST_LINES = 100_000  # more would hold up others while they are read

@@ -21,7 +21,8 @@ from services.gateway.lookups.event_structures import NotLoaded, Structures
 from services.gateway.lookups.rate_limits import RateLimits
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Forbidden, Malformed, TooLarge, TrackingError
-from tracking.domain.tracking_event import TrackingEvent, parse_timestamp
+from tracking.domain.timestamps import parse_timestamp
+from tracking.domain.tracking_event import TrackingEvent
 
 Decided = Sequence[TrackingEvent | Refused]
 _HOLD_S = 0.010

@@ -14,7 +14,8 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from tracking.contracts import events_tracked, topology
 from tracking.domain.errors import Unavailable
-from tracking.domain.tracking_event import fresh_id, to_unix_ms
+from tracking.domain.ids import fresh_id
+from tracking.domain.timestamps import to_unix_ms
 from tracking.infra import postgres, rabbitmq
 from tracking.infra.postgres import Pool
 from tracking.infra.rabbitmq import Publisher

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
+from tracking.domain.dead_letter import Reason, State
 from tracking.domain.errors import Conflict, NotFound
 from tracking.infra.postgres import Connection
 
-State = Literal["open", "retried", "discarded", "applied"]
-Reason = Literal["unreadable", "not_applicable", "unknown"]
 _SHOWN_BYTES = 4096
 
 

@@ -1,0 +1,47 @@
+"""Checks that several aggregates share: each returns the normalised value or raises Malformed."""
+
+import re
+from datetime import UTC, datetime
+
+from tracking.domain.errors import Malformed
+
+# Enough to catch a slip of the hand; only a message that arrives proves an address.
+_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
+MAX_NAME, MAX_EMAIL, MAX_DESCRIPTION = 200, 255, 1000
+
+
+def checked_expiry(expires_at: datetime | None, now: datetime) -> datetime | None:
+    """`expires_at` in UTC, which must have an offset and lie ahead; Malformed otherwise."""
+    if expires_at is None:
+        return None
+    if expires_at.tzinfo is None:
+        raise _bad_expiry("must have Z or an offset")
+    try:
+        in_utc = expires_at.astimezone(UTC)
+    except OverflowError as error:
+        raise _bad_expiry("must lie before the year 10000") from error
+    if in_utc <= now:
+        raise _bad_expiry("must lie in the future")
+    return in_utc
+
+
+def _bad_expiry(message: str) -> Malformed:
+    return Malformed("invalid_body", f"expiresAt: {message}.", [{"field": "expiresAt", "message": message}])
+
+
+def checked_text(field: str, value: str, least: int, most: int) -> str:
+    """`value` without space around it; Malformed unless it has `least` to `most` characters and no NUL."""
+    stripped = value.strip()
+    if not least <= len(stripped) <= most or "\x00" in stripped:
+        message = f"must have {least} to {most} characters"
+        raise Malformed("invalid_body", f"{field}: {message}.", [{"field": field, "message": message}])
+    return stripped
+
+
+def checked_email(value: str) -> str:
+    """A plausible address, trimmed; Malformed otherwise."""
+    stripped = checked_text("email", value, 3, MAX_EMAIL)
+    if not _EMAIL.fullmatch(stripped):
+        fault = {"field": "email", "message": "not an address such as admin@acme.com"}
+        raise Malformed("invalid_body", f"email: {fault['message']}.", [fault])
+    return stripped
