@@ -8,9 +8,11 @@ from services.admin.bootstrap import Bootstrap
 from services.admin.commands import Administration
 from services.admin.outbox import Outbox
 from services.admin.unit_of_work import Changes
+from tracking.http import server
+from tracking.http.health import Health
+from tracking.http.server import Listening
 from tracking.infra import postgres, process, telemetry
 from tracking.infra import redis as cache
-from tracking.infra.process import Health, Listening
 from tracking.infra.settings import AdminSettings
 
 
@@ -39,7 +41,7 @@ async def main() -> None:
         )
         app = build(administration, health)
         async with process.running(outbox.run(lambda: health.beat("outbox", 60)), bootstrap.run()):
-            await process.serve(app, health, Listening.of(settings))
+            await server.serve(app, health, Listening.of(settings))
 
 
 if __name__ == "__main__":

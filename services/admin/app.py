@@ -49,9 +49,10 @@ from services.admin.routes.dead_letters import DeadLetterRoutes
 from services.admin.routes.event_structures import StructureRoutes
 from services.admin.routes.partners import PartnerRoutes
 from services.admin.routes.rejected_events import RefusedRoutes
-from tracking.http.edge import Edge, ErrorBody
+from tracking.http.edge import Edge
+from tracking.http.health import Health
+from tracking.http.json_api import ErrorBody
 from tracking.http.openapi import Documentation
-from tracking.infra.process import Health
 
 SERVICE = "admin"
 Handler = Callable[[Request], Awaitable[Response]]

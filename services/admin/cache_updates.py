@@ -12,9 +12,9 @@ from uuid import UUID
 import orjson
 
 from services.admin.models.partners import SystemAnswer
+from tracking.contracts import cache_entries
 from tracking.contracts.cache_entries import AccessTokenEntry, ApiKeyEntry
 from tracking.contracts.system_settings import decode_settings
-from tracking.infra import redis
 from tracking.infra.postgres import Connection
 
 
@@ -77,7 +77,7 @@ def _add_keys(entries: Entries, rows: Sequence[Any]) -> None:
         values = dict(row)
         digest = values.pop("key_sha256").hex()
         invalidation = {"kind": "api_key", "sha256": digest}
-        entries.add(redis.api_key_cache_key(digest), ApiKeyEntry.from_row(values).encode(), invalidation)
+        entries.add(cache_entries.api_key_cache_key(digest), ApiKeyEntry.from_row(values).encode(), invalidation)
 
 
 _SYSTEM = """
@@ -91,7 +91,7 @@ def _add_systems(entries: Entries, rows: Sequence[Any]) -> None:
     for row in rows:
         values = {**row, "settings": decode_settings(row["settings"])}
         shown = SystemAnswer.model_validate(values).model_dump_json(by_alias=True)
-        entries.add(redis.partner_system_cache_key(row["id"]), shown.encode())
+        entries.add(cache_entries.partner_system_cache_key(row["id"]), shown.encode())
 
 
 _STRUCTURE = """
@@ -123,7 +123,7 @@ async def _add_structure(entries: Entries, connection: Connection, structure_id:
             for row in await connection.fetch(_VERSIONS, structure_id)
         ],
     }
-    key = redis.event_structure_cache_key(partner_id, structure["event_name"])
+    key = cache_entries.event_structure_cache_key(partner_id, structure["event_name"])
     invalidation = {"kind": "structure", "eventName": structure["event_name"], "partnerId": partner_id or ""}
     entries.add(key, orjson.dumps(entry), invalidation)
 
@@ -141,4 +141,4 @@ async def _add_token(entries: Entries, connection: Connection, token_id: UUID) -
         values = dict(row)
         digest = values.pop("token_sha256").hex()
         invalidation = {"kind": "access_token", "sha256": digest}
-        entries.add(redis.access_token_cache_key(digest), AccessTokenEntry(**values).encode(), invalidation)
+        entries.add(cache_entries.access_token_cache_key(digest), AccessTokenEntry(**values).encode(), invalidation)

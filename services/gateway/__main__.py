@@ -8,9 +8,9 @@ from services.gateway.commit.store import EventStore
 from services.gateway.http.request import Limits
 from services.gateway.http.responses import SERVICE
 from services.gateway.wiring import Choices, Clients
+from tracking.http.server import Listening
 from tracking.infra import postgres, process, telemetry
 from tracking.infra import redis as cache
-from tracking.infra.process import Listening
 from tracking.infra.rabbitmq import Publisher
 from tracking.infra.settings import GatewaySettings
 

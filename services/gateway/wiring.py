@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from services.gateway.commit.dry_run import Rehearsal
+from services.gateway.commit.event_metrics import EventCounts
 from services.gateway.commit.group_commit import CommittedBatch, GroupCommit
 from services.gateway.commit.publish import BatchPublisher
 from services.gateway.commit.rejected import RefusedInbox
@@ -14,20 +15,23 @@ from services.gateway.commit.store import EventStore
 from services.gateway.http.app import build
 from services.gateway.http.browser import Names
 from services.gateway.http.client_address import Network
-from services.gateway.http.fast_path import INGEST_PATH, SingleEvents
+from services.gateway.http.fast_path import SingleEvents
 from services.gateway.http.ingestion import Intake
 from services.gateway.http.load_shedding import Shed
+from services.gateway.http.paths import INGEST_PATH
 from services.gateway.http.request import Limits
-from services.gateway.http.responses import SERVICE, EventCounts
+from services.gateway.http.responses import SERVICE
 from services.gateway.http.sdk import SdkRoutes
 from services.gateway.lookups.api_keys import ApiKeys
 from services.gateway.lookups.event_structures import Structures
 from services.gateway.lookups.invalidation import listener
 from services.gateway.lookups.rate_limits import RateLimits
+from tracking.http import server
+from tracking.http.health import Health
+from tracking.http.server import Listening
 from tracking.infra import postgres, process
 from tracking.infra import redis as cache
 from tracking.infra.postgres import Pool
-from tracking.infra.process import Health, Listening
 from tracking.infra.rabbitmq import Publisher
 
 
@@ -97,7 +101,7 @@ async def run(
             structures.run(),
             inbox.run(),
         ):
-            await process.serve(app, health, listening, direct)
+            await server.serve(app, health, listening, direct)
         await inbox.flush()
         commits.close()
         await committing

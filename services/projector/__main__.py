@@ -4,6 +4,7 @@ from contextlib import AsyncExitStack
 
 from services.projector.project import CONSUMER, project
 from tracking.contracts import events_tracked
+from tracking.http import server
 from tracking.infra import postgres, process, telemetry
 from tracking.infra.settings import WorkerSettings
 from tracking.worker.consumer import InboxConsumer
@@ -35,12 +36,12 @@ async def main() -> None:
             dead_letter_limit=settings.dead_letter_limit,
             timeout_s=settings.connect_timeout_s,
         )
-        await process.serve_worker(
+        await server.serve_worker(
             CONSUMER,
             consumer.run,
             consumer.stop,
             pings={"postgres": lambda: postgres.ping(pool), "queue": consumer.ping},
-            settings=process.Listening.of(settings),
+            settings=server.Listening.of(settings),
         )
 
 

@@ -8,10 +8,12 @@ from services.query.app import SERVICE, Query, build
 from services.query.auth import AccessTokens, Systems
 from services.query.cache import Tallies
 from services.query.invalidation import listener
+from tracking.http import server
+from tracking.http.health import Health
+from tracking.http.server import Listening
 from tracking.infra import postgres, process, telemetry
 from tracking.infra import redis as cache
 from tracking.infra.cache_aside import LookAside
-from tracking.infra.process import Health, Listening
 from tracking.infra.settings import QuerySettings
 
 
@@ -39,7 +41,7 @@ async def main() -> None:
         health = Health(SERVICE, {"postgres": lambda: postgres.ping(pool)}, {"redis": lambda: cache.ping(redis)})
         app = build(query, tokens, health)
         async with process.running(listener(redis, beside, tokens).run()):
-            await process.serve(app, health, Listening.of(settings))
+            await server.serve(app, health, Listening.of(settings))
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ from services.query.cache import Tallies, shown
 from services.query.models import Event, EventList, Statistics
 from services.query.parameters import Filters, ListParameters, Range, StatisticsParameters
 from tracking.domain.errors import Malformed, NotFound
-from tracking.http.edge import Edge, ErrorBody, json_response, read_query
+from tracking.http.edge import Edge
+from tracking.http.health import Health
+from tracking.http.json_api import ErrorBody, json_response, read_query
 from tracking.http.openapi import Documentation
 from tracking.infra.postgres import Pool
-from tracking.infra.process import Health
 
 SERVICE = "query"
 _LIST_PATH = "/api/events/partner-system/{partnerSystemId}"

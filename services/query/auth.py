@@ -15,10 +15,10 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tracking.contracts import cache_entries
 from tracking.contracts.cache_entries import AccessTokenEntry
 from tracking.domain.errors import NotFound, Unauthenticated, Unavailable
 from tracking.infra import metrics, postgres
-from tracking.infra import redis as cache
 from tracking.infra.cache_aside import LookAside
 
 # of a token that is not known, and of any token while nobody would tell us of its end
@@ -92,7 +92,7 @@ class AccessTokens:
     async def _look_up(self, digest: str) -> AccessTokenEntry | None:
         while True:
             generation = self._generation
-            data = await self._redis.get(cache.access_token_cache_key(digest))
+            data = await self._redis.get(cache_entries.access_token_cache_key(digest))
             entry = AccessTokenEntry.decode(data) if data is not None else None
             if entry is None:
                 entry = await self._from_database(digest)

@@ -10,7 +10,6 @@ from services.query import actors, events
 from services.query.events import Counts
 from services.query.parameters import Range
 from tracking.infra import metrics
-from tracking.infra import redis as cache
 from tracking.infra.cache_aside import LookAside
 from tracking.infra.postgres import Pool
 
@@ -51,7 +50,7 @@ class Tallies:
     ) -> Actors:
         """How many actors the range's events have. Raises Unavailable."""
         shown_range = shown(within.start), shown(within.end)
-        key = cache.actors_cache_key(system_id, *shown_range, includes_bots=includes_bots, merged=merged)
+        key = actors_cache_key(system_id, *shown_range, includes_bots=includes_bots, merged=merged)
         entry = _decode_actors(await self._redis.get(key))
         if entry is not None and entry[1] == await actors.version(self._pool, system_id, within, merged=merged):
             metrics.cache_lookups.labels("actors", "redis").inc()
@@ -68,7 +67,7 @@ class Tallies:
 
     async def of(self, system_id: UUID, within: Range, now: datetime) -> Tally:
         """Raises Unavailable."""
-        key = cache.statistics_cache_key(system_id, shown(within.start), shown(within.end))
+        key = statistics_cache_key(system_id, shown(within.start), shown(within.end))
         entry = _decode(await self._redis.get(key))
         if entry is not None and entry[1] == await events.version(self._pool, system_id, within):
             metrics.cache_lookups.labels("statistics", "redis").inc()
@@ -106,3 +105,14 @@ def _decode_actors(data: bytes | None) -> tuple[int, list[int]] | None:
         return int(entry["actors"]), [int(number) for number in entry["version"]]
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return None
+
+
+def statistics_cache_key(system_id: object, start: str, end: str) -> str:
+    """An answer of the statistics endpoint."""
+    return f"stats:{system_id}:{start}:{end}"
+
+
+def actors_cache_key(system_id: object, start: str, end: str, *, includes_bots: bool, merged: bool) -> str:
+    """The number of actors beside that answer."""
+    kinds = (":bots" if includes_bots else "") + (":merged" if merged else "")
+    return f"{statistics_cache_key(system_id, start, end)}:actors{kinds}"

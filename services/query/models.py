@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from tracking.http.edge import JsonModel
+from tracking.http.json_api import JsonModel
 
 _META: dict[str, JsonValue] = {
     "asOf": "2025-12-24T10:30:01.123456Z",

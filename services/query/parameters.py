@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from tracking.domain.errors import Malformed
 from tracking.domain.timestamps import parse_timestamp
-from tracking.http.edge import JsonModel
+from tracking.http.json_api import JsonModel
 
 MAX_OFFSET = 100_000
 _DEFAULT_RANGE = timedelta(days=30)

@@ -3,8 +3,9 @@
 from contextlib import AsyncExitStack
 
 from services.relay.loop import Relay
+from tracking.http import server
+from tracking.http.server import Listening
 from tracking.infra import postgres, process, telemetry
-from tracking.infra.process import Listening
 from tracking.infra.rabbitmq import Publisher
 from tracking.infra.settings import RelaySettings
 
@@ -43,7 +44,7 @@ async def main() -> None:
             unapplied_after_s=settings.unapplied_after_s,
             retention_months=settings.retention_months,
         )
-        await process.serve_worker(
+        await server.serve_worker(
             SERVICE,
             relay.run,
             relay.stop,

@@ -15,6 +15,7 @@ from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.service_processes import Services, running
 from tests.support.stack import Stack
+from tracking.contracts import cache_entries
 from tracking.infra import redis as cache
 
 NOWHERE = {"TRACKING_REDIS_URL": "redis://127.0.0.1:1"}
@@ -64,7 +65,7 @@ async def test_a_system_stands_in_redis_as_it_is_shown(admin: httpx.AsyncClient,
 
     for change in ({"name": "New"}, {"description": "Other"}):
         await admin.patch(path, json=change)
-        entry = await cached(stack, cache.partner_system_cache_key(system["id"]))
+        entry = await cached(stack, cache_entries.partner_system_cache_key(system["id"]))
         assert json.loads(entry or b"") == (await admin.get(path)).json()
 
     await admin.patch(f"/api/partners/{system['partnerId']}", json={"name": "Acme Inc"})

@@ -19,6 +19,7 @@ from tests.support.polling import until
 from tests.support.registry import register_system
 from tests.support.service_processes import Services, running
 from tests.support.stack import Stack
+from tracking.contracts import cache_entries
 from tracking.domain.system_settings import DEFAULT_SETTINGS, PrivacyRule, SystemSettings
 from tracking.infra import postgres, process
 from tracking.infra import redis as cache
@@ -200,7 +201,7 @@ async def test_a_change_stands_in_redis_before_the_answer_for_every_key(admin: h
         entry = await cached_key(stack, secret)
         assert entry is not None
         assert entry.settings == AS_A_VALUE
-    shown = await cached(stack, cache.partner_system_cache_key(system["id"]))
+    shown = await cached(stack, cache_entries.partner_system_cache_key(system["id"]))
     assert json.loads(shown or b"") == (await admin.get(path)).json()
     owner = await stack.write()
     names = await owner.fetch("select name from write.domain_events where delivered_at is not null order by id")

@@ -12,7 +12,7 @@ import pytest
 from tests.support.admin_api import NOBODY, SCHEMA, a_partner, administrator, cached
 from tests.support.service_processes import Services, running
 from tests.support.stack import Stack
-from tracking.infra import redis
+from tracking.contracts import cache_entries
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ async def test_what_was_published_stands_in_redis_without_drafts(admin: httpx.As
         await admin.post(f"{location}/versions/1/deprecate")
         owner = None if path == "/api/eventstructures" else partner_id
 
-        entry = json.loads(await cached(stack, redis.event_structure_cache_key(owner, "p")) or b"")
+        entry = json.loads(await cached(stack, cache_entries.event_structure_cache_key(owner, "p")) or b"")
 
         assert entry == {
             "structureId": location.rpartition("/")[2],

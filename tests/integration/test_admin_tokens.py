@@ -14,8 +14,8 @@ from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.service_processes import Services, running
 from tests.support.stack import Stack
+from tracking.contracts import cache_entries
 from tracking.contracts.cache_entries import AccessTokenEntry
-from tracking.infra import redis
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ async def test_a_token_opens_what_its_scope_says(admin: httpx.AsyncClient, servi
 
 
 def cache_key(token: str) -> str:
-    return redis.access_token_cache_key(sha256(token.encode()).hexdigest())
+    return cache_entries.access_token_cache_key(sha256(token.encode()).hexdigest())
 
 
 @pytest.mark.parametrize(("method", "suffix"), [("DELETE", ""), ("POST", "/revoke")])

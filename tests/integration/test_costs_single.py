@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from services.gateway.commit.group_commit import CommittedBatch, GroupCommit
 from services.gateway.commit.store import EventStore
-from services.gateway.events import decide
+from services.gateway.http import clock
 from services.gateway.http.fast_path import SingleEvents
 from services.gateway.http.request import Limits
 from services.gateway.lookups.api_keys import ApiKeys
@@ -85,7 +85,7 @@ async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
     try:
         # what is heard of changes is trusted for longer than a second
         keys.is_heard = True
-        await keys.authenticate(sender.api_key, decide.now())
+        await keys.authenticate(sender.api_key, clock.now())
         yield Gateway(SingleEvents(keys, structures, commits, RateLimits(redis), LIMITS), committed)
     finally:
         commits.close()

@@ -16,6 +16,7 @@ from tests.support.polling import until
 from tests.support.read_model import Seen, System, add_events, add_system, add_token
 from tests.support.service_processes import Services, running
 from tests.support.stack import Stack
+from tracking.contracts import cache_entries
 from tracking.contracts.cache_entries import AccessTokenEntry
 from tracking.infra import redis as cache
 
@@ -121,7 +122,7 @@ async def test_a_token_that_admin_has_just_written_to_redis_works_before_the_rel
 ) -> None:
     token, redis = "tk_fresh", cache.open_redis(stack.redis_url, timeout_s=5)
     entry = AccessTokenEntry(uuid4(), "admin", None, None, None)
-    await redis.set(cache.access_token_cache_key(sha256(token.encode()).hexdigest()), entry.encode())
+    await redis.set(cache_entries.access_token_cache_key(sha256(token.encode()).hexdigest()), entry.encode())
 
     async def asked() -> int:
         return await status(client, f"/api/events/{uuid4()}", token)
@@ -135,7 +136,7 @@ async def test_a_revoked_token_stops_working_at_once(stack: Stack) -> None:
     digest = sha256(token.encode()).hexdigest()
     entry = AccessTokenEntry(uuid4(), "admin", None, None, None)
     gone = AccessTokenEntry(entry.token_id, "admin", None, None, datetime.now(UTC))
-    key, path = cache.access_token_cache_key(digest), f"/api/events/{uuid4()}"
+    key, path = cache_entries.access_token_cache_key(digest), f"/api/events/{uuid4()}"
     await redis.set(key, entry.encode())
 
     async with (

@@ -25,7 +25,7 @@ from tests.support.backing_services import Local, prepare
 from tests.support.registry import register_system
 from tests.support.service_processes import ROOT, running
 from tests.support.stack import Stack, Templates, redis_numbers
-from tracking.http.deadlines import raise_file_limit
+from tracking.infra.process import raise_file_limit
 
 SOCKETS = 2_000
 AIM = 1.2

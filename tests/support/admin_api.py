@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 from tests.support.http_client import http_client
 from tests.support.service_processes import Services
 from tests.support.stack import Stack
+from tracking.contracts import cache_entries
 from tracking.contracts.cache_entries import ApiKeyEntry
-from tracking.infra import redis as cache
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
 SCHEMA = {"type": "object", "required": ["price"], "properties": {"price": {"type": "number"}}}
@@ -53,7 +53,7 @@ async def cached(stack: Stack, key: str) -> bytes | None:
 
 async def cached_key(stack: Stack, secret: str) -> ApiKeyEntry | None:
     """What Redis holds of an API key."""
-    data = await cached(stack, cache.api_key_cache_key(sha256(secret.encode()).hexdigest()))
+    data = await cached(stack, cache_entries.api_key_cache_key(sha256(secret.encode()).hexdigest()))
     return None if data is None else ApiKeyEntry.decode(data)
 
 

@@ -12,7 +12,7 @@ from services.admin import app as admin
 from services.gateway.http import app as gateway
 from services.gateway.http.sdk import SdkRoutes
 from services.query import app as query
-from tracking.infra.process import Health
+from tracking.http.health import Health
 
 # what each HTTP service may answer without key or token
 OPEN = frozenset({"/health/live", "/health/ready", "/metrics", "/openapi/v1.json", "/scalar/v1"})

@@ -4,7 +4,9 @@ import gzip
 
 import pytest
 
-from services.gateway.http.browser import GIF, Script, accepts_gzip, is_known, message_of
+from services.gateway.events.pixel import message_of
+from services.gateway.http.browser import GIF
+from services.gateway.http.script import Script, accepts_gzip, is_known
 from tracking.domain.errors import Malformed
 
 

@@ -16,7 +16,7 @@ from uuid import UUID
 import pytest
 
 from services.gateway.commit.store import _ENCODERS as WRITE_ENCODERS
-from services.gateway.events import decide as ingest
+from services.gateway.events import decode
 from services.gateway.events.decide import Sender, decide
 from services.gateway.lookups.event_structures import Structures
 from services.projector.project import _ENCODERS as READ_ENCODERS
@@ -55,7 +55,7 @@ def a_batch(events: int) -> bytes:
 
 def decided(body: bytes) -> list[TrackingEvent]:
     sender = Sender(KEY, NOW, "c-1", 65_536)
-    events = [decide(envelope, sender, STRUCTURES, n) for n, envelope in enumerate(ingest.decode_batch(body).envelopes)]
+    events = [decide(envelope, sender, STRUCTURES, n) for n, envelope in enumerate(decode.decode_batch(body).envelopes)]
     assert all(isinstance(event, TrackingEvent) for event in events)
     return cast(list[TrackingEvent], events)
 

@@ -9,7 +9,8 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway.events.decide import Sender, decide, decode_batch, decode_single
+from services.gateway.events.decide import Sender, decide
+from services.gateway.events.decode import decode_batch, decode_single
 from services.gateway.events.rejection import Reason, Refused
 from services.gateway.lookups.event_structures import Structures
 from tracking.contracts.cache_entries import ApiKeyEntry

@@ -11,7 +11,8 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from tracking.domain.errors import NotFound, Unavailable
-from tracking.http.edge import Edge, json_response
+from tracking.http.edge import Edge
+from tracking.http.json_api import json_response
 
 
 async def good(request: Request) -> Response:

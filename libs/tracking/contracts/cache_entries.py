@@ -101,3 +101,25 @@ def _restore(value: Any, hint: Any) -> Any:
     if hint is datetime:
         return datetime.fromisoformat(value)
     return value
+
+
+def api_key_cache_key(key_sha256_hex: str) -> str:
+    """Everything the gateway must know of an API key; named by its hash, so that no key stands in Redis."""
+    return f"partner_system:apikey:{key_sha256_hex}"
+
+
+def partner_system_cache_key(system_id: object) -> str:
+    """A partner system as admin shows it."""
+    return f"partner_system:{system_id}"
+
+
+def access_token_cache_key(token_sha256_hex: str) -> str:
+    """Scope and life of a bearer token, by its hash."""
+    return f"access_token:{token_sha256_hex}"
+
+
+def event_structure_cache_key(partner_id: object | None, event_name: str) -> str:
+    """The structures of an event name: the global one, or that of one partner."""
+    if partner_id is None:
+        return f"event_structure:{event_name}"
+    return f"partner_event_structure:{partner_id}:{event_name}"

@@ -17,7 +17,7 @@ import httptools
 import orjson
 
 from tracking.domain.errors import TrackingError
-from tracking.http.edge import error_payload
+from tracking.http.errors import error_payload
 from tracking.http.protocol import DirectProtocol, Handler
 from tracking.infra import correlation, metrics
 
@@ -60,12 +60,6 @@ class Deadlines:
             settings.header_bytes,
             min(settings.connections, max(1, files - _OWN_FILES)),
         )
-
-
-def raise_file_limit() -> None:
-    """Every connection is an open file, and the soft limit is often 1 024: take what the system allows us."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class Sweep:

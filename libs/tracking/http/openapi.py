@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from tracking.http.edge import ErrorBody
+from tracking.http.json_api import ErrorBody
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 Credential = Literal["api_key", "bearer"]

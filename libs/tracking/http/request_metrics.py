@@ -12,6 +12,7 @@ from itertools import accumulate
 from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from starlette.types import Scope
 
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _NAMES = (*map(str, BOUNDS_S), "+Inf")
@@ -79,3 +80,13 @@ def _histogram(lines: Iterable[Answered]) -> tuple[list[tuple[str, float]], floa
 
 requests = RequestMetrics()
 REGISTRY.register(requests)
+
+
+def observe_request(service: str, scope: Scope, status: int, seconds: float) -> None:
+    """Count and time a request under its route's pattern, never under its path: ids would be labels without end."""
+    route = getattr(scope.get("route"), "path", None) or "unmatched"
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    requests.answered(service, method, route, status).observe(seconds)
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

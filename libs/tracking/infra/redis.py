@@ -25,39 +25,6 @@ FAILURES = (RedisError, OSError, TimeoutError)
 _log = logging.getLogger(__name__)
 
 
-def api_key_cache_key(key_sha256_hex: str) -> str:
-    """Everything the gateway must know of an API key; named by its hash, so that no key stands in Redis."""
-    return f"partner_system:apikey:{key_sha256_hex}"
-
-
-def partner_system_cache_key(system_id: object) -> str:
-    """A partner system as admin shows it."""
-    return f"partner_system:{system_id}"
-
-
-def access_token_cache_key(token_sha256_hex: str) -> str:
-    """Scope and life of a bearer token, by its hash."""
-    return f"access_token:{token_sha256_hex}"
-
-
-def event_structure_cache_key(partner_id: object | None, event_name: str) -> str:
-    """The structures of an event name: the global one, or that of one partner."""
-    if partner_id is None:
-        return f"event_structure:{event_name}"
-    return f"partner_event_structure:{partner_id}:{event_name}"
-
-
-def statistics_cache_key(system_id: object, start: str, end: str) -> str:
-    """An answer of the statistics endpoint."""
-    return f"stats:{system_id}:{start}:{end}"
-
-
-def actors_cache_key(system_id: object, start: str, end: str, *, includes_bots: bool, merged: bool) -> str:
-    """The number of actors beside that answer."""
-    kinds = (":bots" if includes_bots else "") + (":merged" if merged else "")
-    return f"{statistics_cache_key(system_id, start, end)}:actors{kinds}"
-
-
 def open_redis(url: str, *, timeout_s: float) -> Redis:
     """A client that connects when first used; each command takes at most about `timeout_s` and is not repeated."""
     return Redis.from_url(

@@ -19,7 +19,6 @@ from opentelemetry.context import Context
 from starlette.types import Scope
 
 from tracking.domain.errors import Rejected
-from tracking.http.request_metrics import requests
 from tracking.infra import correlation
 
 _LEVELS = {
@@ -167,13 +166,3 @@ def trace_parent(headers: dict[str, Any] | None) -> Context | None:
     if not headers or not is_tracing():
         return None
     return propagate.extract({key: str(value) for key, value in headers.items()})
-
-
-def observe_request(service: str, scope: Scope, status: int, seconds: float) -> None:
-    """Count and time a request under its route's pattern, never under its path: ids would be labels without end."""
-    route = getattr(scope.get("route"), "path", None) or "unmatched"
-    method = scope["method"] if scope["method"] in _METHODS else "other"
-    requests.answered(service, method, route, status).observe(seconds)
-
-
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

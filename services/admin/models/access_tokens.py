@@ -8,7 +8,7 @@ from pydantic import Field
 
 from services.admin.models.partners import PARTNER_ID, Page
 from tracking.domain.access_token import Scope
-from tracking.http.edge import JsonModel
+from tracking.http.json_api import JsonModel
 
 
 class NewToken(JsonModel):

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from services.admin.models.partners import PARTNER_ID, Page, PageParameters
 from tracking.domain.dead_letter import Reason, State
-from tracking.http.edge import JsonModel
+from tracking.http.json_api import JsonModel
 
 _ID, _BATCH_ID, _EVENT_ID = (
     "019b4fe1-9c40-7d2a-8f3b-5b2e6c9d1a01",

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, StrictBool
 
 from services.admin.models.partners import FilterText, Page, PageParameters
 from tracking.domain.event_structure import VersionStatus
-from tracking.http.edge import JsonModel
+from tracking.http.json_api import JsonModel
 
 _SCHEMA = {
     "type": "object",

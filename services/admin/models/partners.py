@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from services.admin.models.system_settings import SettingsAnswer, SettingsChange
 from tracking.domain.partner import SystemType
-from tracking.http.edge import JsonModel
+from tracking.http.json_api import JsonModel
 
 PARTNER_ID, SYSTEM_ID = "123e4567-e89b-12d3-a456-426614174000", "223e4567-e89b-12d3-a456-426614174001"
 _KEY = "sk_JpR8xF2hNkT3vQwL9mYcD5sZ1aBeFg4H"

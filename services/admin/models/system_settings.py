@@ -20,7 +20,7 @@ from tracking.domain.system_settings import (
     PrivacyRule,
     SystemSettings,
 )
-from tracking.http.edge import JsonModel
+from tracking.http.json_api import JsonModel
 
 
 def _is_absent(value: Any) -> bool:

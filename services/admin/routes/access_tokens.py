@@ -11,7 +11,7 @@ from services.admin.models.partners import PageParameters
 from services.admin.routes.payloads import body, created, path_id, show, show_page
 from services.admin.store import access_tokens
 from tracking.domain.access_token import AccessToken
-from tracking.http.edge import read_query
+from tracking.http.json_api import read_query
 
 
 class TokenRoutes:

@@ -21,7 +21,7 @@ from services.admin.routes.payloads import body, path_id, show, show_page
 from services.admin.store import event_structures, partners
 from tracking.domain.errors import Malformed, NotFound
 from tracking.domain.event_structure import EventStructure
-from tracking.http.edge import json_response, read_query
+from tracking.http.json_api import json_response, read_query
 
 
 class StructureRoutes:

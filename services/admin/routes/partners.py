@@ -22,7 +22,7 @@ from services.admin.models.system_settings import SettingsAnswer
 from services.admin.routes.payloads import body, created, path_id, show, show_page
 from services.admin.store import partners
 from tracking.domain.system_settings import DEFAULT_SETTINGS
-from tracking.http.edge import read_query
+from tracking.http.json_api import read_query
 
 
 class PartnerRoutes:

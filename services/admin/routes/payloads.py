@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from services.admin.models.partners import PageParameters
 from tracking.domain.errors import NotFound
-from tracking.http.edge import JsonModel, json_response, read_body
+from tracking.http.json_api import JsonModel, json_response, read_body
 
 # A schema of 64 KiB as a JSON string with every quote escaped, and room for its description.
 BODY_BYTES = 256 * 1024

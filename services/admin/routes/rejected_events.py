@@ -6,7 +6,7 @@ from starlette.responses import Response
 from services.admin.commands import Administration
 from services.admin.models.rejected_events import RefusedAnswer, RefusedFilter, RefusedPage
 from services.admin.routes.payloads import path_id, show, show_page
-from tracking.http.edge import read_query
+from tracking.http.json_api import read_query
 from tracking.tables import rejected_events
 
 

@@ -4,9 +4,8 @@ Only what cannot be an event at all is refused. A field that breaks its schema, 
 the event is stored and says what is wrong with it.
 """
 
-import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from random import getrandbits
 from typing import Any
 from uuid import UUID
@@ -14,19 +13,18 @@ from uuid import UUID
 import orjson
 
 from services.gateway.events import privacy
-from services.gateway.events.decode import read_json
 from services.gateway.events.privacy import Personal
 from services.gateway.events.properties import NUL, REPLACEMENT, stored
 from services.gateway.events.rejection import Notes, Refused
+from services.gateway.http.clock import _clock
 from services.gateway.lookups.event_structures import Structures
 from tracking.contracts.cache_entries import ApiKeyEntry
-from tracking.domain.errors import Malformed, TooLarge
+from tracking.domain.errors import Malformed
 from tracking.domain.ids import client_event_id, fresh_id
 from tracking.domain.timestamps import parse_timestamp, settle_time, to_unix_ms
 from tracking.domain.tracking_event import EVENT_TYPES, MAX_CLIENT_ID_CHARACTERS, TrackingEvent
 
 _MAX_ERRORS = 20
-_MOST_LINES = 100_000  # more would hold up others while they are read
 _MAX_SCHEMA_VERSION = 2**31 - 1
 
 
@@ -214,70 +212,3 @@ def _validate(
         return
     if structure is not None:
         notes.errors.extend(structures.validator(structure).errors(properties, size_bytes))
-
-
-def decode_single(body: bytes) -> Any:
-    """The body of one event. Raises Malformed."""
-    try:
-        return read_json(body)
-    except orjson.JSONDecodeError as error:
-        raise Malformed("malformed_json", f"The body is not JSON: {error}.") from error
-
-
-@dataclass(frozen=True, slots=True)
-class BatchBody:
-    """A batch as it came: each envelope, or Refused for a line of NDJSON that is no JSON."""
-
-    envelopes: list[Any]
-    api_key: str | None
-    sent_at: Any
-
-
-def decode_batch(body: bytes) -> BatchBody:
-    """`{apiKey?, sentAt?, events: […]}`, a bare array of events, or one event a line (NDJSON).
-
-    Raises Malformed, and TooLarge for lines without end.
-    """
-    try:
-        decoded = read_json(body)
-    except orjson.JSONDecodeError as error:
-        if body.count(b"\n") > _MOST_LINES:
-            raise TooLarge("too_many_events", f"The body has more than {_MOST_LINES} lines.") from error
-        lines = [line for line in body.split(b"\n") if line.strip()]
-        if len(lines) < 2:
-            raise Malformed("malformed_json", f"The body is neither JSON nor NDJSON: {error}.") from error
-        return BatchBody([_decode_line(line) for line in lines], None, None)
-    if isinstance(decoded, list):
-        return BatchBody(decoded, None, None)
-    if isinstance(decoded, dict) and "events" not in decoded and "eventName" in decoded:
-        return BatchBody([decoded], None, None)  # NDJSON of one line
-    if not isinstance(decoded, dict) or not isinstance(decoded.get("events"), list):
-        fault = {"field": "events", "message": "must be an array of events"}
-        raise Malformed("invalid_batch", "A batch is {events: [...]}, an array, or one event a line.", [fault])
-    key = decoded.get("apiKey")
-    return BatchBody(decoded["events"], key if isinstance(key, str) else None, decoded.get("sentAt"))
-
-
-def _decode_line(line: bytes) -> Any:
-    try:
-        return read_json(line)
-    except orjson.JSONDecodeError as error:
-        return Refused("malformed_json", f"This line is not JSON: {error}.", raw=line)
-
-
-class _Clock:
-    """The last time that was asked for: requests come in bursts, and those of one millisecond share its object."""
-
-    ms = 0
-    at = datetime.fromtimestamp(0, UTC)
-
-
-_clock = _Clock()
-
-
-def now() -> datetime:
-    """The receive time, cut to the milliseconds that answers show; the same object all through a millisecond."""
-    ms = time.time_ns() // 1_000_000
-    if ms != _clock.ms:
-        _clock.ms, _clock.at = ms, datetime.fromtimestamp(ms / 1000, UTC)
-    return _clock.at

@@ -5,9 +5,15 @@ read. It becomes `\u0000`, so that its event alone is stored with U+FFFD and fla
 """
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
+
+from services.gateway.events.rejection import Refused
+from tracking.domain.errors import Malformed, TooLarge
+
+_MOST_LINES = 100_000  # more would hold up others while they are read
 
 # a larger body would hold up others for too long
 _MENDED_BYTES = 1024 * 1024
@@ -30,3 +36,52 @@ def read_json(body: bytes) -> Any:
         if not count:
             raise
         return orjson.loads(mended)
+
+
+def decode_single(body: bytes) -> Any:
+    """The body of one event. Raises Malformed."""
+    try:
+        return read_json(body)
+    except orjson.JSONDecodeError as error:
+        raise Malformed("malformed_json", f"The body is not JSON: {error}.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class BatchBody:
+    """A batch as it came: each envelope, or Refused for a line of NDJSON that is no JSON."""
+
+    envelopes: list[Any]
+    api_key: str | None
+    sent_at: Any
+
+
+def decode_batch(body: bytes) -> BatchBody:
+    """`{apiKey?, sentAt?, events: […]}`, a bare array of events, or one event a line (NDJSON).
+
+    Raises Malformed, and TooLarge for lines without end.
+    """
+    try:
+        decoded = read_json(body)
+    except orjson.JSONDecodeError as error:
+        if body.count(b"\n") > _MOST_LINES:
+            raise TooLarge("too_many_events", f"The body has more than {_MOST_LINES} lines.") from error
+        lines = [line for line in body.split(b"\n") if line.strip()]
+        if len(lines) < 2:
+            raise Malformed("malformed_json", f"The body is neither JSON nor NDJSON: {error}.") from error
+        return BatchBody([_decode_line(line) for line in lines], None, None)
+    if isinstance(decoded, list):
+        return BatchBody(decoded, None, None)
+    if isinstance(decoded, dict) and "events" not in decoded and "eventName" in decoded:
+        return BatchBody([decoded], None, None)  # NDJSON of one line
+    if not isinstance(decoded, dict) or not isinstance(decoded.get("events"), list):
+        fault = {"field": "events", "message": "must be an array of events"}
+        raise Malformed("invalid_batch", "A batch is {events: [...]}, an array, or one event a line.", [fault])
+    key = decoded.get("apiKey")
+    return BatchBody(decoded["events"], key if isinstance(key, str) else None, decoded.get("sentAt"))
+
+
+def _decode_line(line: bytes) -> Any:
+    try:
+        return read_json(line)
+    except orjson.JSONDecodeError as error:
+        return Refused("malformed_json", f"This line is not JSON: {error}.", raw=line)

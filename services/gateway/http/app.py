@@ -11,18 +11,20 @@ import orjson
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.gateway.events import decide as ingest
+from services.gateway.events import decode
+from services.gateway.http import clock
 from services.gateway.http.browser import DEFAULT_NAMES, BrowserRoutes, Names
 from services.gateway.http.cors import CORS, PREFLIGHT
-from services.gateway.http.fast_path import INGEST_PATH
 from services.gateway.http.ingestion import Intake
-from services.gateway.http.openapi import BATCH_PATH, documentation
+from services.gateway.http.openapi import documentation
+from services.gateway.http.paths import BATCH_PATH, INGEST_PATH
 from services.gateway.http.request import ClientGone, Request
 from services.gateway.http.responses import SERVICE, batch_answer, event_of, known_error, observe, single_answer
 from services.gateway.http.sdk import SdkRoutes
-from tracking.http.edge import Edge, error_headers, error_payload
+from tracking.http.edge import Edge
+from tracking.http.errors import error_headers, error_payload
+from tracking.http.health import Health
 from tracking.infra import correlation, telemetry
-from tracking.infra.process import Health
 
 _DRAIN_BYTES = 32 * 1024 * 1024
 _DRAIN_S = 3.0
@@ -40,8 +42,8 @@ class Gateway:
         202 says that the event is on disk. An event that breaks its schema is stored too, with isValid=false.
         """
         body = await self._intake.body(request)
-        received_at = ingest.now()
-        envelope = ingest.decode_single(body)
+        received_at = clock.now()
+        envelope = decode.decode_single(body)
         in_body = envelope.get("apiKey") if isinstance(envelope, dict) else None
         sender = await self._intake.sender(request, in_body, received_at)
         decided = await self._intake.decide([envelope], sender)
@@ -54,8 +56,8 @@ class Gateway:
         202 says that every event not listed as refused is on disk; one bad event never refuses the others.
         """
         body = await self._intake.body(request)
-        received_at = ingest.now()
-        batch = ingest.decode_batch(body)
+        received_at = clock.now()
+        batch = decode.decode_batch(body)
         sender = await self._intake.sender(request, batch.api_key, received_at, batch.sent_at)
         decided = await self._intake.decide(batch.envelopes, sender)
         outcome = await self._intake.store(decided, sender)

@@ -3,27 +3,23 @@
 Their names are settings, as block lists know the usual ones.
 """
 
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from gzip import compress
-from hashlib import blake2b
-from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qsl
 
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.gateway.events import decide, segment
+from services.gateway.events import segment
+from services.gateway.events.pixel import message_of
+from services.gateway.http import clock
 from services.gateway.http.cors import CORS, Headers
 from services.gateway.http.ingestion import Intake
 from services.gateway.http.request import Request
 from services.gateway.http.responses import SERVICE, event_of, known_error, single_answer
+from services.gateway.http.script import Script
 from services.gateway.http.sdk import SdkRoutes
-from tracking.domain.errors import Malformed
-from tracking.http.edge import error_headers
+from tracking.http.errors import error_headers
 from tracking.http.request_metrics import requests
 from tracking.infra import correlation, telemetry
 
@@ -34,27 +30,6 @@ GIF = bytes.fromhex(
     "2c 0000 0000 0100 0100 00"
     "02 02 4401 00 3b"
 )
-_SOURCE = Path(__file__).with_name("tracker.js")
-_ROUTE_LINE = 'const ROUTE = "beacon";'
-_NO_WEIGHT = re.compile(r"q\s*=\s*0(\.0*)?")
-_MOST_PARAMETERS = 200
-_KEYS = frozenset({"apiKey", "writeKey", "dryRun"})
-_FIELDS = {
-    "type": "type",
-    "event": "event",
-    "eventName": "event",
-    "name": "name",
-    "category": "category",
-    "userId": "userId",
-    "anonymousId": "anonymousId",
-    "previousId": "previousId",
-    "groupId": "groupId",
-    "messageId": "messageId",
-    "eventId": "messageId",
-    "timestamp": "timestamp",
-    "eventTimestamp": "timestamp",
-    "sentAt": "sentAt",
-}
 # a page that wants its parts isolated (Cross-Origin-Embedder-Policy) may still use ours
 _FOR_ANY_PAGE: Headers = [
     *CORS,
@@ -153,104 +128,13 @@ class BrowserRoutes:
         await _answer(send, 200, _pixel_headers(correlation_id), b"", len(GIF))
 
     async def _store(self, request: PixelRequest, query: bytes) -> None:
-        received_at = decide.now()
+        received_at = clock.now()
         message = message_of(query, request.referrer)
         request.raw = orjson.dumps(message)
         sender = await self._intake.sender(request, None, received_at)
         decided = await self._intake.decide([segment.envelope(message, None)], sender)
         event = event_of(decided[0])
         single_answer(event, await self._intake.store(decided, sender))
-
-
-def message_of(query: bytes, referrer: str | None = None) -> dict[str, Any]:
-    """What a pixel's query says, as a message of an SDK. Raises Malformed for parameters without end.
-
-    A parameter that is no field of a message is a property, as text; given several times, a list. Of a field the first
-    counts, as with the key. Bytes that are no UTF-8 become U+FFFD.
-    """
-    try:
-        pairs = parse_qsl(
-            query.decode("latin-1"), keep_blank_values=True, errors="replace", max_num_fields=_MOST_PARAMETERS
-        )
-    except ValueError as error:
-        raise Malformed("invalid_parameters", f"More than {_MOST_PARAMETERS} query parameters.") from error
-    message: dict[str, Any] = {}
-    properties: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in _FIELDS:
-            message.setdefault(_FIELDS[name], value)
-        elif name not in _KEYS:
-            before = properties.get(name)
-            if before is None:
-                properties[name] = value
-            elif isinstance(before, list):
-                before.append(value)
-            else:
-                properties[name] = [before, value]
-    message.setdefault("type", "track" if "event" in message else "page")
-    message["properties" if message["type"] in ("track", "page", "screen") else "traits"] = properties
-    if referrer:
-        message["context"] = {"page": {"url": referrer}}
-    return message
-
-
-class Script:
-    """The snippet as it is served: packed once, known by the hash of its content."""
-
-    def __init__(self, beacon_name: str) -> None:
-        source = _SOURCE.read_text()
-        if source.count(_ROUTE_LINE) != 1:
-            raise ValueError(f"{_SOURCE.name} has no line {_ROUTE_LINE!r}")
-        self.plain = source.replace(_ROUTE_LINE, f'const ROUTE = "{beacon_name}";').encode()
-        self.packed = compress(self.plain, 9, mtime=0)
-        digest = blake2b(self.plain, digest_size=12).hexdigest()
-        # two representations, two tags (RFC 9110, 8.8.3.3)
-        self._tags = (f'"{digest}"', f'"{digest}-gzip"')
-        self._fixed: Headers = [
-            (b"cache-control", b"public, max-age=3600"),
-            (b"vary", b"Accept-Encoding"),
-            *_FOR_ANY_PAGE,
-        ]
-
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The script that sends page views and events.
-
-        At most 4 KB on the wire; may be kept for an hour, and asked for again by its ETag.
-        """
-        started = time.perf_counter()
-        is_packed = accepts_gzip(_header(scope, b"accept-encoding") or "")
-        tag = self._tags[is_packed]
-        headers = [
-            *self._fixed,
-            (b"etag", tag.encode()),
-            (b"x-correlation-id", PixelRequest(scope, receive).correlation_id.encode()),
-        ]
-        if is_known(_header(scope, b"if-none-match") or "", tag):
-            status = 304
-            await _answer(send, status, headers)
-        else:
-            status = 200
-            body = self.packed if is_packed else self.plain
-            headers.append((b"content-type", b"text/javascript; charset=utf-8"))
-            if is_packed:
-                headers.append((b"content-encoding", b"gzip"))
-            await _answer(send, status, headers, b"" if scope["method"] == "HEAD" else body, len(body))
-        requests.answered(SERVICE, "GET", scope["path"], status).observe(time.perf_counter() - started)
-
-
-def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether an Accept-Encoding takes gzip; a weight of 0 says that it does not (RFC 9110, 12.5.3)."""
-    for part in accept_encoding.lower().split(","):
-        coding, _, weight = part.partition(";")
-        if coding.strip() in ("gzip", "x-gzip"):
-            return _NO_WEIGHT.fullmatch(weight.strip()) is None
-    return False
-
-
-def is_known(if_none_match: str, tag: str) -> bool:
-    """Whether a browser has what `tag` stands for; weak comparison (RFC 9110, 13.1.2)."""
-    known = [part.strip().removeprefix("W/") for part in if_none_match.split(",")]
-    return tag in known or "*" in known
 
 
 def _pixel_headers(correlation_id: str) -> Headers:

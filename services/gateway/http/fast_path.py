@@ -10,9 +10,11 @@ import orjson
 
 from services.gateway.commit.group_commit import GroupCommit
 from services.gateway.commit.micro_batch import Outcome
-from services.gateway.events import decide
+from services.gateway.events import decide, decode
 from services.gateway.events.decide import Sender
 from services.gateway.events.rejection import Refused
+from services.gateway.http import clock
+from services.gateway.http.paths import INGEST_PATH
 from services.gateway.http.request import Head, Limits
 from services.gateway.http.responses import known_error, observe, single_answer
 from services.gateway.lookups.api_keys import ApiKeys
@@ -20,11 +22,9 @@ from services.gateway.lookups.event_structures import NotLoaded, Structures
 from services.gateway.lookups.rate_limits import RateLimits
 from tracking.domain.errors import TrackingError
 from tracking.domain.tracking_event import TrackingEvent
-from tracking.http.edge import error_headers, error_payload
+from tracking.http.errors import error_headers, error_payload
 from tracking.http.protocol import Exchange, Headers
 from tracking.infra import correlation, telemetry
-
-INGEST_PATH = "/api/events/ingest"
 
 
 class SingleEvents:
@@ -51,9 +51,9 @@ class SingleEvents:
         if len(body) > self._limits.event_bytes or not head.is_plain or head.origin or telemetry.is_tracing():
             return False
         correlation.enter(head.correlation_id)
-        received_at = decide.now()
+        received_at = clock.now()
         try:
-            envelope = decide.decode_single(body)
+            envelope = decode.decode_single(body)
             given = head.api_key() or (envelope.get("apiKey") if isinstance(envelope, dict) else None)
             key = self._keys.authenticate_known(given, received_at) if isinstance(given, str) else None
             if key is None:

@@ -14,6 +14,7 @@ from services.gateway.commit.rejected import RefusedInbox
 from services.gateway.events import decide as ingest
 from services.gateway.events.decide import Sender
 from services.gateway.events.rejection import Refused
+from services.gateway.http import clock
 from services.gateway.http.client_address import Network, client_address
 from services.gateway.http.request import Limits, Request, Room
 from services.gateway.lookups.api_keys import ApiKeys
@@ -138,6 +139,6 @@ class Intake:
         key = request.inbox_key
         if not request.is_known:
             with contextlib.suppress(TrackingError):
-                key = None if request.is_dry_run else await self._key(request.api_key(), ingest.now())
+                key = None if request.is_dry_run else await self._key(request.api_key(), clock.now())
         if key is not None:
             self._inbox.note_request(request, key, error)

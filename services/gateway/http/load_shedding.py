@@ -13,7 +13,7 @@ from services.gateway.http.cors import CORS_LINES
 from services.gateway.http.request import Head
 from services.gateway.http.responses import observe
 from tracking.domain.errors import Unavailable
-from tracking.http.edge import error_headers, error_payload
+from tracking.http.errors import error_headers, error_payload
 from tracking.http.protocol import Exchange, Handler, Headers
 
 

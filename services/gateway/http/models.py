@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from tracking.http.edge import FieldFault, JsonModel
+from tracking.http.json_api import FieldFault, JsonModel
 
 _EVENT: dict[str, JsonValue] = {
     "apiKey": "sk_0123456789abcdefghijABCDEFGHIJ01",

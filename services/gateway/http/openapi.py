@@ -8,7 +8,6 @@ from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from services.gateway.http.fast_path import INGEST_PATH
 from services.gateway.http.models import (
     BatchAnswer,
     BatchRequest,
@@ -21,11 +20,11 @@ from services.gateway.http.models import (
     SdkBatchAnswer,
     SdkMessage,
 )
+from services.gateway.http.paths import BATCH_PATH, INGEST_PATH
 from tracking.domain.tracking_event import EVENT_TYPES
-from tracking.http.edge import ErrorBody
+from tracking.http.json_api import ErrorBody
 from tracking.http.openapi import Documentation
 
-BATCH_PATH = "/api/events/batch"
 _ERRORS: dict[int, type[BaseModel] | None] = dict.fromkeys((400, 401, 403, 413, 429, 503), ErrorBody)
 
 

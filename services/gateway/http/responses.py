@@ -2,20 +2,15 @@
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
-from operator import attrgetter
 from typing import Any
 
 import orjson
 
-from services.gateway.commit.group_commit import CommittedBatch
 from services.gateway.commit.micro_batch import Outcome
 from services.gateway.events.rejection import Refused
-from services.gateway.lookups.event_structures import Structures
-from tracking.contracts.events_tracked import System
 from tracking.domain.errors import Malformed, Rejected, TooLarge, TrackingError, Unavailable
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.http.request_metrics import Answered, requests
@@ -128,37 +123,6 @@ def known_error(error: BaseException) -> TrackingError:
         return error
     _log.error("unexpected failure of a request", exc_info=error)
     return TrackingError("internal_error", "Something failed here; the log has it under this correlation id.")
-
-
-_KIND = attrgetter("partner_system_id.int", "event_name", "is_valid")
-
-
-class EventCounts:
-    """Counts events by partner, system and name."""
-
-    def __init__(self, structures: Structures) -> None:
-        self._structures = structures
-        self._labels: dict[tuple[int, str], tuple[Any, Any]] = {}
-
-    def count(self, batch: CommittedBatch) -> None:
-        """Count what was stored now, and what of it is invalid."""
-        systems = {system.partner_system_id.int: system for system in batch.systems}
-        for (system_id, event_name, is_valid), number in Counter(map(_KIND, batch.events)).items():
-            ingested, failed = self._counters(systems[system_id], event_name)
-            ingested.inc(number)
-            if not is_valid:
-                failed.inc(number)
-
-    def _counters(self, system: System, event_name: str) -> tuple[Any, Any]:
-        # a name becomes a label only if somebody registered it: clients can make up names without end
-        name = event_name if self._structures.is_registered(system.partner_id, event_name) else "other"
-        label = (system.partner_system_id.int, name)
-        found = self._labels.get(label)
-        if found is None:
-            texts = (str(system.partner_id), str(system.partner_system_id), name)
-            found = (metrics.events_ingested.labels(*texts), metrics.validation_failures.labels(*texts))
-            self._labels[label] = found
-        return found
 
 
 _answered: dict[tuple[str, int], Answered] = {}

@@ -5,7 +5,8 @@ from functools import partial
 
 import orjson
 
-from services.gateway.events import decide, segment
+from services.gateway.events import decode, segment
+from services.gateway.http import clock
 from services.gateway.http.ingestion import Intake
 from services.gateway.http.request import Request
 from services.gateway.http.responses import event_of, sdk_answer, single_answer
@@ -29,8 +30,8 @@ class SdkRoutes:
         200 says that it is on disk. The type is that of the path; `messageId` makes a repeat harmless.
         """
         body = await self._intake.body(request)
-        received_at = decide.now()
-        messages, _, write_key = segment.messages_of(decide.decode_single(body), kind)
+        received_at = clock.now()
+        messages, _, write_key = segment.messages_of(decode.decode_single(body), kind)
         sender = await self._intake.sender(request, write_key, received_at)
         decided = await self._intake.decide([segment.envelope(message, kind) for message in messages], sender)
         event = event_of(decided[0])
@@ -45,8 +46,8 @@ class SdkRoutes:
         would drop them all.
         """
         body = await self._intake.body(request)
-        received_at = decide.now()
-        messages, sent_at, write_key = segment.messages_of(decide.decode_single(body), None)
+        received_at = clock.now()
+        messages, sent_at, write_key = segment.messages_of(decode.decode_single(body), None)
         sender = await self._intake.sender(request, write_key, received_at, sent_at)
         decided = await self._intake.decide([segment.envelope(message, None) for message in messages], sender)
         outcome = await self._intake.store(decided, sender)

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from redis.asyncio import Redis
 
+from tracking.contracts import cache_entries
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Forbidden, Unauthenticated, Unavailable
 from tracking.infra import metrics, postgres
@@ -148,7 +149,7 @@ class ApiKeys:
         if not self.is_heard or time.monotonic() < self._redis_paused_until:
             return None
         try:
-            data = await self._redis.get(cache.api_key_cache_key(digest))
+            data = await self._redis.get(cache_entries.api_key_cache_key(digest))
         except cache.FAILURES as error:
             self._pause_redis(error)
             return None
@@ -162,7 +163,7 @@ class ApiKeys:
             return
         try:
             # only if nothing is there: admin writes the newest state itself, and must win over what we read before it
-            await self._redis.set(cache.api_key_cache_key(digest), entry.encode(), ex=_REDIS_TTL_S, nx=True)
+            await self._redis.set(cache_entries.api_key_cache_key(digest), entry.encode(), ex=_REDIS_TTL_S, nx=True)
         except cache.FAILURES as error:
             self._pause_redis(error)
 

@@ -16,6 +16,7 @@ from uuid import UUID
 import orjson
 from redis.asyncio import Redis
 
+from tracking.contracts import cache_entries
 from tracking.domain.errors import Malformed, Unavailable
 from tracking.infra import metrics, postgres
 from tracking.infra import redis as cache
@@ -162,7 +163,7 @@ class Structures:
 
     async def _from_redis(self, wanted: StructureVersion) -> Any:
         try:
-            data = await self._redis.get(cache.event_structure_cache_key(wanted.partner_id, wanted.event_name))
+            data = await self._redis.get(cache_entries.event_structure_cache_key(wanted.partner_id, wanted.event_name))
             if data is None:
                 return None
             entry = orjson.loads(data)

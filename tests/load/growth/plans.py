@@ -18,10 +18,10 @@ from services.query import events
 from services.query.app import Query, build
 from services.query.auth import AccessTokens, Systems
 from services.query.cache import Tallies
+from tracking.http.health import Health
 from tracking.infra import postgres
 from tracking.infra import redis as cache
 from tracking.infra.cache_aside import LookAside
-from tracking.infra.process import Health
 
 _TABLE = "tracking_events_read_model"
 _EXPLAIN = "explain (analyze, buffers, format json) "

@@ -1,0 +1,80 @@
+"""Liveness and readiness of a process, and the routes that show them."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tracking.domain.errors import Unavailable
+from tracking.http.json_api import json_response
+
+Ping = Callable[[], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Health:
+    """What the two health routes answer.
+
+    `pings` are asked for readiness; `optional` ones are reported but do not make the process unready. Loops report to
+    `beat`; one that is silent past its deadline makes the process not alive, so that it is started again.
+    """
+
+    service: str
+    pings: Mapping[str, Ping]
+    optional: Mapping[str, Ping] = field(default_factory=dict)
+    stopping: bool = False
+    _beats: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def beat(self, loop: str, deadline_s: float) -> None:
+        """`loop` is alive and will say so again within `deadline_s`."""
+        self._beats[loop] = (time.monotonic(), deadline_s)
+
+    def late_loops(self) -> list[str]:
+        """Loops that are past their deadline."""
+        now = time.monotonic()
+        return sorted(name for name, (last, deadline_s) in self._beats.items() if now - last > deadline_s)
+
+    async def live(self, request: Request) -> Response:
+        """200 while every loop reports in time, else 503."""
+        late = self.late_loops()
+        return json_response({"status": "late" if late else "live", "late": late}, 503 if late else 200)
+
+    async def ready(self, request: Request) -> Response:
+        """200 when everything needed answers, else 503 with what does not."""
+        checks = await asyncio.gather(
+            *(self._check(name, ping) for name, ping in {**self.pings, **self.optional}.items())
+        )
+        answers = dict(checks)
+        is_ready = not self.stopping and all(answers[name] == "ok" for name in self.pings)
+        body = {
+            "status": "stopping" if self.stopping else "ready" if is_ready else "unready",
+            "checks": answers,
+        }
+        return json_response(body, 200 if is_ready else 503)
+
+    async def _check(self, name: str, ping: Ping) -> tuple[str, str]:
+        try:
+            async with asyncio.timeout(3):
+                await ping()
+        except Unavailable as error:
+            return name, error.message
+        except TimeoutError:
+            return name, "no answer within 3 s"
+        return name, "ok"
+
+    def routes(self) -> list[Route]:
+        """The routes every process has."""
+        return [
+            Route("/health/live", self.live),
+            Route("/health/ready", self.ready),
+            Route("/metrics", _metrics),
+        ]
+
+
+async def _metrics(request: Request) -> Response:
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,57 @@
+"""The query of the pixel route as an SDK message."""
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+from tracking.domain.errors import Malformed
+
+_MOST_PARAMETERS = 200
+_KEYS = frozenset({"apiKey", "writeKey", "dryRun"})
+_FIELDS = {
+    "type": "type",
+    "event": "event",
+    "eventName": "event",
+    "name": "name",
+    "category": "category",
+    "userId": "userId",
+    "anonymousId": "anonymousId",
+    "previousId": "previousId",
+    "groupId": "groupId",
+    "messageId": "messageId",
+    "eventId": "messageId",
+    "timestamp": "timestamp",
+    "eventTimestamp": "timestamp",
+    "sentAt": "sentAt",
+}
+
+
+def message_of(query: bytes, referrer: str | None = None) -> dict[str, Any]:
+    """What a pixel's query says, as a message of an SDK. Raises Malformed for parameters without end.
+
+    A parameter that is no field of a message is a property, as text; given several times, a list. Of a field the first
+    counts, as with the key. Bytes that are no UTF-8 become U+FFFD.
+    """
+    try:
+        pairs = parse_qsl(
+            query.decode("latin-1"), keep_blank_values=True, errors="replace", max_num_fields=_MOST_PARAMETERS
+        )
+    except ValueError as error:
+        raise Malformed("invalid_parameters", f"More than {_MOST_PARAMETERS} query parameters.") from error
+    message: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in _FIELDS:
+            message.setdefault(_FIELDS[name], value)
+        elif name not in _KEYS:
+            before = properties.get(name)
+            if before is None:
+                properties[name] = value
+            elif isinstance(before, list):
+                before.append(value)
+            else:
+                properties[name] = [before, value]
+    message.setdefault("type", "track" if "event" in message else "page")
+    message["properties" if message["type"] in ("track", "page", "screen") else "traits"] = properties
+    if referrer:
+        message["context"] = {"page": {"url": referrer}}
+    return message

@@ -1,0 +1,22 @@
+"""The time at which a request was received."""
+
+import time
+from datetime import UTC, datetime
+
+
+class _Clock:
+    """The last time that was asked for: requests come in bursts, and those of one millisecond share its object."""
+
+    ms = 0
+    at = datetime.fromtimestamp(0, UTC)
+
+
+_clock = _Clock()
+
+
+def now() -> datetime:
+    """The receive time, cut to the milliseconds that answers show; the same object all through a millisecond."""
+    ms = time.time_ns() // 1_000_000
+    if ms != _clock.ms:
+        _clock.ms, _clock.at = ms, datetime.fromtimestamp(ms / 1000, UTC)
+    return _clock.at

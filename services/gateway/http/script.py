@@ -1,0 +1,77 @@
+"""The tracker script that pages load, with its route filled in."""
+
+import re
+import time
+from gzip import compress
+from hashlib import blake2b
+from pathlib import Path
+
+from starlette.types import Receive, Scope, Send
+
+from services.gateway.http.browser import _FOR_ANY_PAGE, PixelRequest, _answer, _header
+from services.gateway.http.cors import Headers
+from services.gateway.http.responses import SERVICE
+from tracking.http.request_metrics import requests
+
+_SOURCE = Path(__file__).with_name("tracker.js")
+_ROUTE_LINE = 'const ROUTE = "beacon";'
+_NO_WEIGHT = re.compile(r"q\s*=\s*0(\.0*)?")
+
+
+class Script:
+    """The snippet as it is served: packed once, known by the hash of its content."""
+
+    def __init__(self, beacon_name: str) -> None:
+        source = _SOURCE.read_text()
+        if source.count(_ROUTE_LINE) != 1:
+            raise ValueError(f"{_SOURCE.name} has no line {_ROUTE_LINE!r}")
+        self.plain = source.replace(_ROUTE_LINE, f'const ROUTE = "{beacon_name}";').encode()
+        self.packed = compress(self.plain, 9, mtime=0)
+        digest = blake2b(self.plain, digest_size=12).hexdigest()
+        # two representations, two tags (RFC 9110, 8.8.3.3)
+        self._tags = (f'"{digest}"', f'"{digest}-gzip"')
+        self._fixed: Headers = [
+            (b"cache-control", b"public, max-age=3600"),
+            (b"vary", b"Accept-Encoding"),
+            *_FOR_ANY_PAGE,
+        ]
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The script that sends page views and events.
+
+        At most 4 KB on the wire; may be kept for an hour, and asked for again by its ETag.
+        """
+        started = time.perf_counter()
+        is_packed = accepts_gzip(_header(scope, b"accept-encoding") or "")
+        tag = self._tags[is_packed]
+        headers = [
+            *self._fixed,
+            (b"etag", tag.encode()),
+            (b"x-correlation-id", PixelRequest(scope, receive).correlation_id.encode()),
+        ]
+        if is_known(_header(scope, b"if-none-match") or "", tag):
+            status = 304
+            await _answer(send, status, headers)
+        else:
+            status = 200
+            body = self.packed if is_packed else self.plain
+            headers.append((b"content-type", b"text/javascript; charset=utf-8"))
+            if is_packed:
+                headers.append((b"content-encoding", b"gzip"))
+            await _answer(send, status, headers, b"" if scope["method"] == "HEAD" else body, len(body))
+        requests.answered(SERVICE, "GET", scope["path"], status).observe(time.perf_counter() - started)
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether an Accept-Encoding takes gzip; a weight of 0 says that it does not (RFC 9110, 12.5.3)."""
+    for part in accept_encoding.lower().split(","):
+        coding, _, weight = part.partition(";")
+        if coding.strip() in ("gzip", "x-gzip"):
+            return _NO_WEIGHT.fullmatch(weight.strip()) is None
+    return False
+
+
+def is_known(if_none_match: str, tag: str) -> bool:
+    """Whether a browser has what `tag` stands for; weak comparison (RFC 9110, 13.1.2)."""
+    known = [part.strip().removeprefix("W/") for part in if_none_match.split(",")]
+    return tag in known or "*" in known
