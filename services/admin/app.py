@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from services.admin.auth import AdminOnly
 from services.admin.commands import Administration
 from services.admin.models.access_tokens import IssuedToken, NewToken, TokenAnswer, TokenPage
+from services.admin.models.api_keys import IssuedKey, KeyAnswer, KeyList, NewKey, Rotation
 from services.admin.models.dead_letters import DeadLetterAnswer, DeadLetterFilter, DeadLetterPage, WholeDeadLetterAnswer
 from services.admin.models.event_structures import (
     NewStructure,
@@ -22,25 +23,22 @@ from services.admin.models.event_structures import (
     VersionAnswer,
     VersionList,
 )
-from services.admin.models.partners import (
-    IssuedKey,
-    KeyAnswer,
-    KeyList,
-    NewKey,
-    NewPartner,
+from services.admin.models.pages import PageParameters
+from services.admin.models.partner_systems import (
     NewSystem,
-    PageParameters,
+    RegisteredSystem,
+    SystemAnswer,
+    SystemChange,
+    SystemFilter,
+    SystemPage,
+)
+from services.admin.models.partners import (
+    NewPartner,
     PartnerAnswer,
     PartnerChange,
     PartnerFilter,
     PartnerPage,
     RegisteredPartner,
-    RegisteredSystem,
-    Rotation,
-    SystemAnswer,
-    SystemChange,
-    SystemFilter,
-    SystemPage,
 )
 from services.admin.models.rejected_events import RefusedAnswer, RefusedFilter, RefusedPage
 from services.admin.routes.access_tokens import TokenRoutes

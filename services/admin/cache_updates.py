@@ -11,7 +11,7 @@ from uuid import UUID
 
 import orjson
 
-from services.admin.models.partners import SystemAnswer
+from services.admin.models.partner_systems import SystemAnswer
 from tracking.contracts import cache_entries
 from tracking.contracts.cache_entries import AccessTokenEntry, ApiKeyEntry
 from tracking.contracts.system_settings import decode_settings

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from services.admin.store import access_tokens, api_keys, event_structures, partners
+from services.admin.store import access_tokens, api_keys, event_structures, partner_systems, partners
 from services.admin.unit_of_work import Changes
 from tracking.domain.access_token import AccessToken, Scope
 from tracking.domain.api_key import ApiKey
@@ -77,7 +77,7 @@ class Administration:
             system = PartnerSystem.register(id_, partner, name, type_, description, now, settings)
             secret = make_secret("sk_")
             key = ApiKey.issue(self._changes.new_id(now), system.id, FIRST_KEY_NAME, secret, now)
-            await partners.insert_system(change.connection, system)
+            await partner_systems.insert_system(change.connection, system)
             await api_keys.insert_key(change.connection, key)
             await change.note(system, key)
         return system, secret
@@ -93,11 +93,11 @@ class Administration:
         """Change what is given; `change_settings` makes the new settings of the present ones."""
         now = datetime.now(UTC)
         async with self._changes.change() as change:
-            system = await partners.find_system(change.connection, system_id, lock=True)
+            system = await partner_systems.find_system(change.connection, system_id, lock=True)
             system.update(now, name=name, type=type_, description=description)
             if change_settings is not None:
                 system.change_settings(now, change_settings(system.settings))
-            await partners.update_system(change.connection, system)
+            await partner_systems.update_system(change.connection, system)
             await change.note(system)
         return system
 
@@ -105,9 +105,9 @@ class Administration:
         """Activate or deactivate."""
         now = datetime.now(UTC)
         async with self._changes.change() as change:
-            system = await partners.find_system(change.connection, system_id, lock=True)
+            system = await partner_systems.find_system(change.connection, system_id, lock=True)
             system.activate(now) if is_active else system.deactivate(now)
-            await partners.update_system(change.connection, system)
+            await partner_systems.update_system(change.connection, system)
             await change.note(system)
         return system
 
@@ -115,7 +115,7 @@ class Administration:
         """A further key and its secret."""
         now = datetime.now(UTC)
         async with self._changes.change() as change:
-            system = await partners.find_system(change.connection, system_id)
+            system = await partner_systems.find_system(change.connection, system_id)
             secret = make_secret("sk_")
             key = ApiKey.issue(self._changes.new_id(now), system.id, name, secret, now, expires_at)
             await api_keys.insert_key(change.connection, key)

@@ -3,7 +3,7 @@
 from contextlib import AsyncExitStack
 from functools import partial
 
-from services.query import events
+from services.query import auth, database
 from services.query.app import SERVICE, Query, build
 from services.query.auth import AccessTokens, Systems
 from services.query.cache import Tallies
@@ -28,16 +28,14 @@ async def main() -> None:
             service=SERVICE,
             connect_timeout_s=settings.connect_timeout_s,
             query_timeout_s=settings.query_timeout_s,
-            settings=events.SETTINGS,
+            settings=database.SETTINGS,
         )
         resources.push_async_callback(postgres.close_pool, pool)
         redis = cache.open_redis(settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s)
         resources.push_async_callback(redis.aclose)
         beside = LookAside(redis)
         tokens = AccessTokens(beside, pool, ttl_s=settings.token_cache_ttl_s)
-        query = Query(
-            pool, Systems(partial(events.owner, pool)), Tallies(beside, pool, ttl_s=settings.statistics_ttl_s)
-        )
+        query = Query(pool, Systems(partial(auth.owner, pool)), Tallies(beside, pool, ttl_s=settings.statistics_ttl_s))
         health = Health(SERVICE, {"postgres": lambda: postgres.ping(pool)}, {"redis": lambda: cache.ping(redis)})
         app = build(query, tokens, health)
         async with process.running(listener(redis, beside, tokens).run()):

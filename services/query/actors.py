@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from services.query import events
-from services.query.events import Row, answering
-from services.query.parameters import Filters, Position, Range
+from services.query.cursor import Position
+from services.query.database import Row, answering
+from services.query.parameters import Filters
+from services.query.time_range import Range
 from tracking.infra.postgres import Connection, Pool
+from tracking.tables import range_versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +274,7 @@ async def version(connection: Pool | Connection, system_id: UUID, within: Range,
     """Changes with each change to the range's events and, if it matters, with each to the links."""
     with answering():
         links = await connection.fetchval(_VERSION, system_id) if merged else None
-    return [await events.version(connection, system_id, within), links or 0]
+    return [await range_versions.version(connection, system_id, within), links or 0]
 
 
 async def number_with_version(

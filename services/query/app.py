@@ -13,12 +13,13 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from services.query import actors
+from services.query import actors, database, freshness, statistics
 from services.query import events as views
 from services.query.auth import AccessTokens, Guard, Systems, partner_of
 from services.query.cache import Tallies, shown
 from services.query.models import Event, EventList, Statistics
-from services.query.parameters import Filters, ListParameters, Range, StatisticsParameters
+from services.query.parameters import Filters, ListParameters, StatisticsParameters
+from services.query.time_range import Range
 from tracking.domain.errors import Malformed, NotFound
 from tracking.http.edge import Edge
 from tracking.http.health import Health
@@ -77,7 +78,7 @@ class Query:
     async def _count(self, system_id: UUID, within: Range, filters: Filters) -> int:
         if filters.is_narrow:
             return await views.count(self._pool, system_id, within, filters)
-        counts = await views.counts(self._pool, system_id, within, filters.event_name)
+        counts = await statistics.counts(self._pool, system_id, within, filters.event_name)
         return sum(_wanted(numbers, filters.is_valid, filters.is_bot) for numbers in counts.values())
 
     async def event(self, request: Request) -> Response:
@@ -132,7 +133,7 @@ class Query:
 
     async def _as_of(self, is_raw: bool) -> datetime | None:
         # asked before the data: what is applied between the two would be promised and not be there
-        return await views.as_of(self._pool, views.EVENTS if is_raw else views.EVENTS_AND_COUNTS)
+        return await freshness.as_of(self._pool, freshness.EVENTS if is_raw else freshness.EVENTS_AND_COUNTS)
 
 
 def _meta(as_of: datetime | None, is_raw: bool, *, is_cached: bool) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def _uuid(text: str) -> UUID | None:
         return None
 
 
-def _event(row: views.Row) -> dict[str, Any]:
+def _event(row: database.Row) -> dict[str, Any]:
     errors = row["validation_errors"]
     return {
         "eventId": row["id"],

@@ -15,11 +15,19 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.query.database import answering
 from tracking.contracts import cache_entries
 from tracking.contracts.cache_entries import AccessTokenEntry
 from tracking.domain.errors import NotFound, Unauthenticated, Unavailable
 from tracking.infra import metrics, postgres
 from tracking.infra.cache_aside import LookAside
+from tracking.infra.postgres import Pool
+
+_OWNER = """
+select partner_id
+  from read.partner_systems
+ where id = $1
+"""
 
 # of a token that is not known, and of any token while nobody would tell us of its end
 _UNSURE_TTL_S = 1.0
@@ -161,3 +169,10 @@ class Systems:
                 self._owners[system_id] = owner
         if owner != partner_id:
             raise NotFound("unknown_partner_system", "There is no such partner system.")
+
+
+async def owner(pool: Pool, system_id: UUID) -> UUID | None:
+    """The partner of a system, None if it is not known (yet: the relay copies systems within about a second)."""
+    with answering():
+        found: UUID | None = await pool.fetchval(_OWNER, system_id)
+    return found

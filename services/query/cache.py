@@ -6,12 +6,13 @@ from uuid import UUID
 
 import orjson
 
-from services.query import actors, events
+from services.query import actors, statistics
 from services.query.events import Counts
-from services.query.parameters import Range
+from services.query.time_range import Range
 from tracking.infra import metrics
 from tracking.infra.cache_aside import LookAside
 from tracking.infra.postgres import Pool
+from tracking.tables import range_versions
 
 # A range that goes on is changed by nearly every event; it is kept only for those who ask together.
 _LIVE_TTL_S = 5
@@ -69,11 +70,11 @@ class Tallies:
         """Raises Unavailable."""
         key = statistics_cache_key(system_id, shown(within.start), shown(within.end))
         entry = _decode(await self._redis.get(key))
-        if entry is not None and entry[1] == await events.version(self._pool, system_id, within):
+        if entry is not None and entry[1] == await range_versions.version(self._pool, system_id, within):
             metrics.cache_lookups.labels("statistics", "redis").inc()
             return Tally(entry[0], is_cached=True)
         metrics.cache_lookups.labels("statistics", "database").inc()
-        counts, version = await events.counts_with_version(self._pool, system_id, within)
+        counts, version = await statistics.counts_with_version(self._pool, system_id, within)
         entry_bytes = orjson.dumps({"version": version, "counts": counts})
         await self._redis.put(key, entry_bytes, self._life_s(within, now))
         return Tally(counts, is_cached=False)

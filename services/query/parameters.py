@@ -3,47 +3,31 @@
 import base64
 import struct
 from dataclasses import astuple, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from hashlib import blake2b
 from hmac import compare_digest
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from services.query.cursor import _CURSOR, _EPOCH, _MOST_EXACT_INTEGER, Position, _wrong_cursor
+from services.query.time_range import (
+    _DAY,
+    _DEFAULT_RANGE,
+    _EARLIEST,
+    _HOUR,
+    _LATEST,
+    _STEP,
+    Range,
+    _hour_of,
+    _last_moment,
+    _time,
+)
 from tracking.domain.errors import Malformed
-from tracking.domain.timestamps import parse_timestamp
 from tracking.http.json_api import JsonModel
 
 MAX_OFFSET = 100_000
-_DEFAULT_RANGE = timedelta(days=30)
-_STEP = timedelta(microseconds=1)
-_HOUR = timedelta(hours=1)
-_DAY = timedelta(days=1)
-_DATE_CHARACTERS = 10
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EARLIEST = datetime.min.replace(tzinfo=UTC)
-_MOST_EXACT_INTEGER = 2**53 - 1  # of JSON's readers (RFC 8259, section 6)
-_LATEST = datetime.max.replace(tzinfo=UTC) - _DAY
-_CURSOR = struct.Struct(">q16sqq8s")
-
-
-def _time(value: Any) -> Any:
-    """ISO 8601; a + that nobody encoded arrives as a space."""
-    if not isinstance(value, str):
-        return value
-    parsed = parse_timestamp(value.replace(" ", "+") if "T" in value else value)
-    if parsed is None:
-        raise ValueError("not an ISO 8601 time such as 2025-12-01T00:00:00Z")
-    return min(parsed, _LATEST)
-
-
-def _last_moment(value: Any) -> Any:
-    """As `_time`; a date alone means the whole day."""
-    parsed = _time(value)
-    if isinstance(value, str) and len(value) <= _DATE_CHARACTERS and isinstance(parsed, datetime):
-        return parsed + _DAY - _STEP
-    return parsed
 
 
 def _storable(value: Any) -> Any:
@@ -67,37 +51,6 @@ End = Annotated[
         description="Last moment, included; a date alone means its whole day; the end of this hour tomorrow if missing."
     ),
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """start <= t <= end, in UTC."""
-
-    start: datetime
-    end: datetime
-
-    @property
-    def stop(self) -> datetime:
-        """The first moment after it; PostgreSQL counts microseconds too."""
-        return self.end + _STEP
-
-    def whole_hours(self) -> "tuple[datetime, datetime]":
-        """The first and the last hour border inside [start, stop]; equal or reversed if it holds no whole hour."""
-        first, last = _hour_of(self.start), _hour_of(self.stop)
-        return (first if first == self.start else first + _HOUR), last
-
-    def whole_days(self) -> "tuple[datetime, datetime]":
-        """The first and the last midnight (UTC) inside [start, stop]; equal or reversed if it holds no whole day."""
-        first, last = _day_of(self.start), _day_of(self.stop)
-        return (first if first == self.start else first + _DAY), last
-
-
-def _hour_of(at: datetime) -> datetime:
-    return at.replace(minute=0, second=0, microsecond=0)
-
-
-def _day_of(at: datetime) -> datetime:
-    return at.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 class RangeParameters(JsonModel):
@@ -255,21 +208,3 @@ class ListParameters(RangeParameters):
 def _unmergeable(message: str) -> Malformed:
     fault = {"field": "mergeIdentities", "message": message}
     return Malformed("invalid_parameters", f"mergeIdentities {message}.", [fault])
-
-
-def _wrong_cursor(message: str) -> Malformed:
-    return Malformed("invalid_cursor", f"cursor: {message}.", [{"field": "cursor", "message": message}])
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """The events of `within` whose (time, id) is less than (`before`, `before_id`)."""
-
-    within: Range
-    before: datetime
-    before_id: UUID
-
-    @classmethod
-    def first(cls, within: Range) -> Self:
-        """All of the range; no event has the highest id, as none of its versions does."""
-        return cls(within, within.end, UUID(int=2**128 - 1))

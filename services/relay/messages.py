@@ -13,11 +13,6 @@ from tracking.infra import metrics, telemetry
 from tracking.infra.postgres import Connection
 from tracking.infra.rabbitmq import Publisher
 
-# One key for both loops of all relays: a second relay waits in reserve instead of publishing everything twice.
-RELAY_LOCK = 7_236_401
-
-_TRY_LOCK = "select pg_try_advisory_xact_lock($1)"
-
 _KEEP_TO_KEYS = "set local enable_hashjoin = off; set local enable_mergejoin = off; set local enable_seqscan = off"
 
 _EVENTS = """
@@ -73,11 +68,6 @@ class ClaimCheck:
     created_at: datetime
     partner_system_ids: Sequence[UUID]
     event_ids: Sequence[UUID]
-
-
-async def is_leading(connection: Connection) -> bool:
-    """Whether this relay is the one that works; for the length of the transaction."""
-    return bool(await connection.fetchval(_TRY_LOCK, RELAY_LOCK))
 
 
 async def read_message(connection: Connection, claim: ClaimCheck) -> bytes | None:

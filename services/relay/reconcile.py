@@ -15,7 +15,7 @@ from random import getrandbits
 from typing import Any
 from uuid import UUID
 
-from services.relay import messages
+from services.relay import leader, messages
 from services.relay.messages import ClaimCheck
 from tracking.contracts import topology
 from tracking.domain.errors import Unavailable
@@ -227,7 +227,7 @@ class Reconciler:
             return
         until = time.monotonic() + _REPEAT_FOR_S
         async with self.write.acquire() as connection, connection.transaction():
-            if not await messages.is_leading(connection):
+            if not await leader.is_leading(connection):
                 return
             for row in await connection.fetch(_CLAIMS, lost):
                 claim = ClaimCheck(**dict(row))

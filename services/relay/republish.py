@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from services.relay import messages
+from services.relay import leader, messages
 from services.relay.messages import ClaimCheck
 from tracking.domain.ids import first_id_of
 from tracking.infra import metrics
@@ -41,7 +41,7 @@ async def republish(pool: Pool, publisher: Publisher, after_s: float) -> bool:
     """
     before = first_id_of(datetime.now(UTC) - timedelta(seconds=after_s))
     async with pool.acquire() as connection, connection.transaction():
-        if not await messages.is_leading(connection):
+        if not await leader.is_leading(connection):
             return False
         claims = [ClaimCheck(**dict(row)) for row in await connection.fetch(_UNPUBLISHED, before, _AT_ONCE)]
         for claim in claims:

@@ -10,10 +10,13 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from services.query import events
-from services.query.parameters import Filters, Position, Range
+from services.query import database, events, statistics
+from services.query.cursor import Position
+from services.query.parameters import Filters
+from services.query.time_range import Range
 from tests.support.read_model import Seen, System, add_events, add_system
 from tests.support.stack import Stack
+from tracking.tables import range_versions
 
 START = datetime(2025, 10, 1, tzinfo=UTC)
 WEEKS = 13
@@ -54,7 +57,7 @@ async def add_weeks(stack: Stack, systems: list[System], begin: datetime) -> Non
 
 async def blocks(stack: Stack, statement: str, *parameters: Any) -> int:
     """Read or found in memory, while it ran as the service runs it."""
-    connection = await asyncpg.connect(stack.read_url("query"), server_settings={"timezone": "UTC"} | events.SETTINGS)
+    connection = await asyncpg.connect(stack.read_url("query"), server_settings={"timezone": "UTC"} | database.SETTINGS)
     try:
         text = await connection.fetchval("explain (analyze, buffers, format json) " + statement, *parameters)
     finally:
@@ -81,9 +84,9 @@ async def touched(stack: Stack, system: System) -> Mapping[str, int]:
         "page of a name": await blocks(stack, events._PAGE, *page(Position.first(ALL), Filters(event_name="name_1"))),
         "page of a user": await blocks(stack, events._PAGE, *page(Position.first(ALL), Filters(user_id="user_6_7"))),
         "event by its id": await blocks(stack, events._EVENT, event_id, None),
-        "counts of a month": await blocks(stack, events._COUNTS, system.id, None, *events.borders(NOVEMBER)),
+        "counts of a month": await blocks(stack, statistics._COUNTS, system.id, None, *statistics.borders(NOVEMBER)),
         "version of a month": await blocks(
-            stack, events._VERSION, system.id, NOVEMBER.start.date(), NOVEMBER.end.date()
+            stack, range_versions._VERSION, system.id, NOVEMBER.start.date(), NOVEMBER.end.date()
         ),
     }
 

@@ -10,11 +10,14 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from services.query import actors, events
+from services.query import actors, database, events, statistics
 from services.query.actors import Actor
-from services.query.parameters import Filters, Position, Range
+from services.query.cursor import Position
+from services.query.parameters import Filters
+from services.query.time_range import Range
 from tests.support.read_model import Seen, System, add_events, add_system, add_token
 from tests.support.stack import Stack
+from tracking.tables import range_versions
 
 START = datetime(2025, 10, 1, tzinfo=UTC)
 DAYS = 92
@@ -56,7 +59,7 @@ async def analyse(stack: Stack) -> None:
 
 async def explained(stack: Stack, statement: str, *parameters: Any, before: str = "select") -> list[dict[str, Any]]:
     """The nodes of the plan that was run, as the service's own role and settings run it, `before` it what it sets."""
-    connection = await asyncpg.connect(stack.read_url("query"), server_settings={"timezone": "UTC"} | events.SETTINGS)
+    connection = await asyncpg.connect(stack.read_url("query"), server_settings={"timezone": "UTC"} | database.SETTINGS)
     try:
         async with connection.transaction():
             await connection.execute(before)
@@ -174,7 +177,7 @@ async def test_counts_read_the_rollups_and_only_the_ragged_ends_from_events(stac
     await analyse(stack)
     within = Range(NOVEMBER.start + timedelta(minutes=30), NOVEMBER.end)
 
-    nodes = await explained(stack, events._COUNTS, system.id, None, *events.borders(within))
+    nodes = await explained(stack, statistics._COUNTS, system.id, None, *statistics.borders(within))
 
     an_hour = EVENTS / DAYS / 24
     names = 6
@@ -191,7 +194,7 @@ async def test_counts_of_a_day_and_of_less_read_hours_alone(stack: Stack, system
     a_day = EVENTS / DAYS
 
     for within in (Range(noon, noon + timedelta(days=1)), Range(noon, noon + timedelta(hours=3))):
-        nodes = await explained(stack, events._COUNTS, system.id, None, *events.borders(within))
+        nodes = await explained(stack, statistics._COUNTS, system.id, None, *statistics.borders(within))
 
         assert touched(nodes, "event_counts_daily") == 0
         assert touched(nodes, "event_counts_hourly") <= a_day + 1
@@ -203,7 +206,7 @@ async def test_the_ragged_ends_are_counted_from_the_key_alone(stack: Stack, syst
     await owner.execute("vacuum analyze read.tracking_events_read_model")
     hour = Range(START + timedelta(days=40, minutes=40), START + timedelta(days=40, minutes=100))
 
-    nodes = await explained(stack, events._COUNTS, system.id, None, *events.borders(hour))
+    nodes = await explained(stack, statistics._COUNTS, system.id, None, *statistics.borders(hour))
 
     ends = [node for node in nodes if str(node.get("Relation Name", "")).startswith("tracking_events_read_model")]
     assert {node["Node Type"] for node in ends} == {"Index Only Scan"}
@@ -214,7 +217,7 @@ async def test_the_ragged_ends_are_counted_from_the_key_alone(stack: Stack, syst
 async def test_counts_of_all_time_read_days_alone(stack: Stack, system: System) -> None:
     await analyse(stack)
 
-    nodes = await explained(stack, events._COUNTS, system.id, None, *events.borders(ALL))
+    nodes = await explained(stack, statistics._COUNTS, system.id, None, *statistics.borders(ALL))
 
     assert touched(nodes) == touched(nodes, "event_counts_hourly") == 0
     # of so small a table the planner reads all systems
@@ -228,7 +231,7 @@ async def test_what_every_answer_needs_is_read_by_key(stack: Stack, system: Syst
     await add_token(stack)
 
     event = await explained(stack, events._EVENT, event_id, None)
-    version = await explained(stack, events._VERSION, system.id, NOVEMBER.start.date(), NOVEMBER.end.date())
+    version = await explained(stack, range_versions._VERSION, system.id, NOVEMBER.start.date(), NOVEMBER.end.date())
 
     assert touched(event) == 1
     assert read_whole(event) == []

@@ -9,10 +9,12 @@ from importlib.resources import files
 import asyncpg
 import pytest
 
-from services.query import actors
+from services.query import actors, database, statistics
 from services.query import events as views
 from services.query.actors import Actor
-from services.query.parameters import Filters, Position, Range
+from services.query.cursor import Position
+from services.query.parameters import Filters
+from services.query.time_range import Range
 from tests.support.read_model import COLUMNS, Seen, System, add_events, add_system
 from tests.support.stack import Stack
 from tracking.infra import postgres
@@ -39,7 +41,7 @@ select count(*)
 @pytest.fixture
 async def pool(stack: Stack) -> AsyncIterator[postgres.Pool]:
     """Sessions as query's, but never without an index."""
-    settings = {"timezone": "UTC", **views.SETTINGS, "enable_seqscan": "off"}
+    settings = {"timezone": "UTC", **database.SETTINGS, "enable_seqscan": "off"}
     async with asyncpg.create_pool(
         stack.read_url("query"), min_size=0, max_size=1, init=postgres.prepare_connection, server_settings=settings
     ) as pool:
@@ -90,7 +92,7 @@ async def test_texts_with_the_same_key_are_not_taken_for_each_other(pool: postgr
 async def test_counts_of_a_name_leave_out_names_with_the_same_key(pool: postgres.Pool, system: System) -> None:
     within = Range(START, START + 32 * STEP)
 
-    assert await views.counts(pool, system.id, within, "name_1") == {"name_1": (11, 0, 0, 0)}
+    assert await statistics.counts(pool, system.id, within, "name_1") == {"name_1": (11, 0, 0, 0)}
 
 
 async def test_events_of_an_actor_leave_out_ids_with_the_same_key(pool: postgres.Pool, system: System) -> None:
@@ -115,7 +117,7 @@ def _expected(filters: Filters) -> int:
     return events
 
 
-def _has(row: views.Row, system: System, filters: Filters) -> bool:
+def _has(row: database.Row, system: System, filters: Filters) -> bool:
     wanted = {name: value for name, value in asdict(filters).items() if value is not None}
     return row["partner_system_id"] == system.id and {name: row[name] for name in wanted} == wanted
 

@@ -7,7 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import ValidationError
 
-from services.query.parameters import ListParameters, Range, RangeParameters, StatisticsParameters
+from services.query.parameters import ListParameters, RangeParameters, StatisticsParameters
+from services.query.time_range import Range
 from tracking.domain.errors import Malformed
 
 NOW = datetime(2026, 3, 15, 10, 42, 17, 123456, tzinfo=UTC)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from services.admin.models.partners import PARTNER_ID, Page
+from services.admin.models.pages import PARTNER_ID, Page
 from tracking.domain.access_token import Scope
 from tracking.http.json_api import JsonModel
 

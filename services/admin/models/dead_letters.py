@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from services.admin.models.partners import PARTNER_ID, Page, PageParameters
+from services.admin.models.pages import PARTNER_ID, Page, PageParameters
 from tracking.domain.dead_letter import Reason, State
 from tracking.http.json_api import JsonModel
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, StrictBool
 
-from services.admin.models.partners import FilterText, Page, PageParameters
+from services.admin.models.pages import FilterText, Page, PageParameters
 from tracking.domain.event_structure import VersionStatus
 from tracking.http.json_api import JsonModel
 

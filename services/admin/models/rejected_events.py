@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from services.admin.models.partners import PARTNER_ID, SYSTEM_ID, Page, PageParameters
+from services.admin.models.pages import PARTNER_ID, SYSTEM_ID, Page, PageParameters
 from tracking.http.json_api import FieldFault, JsonModel
 
 

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from services.admin.commands import Administration
 from services.admin.models.access_tokens import IssuedToken, NewToken, TokenAnswer, TokenPage
-from services.admin.models.partners import PageParameters
+from services.admin.models.pages import PageParameters
 from services.admin.routes.payloads import body, created, path_id, show, show_page
 from services.admin.store import access_tokens
 from tracking.domain.access_token import AccessToken

@@ -6,9 +6,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.admin.commands import Administration
-from services.admin.models.partners import IssuedKey, KeyAnswer, KeyList, NewKey, Rotation
+from services.admin.models.api_keys import IssuedKey, KeyAnswer, KeyList, NewKey, Rotation
 from services.admin.routes.payloads import body, created, path_id, show
-from services.admin.store import api_keys, partners
+from services.admin.store import api_keys, partner_systems
 from tracking.domain.api_key import ApiKey
 
 
@@ -28,7 +28,7 @@ class KeyRoutes:
         """List the API keys of a system, without their secrets."""
         system_id = path_id(request)
         async with self._administration.reading() as connection:
-            await partners.find_system(connection, system_id)
+            await partner_systems.find_system(connection, system_id)
             keys = await api_keys.list_keys(connection, system_id)
         return show(KeyList, {"items": [_shown(key) for key in keys], "total_count": len(keys)})
 

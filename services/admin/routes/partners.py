@@ -4,23 +4,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.admin.commands import Administration
-from services.admin.models.partners import (
-    NewPartner,
+from services.admin.models.partner_systems import (
     NewSystem,
-    PartnerAnswer,
-    PartnerChange,
-    PartnerFilter,
-    PartnerPage,
-    RegisteredPartner,
     RegisteredSystem,
     SystemAnswer,
     SystemChange,
     SystemFilter,
     SystemPage,
 )
+from services.admin.models.partners import (
+    NewPartner,
+    PartnerAnswer,
+    PartnerChange,
+    PartnerFilter,
+    PartnerPage,
+    RegisteredPartner,
+)
 from services.admin.models.system_settings import SettingsAnswer
 from services.admin.routes.payloads import body, created, path_id, show, show_page
-from services.admin.store import partners
+from services.admin.store import partner_systems, partners
 from tracking.domain.system_settings import DEFAULT_SETTINGS
 from tracking.http.json_api import read_query
 
@@ -92,7 +94,7 @@ class PartnerRoutes:
         """List partner systems, oldest first."""
         wanted = read_query(request, SystemFilter)
         async with self._administration.reading() as connection:
-            found = await partners.list_systems(
+            found = await partner_systems.list_systems(
                 connection, wanted.partner_id, wanted.is_active, wanted.page_size, wanted.offset
             )
         return show_page(SystemPage, found, wanted)
@@ -101,7 +103,7 @@ class PartnerRoutes:
         """Show a partner system."""
         id_ = path_id(request)
         async with self._administration.reading() as connection:
-            return show(SystemAnswer, await partners.find_system(connection, id_))
+            return show(SystemAnswer, await partner_systems.find_system(connection, id_))
 
     async def update_system(self, request: Request) -> Response:
         """Change a system's name, type, description or settings."""

@@ -7,7 +7,7 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin.models.partners import PageParameters
+from services.admin.models.pages import PageParameters
 from tracking.domain.errors import NotFound
 from tracking.http.json_api import JsonModel, json_response, read_body
 

@@ -13,14 +13,24 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from services.cli.rebuild import changes
-from services.cli.rebuild.changes import EventKey
+from services.cli.rebuild import batches
 from services.cli.rebuild.links import Naming
 from tracking.contracts import topology
 from tracking.domain.identity_link import LINKING_TYPES, earliest
 from tracking.infra.postgres import Connection
-from tracking.tables import identities, rollups
+from tracking.tables import identities, range_versions, rollups
 from tracking.tables.rollups import KINDS, CountKey, Counts, Hour, kind
+
+# (system, event_timestamp, id), the primary key of the read model
+EventKey = tuple[UUID, datetime, UUID]
+
+_DELETE_EVENTS = """
+delete from read.tracking_events_read_model as r
+ using unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) as given (partner_system_id, event_timestamp, id)
+ where r.partner_system_id = given.partner_system_id
+   and r.event_timestamp = given.event_timestamp
+   and r.id = given.id
+"""
 
 # as many as a worker takes at once
 CHUNK_EVENTS = 4_000
@@ -214,7 +224,7 @@ async def apply(read: Connection, chunk: Chunk) -> Applied:
     namings = (Naming(*(row[column] for column in _NAMING)) for row in rows if row[_EVENT_TYPE] in LINKING_TYPES)
     linked = await identities.link(read, earliest(link for naming in namings for link in naming.links()))
     touched = {(row[0], row[_EVENT_TIMESTAMP]) for row in changed} | {(system, hour) for system, hour, _ in counts}
-    await changes.raise_versions(read, touched)
+    await range_versions.raise_versions(read, touched)
     first: dict[str, UUID] = {}
     for batch_id, consumer in entered:
         first[consumer] = min(batch_id, first.get(consumer, batch_id))
@@ -287,7 +297,7 @@ async def _repair(read: Connection, rows: Sequence[Row]) -> list[Row]:
             wrong.append(key)
             fresh.append(row)
     if wrong:
-        await changes.delete_events(read, wrong)
+        await batches.delete_events(read, wrong)
     if fresh:
         processed_at = datetime.now(UTC)
         await read.copy_records_to_table(
@@ -297,3 +307,10 @@ async def _repair(read: Connection, rows: Sequence[Row]) -> list[Row]:
             records=[(*row, processed_at) for row in fresh],
         )
     return fresh
+
+
+async def delete_events(read: Connection, keys: Sequence[EventKey]) -> None:
+    """Delete rows of the read model."""
+    await read.execute(
+        _DELETE_EVENTS, [system for system, _, _ in keys], [at for _, at, _ in keys], [event for _, _, event in keys]
+    )

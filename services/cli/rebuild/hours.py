@@ -9,16 +9,22 @@ and the difference to what they are is added. Statistics only adds too, so nothi
 between the snapshot and our commit is right on top of both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from services.cli.rebuild import changes
-from services.cli.rebuild.changes import EventKey
+from services.cli.rebuild.batches import EventKey
 from tracking.contracts import topology
 from tracking.infra.postgres import Connection
-from tracking.tables import rollups
+from tracking.tables import range_versions, rollups
 from tracking.tables.rollups import KINDS, CountKey, Counts, Hour
+
+_REMEMBER_HOURS = """
+insert into read.rebuild_hours (partner_system_id, bucket)
+select partner_system_id, bucket
+  from unnest($1::uuid[], $2::timestamptz[]) as given (partner_system_id, bucket)
+    on conflict do nothing
+"""
 
 GROUP_HOURS = 500
 _PAGE_EVENTS = 5_000
@@ -222,7 +228,7 @@ async def settle(read: Connection, hours: Sequence[Hour], difference: Counts) ->
         await rollups.delete_empty_hours(read, difference)
     wrong_days = await rollups.repair_days(read, hours)
     await read.execute(_FORGET_HOURS, [system for system, _ in hours], [hour for _, hour in hours])
-    await changes.raise_versions(read, {(system, hour) for system, hour, _ in difference} | set(wrong_days))
+    await range_versions.raise_versions(read, {(system, hour) for system, hour, _ in difference} | set(wrong_days))
     return len(difference) + len(wrong_days)
 
 
@@ -274,3 +280,9 @@ async def _not_stored(write: Connection, keys: Sequence[EventKey]) -> list[Event
         _NOT_STORED, [system for system, _, _ in keys], [at for _, at, _ in keys], [event for _, _, event in keys]
     )
     return [(row["partner_system_id"], row["event_timestamp"], row["id"]) for row in rows]
+
+
+async def remember_hours(read: Connection, hours: Collection[Hour]) -> None:
+    """Note hours whose counts are to be compared with the events."""
+    if hours:
+        await read.execute(_REMEMBER_HOURS, [system for system, _ in hours], [hour for _, hour in hours])

@@ -13,16 +13,15 @@ from typing import TypeVar
 
 import asyncpg
 
-from services.cli.rebuild import batches, changes, state
+from services.cli.rebuild import batches, hours, state
 from services.cli.rebuild import hours as rebuild_hours
 from services.cli.rebuild import links as rebuild_links
-from services.cli.rebuild.batches import Applied, Chunk
-from services.cli.rebuild.changes import EventKey
+from services.cli.rebuild.batches import Applied, Chunk, EventKey
 from services.cli.rebuild.hours import HalfApplied
 from services.cli.rebuild.state import Range, Rebuild
 from tracking.domain.identity_link import Link
 from tracking.infra.postgres import Connection, Pool
-from tracking.tables import identities
+from tracking.tables import identities, range_versions
 from tracking.tables.rollups import Hour
 
 T = TypeVar("T")
@@ -161,7 +160,7 @@ async def _rebuild_batches(sessions: Sessions, work: Rebuild, report: Report) ->
 async def _rebuild_chunk(sessions: Sessions, chunk: Chunk, work: Rebuild, remembered: set[Hour]) -> Rebuild:
     async def apply() -> tuple[Rebuild, Applied]:
         applied = await batches.apply(sessions.read, chunk)
-        await changes.remember_hours(sessions.read, applied.hours - remembered)
+        await hours.remember_hours(sessions.read, applied.hours - remembered)
         moved = replace(
             work,
             position=max(chunk.rows),
@@ -209,8 +208,8 @@ async def _rebuild_hours(sessions: Sessions, work: Rebuild, report: Report) -> R
 
 async def _delete_strays(read: Connection, strays: list[EventKey], work: Rebuild) -> Rebuild:
     async def delete() -> Rebuild:
-        await changes.delete_events(read, strays)
-        await changes.raise_versions(read, {(system, at) for system, at, _ in strays})
+        await batches.delete_events(read, strays)
+        await range_versions.raise_versions(read, {(system, at) for system, at, _ in strays})
         counted = replace(work, deleted_strays=work.deleted_strays + len(strays))
         await state.save(read, counted)
         return counted

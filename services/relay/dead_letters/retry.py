@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from services.relay import messages
+from services.relay import leader, messages
 from services.relay.messages import ClaimCheck
 from tracking.contracts import topology
 from tracking.infra.postgres import Connection, Pool
@@ -55,7 +55,7 @@ class Retries:
     async def retry(self) -> None:
         """Send up to 100. Raises postgres.TRANSIENT; sent and not noted, it is sent twice, and applied once."""
         async with self.write.acquire() as connection, connection.transaction():
-            if not await messages.is_leading(connection):
+            if not await leader.is_leading(connection):
                 return
             for letter in await connection.fetch(_TO_SEND, self.consumer, _AT_ONCE):
                 body = await self._body(connection, letter)

@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 import httpx
 
-from services.query import events
+from services.query import auth, database
 from services.query.app import Query, build
 from services.query.auth import AccessTokens, Systems
 from services.query.cache import Tallies
@@ -92,11 +92,11 @@ async def plans(url: str, token: str) -> AsyncIterator[Plans]:
         max_size=1,
         command_timeout=300,
         init=postgres.prepare_connection,
-        server_settings={"timezone": "UTC", **events.SETTINGS},
+        server_settings={"timezone": "UTC", **database.SETTINGS},
     )
     redis = cache.open_redis("redis://127.0.0.1:1", timeout_s=1)
     beside = LookAside(redis)
-    query = Query(pool, Systems(partial(events.owner, pool)), Tallies(beside, pool, ttl_s=1))
+    query = Query(pool, Systems(partial(auth.owner, pool)), Tallies(beside, pool, ttl_s=1))
     app = build(query, AccessTokens(beside, pool, ttl_s=1), Health("query", {}))
     headers = {"Authorization": f"Bearer {token}"}
     try:

@@ -1,0 +1,92 @@
+"""Bodies and answers of the routes of partner systems."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BeforeValidator, Field
+
+from services.admin.models.pages import (
+    _AT,
+    _KEY,
+    PARTNER_ID,
+    SYSTEM_ID,
+    Description,
+    Name,
+    Page,
+    PageParameters,
+    _whole_number,
+)
+from services.admin.models.system_settings import SettingsAnswer, SettingsChange
+from tracking.domain.partner import SystemType
+from tracking.http.json_api import JsonModel
+
+Type = Annotated[
+    SystemType,
+    BeforeValidator(_whole_number),
+    Field(
+        description="1 website, 2 iOS app, 3 Android app, 4 backend service, 5 mobile web, 6 desktop app, 99 other",
+        examples=[1],
+    ),
+]
+
+
+class SystemFilter(PageParameters):
+    """Systems of a partner, or that are active or not."""
+
+    partner_id: UUID | None = None
+    is_active: bool | None = None
+
+
+class NewSystem(JsonModel):
+    """A system to register."""
+
+    partner_id: Annotated[UUID, Field(examples=[PARTNER_ID])]
+    name: Name
+    type: Type
+    description: Description = ""
+    settings: SettingsChange | None = None
+
+
+class SystemChange(JsonModel):
+    """What to change; what is left out stays."""
+
+    name: Name | None = None
+    type: Type | None = None
+    description: Description | None = None
+    settings: SettingsChange | None = None
+
+
+class SystemAnswer(JsonModel):
+    """A partner system."""
+
+    id: Annotated[UUID, Field(examples=[SYSTEM_ID])]
+    partner_id: Annotated[UUID, Field(examples=[PARTNER_ID])]
+    name: str
+    type: SystemType
+    description: str
+    settings: SettingsAnswer
+    is_active: bool
+    deactivated_at: datetime | None
+    created_at: Annotated[datetime, Field(examples=[_AT])]
+    updated_at: Annotated[datetime, Field(examples=[_AT])]
+
+
+class RegisteredSystem(JsonModel):
+    """A system that was just registered, with its first key: the only time it is shown."""
+
+    id: Annotated[UUID, Field(examples=[SYSTEM_ID])]
+    partner_id: Annotated[UUID, Field(examples=[PARTNER_ID])]
+    name: str
+    type: SystemType
+    description: str
+    api_key: Annotated[str, Field(examples=[_KEY])]
+    is_active: bool
+    settings: Annotated[
+        SettingsAnswer | None,
+        Field(description="Only where settings were given.", exclude_if=lambda settings: settings is None),
+    ] = None
+
+
+class SystemPage(Page[SystemAnswer]):
+    """A page of partner systems."""

@@ -1,0 +1,25 @@
+"""How far behind the read model is: the watermark that every answer names."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from services.query.database import answering
+from tracking.infra.postgres import Pool
+
+# Whose progress an answer depends on.
+EVENTS = ("projector",)
+EVENTS_AND_COUNTS = ("projector", "statistics")
+
+
+_AS_OF = """
+select case when count(*) = cardinality($1::text[]) then min(applied_through) end
+  from read.consumer_progress
+ where consumer = any($1::text[])
+"""
+
+
+async def as_of(pool: Pool, consumers: Sequence[str]) -> datetime | None:
+    """Everything committed before it has been applied by all of `consumers`; None when that is not known yet."""
+    with answering():
+        found: datetime | None = await pool.fetchval(_AS_OF, consumers)
+    return found
