@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local import debian_packages
-from tests.support.backing_services import Backing, Kind, chosen_kind, open_backing, prepare
+from tests.support.backing_services import BackingServices, Kind, chosen_kind, open_backing, prepare
 from tests.support.stack import Stack, Templates, redis_numbers
 
 KIND = pytest.StashKey[Kind]()
@@ -67,7 +67,7 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
-def backing(request: pytest.FixtureRequest) -> Iterator[Backing]:
+def backing(request: pytest.FixtureRequest) -> Iterator[BackingServices]:
     """The servers, for the whole session."""
     backing = open_backing(request.config.stash[KIND])
     yield backing
@@ -75,7 +75,7 @@ def backing(request: pytest.FixtureRequest) -> Iterator[Backing]:
 
 
 @pytest.fixture(scope="session")
-def templates(backing: Backing) -> Iterator[Templates]:
+def templates(backing: BackingServices) -> Iterator[Templates]:
     """The migrated databases that each test's own are copied from."""
     templates = Templates(backing)
     yield templates
@@ -83,13 +83,15 @@ def templates(backing: Backing) -> Iterator[Templates]:
 
 
 @pytest.fixture(scope="session")
-def redis_database_numbers(backing: Backing) -> Iterator[int]:
+def redis_database_numbers(backing: BackingServices) -> Iterator[int]:
     """One number for each test that wants Redis."""
     return redis_numbers(backing)
 
 
 @pytest.fixture
-async def stack(backing: Backing, templates: Templates, redis_database_numbers: Iterator[int]) -> AsyncIterator[Stack]:
+async def stack(
+    backing: BackingServices, templates: Templates, redis_database_numbers: Iterator[int]
+) -> AsyncIterator[Stack]:
     """Databases, a virtual host and a Redis database of the test's own."""
     stack = Stack(backing, templates, redis_database_numbers)
     yield stack

@@ -15,9 +15,9 @@ from rich.table import Table
 
 from deploy.demo import DemoError, events
 from deploy.demo.events import Plan
-from deploy.demo.send import Outcome, Sender
+from deploy.demo.send import DemoSender, SendResult
 from deploy.demo.target import Target, create_system
-from deploy.demo.verify import Analytics, Row, compare, differences
+from deploy.demo.verify import QueryClient, StatisticsRow, compare, differences
 
 MOST_EVENTS = 100_000
 # a changed structure reaches every gateway within one second
@@ -54,8 +54,8 @@ async def _run(console: Console, count: int, seed: int) -> list[str]:
         started = datetime.now(UTC)
         plan = events.plan(count, seed, started)
         console.print(f"system {system.name!r} ({system.id}), seed {seed}", highlight=False)
-        outcome, seconds = await _send(console, Sender(target.gateway_url, system.api_key, options), plan)
-        analytics = Analytics(client, target, system, started)
+        outcome, seconds = await _send(console, DemoSender(target.gateway_url, system.api_key, options), plan)
+        analytics = QueryClient(client, target, system, started)
         statistics, waited = await analytics.wait_for(len(plan.stored))
         _show(console, rows := compare(plan, statistics))
         faults = [*outcome.faults, *_unequal(plan, outcome, rows)]
@@ -74,7 +74,7 @@ async def _run(console: Console, count: int, seed: int) -> list[str]:
         return faults + listed
 
 
-async def _send(console: Console, sender: Sender, plan: Plan) -> tuple[Outcome, float]:
+async def _send(console: Console, sender: DemoSender, plan: Plan) -> tuple[SendResult, float]:
     started = time.monotonic()
     with _progress(console, plan.sent) as advance:
         outcome = await sender.send(plan, advance)
@@ -88,7 +88,7 @@ async def _send(console: Console, sender: Sender, plan: Plan) -> tuple[Outcome, 
     return outcome, seconds
 
 
-def _unequal(plan: Plan, outcome: Outcome, rows: Sequence[Row]) -> Iterator[str]:
+def _unequal(plan: Plan, outcome: SendResult, rows: Sequence[StatisticsRow]) -> Iterator[str]:
     """A batch that was tried again may have been stored the first time: only without retries are all sums fixed."""
     pairs = {
         "events acknowledged": (len(plan.stored), len(outcome.event_ids)),
@@ -105,7 +105,7 @@ def _unequal(plan: Plan, outcome: Outcome, rows: Sequence[Row]) -> Iterator[str]
             yield f"statistics, {row.name!r}: sent {row.sent}, counted {row.counted} ({row.counted - row.sent:+})"
 
 
-def _show(console: Console, rows: Sequence[Row]) -> None:
+def _show(console: Console, rows: Sequence[StatisticsRow]) -> None:
     table = Table(title="Statistics")
     table.add_column("event")
     table.add_column("sent", justify="right")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from deploy.local.demo_partner import EVENT_NAME as PURCHASE
 
-Fate = Literal["valid", "invalid", "refused"]
+ExpectedResult = Literal["valid", "invalid", "refused"]
 DAYS_BACK = 3
 _WEIGHTS = {"page_view": 50, "button_click": 20, PURCHASE: 12, "search": 8, "form_submit": 5, "Đăng ký ✓": 3, "ping": 2}
 _PAGES = ("/", "/pricing", "/docs/getting-started", "/blog/2025/12", "/giỏ-hàng", "/プラン")
@@ -22,7 +22,7 @@ class PlannedEvent:
     """The arguments of a call of `track`; `is_repeat` if another call has the same ones."""
 
     arguments: dict[str, Any]
-    fate: Fate
+    fate: ExpectedResult
     is_repeat: bool = False
 
 

@@ -14,7 +14,7 @@ _OPTIONS = Options(batch_events=200, queue_events=_AT_ONCE, retry_for_s=15, long
 
 
 @dataclass(slots=True)
-class Outcome:
+class SendResult:
     """What came back. `event_ids` are those of every event acknowledged, new or known before."""
 
     event_ids: set[str] = field(default_factory=set)
@@ -26,7 +26,7 @@ class Outcome:
     faults: list[str] = field(default_factory=list)
 
 
-class Sender:
+class DemoSender:
     """Sends to one gateway address with one API key."""
 
     def __init__(
@@ -43,9 +43,9 @@ class Sender:
         self._planned: dict[str, PlannedEvent] = {}
         self._progress: Callable[[int], None] = lambda _: None
         self._trouble: Failure | None = None
-        self.outcome = Outcome()
+        self.outcome = SendResult()
 
-    async def send(self, plan: Plan, progress: Callable[[int], None]) -> Outcome:
+    async def send(self, plan: Plan, progress: Callable[[int], None]) -> SendResult:
         """Send everything; `progress` is told how many events were answered.
 
         Raises DemoError at the first event that was neither acknowledged nor refused as no event.

@@ -20,7 +20,7 @@ _POLL_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StatisticsRow:
     """One line of the table."""
 
     name: str
@@ -28,7 +28,7 @@ class Row:
     counted: int
 
 
-class Analytics:
+class QueryClient:
     """The query service's view of one system, over a range that holds everything the run sent."""
 
     def __init__(self, client: httpx.AsyncClient, target: Target, system: DemoSystem, started: datetime) -> None:
@@ -97,17 +97,17 @@ class Analytics:
         return found
 
 
-def compare(plan: Plan, statistics: dict[str, Any]) -> list[Row]:
+def compare(plan: Plan, statistics: dict[str, Any]) -> list[StatisticsRow]:
     """What was sent beside what was counted: a line for each event name, then valid, invalid and all."""
     sent, counted = plan.counts(), dict(statistics["eventCounts"])
     names = sorted({*sent, *counted}, key=lambda name: (-sent.get(name, 0), name))
-    rows = [Row(name, sent.get(name, 0), counted.get(name, 0)) for name in names]
+    rows = [StatisticsRow(name, sent.get(name, 0), counted.get(name, 0)) for name in names]
     total, invalid = len(plan.stored), plan.invalid()
     return [
         *rows,
-        Row("valid", total - invalid, statistics["validEvents"]),
-        Row("invalid", invalid, statistics["invalidEvents"]),
-        Row("all", total, statistics["totalEvents"]),
+        StatisticsRow("valid", total - invalid, statistics["validEvents"]),
+        StatisticsRow("invalid", invalid, statistics["invalidEvents"]),
+        StatisticsRow("all", total, statistics["totalEvents"]),
     ]
 
 

@@ -13,17 +13,17 @@ import httpx
 
 from tracking_client import lifetime
 from tracking_client.buffer import Buffer
-from tracking_client.delivery import Answer, Delivery, Pause, Post, unsent
-from tracking_client.gateway_http import Gateway, answer_of, no_answer
+from tracking_client.delivery import Delivery, GatewayResponse, Pause, Post, unsent
+from tracking_client.gateway_http import GatewayEndpoint, answer_of, no_answer
 from tracking_client.options import Options
-from tracking_client.outcome import OnError, OnStored, Reporter
-from tracking_client.tracker import Sender
-from tracking_client.tracking_methods import Calls, Encoded, Refusal
+from tracking_client.outcome import OnError, OnStored, OutcomeReporter
+from tracking_client.tracker import SenderThread
+from tracking_client.tracking_methods import EncodedEvent, PutError, TrackingMethods
 
 _log = logging.getLogger(__name__)
 
 
-class AsyncTracker(Calls):
+class AsyncTracker(TrackingMethods):
     """Tracks from one event loop; `track` and its like are plain calls that only queue.
 
     Use it as an async context manager. What is left when the loop has ended is sent by the end of the program, without
@@ -41,8 +41,8 @@ class AsyncTracker(Calls):
         httpx_options: Mapping[str, Any] | None = None,
     ) -> None:
         options = options or Options()
-        super().__init__(options, Reporter(on_stored, on_error))
-        self._gateway = Gateway(url, api_key, options, httpx_options or {})
+        super().__init__(options, OutcomeReporter(on_stored, on_error))
+        self._gateway = GatewayEndpoint(url, api_key, options, httpx_options or {})
         self._random = SystemRandom()
         self._is_closed = False
         self._client = self._gateway.async_client()
@@ -63,7 +63,7 @@ class AsyncTracker(Calls):
 
     def at_exit(self) -> None:
         """Send what is left as a Tracker does: there is no loop any more."""
-        sender = Sender(self._gateway, self._reporter)
+        sender = SenderThread(self._gateway, self._reporter)
         sender.take_over(self._take_left())
         sender.close(self._options.close_timeout_s)
 
@@ -102,7 +102,7 @@ class AsyncTracker(Calls):
     ) -> None:
         await self.close()
 
-    def _put(self, event: Encoded) -> Refusal | None:
+    def _put(self, event: EncodedEvent) -> PutError | None:
         if self._is_closed:
             return "closed"
         if not self._buffer.put(event, time.monotonic()):
@@ -153,16 +153,16 @@ class AsyncTracker(Calls):
             else:
                 self._tell(delivery.answered(await self._post(step), time.monotonic()))
 
-    async def _post(self, post: Post) -> Answer:
+    async def _post(self, post: Post) -> GatewayResponse:
         try:
             return answer_of(await self._client.post(**self._gateway.request(post)))
         except httpx.HTTPError as error:
             return no_answer(error)
 
-    def _withdrawn(self) -> list[Encoded]:
+    def _withdrawn(self) -> list[EncodedEvent]:
         return self._delivery.withdraw() if self._delivery is not None else []
 
-    def _take_left(self) -> list[Encoded]:
+    def _take_left(self) -> list[EncodedEvent]:
         return [*self._withdrawn(), *self._buffer.take_all()]
 
     def _tell(self, outcomes: list[Any]) -> None:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from tracking_client.options import Options
-from tracking_client.tracking_methods import Encoded
+from tracking_client.tracking_methods import EncodedEvent
 
 
 class Buffer:
@@ -12,7 +12,7 @@ class Buffer:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._waiting: deque[Encoded] = deque()
+        self._waiting: deque[EncodedEvent] = deque()
         self._bytes = 0
         self._since = 0.0
         self._hurried = 0
@@ -24,7 +24,7 @@ class Buffer:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, event: Encoded, now: float) -> bool:
+    def put(self, event: EncodedEvent, now: float) -> bool:
         """False if there is no room."""
         size = len(event.body)
         if len(self._waiting) >= self._options.queue_events or self._bytes + size > self._options.queue_bytes:
@@ -50,9 +50,9 @@ class Buffer:
             return 0.0
         return max(0.0, self._since + self._options.linger_s - now)
 
-    def take(self, now: float) -> list[Encoded]:
+    def take(self, now: float) -> list[EncodedEvent]:
         """The next batch: at least one event, if any waits."""
-        batch: list[Encoded] = []
+        batch: list[EncodedEvent] = []
         room = self._options.batch_bytes
         while self._waiting and len(batch) < self._options.batch_events:
             size = len(self._waiting[0].body)
@@ -64,13 +64,13 @@ class Buffer:
         self._since = now
         return batch
 
-    def put_back(self, events: Iterable[Encoded]) -> None:
+    def put_back(self, events: Iterable[EncodedEvent]) -> None:
         """What was taken and has not ended, in front of the others, whatever the bounds."""
         for event in reversed(list(events)):
             self._waiting.appendleft(event)
             self._bytes += len(event.body)
 
-    def take_all(self) -> list[Encoded]:
+    def take_all(self) -> list[EncodedEvent]:
         """Everything that waits."""
         everything = list(self._waiting)
         self._waiting.clear()

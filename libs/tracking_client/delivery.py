@@ -14,7 +14,7 @@ from typing import Any
 
 from tracking_client.options import Options
 from tracking_client.outcome import Failure, Stored
-from tracking_client.tracking_methods import Encoded
+from tracking_client.tracking_methods import EncodedEvent
 
 _AGAIN = frozenset({0, 408, 429})
 # one event can make a whole batch unreadable or too large; alone it harms no other
@@ -26,7 +26,7 @@ _MOST_DOUBLINGS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GatewayResponse:
     """What came back: `status` 0 is no answer at all, `payload` the body's JSON or None."""
 
     status: int
@@ -67,7 +67,7 @@ class Answer:
 class Post:
     """Send these; then `Delivery.answered`."""
 
-    events: Sequence[Encoded]
+    events: Sequence[EncodedEvent]
 
     def body(self, sent_at: datetime, gzip_from_bytes: int) -> tuple[bytes, str | None]:
         """The bytes to send and their Content-Encoding."""
@@ -89,10 +89,10 @@ class Pause:
 class Delivery:
     """One batch. Times are readings of `time.monotonic`."""
 
-    def __init__(self, events: Sequence[Encoded], options: Options, random: Random) -> None:
+    def __init__(self, events: Sequence[EncodedEvent], options: Options, random: Random) -> None:
         self._options = options
         self._random = random
-        self._parts: deque[Sequence[Encoded]] = deque([events])
+        self._parts: deque[Sequence[EncodedEvent]] = deque([events])
         self._attempts = 0
         self._tried_since: float | None = None
         self._pause_s: float | None = None
@@ -108,7 +108,7 @@ class Delivery:
             self._tried_since = now
         return Post(self._parts[0])
 
-    def answered(self, answer: Answer, now: float) -> list[Stored | Failure]:
+    def answered(self, answer: GatewayResponse, now: float) -> list[Stored | Failure]:
         """What has become of events by this answer to the last Post."""
         if not self._parts:
             return []  # withdrawn meanwhile
@@ -127,13 +127,13 @@ class Delivery:
             return [_failure(event, answer.code, answer.message) for event in events]
         return self._again(events, answer, now)
 
-    def withdraw(self) -> list[Encoded]:
+    def withdraw(self) -> list[EncodedEvent]:
         """Everything that has not ended; there are no further steps."""
         events = [event for part in self._parts for event in part]
         self._parts.clear()
         return events
 
-    def _again(self, events: Sequence[Encoded], answer: Answer, now: float) -> list[Stored | Failure]:
+    def _again(self, events: Sequence[EncodedEvent], answer: GatewayResponse, now: float) -> list[Stored | Failure]:
         if self._tried_since is not None and now - self._tried_since >= self._options.retry_for_s:
             self._next_part()
             message = f"Tried for {self._options.retry_for_s:g} s, at last: {answer.code}: {answer.message}"
@@ -162,7 +162,7 @@ def _is_result(result: Any) -> bool:
     return result.get("status") == "refused" or isinstance(result.get("eventId"), str)
 
 
-def _outcome(event: Encoded, result: dict[str, Any]) -> Stored | Failure:
+def _outcome(event: EncodedEvent, result: dict[str, Any]) -> Stored | Failure:
     if result.get("status") == "refused":
         return _failure(event, str(result.get("code")), str(result.get("message", "")))
     errors = tuple(result.get("validationErrors") or ())
@@ -170,11 +170,11 @@ def _outcome(event: Encoded, result: dict[str, Any]) -> Stored | Failure:
     return Stored(event.event_id, result["eventId"], bool(result.get("isValid")), is_duplicate, errors)
 
 
-def _failure(event: Encoded, code: str, message: str) -> Failure:
+def _failure(event: EncodedEvent, code: str, message: str) -> Failure:
     return Failure(code, message, json.loads(event.body))
 
 
-def unsent(events: Sequence[Encoded]) -> list[Failure]:
+def unsent(events: Sequence[EncodedEvent]) -> list[Failure]:
     """For what is left at the end."""
     message = "No time was left to send it, or to hear that it is stored."
     return [_failure(event, "unsent", message) for event in events]

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tracking_client.delivery import Answer, Post
+from tracking_client.delivery import GatewayResponse, Post
 from tracking_client.options import Options
 
 _PATH = "/api/events/batch"
@@ -17,7 +17,7 @@ _SHOWN_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
+class GatewayEndpoint:
     """Where to send, and as whom. Raises ValueError for what can be no address or no key."""
 
     url: str
@@ -52,7 +52,7 @@ class Gateway:
         return {"url": self.url.rstrip("/") + _PATH, "content": content, "headers": headers}
 
 
-def answer_of(response: httpx.Response) -> Answer:
+def answer_of(response: httpx.Response) -> GatewayResponse:
     """The whole of a response."""
     try:
         payload = response.json()
@@ -61,9 +61,9 @@ def answer_of(response: httpx.Response) -> Answer:
     wish = response.headers.get("Retry-After", "")
     shown = response.text[:_SHOWN_CHARACTERS] if payload is None else ""
     wish_s = float(wish) if wish.isascii() and wish.isdigit() else None
-    return Answer(response.status_code, payload, wish_s, f"{response.status_code} {shown}".strip())
+    return GatewayResponse(response.status_code, payload, wish_s, f"{response.status_code} {shown}".strip())
 
 
-def no_answer(error: httpx.HTTPError) -> Answer:
+def no_answer(error: httpx.HTTPError) -> GatewayResponse:
     """Nobody knows whether the request arrived."""
-    return Answer(0, trouble=repr(error))
+    return GatewayResponse(0, trouble=repr(error))

@@ -6,7 +6,7 @@ import weakref
 from typing import Protocol
 
 
-class Holder(Protocol):
+class EventHolder(Protocol):
     """Holds events that are not sent yet."""
 
     def at_exit(self) -> None:
@@ -16,21 +16,21 @@ class Holder(Protocol):
         """In the child: forget them, they are the parent's, and every lock, thread and connection."""
 
 
-_known: "weakref.WeakSet[Holder]" = weakref.WeakSet()
-_unsent: set[Holder] = set()
+_known: "weakref.WeakSet[EventHolder]" = weakref.WeakSet()
+_unsent: set[EventHolder] = set()
 
 
-def register(holder: Holder) -> None:
+def register(holder: EventHolder) -> None:
     """For `at_fork`; the holder is not kept alive."""
     _known.add(holder)
 
 
-def keep(holder: Holder) -> None:
+def keep(holder: EventHolder) -> None:
     """It has something to send: kept alive, and asked at exit, until `release`."""
     _unsent.add(holder)
 
 
-def release(holder: Holder) -> None:
+def release(holder: EventHolder) -> None:
     """It has nothing left."""
     _unsent.discard(holder)
 

@@ -61,7 +61,7 @@ OnStored = Callable[[Stored], None]
 OnError = Callable[[Failure], None]
 
 
-class Reporter:
+class OutcomeReporter:
     """Counts and tells. What a callback raises is logged: it must not end the sending."""
 
     def __init__(self, on_stored: OnStored | None, on_error: OnError | None) -> None:

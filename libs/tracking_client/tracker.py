@@ -13,11 +13,11 @@ import httpx
 
 from tracking_client import lifetime
 from tracking_client.buffer import Buffer
-from tracking_client.delivery import Answer, Delivery, Pause, Post, unsent
-from tracking_client.gateway_http import Gateway, answer_of, no_answer
+from tracking_client.delivery import Delivery, GatewayResponse, Pause, Post, unsent
+from tracking_client.gateway_http import GatewayEndpoint, answer_of, no_answer
 from tracking_client.options import Options
-from tracking_client.outcome import OnError, OnStored, Reporter
-from tracking_client.tracking_methods import Calls, Encoded, Refusal
+from tracking_client.outcome import OnError, OnStored, OutcomeReporter
+from tracking_client.tracking_methods import EncodedEvent, PutError, TrackingMethods
 
 _log = logging.getLogger(__name__)
 # an operation on a socket may have begun just before the end
@@ -25,7 +25,7 @@ _GRACE_S = 1.0
 _SHORTEST_S = 0.001
 
 
-class Tracker(Calls):
+class Tracker(TrackingMethods):
     """Tracks from any thread. Use it as a context manager, or let the end of the program send what is left.
 
     `httpx_options` go to `httpx.Client`: `verify`, `proxy` and so on. `on_stored` and `on_error` are called in the
@@ -44,8 +44,8 @@ class Tracker(Calls):
         httpx_options: Mapping[str, Any] | None = None,
     ) -> None:
         options = options or Options()
-        super().__init__(options, Reporter(on_stored, on_error))
-        self._sender = Sender(Gateway(url, api_key, options, httpx_options or {}), self._reporter)
+        super().__init__(options, OutcomeReporter(on_stored, on_error))
+        self._sender = SenderThread(GatewayEndpoint(url, api_key, options, httpx_options or {}), self._reporter)
         # a tracker that is forgotten still sends what it holds, then its thread ends
         weakref.finalize(self, self._sender.finish).atexit = False
 
@@ -65,14 +65,14 @@ class Tracker(Calls):
     ) -> None:
         self.close()
 
-    def _put(self, event: Encoded) -> Refusal | None:
+    def _put(self, event: EncodedEvent) -> PutError | None:
         return self._sender.put(event)
 
 
-class Sender:
+class SenderThread:
     """The queue of a tracker and the thread that empties it; knows no Tracker, so that one can be forgotten."""
 
-    def __init__(self, gateway: Gateway, reporter: Reporter) -> None:
+    def __init__(self, gateway: GatewayEndpoint, reporter: OutcomeReporter) -> None:
         self._gateway = gateway
         self._options = gateway.options
         self._reporter = reporter
@@ -100,7 +100,7 @@ class Sender:
         """As `close`."""
         self.close(self._options.close_timeout_s)
 
-    def put(self, event: Encoded) -> Refusal | None:
+    def put(self, event: EncodedEvent) -> PutError | None:
         """Take the event, or say why not."""
         with self._changed:
             if self._is_closed:
@@ -114,7 +114,7 @@ class Sender:
                 self._changed.notify_all()  # else the thread knows when it is due
         return None
 
-    def take_over(self, events: list[Encoded]) -> None:
+    def take_over(self, events: list[EncodedEvent]) -> None:
         """What another tracker leaves behind, whatever the bounds; `close` sends it."""
         with self._changed:
             self._buffer.put_back(events)
@@ -206,7 +206,7 @@ class Sender:
                 outcomes = delivery.answered(answer, time.monotonic())
             self._tell(outcomes)
 
-    def _post(self, client: httpx.Client, post: Post) -> Answer:
+    def _post(self, client: httpx.Client, post: Post) -> GatewayResponse:
         timeout_s = max(_SHORTEST_S, min(self._options.timeout_s, self._left_s()))
         try:
             return answer_of(client.post(**self._gateway.request(post), timeout=timeout_s))

@@ -13,32 +13,32 @@ from typing import Any, Literal, NamedTuple
 from uuid import UUID, uuid4
 
 from tracking_client.options import Options
-from tracking_client.outcome import Counts, Failure, QueueFull, Reporter
+from tracking_client.outcome import Counts, Failure, OutcomeReporter, QueueFull
 
 Time = datetime | str | None
 Object = Mapping[str, Any] | None
-Refusal = Literal["queue_full", "closed"]
-_REFUSALS: Mapping[Refusal, str] = {
+PutError = Literal["queue_full", "closed"]
+_REFUSALS: Mapping[PutError, str] = {
     "queue_full": "The queue is full; the gateway is away or slower than the program.",
     "closed": "The tracker is closed.",
 }
 
 
-class Encoded(NamedTuple):
+class EncodedEvent(NamedTuple):
     """An envelope as JSON text."""
 
     event_id: str
     body: bytes
 
 
-class Calls(ABC):
+class TrackingMethods(ABC):
     """What both trackers offer. Every call returns the event's id at once, and neither waits nor raises for its data.
 
     `timestamp` is a datetime (one without a zone is local time), ISO 8601 text, or now. To repeat a call, give both
     `event_id` and `timestamp` as before: the two together make one event of it.
     """
 
-    def __init__(self, options: Options, reporter: Reporter) -> None:
+    def __init__(self, options: Options, reporter: OutcomeReporter) -> None:
         self._options = options
         self._reporter = reporter
 
@@ -160,7 +160,7 @@ class Calls(ABC):
     def _accept(self, event_id: str, envelope: dict[str, Any]) -> None:
         try:
             envelope["eventTimestamp"] = _iso(envelope["eventTimestamp"])
-            event = Encoded(event_id, encoded(envelope))
+            event = EncodedEvent(event_id, encoded(envelope))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             self._fail("not_json", f"The event cannot be written as JSON: {error}", envelope)
             return
@@ -179,7 +179,7 @@ class Calls(ABC):
         self._reporter.tell([Failure(code, message, envelope)])
 
     @abstractmethod
-    def _put(self, event: Encoded) -> Refusal | None:
+    def _put(self, event: EncodedEvent) -> PutError | None:
         """Take the event without waiting, or say why not."""
 
 

@@ -5,12 +5,12 @@ from random import getrandbits
 
 from services.admin.app import SERVICE, build
 from services.admin.bootstrap import Bootstrap
-from services.admin.commands import Administration
+from services.admin.commands import AdminCommands
 from services.admin.outbox import Outbox
-from services.admin.unit_of_work import Changes
+from services.admin.unit_of_work import UnitOfWorkFactory
 from tracking.http import server
 from tracking.http.health import Health
-from tracking.http.server import Listening
+from tracking.http.server import ServerOptions
 from tracking.infra import postgres, process, telemetry
 from tracking.infra import redis as cache
 from tracking.infra.settings import AdminSettings
@@ -32,7 +32,9 @@ async def main() -> None:
         redis = cache.open_redis(settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s)
         resources.push_async_callback(redis.aclose)
         outbox = Outbox(pool, redis, ttl_s=settings.cache_ttl_s, timeout_s=settings.redis_timeout_s)
-        administration = Administration(Changes(pool, outbox, getrandbits, timeout_s=settings.connect_timeout_s))
+        administration = AdminCommands(
+            UnitOfWorkFactory(pool, outbox, getrandbits, timeout_s=settings.connect_timeout_s)
+        )
         bootstrap = Bootstrap(administration, settings.admin_token.get_secret_value())
         health = Health(
             SERVICE,
@@ -41,7 +43,7 @@ async def main() -> None:
         )
         app = build(administration, health)
         async with process.running(outbox.run(lambda: health.beat("outbox", 60)), bootstrap.run()):
-            await server.serve(app, health, Listening.of(settings))
+            await server.serve(app, health, ServerOptions.of(settings))
 
 
 if __name__ == "__main__":

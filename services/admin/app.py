@@ -9,8 +9,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from services.admin.auth import AdminOnly
-from services.admin.commands import Administration
+from services.admin.auth import AdminAuthMiddleware
+from services.admin.commands import AdminCommands
 from services.admin.models.access_tokens import IssuedToken, NewToken, TokenAnswer, TokenPage
 from services.admin.models.api_keys import IssuedKey, KeyAnswer, KeyList, NewKey, Rotation
 from services.admin.models.dead_letters import DeadLetterAnswer, DeadLetterFilter, DeadLetterPage, WholeDeadLetterAnswer
@@ -40,28 +40,28 @@ from services.admin.models.partners import (
     PartnerPage,
     RegisteredPartner,
 )
-from services.admin.models.rejected_events import RefusedAnswer, RefusedFilter, RefusedPage
-from services.admin.routes.access_tokens import TokenRoutes
-from services.admin.routes.api_keys import KeyRoutes
+from services.admin.models.rejected_events import RejectedEventAnswer, RejectedEventFilter, RejectedEventPage
+from services.admin.routes.access_tokens import AccessTokenRoutes
+from services.admin.routes.api_keys import ApiKeyRoutes
 from services.admin.routes.dead_letters import DeadLetterRoutes
-from services.admin.routes.event_structures import StructureRoutes
+from services.admin.routes.event_structures import EventStructureRoutes
 from services.admin.routes.partners import PartnerRoutes
-from services.admin.routes.rejected_events import RefusedRoutes
-from tracking.http.edge import Edge
+from services.admin.routes.rejected_events import RejectedEventRoutes
+from tracking.http.edge import EdgeMiddleware
 from tracking.http.health import Health
 from tracking.http.json_api import ErrorBody
-from tracking.http.openapi import Documentation
+from tracking.http.openapi import OpenApiDocument
 
 SERVICE = "admin"
 Handler = Callable[[Request], Awaitable[Response]]
-_REFUSALS: Mapping[int, type[BaseModel] | None] = dict.fromkeys((401, 403, 404, 503), ErrorBody)
-_CHANGES: Mapping[int, type[BaseModel] | None] = {**_REFUSALS, 409: ErrorBody, 413: ErrorBody}
+_ERROR_RESPONSES: Mapping[int, type[BaseModel] | None] = dict.fromkeys((401, 403, 404, 503), ErrorBody)
+_CHANGES: Mapping[int, type[BaseModel] | None] = {**_ERROR_RESPONSES, 409: ErrorBody, 413: ErrorBody}
 
 
-class _Table:
+class _RouteTable:
     """Collects routes together with their documentation."""
 
-    def __init__(self, docs: Documentation) -> None:
+    def __init__(self, docs: OpenApiDocument) -> None:
         self._docs = docs
         self.routes: list[Route] = []
 
@@ -74,9 +74,9 @@ class _Table:
         query: type[BaseModel] | None = None,
     ) -> None:
         """A route that reads."""
-        self._docs.route(answers={200: answer, **_REFUSALS}, tag=_tag(path), query=query, operation_id=operation_id)(
-            handler
-        )
+        self._docs.route(
+            answers={200: answer, **_ERROR_RESPONSES}, tag=_tag(path), query=query, operation_id=operation_id
+        )(handler)
         self.routes.append(Route(path, handler, methods=["GET"]))
 
     def change(
@@ -101,7 +101,7 @@ def _tag(path: str) -> str:
     return "keys" if "apikeys" in path else path.split("/")[-1 if path.endswith("eventstructures") else 2]
 
 
-def _partners(table: _Table, routes: PartnerRoutes) -> None:
+def _partners(table: _RouteTable, routes: PartnerRoutes) -> None:
     path, answer = "/api/partners", PartnerAnswer
     table.change(
         ["POST"],
@@ -126,7 +126,7 @@ def _partners(table: _Table, routes: PartnerRoutes) -> None:
     table.change(["POST"], f"{path}/{{id}}/activate", "partner_activate_partner", routes.activate_partner, answer)
 
 
-def _systems(table: _Table, routes: PartnerRoutes) -> None:
+def _systems(table: _RouteTable, routes: PartnerRoutes) -> None:
     path, answer = "/api/partnersystems", SystemAnswer
     table.change(
         ["POST"],
@@ -151,7 +151,7 @@ def _systems(table: _Table, routes: PartnerRoutes) -> None:
     table.change(["POST"], f"{path}/{{id}}/activate", "partner_activate_system", routes.activate_system, answer)
 
 
-def _keys(table: _Table, routes: KeyRoutes) -> None:
+def _keys(table: _RouteTable, routes: ApiKeyRoutes) -> None:
     keys = "/api/partnersystems/{id}/apikeys"
     table.change(["POST"], keys, "key_issue_key", routes.issue_key, IssuedKey, body=NewKey, status=201)
     table.get(keys, "key_list_keys", routes.list_keys, KeyList)
@@ -162,7 +162,7 @@ def _keys(table: _Table, routes: KeyRoutes) -> None:
     table.routes.append(Route(f"{keys}/{{key_id}}", routes.revoke_key, methods=["DELETE"]))
 
 
-def _structures(table: _Table, routes: StructureRoutes) -> None:
+def _structures(table: _RouteTable, routes: EventStructureRoutes) -> None:
     path, new, answer = "/api/eventstructures", NewStructure, StructureAnswer
     table.change(["POST"], path, "structure_define", routes.define, answer, body=new, status=201)
     table.get(
@@ -198,7 +198,7 @@ def _structures(table: _Table, routes: StructureRoutes) -> None:
     table.change(["POST"], f"{versions}/{{version}}/deprecate", "structure_deprecate", routes.deprecate, version)
 
 
-def _tokens(table: _Table, routes: TokenRoutes) -> None:
+def _tokens(table: _RouteTable, routes: AccessTokenRoutes) -> None:
     path = "/api/tokens"
     table.change(["POST"], path, "token_issue", routes.issue, IssuedToken, body=NewToken, status=201)
     table.get(path, "token_list", routes.list, TokenPage, PageParameters)
@@ -207,7 +207,7 @@ def _tokens(table: _Table, routes: TokenRoutes) -> None:
     table.routes.append(Route(f"{path}/{{id}}", routes.revoke, methods=["DELETE"]))
 
 
-def _dead_letters(table: _Table, routes: DeadLetterRoutes) -> None:
+def _dead_letters(table: _RouteTable, routes: DeadLetterRoutes) -> None:
     path, answer = "/api/deadletters", DeadLetterAnswer
     table.get(path, "deadletter_list", routes.list, DeadLetterPage, DeadLetterFilter)
     table.get(f"{path}/{{id}}", "deadletter_get", routes.get, WholeDeadLetterAnswer)
@@ -215,31 +215,31 @@ def _dead_letters(table: _Table, routes: DeadLetterRoutes) -> None:
     table.change(["POST"], f"{path}/{{id}}/discard", "deadletter_discard", routes.discard, answer)
 
 
-def _refused(table: _Table, routes: RefusedRoutes) -> None:
+def _refused(table: _RouteTable, routes: RejectedEventRoutes) -> None:
     path = "/api/refused"
-    table.get(path, "refused_list", routes.list, RefusedPage, RefusedFilter)
-    table.get(f"{path}/{{id}}", "refused_get", routes.get, RefusedAnswer)
+    table.get(path, "refused_list", routes.list, RejectedEventPage, RejectedEventFilter)
+    table.get(f"{path}/{{id}}", "refused_get", routes.get, RejectedEventAnswer)
 
 
-def build(administration: Administration, health: Health) -> ASGIApp:
+def build(administration: AdminCommands, health: Health) -> ASGIApp:
     """The application with its health, metrics and documentation."""
-    docs = Documentation(
+    docs = OpenApiDocument(
         title="Volcanion Tracking administration",
         description="Partners, their systems and keys, event structures, access tokens; dead letters, refused events.",
         version="1",
         credential="bearer",
     )
-    table = _Table(docs)
+    table = _RouteTable(docs)
     partners = PartnerRoutes(administration)
     _partners(table, partners)
     _systems(table, partners)
-    _keys(table, KeyRoutes(administration))
-    _structures(table, StructureRoutes(administration))
-    _tokens(table, TokenRoutes(administration))
+    _keys(table, ApiKeyRoutes(administration))
+    _structures(table, EventStructureRoutes(administration))
+    _tokens(table, AccessTokenRoutes(administration))
     _dead_letters(table, DeadLetterRoutes(administration))
-    _refused(table, RefusedRoutes(administration))
+    _refused(table, RejectedEventRoutes(administration))
     documented = Starlette(routes=table.routes)
     app = Starlette(routes=[*table.routes, *health.routes(), *docs.routes(documented)])
     app.router.redirect_slashes = False
     # the router alone: Starlette's own error middleware would answer before the edge, as text
-    return Edge(AdminOnly(app.router, administration), SERVICE)
+    return EdgeMiddleware(AdminAuthMiddleware(app.router, administration), SERVICE)

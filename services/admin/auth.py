@@ -8,7 +8,7 @@ from hashlib import sha256
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.admin.commands import Administration
+from services.admin.commands import AdminCommands
 from services.admin.store import access_tokens
 from tracking.domain import access_token
 from tracking.domain.errors import Forbidden, Unauthenticated
@@ -16,10 +16,10 @@ from tracking.domain.errors import Forbidden, Unauthenticated
 _OPEN = ("/health/", "/metrics", "/openapi/", "/scalar/")
 
 
-class AdminOnly:
+class AdminAuthMiddleware:
     """ASGI middleware: nothing but health, metrics and documentation is open without an admin token."""
 
-    def __init__(self, app: ASGIApp, administration: Administration) -> None:
+    def __init__(self, app: ASGIApp, administration: AdminCommands) -> None:
         self._app = app
         self._administration = administration
 

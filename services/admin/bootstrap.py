@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from services.admin.commands import Administration
+from services.admin.commands import AdminCommands
 from tracking.domain.errors import Unavailable
 
 _log = logging.getLogger(__name__)
@@ -13,7 +13,7 @@ _AGAIN_S = 1.0
 class Bootstrap:
     """`run` until it is done; not ready before."""
 
-    def __init__(self, administration: Administration, secret: str) -> None:
+    def __init__(self, administration: AdminCommands, secret: str) -> None:
         self._administration = administration
         self._secret = secret
         self._is_done = False

@@ -19,7 +19,7 @@ from tracking.infra.postgres import Connection
 
 
 @dataclass(slots=True)
-class Entries:
+class CacheUpdates:
     """`{key in Redis: value}`, and what every process must hear afterwards."""
 
     values: dict[str, bytes] = field(default_factory=dict)
@@ -32,9 +32,9 @@ class Entries:
         self.values[key] = value
 
 
-async def read_entries(connection: Connection, payloads: Sequence[dict[str, Any]]) -> Entries:
+async def read_entries(connection: Connection, payloads: Sequence[dict[str, Any]]) -> CacheUpdates:
     """All that the domain events with these payloads may have changed."""
-    entries = Entries()
+    entries = CacheUpdates()
     for payload in payloads:
         match payload:
             case {"structure_id": structure_id}:
@@ -72,7 +72,7 @@ _KEYS_OF_SYSTEM = _KEYS + " where s.id = $1 order by k.id"
 _KEYS_OF_PARTNER = _KEYS + " where p.id = $1 order by k.id"
 
 
-def _add_keys(entries: Entries, rows: Sequence[Any]) -> None:
+def _add_keys(entries: CacheUpdates, rows: Sequence[Any]) -> None:
     for row in rows:
         values = dict(row)
         digest = values.pop("key_sha256").hex()
@@ -87,7 +87,7 @@ select id, partner_id, name, type, description, settings, is_active, deactivated
 """
 
 
-def _add_systems(entries: Entries, rows: Sequence[Any]) -> None:
+def _add_systems(entries: CacheUpdates, rows: Sequence[Any]) -> None:
     for row in rows:
         values = {**row, "settings": decode_settings(row["settings"])}
         shown = SystemAnswer.model_validate(values).model_dump_json(by_alias=True)
@@ -109,7 +109,7 @@ select version, status, schema
 """
 
 
-async def _add_structure(entries: Entries, connection: Connection, structure_id: UUID) -> None:
+async def _add_structure(entries: CacheUpdates, connection: Connection, structure_id: UUID) -> None:
     structure = await connection.fetchrow(_STRUCTURE, structure_id)
     if structure is None:
         return
@@ -135,7 +135,7 @@ select token_sha256, id as token_id, scope, partner_id, expires_at, revoked_at
 """
 
 
-async def _add_token(entries: Entries, connection: Connection, token_id: UUID) -> None:
+async def _add_token(entries: CacheUpdates, connection: Connection, token_id: UUID) -> None:
     row = await connection.fetchrow(_TOKEN, token_id)
     if row is not None:
         values = dict(row)

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from services.admin.store import access_tokens, api_keys, event_structures, partner_systems, partners
-from services.admin.unit_of_work import Changes
+from services.admin.unit_of_work import UnitOfWorkFactory
 from tracking.domain.access_token import AccessToken, Scope
 from tracking.domain.api_key import ApiKey
 from tracking.domain.credentials import Fingerprint, make_secret
@@ -26,10 +26,10 @@ FIRST_KEY_NAME = "default"
 BOOTSTRAP_NAME = "bootstrap"
 
 
-class Administration:
+class AdminCommands:
     """Every command raises the domain's errors, and Unavailable when the write database is away."""
 
-    def __init__(self, changes: Changes) -> None:
+    def __init__(self, changes: UnitOfWorkFactory) -> None:
         self._changes = changes
         self.reading = changes.reading
 

@@ -15,7 +15,7 @@ from uuid import UUID
 import orjson
 from redis.asyncio import Redis
 
-from services.admin.cache_updates import Entries, read_entries
+from services.admin.cache_updates import CacheUpdates, read_entries
 from tracking.domain.domain_events import DomainEvent
 from tracking.infra import correlation, postgres
 from tracking.infra import redis as cache
@@ -127,7 +127,7 @@ class Outbox:
                 return
             entries = present
 
-    async def _write(self, entries: Entries) -> None:
+    async def _write(self, entries: CacheUpdates) -> None:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for key, value in entries.values.items():
                 pipeline.set(key, value, ex=self._ttl_s)

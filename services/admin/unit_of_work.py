@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from services.admin.outbox import Outbox, write_down
-from tracking.domain.aggregate import Recording
+from tracking.domain.aggregate import Aggregate
 from tracking.domain.errors import Unavailable
 from tracking.domain.ids import fresh_id
 from tracking.domain.timestamps import to_unix_ms
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 _AGAIN_S = 2
 
 
-class Change:
+class UnitOfWork:
     """One transaction; what is noted in it is delivered once it is committed."""
 
     def __init__(self, connection: Connection, new_id: Callable[[datetime], UUID]) -> None:
@@ -26,13 +26,13 @@ class Change:
         self.noted: list[UUID] = []
         self._new_id = new_id
 
-    async def note(self, *aggregates: Recording) -> None:
+    async def note(self, *aggregates: Aggregate) -> None:
         """Write down what happened to them."""
         for aggregate in aggregates:
             self.noted += await write_down(self.connection, aggregate.take_events(), self._new_id)
 
 
-class Changes:
+class UnitOfWorkFactory:
     """Opens transactions on the write database."""
 
     def __init__(self, pool: Pool, outbox: Outbox, new_bits: Callable[[int], int], *, timeout_s: float) -> None:
@@ -46,11 +46,11 @@ class Changes:
         return fresh_id(to_unix_ms(now), self._new_bits(74))
 
     @asynccontextmanager
-    async def change(self) -> AsyncIterator[Change]:
+    async def change(self) -> AsyncIterator[UnitOfWork]:
         """Commit at the end of the block, deliver, then go on. Raises Unavailable when the database is away."""
         try:
             async with self._pool.acquire(timeout=self._timeout_s) as connection, connection.transaction():
-                change = Change(connection, self.new_id)
+                change = UnitOfWork(connection, self.new_id)
                 yield change
         except postgres.TRANSIENT as error:
             _log.warning("a change failed: %s", postgres.describe(error))

@@ -8,7 +8,7 @@ from services.cli.commands import Command, parse
 from services.cli.dead_letters.commands import DEAD_LETTERS
 from services.cli.rebuild.command import REBUILD_READ_MODEL
 from tracking.infra import postgres, process
-from tracking.infra.settings import OperateSettings
+from tracking.infra.settings import CliSettings
 
 SERVICE = "operate"
 # as a shell has it: 128 and the number of SIGINT
@@ -20,7 +20,7 @@ async def main() -> None:
     """Read the command, open both databases when it first uses them, close in reverse."""
     command, arguments = parse(COMMANDS, sys.argv[1:])
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    settings = OperateSettings()
+    settings = CliSettings()
     async with AsyncExitStack() as resources:
         pools = []
         for url in (settings.write_database_url, settings.read_database_url):

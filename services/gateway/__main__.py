@@ -5,10 +5,10 @@ from ipaddress import ip_network
 
 from services.gateway import wiring
 from services.gateway.commit.store import EventStore
-from services.gateway.http.request import Limits
+from services.gateway.http.request import RequestLimits
 from services.gateway.http.responses import SERVICE
-from services.gateway.wiring import Choices, Clients
-from tracking.http.server import Listening
+from services.gateway.wiring import GatewayClients, GatewayOptions
+from tracking.http.server import ServerOptions
 from tracking.infra import postgres, process, telemetry
 from tracking.infra import redis as cache
 from tracking.infra.rabbitmq import Publisher
@@ -38,11 +38,11 @@ async def main() -> None:
         store = EventStore(database_url, connect_timeout_s=settings.connect_timeout_s)
         resources.callback(store.close)
         await wiring.run(
-            Clients(pool, store, redis, broker),
-            Choices(**settings.model_dump(include=set(Choices.__dataclass_fields__))),
-            Limits(**settings.model_dump(include=set(Limits.__dataclass_fields__))),
+            GatewayClients(pool, store, redis, broker),
+            GatewayOptions(**settings.model_dump(include=set(GatewayOptions.__dataclass_fields__))),
+            RequestLimits(**settings.model_dump(include=set(RequestLimits.__dataclass_fields__))),
             [ip_network(part.strip()) for part in settings.trusted_proxies.split(",")],
-            Listening.of(settings),
+            ServerOptions.of(settings),
         )
 
 

@@ -6,29 +6,29 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from services.gateway.commit.dry_run import Rehearsal
-from services.gateway.commit.event_metrics import EventCounts
+from services.gateway.commit.dry_run import DryRunCommit
+from services.gateway.commit.event_metrics import EventMetrics
 from services.gateway.commit.group_commit import CommittedBatch, GroupCommit
 from services.gateway.commit.publish import BatchPublisher
-from services.gateway.commit.rejected import RefusedInbox
+from services.gateway.commit.rejected import RejectedEventWriter
 from services.gateway.commit.store import EventStore
 from services.gateway.http.app import build
-from services.gateway.http.browser import Names
+from services.gateway.http.browser import BrowserRouteNames
 from services.gateway.http.client_address import Network
-from services.gateway.http.fast_path import SingleEvents
-from services.gateway.http.ingestion import Intake
-from services.gateway.http.load_shedding import Shed
+from services.gateway.http.fast_path import SingleEventFastPath
+from services.gateway.http.ingestion import Ingestion
+from services.gateway.http.load_shedding import LoadShedder
 from services.gateway.http.paths import INGEST_PATH
-from services.gateway.http.request import Limits
+from services.gateway.http.request import RequestLimits
 from services.gateway.http.responses import SERVICE
 from services.gateway.http.sdk import SdkRoutes
-from services.gateway.lookups.api_keys import ApiKeys
-from services.gateway.lookups.event_structures import Structures
+from services.gateway.lookups.api_keys import ApiKeyLookup
+from services.gateway.lookups.event_structures import EventStructureLookup
 from services.gateway.lookups.invalidation import listener
-from services.gateway.lookups.rate_limits import RateLimits
+from services.gateway.lookups.rate_limits import RateLimiter
 from tracking.http import server
 from tracking.http.health import Health
-from tracking.http.server import Listening
+from tracking.http.server import ServerOptions
 from tracking.infra import postgres, process
 from tracking.infra import redis as cache
 from tracking.infra.postgres import Pool
@@ -36,7 +36,7 @@ from tracking.infra.rabbitmq import Publisher
 
 
 @dataclass(frozen=True, slots=True)
-class Clients:
+class GatewayClients:
     """What a gateway talks to; `pool` and `store` are of the write database."""
 
     pool: Pool
@@ -46,7 +46,7 @@ class Clients:
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class GatewayOptions:
     """What an operator chose, beside the limits of a request; seconds, events and bytes."""
 
     cache_ttl_s: float
@@ -60,12 +60,16 @@ class Choices:
 
 
 async def run(
-    clients: Clients, choices: Choices, limits: Limits, trusted_proxies: Sequence[Network], listening: Listening
+    clients: GatewayClients,
+    choices: GatewayOptions,
+    limits: RequestLimits,
+    trusted_proxies: Sequence[Network],
+    listening: ServerOptions,
 ) -> None:
     """Serve until SIGTERM; then finish requests, then commits, then publishes."""
     publisher = BatchPublisher(clients.broker, clients.pool)
-    structures = Structures(clients.redis, clients.pool)
-    counts = EventCounts(structures)
+    structures = EventStructureLookup(clients.redis, clients.pool)
+    counts = EventMetrics(structures)
 
     def on_commit(batch: CommittedBatch) -> None:
         publisher.offer(batch)
@@ -78,20 +82,20 @@ async def run(
         buffer_events=choices.buffer_events,
         buffer_bytes=choices.buffer_bytes,
     )
-    keys = ApiKeys(clients.redis, clients.pool, ttl_s=choices.cache_ttl_s)
+    keys = ApiKeyLookup(clients.redis, clients.pool, ttl_s=choices.cache_ttl_s)
     health = Health(
         SERVICE,
         {"postgres": lambda: postgres.ping(clients.pool), "structures": structures.ping},
         {"redis": lambda: cache.ping(clients.redis), "rabbitmq": clients.broker.ping},
     )
-    rates = RateLimits(clients.redis)
-    inbox = RefusedInbox(clients.pool)
-    intake = Intake(keys, structures, commits, rates, limits, inbox, Rehearsal(clients.pool), trusted_proxies)
-    names = Names(choices.beacon_name, choices.pixel_name, choices.script_name)
+    rates = RateLimiter(clients.redis)
+    inbox = RejectedEventWriter(clients.pool)
+    intake = Ingestion(keys, structures, commits, rates, limits, inbox, DryRunCommit(clients.pool), trusted_proxies)
+    names = BrowserRouteNames(choices.beacon_name, choices.pixel_name, choices.script_name)
     app = build(intake, SdkRoutes(intake, choices.sdk_prefix), health, names)
-    singles = SingleEvents(keys, structures, commits, rates, limits)
-    direct = {path: Shed(path, commits).take for path in app.paths}
-    direct[INGEST_PATH] = Shed(INGEST_PATH, commits, singles.take).take
+    singles = SingleEventFastPath(keys, structures, commits, rates, limits)
+    direct = {path: LoadShedder(path, commits).take for path in app.paths}
+    direct[INGEST_PATH] = LoadShedder(INGEST_PATH, commits, singles.take).take
     async with asyncio.TaskGroup() as work:
         publishing = work.create_task(publisher.run(lambda: health.beat("publish", 60)))
         committing = work.create_task(commits.run(lambda: health.beat("commit", 60)))

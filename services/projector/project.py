@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from uuid import UUID
 
 from tracking.contracts.events_tracked import EventsTracked
-from tracking.domain.identity_link import LINKING_TYPES, Link, earliest, linked_ids
+from tracking.domain.identity_link import LINKING_TYPES, IdentityLink, earliest, linked_ids
 from tracking.infra import copy_binary
 from tracking.infra.copy_binary import Columns, Encoder
 from tracking.infra.postgres import Connection
@@ -91,7 +91,7 @@ def columns(batch: EventsTracked, processed_at: datetime) -> Columns:
     )
 
 
-def links(batch: EventsTracked) -> Iterator[Link]:
+def links(batch: EventsTracked) -> Iterator[IdentityLink]:
     """What the batch says of ids that became users."""
     if not any(batch.event_type):
         return
@@ -100,7 +100,7 @@ def links(batch: EventsTracked) -> Iterator[Link]:
             continue
         user_id = batch.user_id[n]
         for kind, id_ in linked_ids(event_type, user_id, batch.anonymous_id[n], batch.event_properties_json[n]):
-            yield Link(
+            yield IdentityLink(
                 batch.systems[batch.system[n]].partner_system_id,
                 kind,
                 id_,

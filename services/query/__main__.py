@@ -4,16 +4,16 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from services.query import auth, database
-from services.query.app import SERVICE, Query, build
-from services.query.auth import AccessTokens, Systems
-from services.query.cache import Tallies
+from services.query.app import SERVICE, QueryRoutes, build
+from services.query.auth import AccessTokenLookup, SystemOwners
+from services.query.cache import StatisticsCache
 from services.query.invalidation import listener
 from tracking.http import server
 from tracking.http.health import Health
-from tracking.http.server import Listening
+from tracking.http.server import ServerOptions
 from tracking.infra import postgres, process, telemetry
 from tracking.infra import redis as cache
-from tracking.infra.cache_aside import LookAside
+from tracking.infra.cache_aside import CacheAside
 from tracking.infra.settings import QuerySettings
 
 
@@ -33,13 +33,17 @@ async def main() -> None:
         resources.push_async_callback(postgres.close_pool, pool)
         redis = cache.open_redis(settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s)
         resources.push_async_callback(redis.aclose)
-        beside = LookAside(redis)
-        tokens = AccessTokens(beside, pool, ttl_s=settings.token_cache_ttl_s)
-        query = Query(pool, Systems(partial(auth.owner, pool)), Tallies(beside, pool, ttl_s=settings.statistics_ttl_s))
+        beside = CacheAside(redis)
+        tokens = AccessTokenLookup(beside, pool, ttl_s=settings.token_cache_ttl_s)
+        query = QueryRoutes(
+            pool,
+            SystemOwners(partial(auth.owner, pool)),
+            StatisticsCache(beside, pool, ttl_s=settings.statistics_ttl_s),
+        )
         health = Health(SERVICE, {"postgres": lambda: postgres.ping(pool)}, {"redis": lambda: cache.ping(redis)})
         app = build(query, tokens, health)
         async with process.running(listener(redis, beside, tokens).run()):
-            await server.serve(app, health, Listening.of(settings))
+            await server.serve(app, health, ServerOptions.of(settings))
 
 
 if __name__ == "__main__":

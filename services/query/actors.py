@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from services.query.cursor import Position
+from services.query.cursor import PagePosition
 from services.query.database import Row, answering
-from services.query.parameters import Filters
-from services.query.time_range import Range
+from services.query.parameters import EventFilters
+from services.query.time_range import TimeRange
 from tracking.infra.postgres import Connection, Pool
 from tracking.tables import range_versions
 
@@ -73,7 +73,7 @@ select array(select id from users) as user_ids,
 """
 
 
-async def find(pool: Pool, system_id: UUID, filters: Filters) -> Actor:
+async def find(pool: Pool, system_id: UUID, filters: EventFilters) -> Actor:
     """The actor that the user id or the anonymous id of the filters belongs to; of both, exactly one is given."""
     with answering():
         row = await pool.fetchrow(_FIND, system_id, filters.user_id, filters.anonymous_id)
@@ -141,7 +141,7 @@ select newest.*
 
 
 async def page(
-    pool: Pool, system_id: UUID, actor: Actor, position: Position, filters: Filters, *, limit: int, offset: int
+    pool: Pool, system_id: UUID, actor: Actor, position: PagePosition, filters: EventFilters, *, limit: int, offset: int
 ) -> Sequence[Row]:
     """Events of the actor, as `views.page`; the filters' own ids do not matter. Raises Unavailable, as all here."""
     before = (position.within.start, position.before, position.before_id)
@@ -198,14 +198,14 @@ select coalesce(sum(number), 0)::bigint
 """
 
 
-async def count(pool: Pool, system_id: UUID, actor: Actor, within: Range, filters: Filters) -> int:
+async def count(pool: Pool, system_id: UUID, actor: Actor, within: TimeRange, filters: EventFilters) -> int:
     """How many events of the actor there are on all pages."""
     with answering():
         found: int = await pool.fetchval(_COUNT, system_id, within.start, within.end, *_wanted(actor, filters))
     return found
 
 
-def _wanted(actor: Actor, filters: Filters) -> tuple[object, ...]:
+def _wanted(actor: Actor, filters: EventFilters) -> tuple[object, ...]:
     return (
         filters.event_name,
         actor.user_ids,
@@ -270,7 +270,7 @@ select version
 """
 
 
-async def version(connection: Pool | Connection, system_id: UUID, within: Range, *, merged: bool) -> list[int]:
+async def version(connection: Pool | Connection, system_id: UUID, within: TimeRange, *, merged: bool) -> list[int]:
     """Changes with each change to the range's events and, if it matters, with each to the links."""
     with answering():
         links = await connection.fetchval(_VERSION, system_id) if merged else None
@@ -278,7 +278,7 @@ async def version(connection: Pool | Connection, system_id: UUID, within: Range,
 
 
 async def number_with_version(
-    pool: Pool, system_id: UUID, within: Range, *, includes_bots: bool, merged: bool
+    pool: Pool, system_id: UUID, within: TimeRange, *, includes_bots: bool, merged: bool
 ) -> tuple[int, list[int]]:
     """How many actors the range's events have, and the version it is of, as they were at one moment."""
     statement = _COUNT_MERGED_ACTORS if merged else _COUNT_ACTORS

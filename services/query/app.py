@@ -15,16 +15,16 @@ from starlette.types import ASGIApp
 
 from services.query import actors, database, freshness, statistics
 from services.query import events as views
-from services.query.auth import AccessTokens, Guard, Systems, partner_of
-from services.query.cache import Tallies, shown
+from services.query.auth import AccessTokenLookup, QueryAuthMiddleware, SystemOwners, partner_of
+from services.query.cache import StatisticsCache, shown
 from services.query.models import Event, EventList, Statistics
-from services.query.parameters import Filters, ListParameters, StatisticsParameters
-from services.query.time_range import Range
+from services.query.parameters import EventFilters, ListParameters, StatisticsParameters
+from services.query.time_range import TimeRange
 from tracking.domain.errors import Malformed, NotFound
-from tracking.http.edge import Edge
+from tracking.http.edge import EdgeMiddleware
 from tracking.http.health import Health
 from tracking.http.json_api import ErrorBody, json_response, read_query
-from tracking.http.openapi import Documentation
+from tracking.http.openapi import OpenApiDocument
 from tracking.infra.postgres import Pool
 
 SERVICE = "query"
@@ -34,10 +34,10 @@ _EVENT_PATH = "/api/events/{eventId}"
 _ERRORS: dict[int, type[BaseModel] | None] = dict.fromkeys((400, 401, 404, 503), ErrorBody)
 
 
-class Query:
+class QueryRoutes:
     """Handles the three routes."""
 
-    def __init__(self, pool: Pool, systems: Systems, tallies: Tallies) -> None:
+    def __init__(self, pool: Pool, systems: SystemOwners, tallies: StatisticsCache) -> None:
         self._pool = pool
         self._systems = systems
         self._tallies = tallies
@@ -75,7 +75,7 @@ class Query:
             }
         )
 
-    async def _count(self, system_id: UUID, within: Range, filters: Filters) -> int:
+    async def _count(self, system_id: UUID, within: TimeRange, filters: EventFilters) -> int:
         if filters.is_narrow:
             return await views.count(self._pool, system_id, within, filters)
         counts = await statistics.counts(self._pool, system_id, within, filters.event_name)
@@ -192,9 +192,9 @@ def _event(row: database.Row) -> dict[str, Any]:
     }
 
 
-def build(query: Query, tokens: AccessTokens, health: Health) -> ASGIApp:
+def build(query: QueryRoutes, tokens: AccessTokenLookup, health: Health) -> ASGIApp:
     """The application with its health, metrics and documentation, which alone are open."""
-    docs = Documentation(
+    docs = OpenApiDocument(
         title="Volcanion Tracking query",
         description=(
             "Events and statistics. Every answer says how far behind it is (meta). A token for one partner sees that "
@@ -227,4 +227,4 @@ def build(query: Query, tokens: AccessTokens, health: Health) -> ASGIApp:
     ]
     open_routes = [*health.routes(), *docs.routes(Starlette(routes=documented))]
     router = Router(routes=[*open_routes, *documented], redirect_slashes=False)
-    return Edge(Guard(router, tokens, [route.path for route in open_routes]), SERVICE)
+    return EdgeMiddleware(QueryAuthMiddleware(router, tokens, [route.path for route in open_routes]), SERVICE)

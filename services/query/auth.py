@@ -20,7 +20,7 @@ from tracking.contracts import cache_entries
 from tracking.contracts.cache_entries import AccessTokenEntry
 from tracking.domain.errors import NotFound, Unauthenticated, Unavailable
 from tracking.infra import metrics, postgres
-from tracking.infra.cache_aside import LookAside
+from tracking.infra.cache_aside import CacheAside
 from tracking.infra.postgres import Pool
 
 _OWNER = """
@@ -46,10 +46,10 @@ select id as token_id,
 """
 
 
-class AccessTokens:
+class AccessTokenLookup:
     """Authenticates requests."""
 
-    def __init__(self, redis: LookAside, pool: postgres.Pool, *, ttl_s: float) -> None:
+    def __init__(self, redis: CacheAside, pool: postgres.Pool, *, ttl_s: float) -> None:
         self._redis = redis
         self._pool = pool
         self._ttl_s = ttl_s
@@ -124,10 +124,10 @@ class AccessTokens:
         return None if row is None else AccessTokenEntry(**dict(row))
 
 
-class Guard:
+class QueryAuthMiddleware:
     """ASGI: nothing but the open paths without a token; not even whether a path exists."""
 
-    def __init__(self, app: ASGIApp, tokens: AccessTokens, open_paths: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, tokens: AccessTokenLookup, open_paths: Collection[str]) -> None:
         self._app = app
         self._tokens = tokens
         self._open_paths = frozenset(open_paths)
@@ -146,7 +146,7 @@ def partner_of(request: Request) -> UUID | None:
     return None if entry.scope == "admin" else entry.partner_id
 
 
-class Systems:
+class SystemOwners:
     """Whose a partner system is; that never changes, so an answer is kept for good."""
 
     def __init__(self, find_owner: Callable[[UUID], Awaitable[UUID | None]]) -> None:

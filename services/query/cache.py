@@ -7,10 +7,10 @@ from uuid import UUID
 import orjson
 
 from services.query import actors, statistics
-from services.query.events import Counts
-from services.query.time_range import Range
+from services.query.events import CountsByName
+from services.query.time_range import TimeRange
 from tracking.infra import metrics
-from tracking.infra.cache_aside import LookAside
+from tracking.infra.cache_aside import CacheAside
 from tracking.infra.postgres import Pool
 from tracking.tables import range_versions
 
@@ -19,65 +19,65 @@ _LIVE_TTL_S = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class StatisticsResult:
     """`counts` as in views.counts."""
 
-    counts: Counts
+    counts: CountsByName
     is_cached: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Actors:
+class ActorCount:
     """How many there are."""
 
     number: int
     is_cached: bool
 
 
-class Tallies:
+class StatisticsCache:
     """Answers from Redis under the specification's key, else from the read database.
 
     An entry carries the version its range had when it was counted, and is used only while that is still the range's
     version: it cannot be stale, however long it is kept.
     """
 
-    def __init__(self, redis: LookAside, pool: Pool, *, ttl_s: int) -> None:
+    def __init__(self, redis: CacheAside, pool: Pool, *, ttl_s: int) -> None:
         self._redis = redis
         self._pool = pool
         self._ttl_s = ttl_s
 
     async def actors(
-        self, system_id: UUID, within: Range, now: datetime, *, includes_bots: bool, merged: bool
-    ) -> Actors:
+        self, system_id: UUID, within: TimeRange, now: datetime, *, includes_bots: bool, merged: bool
+    ) -> ActorCount:
         """How many actors the range's events have. Raises Unavailable."""
         shown_range = shown(within.start), shown(within.end)
         key = actors_cache_key(system_id, *shown_range, includes_bots=includes_bots, merged=merged)
         entry = _decode_actors(await self._redis.get(key))
         if entry is not None and entry[1] == await actors.version(self._pool, system_id, within, merged=merged):
             metrics.cache_lookups.labels("actors", "redis").inc()
-            return Actors(entry[0], is_cached=True)
+            return ActorCount(entry[0], is_cached=True)
         metrics.cache_lookups.labels("actors", "database").inc()
         number, version = await actors.number_with_version(
             self._pool, system_id, within, includes_bots=includes_bots, merged=merged
         )
         await self._redis.put(key, orjson.dumps({"version": version, "actors": number}), self._life_s(within, now))
-        return Actors(number, is_cached=False)
+        return ActorCount(number, is_cached=False)
 
-    def _life_s(self, within: Range, now: datetime) -> int:
+    def _life_s(self, within: TimeRange, now: datetime) -> int:
         return self._ttl_s if within.end < now else min(self._ttl_s, _LIVE_TTL_S)
 
-    async def of(self, system_id: UUID, within: Range, now: datetime) -> Tally:
+    async def of(self, system_id: UUID, within: TimeRange, now: datetime) -> StatisticsResult:
         """Raises Unavailable."""
         key = statistics_cache_key(system_id, shown(within.start), shown(within.end))
         entry = _decode(await self._redis.get(key))
         if entry is not None and entry[1] == await range_versions.version(self._pool, system_id, within):
             metrics.cache_lookups.labels("statistics", "redis").inc()
-            return Tally(entry[0], is_cached=True)
+            return StatisticsResult(entry[0], is_cached=True)
         metrics.cache_lookups.labels("statistics", "database").inc()
         counts, version = await statistics.counts_with_version(self._pool, system_id, within)
         entry_bytes = orjson.dumps({"version": version, "counts": counts})
         await self._redis.put(key, entry_bytes, self._life_s(within, now))
-        return Tally(counts, is_cached=False)
+        return StatisticsResult(counts, is_cached=False)
 
 
 def shown(at: datetime) -> str:
@@ -85,12 +85,12 @@ def shown(at: datetime) -> str:
     return at.replace(tzinfo=None).isoformat() + "Z"
 
 
-def _decode(data: bytes | None) -> tuple[Counts, int] | None:
+def _decode(data: bytes | None) -> tuple[CountsByName, int] | None:
     if data is None:
         return None
     try:
         entry = orjson.loads(data)
-        counts: Counts = {}
+        counts: CountsByName = {}
         for name, (valid, invalid, bots_valid, bots_invalid) in entry["counts"].items():
             counts[str(name)] = (int(valid), int(invalid), int(bots_valid), int(bots_invalid))
         return counts, int(entry["version"])

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Self
 from uuid import UUID
 
-from services.query.time_range import Range
+from services.query.time_range import TimeRange
 from tracking.domain.errors import Malformed
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -19,14 +19,14 @@ def _wrong_cursor(message: str) -> Malformed:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class PagePosition:
     """The events of `within` whose (time, id) is less than (`before`, `before_id`)."""
 
-    within: Range
+    within: TimeRange
     before: datetime
     before_id: UUID
 
     @classmethod
-    def first(cls, within: Range) -> Self:
+    def first(cls, within: TimeRange) -> Self:
         """All of the range; no event has the highest id, as none of its versions does."""
         return cls(within, within.end, UUID(int=2**128 - 1))

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import astuple
 from uuid import UUID
 
-from services.query.cursor import Position
+from services.query.cursor import PagePosition
 from services.query.database import Row, answering
-from services.query.parameters import Filters
-from services.query.time_range import Range
+from services.query.parameters import EventFilters
+from services.query.time_range import TimeRange
 from tracking.infra.postgres import Pool
 
 # (valid, invalid, valid of bots, invalid of bots)
-Counts = dict[str, tuple[int, int, int, int]]
+CountsByName = dict[str, tuple[int, int, int, int]]
 
 
 # A text is found by its key, which stands for its system too, and compared as well, since others may have that key.
@@ -77,7 +77,7 @@ select *
 
 
 async def page(
-    pool: Pool, system_id: UUID, position: Position, filters: Filters, *, limit: int, offset: int
+    pool: Pool, system_id: UUID, position: PagePosition, filters: EventFilters, *, limit: int, offset: int
 ) -> Sequence[Row]:
     """Events of a system, newest first, `offset` after the position. Raises Unavailable, as every function here."""
     statement = _PAGE if filters.correlation_id is None else _PAGE_OF_REQUEST
@@ -139,7 +139,7 @@ select count(*)
 """
 
 
-async def count(pool: Pool, system_id: UUID, within: Range, filters: Filters) -> int:
+async def count(pool: Pool, system_id: UUID, within: TimeRange, filters: EventFilters) -> int:
     """How many events have what the filters ask for, by the events themselves."""
     statement = _COUNT if filters.correlation_id is None else _COUNT_OF_REQUEST
     with answering():

@@ -2,12 +2,12 @@
 
 from redis.asyncio import Redis
 
-from services.query.auth import AccessTokens
-from tracking.infra.cache_aside import LookAside
+from services.query.auth import AccessTokenLookup
+from tracking.infra.cache_aside import CacheAside
 from tracking.infra.redis import InvalidationListener
 
 
-def listener(redis: Redis, beside: LookAside, tokens: AccessTokens) -> InvalidationListener:
+def listener(redis: Redis, beside: CacheAside, tokens: AccessTokenLookup) -> InvalidationListener:
     """Forgets what changed; forgets everything when something may have been missed."""
 
     async def on_message(message: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from services.query.cursor import _CURSOR, _EPOCH, _MOST_EXACT_INTEGER, Position, _wrong_cursor
+from services.query.cursor import _CURSOR, _EPOCH, _MOST_EXACT_INTEGER, PagePosition, _wrong_cursor
 from services.query.time_range import (
     _DAY,
     _DEFAULT_RANGE,
@@ -19,7 +19,7 @@ from services.query.time_range import (
     _HOUR,
     _LATEST,
     _STEP,
-    Range,
+    TimeRange,
     _hour_of,
     _last_moment,
     _time,
@@ -64,7 +64,7 @@ class RangeParameters(JsonModel):
     def _without_empty(cls, given: Any) -> Any:
         return {name: value for name, value in given.items() if value != ""} if isinstance(given, dict) else given
 
-    def range(self, now: datetime) -> Range:
+    def range(self, now: datetime) -> TimeRange:
         """The range, on whole hours where it is our choice. Raises Malformed if it ends before it starts."""
         end = self.end_date or _hour_of(now) + _DAY + _HOUR - _STEP
         until = min(end + _STEP, _hour_of(now))
@@ -72,11 +72,11 @@ class RangeParameters(JsonModel):
         if start > end:
             fault = {"field": "startDate", "message": "is after endDate"}
             raise Malformed("invalid_parameters", "startDate is after endDate.", [fault])
-        return Range(start, end)
+        return TimeRange(start, end)
 
 
 @dataclass(frozen=True, slots=True)
-class Filters:
+class EventFilters:
     """Each None = any."""
 
     event_name: str | None = None
@@ -155,9 +155,9 @@ class ListParameters(RangeParameters):
             raise _unmergeable("goes with either userId or anonymousId")
         return self.merge_identities
 
-    def filters(self) -> Filters:
+    def filters(self) -> EventFilters:
         """What the events must have."""
-        return Filters(
+        return EventFilters(
             self.event_name,
             self.is_valid,
             self.user_id,
@@ -183,21 +183,21 @@ class ListParameters(RangeParameters):
             asked += ("merged",)
         return blake2b(repr(asked).encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
-    def next_cursor(self, system_id: UUID, within: Range, last: "tuple[datetime, UUID]") -> str:
+    def next_cursor(self, system_id: UUID, within: TimeRange, last: "tuple[datetime, UUID]") -> str:
         """Continues after the event `last`, in the same range even if that was ours and has moved on meanwhile."""
         moments = [(at - _EPOCH) // _STEP for at in (last[0], within.start, within.end)]
         packed = _CURSOR.pack(moments[0], last[1].bytes, moments[1], moments[2], self._digest(system_id))
         return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
-    def position(self, system_id: UUID, now: datetime) -> "Position":
+    def position(self, system_id: UUID, now: datetime) -> "PagePosition":
         """Where the page starts. Raises Malformed for a cursor that is none, or of another question."""
         if self.cursor is None:
-            return Position.first(self.range(now))
+            return PagePosition.first(self.range(now))
         try:
             padded = self.cursor.encode("ascii") + b"=" * (-len(self.cursor) % 4)
             at, event_id, start, end, digest = _CURSOR.unpack(base64.b64decode(padded, b"-_", validate=True))
-            within = Range(min(_EPOCH + start * _STEP, _LATEST), min(_EPOCH + end * _STEP, _LATEST + _DAY - _STEP))
-            position = Position(within, _EPOCH + at * _STEP, UUID(bytes=event_id))
+            within = TimeRange(min(_EPOCH + start * _STEP, _LATEST), min(_EPOCH + end * _STEP, _LATEST + _DAY - _STEP))
+            position = PagePosition(within, _EPOCH + at * _STEP, UUID(bytes=event_id))
         except (ValueError, OverflowError, struct.error) as error:
             raise _wrong_cursor("is not one of ours") from error
         if not compare_digest(digest, self._digest(system_id)):

@@ -4,8 +4,8 @@ from datetime import datetime
 from uuid import UUID
 
 from services.query.database import answering
-from services.query.events import Counts
-from services.query.time_range import Range
+from services.query.events import CountsByName
+from services.query.time_range import TimeRange
 from tracking.infra.postgres import Connection, Pool
 from tracking.tables.range_versions import version
 
@@ -78,7 +78,7 @@ select event_name,
 """
 
 
-def borders(within: Range) -> tuple[datetime, ...]:
+def borders(within: TimeRange) -> tuple[datetime, ...]:
     """$3 to $8 of _COUNTS, ascending: where the parts by events, hours, days, hours and events begin, and the end."""
     first_hour, last_hour = within.whole_hours()
     if first_hour >= last_hour:
@@ -89,14 +89,16 @@ def borders(within: Range) -> tuple[datetime, ...]:
     return within.start, first_hour, first_day, last_day, last_hour, within.stop
 
 
-async def counts(connection: Pool | Connection, system_id: UUID, within: Range, event_name: str | None) -> Counts:
+async def counts(
+    connection: Pool | Connection, system_id: UUID, within: TimeRange, event_name: str | None
+) -> CountsByName:
     """`{event name: (valid, invalid, valid of bots, invalid of bots)}`, most frequent first; of one name if given."""
     with answering():
         rows = await connection.fetch(_COUNTS, system_id, event_name, *borders(within))
     return {name: (valid, invalid, *bots) for name, valid, invalid, *bots in rows}
 
 
-async def counts_with_version(pool: Pool, system_id: UUID, within: Range) -> tuple[Counts, int]:
+async def counts_with_version(pool: Pool, system_id: UUID, within: TimeRange) -> tuple[CountsByName, int]:
     """Both as they were at one moment."""
     with answering():
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):

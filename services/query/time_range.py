@@ -34,7 +34,7 @@ def _last_moment(value: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class TimeRange:
     """start <= t <= end, in UTC."""
 
     start: datetime

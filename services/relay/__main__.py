@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 
 from services.relay.loop import Relay
 from tracking.http import server
-from tracking.http.server import Listening
+from tracking.http.server import ServerOptions
 from tracking.infra import postgres, process, telemetry
 from tracking.infra.rabbitmq import Publisher
 from tracking.infra.settings import RelaySettings
@@ -50,7 +50,7 @@ async def main() -> None:
             relay.stop,
             pings={"write": lambda: postgres.ping(write), "read": lambda: postgres.ping(read)},
             optional={"rabbitmq": publisher.ping},
-            settings=Listening.of(settings),
+            settings=ServerOptions.of(settings),
         )
 
 

@@ -7,11 +7,11 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from services.relay.dead_letters.collect import Collector
-from services.relay.dead_letters.retry import Retries
+from services.relay.dead_letters.collect import DeadLetterCollector
+from services.relay.dead_letters.retry import DeadLetterRetrier
 from services.relay.partitions import keep_partitions
 from services.relay.reconcile import Reconciler
-from services.relay.reference_data import ReferenceCopy
+from services.relay.reference_data import ReferenceDataReplicator
 from services.relay.republish import count_unpublished, republish
 from tracking.contracts import topology
 from tracking.infra import postgres
@@ -44,13 +44,13 @@ class Relay:
         unapplied_after = timedelta(seconds=unapplied_after_s)
         self._steps: dict[str, Callable[[], Awaitable[None]]] = {}
         for consumer in topology.CONSUMERS:
-            collector = Collector(consumer, write, read, publisher, rabbitmq_url, connect_timeout_s)
+            collector = DeadLetterCollector(consumer, write, read, publisher, rabbitmq_url, connect_timeout_s)
             self._steps[f"collect {consumer}"] = collector.collect
-            self._steps[f"retry {consumer}"] = Retries(consumer, write, publisher).retry
+            self._steps[f"retry {consumer}"] = DeadLetterRetrier(consumer, write, publisher).retry
             self._steps[f"reconcile {consumer}"] = Reconciler(
                 consumer, write, read, publisher, unapplied_after
             ).reconcile
-        self._reference = ReferenceCopy(write, read)
+        self._reference = ReferenceDataReplicator(write, read)
         self._tick_s = tick_s
         self._unpublished_after_s = unpublished_after_s
         self._retention_months = retention_months

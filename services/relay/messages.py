@@ -61,7 +61,7 @@ update write.event_batches
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimCheck:
+class BatchRow:
     """A row of `write.event_batches`."""
 
     id: UUID
@@ -70,7 +70,7 @@ class ClaimCheck:
     event_ids: Sequence[UUID]
 
 
-async def read_message(connection: Connection, claim: ClaimCheck) -> bytes | None:
+async def read_message(connection: Connection, claim: BatchRow) -> bytes | None:
     """The message of a batch, with the names as they are now; None if retention has dropped all of its events.
 
     Inside a transaction: it steers the planner.

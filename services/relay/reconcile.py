@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from services.relay import leader, messages
-from services.relay.messages import ClaimCheck
+from services.relay.messages import BatchRow
 from tracking.contracts import topology
 from tracking.domain.errors import Unavailable
 from tracking.domain.ids import first_id_of, fresh_id
@@ -129,7 +129,7 @@ values ($1, $2, $3, true, $4, 'not_applicable', 'its events are no longer in the
 
 
 @dataclass(frozen=True, slots=True)
-class _Missing:
+class _MissingBatch:
     """`sent_at` is when it was sent to the consumer, at the earliest; None if it need not be under way."""
 
     id: UUID
@@ -165,11 +165,13 @@ class Reconciler:
         metrics.open_dead_letters.labels(self.consumer).set(count_open)
         await self._repeat(missing, looked_at)
 
-    async def _find_missing(self, looked_at: datetime, position: UUID, letters: Mapping[UUID, Any]) -> list[_Missing]:
+    async def _find_missing(
+        self, looked_at: datetime, position: UUID, letters: Mapping[UUID, Any]
+    ) -> list[_MissingBatch]:
         """Batches after the position that are neither in the inbox nor dead letters; moves the position."""
         settled = first_id_of(looked_at - _SETTLED_AFTER)
         proven = after = position
-        missing: list[_Missing] = []
+        missing: list[_MissingBatch] = []
         for _ in range(_MOST_PAGES):
             rows = await self.write.fetch(_BATCHES_AFTER, after, _PAGE)
             if not rows:
@@ -180,7 +182,7 @@ class Reconciler:
             for row in rows:
                 if row["id"] not in applied and row["id"] not in letters:
                     sent_at = row["created_at"] if row["is_published"] else None
-                    missing.append(_Missing(row["id"], row["created_at"], sent_at))
+                    missing.append(_MissingBatch(row["id"], row["created_at"], sent_at))
                 elif not missing and row["id"] < settled:
                     proven = row["id"]
             after = rows[-1]["id"]
@@ -190,7 +192,7 @@ class Reconciler:
             await self.write.execute(_MOVE_POSITION, self.consumer, proven)
         return missing
 
-    async def _find_unapplied(self, letters: Mapping[UUID, Any]) -> list[_Missing]:
+    async def _find_unapplied(self, letters: Mapping[UUID, Any]) -> list[_MissingBatch]:
         """Dead letters that are open or on their way; those found in the inbox are closed."""
         waiting = [row for row in letters.values() if row["state"] in ("open", "retried")]
         if not waiting:
@@ -200,13 +202,13 @@ class Reconciler:
         if applied:
             await self.write.execute(_CLOSE_APPLIED, self.consumer, list(applied))
         return [
-            _Missing(row["batch_id"], row["created_at"], row["sent_at"] if row["state"] == "retried" else None)
+            _MissingBatch(row["batch_id"], row["created_at"], row["sent_at"] if row["state"] == "retried" else None)
             for row in waiting
             # retention may have dropped the batch, and what never was one of ours is no gap
             if row["batch_id"] not in applied and row["created_at"] is not None
         ]
 
-    async def _repeat(self, missing: Sequence[_Missing], looked_at: datetime) -> None:
+    async def _repeat(self, missing: Sequence[_MissingBatch], looked_at: datetime) -> None:
         grace = self.unapplied_after / 2
         late = {
             batch.id: looked_at - batch.sent_at
@@ -230,7 +232,7 @@ class Reconciler:
             if not await leader.is_leading(connection):
                 return
             for row in await connection.fetch(_CLAIMS, lost):
-                claim = ClaimCheck(**dict(row))
+                claim = BatchRow(**dict(row))
                 body = await messages.read_message(connection, claim)
                 if body is None:
                     await self._give_up(connection, claim)
@@ -241,7 +243,7 @@ class Reconciler:
                 if time.monotonic() > until:
                     return
 
-    async def _give_up(self, connection: Connection, claim: ClaimCheck) -> None:
+    async def _give_up(self, connection: Connection, claim: BatchRow) -> None:
         _log.error("%s never applied batch %s, and its events are gone", self.consumer, claim.id)
         await connection.execute(
             _KEEP_AS_DEAD_LETTER,

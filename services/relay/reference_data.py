@@ -42,7 +42,7 @@ values ($1, $2, $3, $4, $5, $6, $7)
 """
 
 
-class ReferenceCopy:
+class ReferenceDataReplicator:
     """Copies what changed, and everything every `all_every_s`: the read database may have been lost or restored."""
 
     def __init__(self, write: Pool, read: Pool, *, all_every_s: float = 300) -> None:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from services.relay import leader, messages
-from services.relay.messages import ClaimCheck
+from services.relay.messages import BatchRow
 from tracking.domain.ids import first_id_of
 from tracking.infra import metrics
 from tracking.infra.postgres import Pool
@@ -43,7 +43,7 @@ async def republish(pool: Pool, publisher: Publisher, after_s: float) -> bool:
     async with pool.acquire() as connection, connection.transaction():
         if not await leader.is_leading(connection):
             return False
-        claims = [ClaimCheck(**dict(row)) for row in await connection.fetch(_UNPUBLISHED, before, _AT_ONCE)]
+        claims = [BatchRow(**dict(row)) for row in await connection.fetch(_UNPUBLISHED, before, _AT_ONCE)]
         for claim in claims:
             body = await messages.read_message(connection, claim)
             # without events there is nothing to send; the reconciler finds it in no inbox and tells a person

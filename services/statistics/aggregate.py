@@ -18,7 +18,7 @@ async def tally(connection: Connection, batches: Sequence[EventsTracked]) -> set
     return {(system, hour.date()) for system, hour, _ in counts}
 
 
-def count(batches: Sequence[EventsTracked]) -> rollups.Counts:
+def count(batches: Sequence[EventsTracked]) -> rollups.HourlyCounts:
     """Events by system, UTC hour and event name."""
     counts: dict[tuple[str, str, str], list[int]] = {}
     for batch in batches:

@@ -27,7 +27,7 @@ SETTINGS: dict[str, type[BaseSettings]] = {
     "statistics": settings.StatisticsSettings,
     "admin": settings.AdminSettings,
     "query": settings.QuerySettings,
-    "operate": settings.OperateSettings,
+    "operate": settings.CliSettings,
 }
 ONE_SHOTS = {"migrate", "edge-data", "operate"}
 SECRET = re.compile(r"PASSWORD|TOKEN|PASS$|AUTH$|_URL$")

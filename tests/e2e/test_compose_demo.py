@@ -12,7 +12,7 @@ import pytest
 
 from deploy.demo import DemoError
 from deploy.demo.events import Plan, PlannedEvent, plan
-from deploy.demo.send import Outcome, Sender
+from deploy.demo.send import DemoSender, SendResult
 from deploy.demo.target import Target
 from deploy.demo.verify import compare, differences
 from tracking_client import Options
@@ -67,7 +67,7 @@ def test_a_plan_has_something_of_everything() -> None:
     assert [call for call in calls if "timestamp" not in call]
 
 
-async def send(answer: Callable[[int], httpx.Response], *events: PlannedEvent) -> Outcome:
+async def send(answer: Callable[[int], httpx.Response], *events: PlannedEvent) -> SendResult:
     """What the sender makes of a gateway that answers its n-th request so; nothing waits for long."""
     asked = 0
 
@@ -77,7 +77,7 @@ async def send(answer: Callable[[int], httpx.Response], *events: PlannedEvent) -
         return answer(asked)
 
     options = Options(linger_s=0, first_pause_s=0.01, retry_for_s=0.2, longest_pause_s=0.05)
-    sender = Sender("http://gateway", "sk_x", {"transport": httpx.MockTransport(handle)}, options)
+    sender = DemoSender("http://gateway", "sk_x", {"transport": httpx.MockTransport(handle)}, options)
     return await sender.send(Plan(events), lambda _: None)
 
 

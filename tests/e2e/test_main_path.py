@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.http_client import http_client
 from tests.support.polling import until
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 ALL = ("gateway", "relay", "projector", "statistics", "admin", "query")
@@ -21,7 +21,7 @@ DECEMBER = {"startDate": "2025-12-01T00:00:00Z", "endDate": "2025-12-31T23:59:59
 class Product:
     """The running system as a customer sees it."""
 
-    def __init__(self, services: Services, client: httpx.AsyncClient) -> None:
+    def __init__(self, services: ServiceProcesses, client: httpx.AsyncClient) -> None:
         self.services = services
         self._client = client
         self._bearer = {"Authorization": f"Bearer {services.admin_token}"}

@@ -21,16 +21,16 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.faults.overload import Overload, run_overload
-from tests.faults.run import Row, run_fault
+from tests.faults.run import FaultRow, run_fault
 from tests.faults.scenarios import FAULTS, Fault
 from tests.load.bench import machine
-from tests.support.backing_services import Local, prepare
+from tests.support.backing_services import LocalServices, prepare
 from tests.support.stack import Stack, Templates, redis_numbers
 
 OVERLOAD = "overload"
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[FaultRow]) -> Table:
     """What is printed."""
     shown = Table(title="faults")
     shown.add_column("fault", no_wrap=True)
@@ -60,7 +60,7 @@ class Suite:
         self._seed = seed
         self._console = console
         self.about = ""
-        self.rows: list[Row] = []
+        self.rows: list[FaultRow] = []
         self.overload: Overload | None = None
 
     @property
@@ -71,7 +71,7 @@ class Suite:
     async def run(self) -> None:
         """Fill `rows` and `overload`."""
         prepare("local", self._console.print)
-        backing = Local(is_durable=True)
+        backing = LocalServices(is_durable=True)
         templates = Templates(backing)
         try:
             self.about = machine(backing.postgres_url)
@@ -89,7 +89,7 @@ class Suite:
         finally:
             backing.close()
 
-    async def _run_fault(self, fault: Fault, backing: Local, stack: Stack, seed: int) -> None:
+    async def _run_fault(self, fault: Fault, backing: LocalServices, stack: Stack, seed: int) -> None:
         began = time.monotonic()
         row = await run_fault(fault, backing, stack, seed)
         self.rows.append(row)
@@ -103,7 +103,7 @@ class Suite:
         return {"machine": self.about, "seed": self._seed, "faults": rows, "overload": overload}
 
 
-def _plain(figures: Row | Overload) -> dict[str, object]:
+def _plain(figures: FaultRow | Overload) -> dict[str, object]:
     """JSON knows neither NaN (not measured) nor infinity (never): both are null there, and `other` says why."""
     values = asdict(figures).items()
     return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values}

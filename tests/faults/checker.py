@@ -16,7 +16,7 @@ from uuid import UUID
 from tests.faults.ledger import Sent
 
 
-class Row(NamedTuple):
+class StoredEvent(NamedTuple):
     """An event as a database has it; `hour` is that of its event timestamp, in UTC."""
 
     system_id: UUID
@@ -27,7 +27,7 @@ class Row(NamedTuple):
     is_valid: bool
 
 
-class Bucket(NamedTuple):
+class RollupKey(NamedTuple):
     """A key of a rollup."""
 
     system_id: UUID
@@ -36,7 +36,7 @@ class Bucket(NamedTuple):
     name: str
 
 
-class Tally(NamedTuple):
+class ExpectedCounts(NamedTuple):
     """Its counts."""
 
     total: int
@@ -49,10 +49,10 @@ class Facts:
     """`stored` is the write database, `seen` the read model, `counted` and `days` the rollups, `queried` by system."""
 
     sent: Sequence[Sent]
-    stored: Sequence[Row]
-    seen: Sequence[Row]
-    counted: Mapping[Bucket, Tally]
-    days: Mapping[Bucket, Tally]
+    stored: Sequence[StoredEvent]
+    seen: Sequence[StoredEvent]
+    counted: Mapping[RollupKey, ExpectedCounts]
+    days: Mapping[RollupKey, ExpectedCounts]
     queried: Mapping[UUID, int]
     dead_letters: int = 0
 
@@ -125,11 +125,11 @@ def _compare_counts(facts: Facts, findings: Findings) -> None:
 
 
 def _compare_rollup(
-    counted: Mapping[Bucket, Tally], stored: Sequence[tuple[datetime, Row]], findings: Findings
+    counted: Mapping[RollupKey, ExpectedCounts], stored: Sequence[tuple[datetime, StoredEvent]], findings: Findings
 ) -> None:
-    expected = Counter((Bucket(row.system_id, begin, row.name), row.is_valid) for begin, row in stored)
+    expected = Counter((RollupKey(row.system_id, begin, row.name), row.is_valid) for begin, row in stored)
     for bucket in {bucket for bucket, _ in expected} | set(counted):
         valid, invalid = expected[bucket, True], expected[bucket, False]
-        found = counted.get(bucket, Tally(0, 0, 0))
+        found = counted.get(bucket, ExpectedCounts(0, 0, 0))
         if found != (valid + invalid, valid, invalid):
             findings.miscounted.append(f"{bucket.name} at {bucket.begin}: {found}, stored {valid} + {invalid}")

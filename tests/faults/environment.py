@@ -13,32 +13,32 @@ from random import Random
 from urllib.parse import urlsplit, urlunsplit
 
 from tests.faults.ledger import Ledger
-from tests.faults.load_generator import Plan
-from tests.faults.request_mix import ORDER_SCHEMA, System
-from tests.faults.tcp_proxy import Proxy, proxied
-from tests.support.backing_services import Local
+from tests.faults.load_generator import LoadPlan
+from tests.faults.request_mix import ORDER_SCHEMA, SenderSystem
+from tests.faults.tcp_proxy import TcpProxy, proxied
+from tests.support.backing_services import LocalServices
 from tests.support.registry import publish_structure, register_system
-from tests.support.service_processes import ROOT, Services, running
+from tests.support.service_processes import ROOT, ServiceProcesses, running
 from tests.support.stack import Stack
 
 OTHERS = ("relay", "projector", "statistics", "admin", "query")
 
 
 @dataclass(slots=True)
-class Site:
+class FaultEnvironment:
     """`pace` scales every pause: 1 in the suite, less in the tests. `broken_at`, `mended_at`: what the fault noted."""
 
-    backing: Local
+    backing: LocalServices
     stack: Stack
-    gateways: Services
-    others: Services
-    networks: dict[str, Proxy]
+    gateways: ServiceProcesses
+    others: ServiceProcesses
+    networks: dict[str, TcpProxy]
     rng: Random
     pace: float = 1.0
     broken_at: list[float] = field(default_factory=list)
     mended_at: list[float] = field(default_factory=list)
 
-    def services(self, name: str) -> Services:
+    def services(self, name: str) -> ServiceProcesses:
         """Those among which the process is."""
         return self.gateways if name.startswith("gateway") else self.others
 
@@ -65,7 +65,7 @@ class Site:
 
 @asynccontextmanager
 async def opened(
-    backing: Local,
+    backing: LocalServices,
     stack: Stack,
     seed: int,
     *,
@@ -73,7 +73,7 @@ async def opened(
     gateways: Sequence[str] = ("gateway",),
     is_proxied: bool = False,
     settings: Mapping[str, str] | None = None,
-) -> AsyncIterator[Site]:
+) -> AsyncIterator[FaultEnvironment]:
     """Everything runs inside; at the end every process must still have been there, or ended as it was told to."""
     async with AsyncExitStack() as opening:
         networks, gateway_settings = {}, dict(settings or {})
@@ -86,7 +86,7 @@ async def opened(
                 gateway_settings[variable] = _through(url, networks[name].port)
         others = await opening.enter_async_context(running(stack, *OTHERS, settings=settings))
         running_gateways = await opening.enter_async_context(running(stack, *gateways, settings=gateway_settings))
-        yield Site(backing, stack, running_gateways, others, networks, Random(seed), pace)  # noqa: S311
+        yield FaultEnvironment(backing, stack, running_gateways, others, networks, Random(seed), pace)  # noqa: S311
 
 
 def _through(url: str, port: int) -> str:
@@ -95,15 +95,15 @@ def _through(url: str, port: int) -> str:
     return urlunsplit(parts._replace(netloc=f"{user}@{host.partition(':')[0]}:{port}"))
 
 
-async def register(stack: Stack, number: int = 3) -> list[System]:
+async def register(stack: Stack, number: int = 3) -> list[SenderSystem]:
     """Systems that may send, and the schema that some of their events break."""
     await publish_structure(stack, "order_placed", ORDER_SCHEMA)
     registered = [await register_system(stack, f"System {n}") for n in range(number)]
-    return [System(str(system.system_id), system.api_key) for system in registered]
+    return [SenderSystem(str(system.system_id), system.api_key) for system in registered]
 
 
 @asynccontextmanager
-async def under_load(plan: Plan) -> AsyncIterator[Ledger]:
+async def under_load(plan: LoadPlan) -> AsyncIterator[Ledger]:
     """Send inside; at the end wait for the last answers. The ledger given is filled then."""
     ledger = Ledger()
     with tempfile.TemporaryDirectory(prefix="tracking-load-") as folder:

@@ -10,9 +10,9 @@ from uuid import UUID
 import asyncpg
 import httpx
 
-from tests.faults.checker import Bucket, Facts, Row, Tally
+from tests.faults.checker import ExpectedCounts, Facts, RollupKey, StoredEvent
 from tests.faults.ledger import Ledger
-from tests.support.service_processes import Services
+from tests.support.service_processes import ServiceProcesses
 from tests.support.stack import Stack
 from tracking.contracts import topology
 
@@ -59,10 +59,10 @@ async def until_visible(stack: Stack, ledger: Ledger, deadline_s: float) -> floa
     return since - ledger.ended_at
 
 
-async def gather(stack: Stack, ledger: Ledger, services: Services) -> Facts:
+async def gather(stack: Stack, ledger: Ledger, services: ServiceProcesses) -> Facts:
     """Everything as it is now; `services` has query and its token."""
-    stored = [Row(*row) for row in await _rows(stack.write_url(), _STORED)]
-    seen = [Row(*row) for row in await _rows(stack.read_url(), _SEEN)]
+    stored = [StoredEvent(*row) for row in await _rows(stack.write_url(), _STORED)]
+    seen = [StoredEvent(*row) for row in await _rows(stack.read_url(), _SEEN)]
     counts = await _rows(stack.read_url(), _COUNTED)
     days = await _rows(stack.read_url(), _COUNTED_DAYS)
     [[kept]] = await _rows(stack.write_url(), "select count(*) from write.dead_letters")
@@ -70,8 +70,8 @@ async def gather(stack: Stack, ledger: Ledger, services: Services) -> Facts:
         sent=ledger.events,
         stored=stored,
         seen=seen,
-        counted={Bucket(*row[:3]): Tally(*row[3:]) for row in map(tuple, counts)},
-        days={Bucket(*row[:3]): Tally(*row[3:]) for row in map(tuple, days)},
+        counted={RollupKey(*row[:3]): ExpectedCounts(*row[3:]) for row in map(tuple, counts)},
+        days={RollupKey(*row[:3]): ExpectedCounts(*row[3:]) for row in map(tuple, days)},
         queried=await _ask_query(services, sorted({UUID(event.system_id) for event in ledger.events})),
         dead_letters=kept + _dead_messages(stack),
     )
@@ -85,7 +85,7 @@ async def _rows(url: str, statement: str) -> list[Any]:
         await connection.close()
 
 
-async def _ask_query(services: Services, systems: Sequence[UUID]) -> dict[UUID, int]:
+async def _ask_query(services: ServiceProcesses, systems: Sequence[UUID]) -> dict[UUID, int]:
     headers = {"Authorization": f"Bearer {services.admin_token}"}
     async with httpx.AsyncClient(base_url=services.url("query"), headers=headers, timeout=20) as client:
         answers: dict[UUID, int] = {}

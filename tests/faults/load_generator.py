@@ -20,7 +20,7 @@ import httpx
 import uvloop
 
 from tests.faults.ledger import Attempt, Ledger, Sent
-from tests.faults.request_mix import Request, Requests, System
+from tests.faults.request_mix import PlannedRequest, RequestMix, SenderSystem
 
 TIMEOUT_S = 8.0
 _PATIENCE_S = 45.0
@@ -28,11 +28,11 @@ _PAUSE_S = (0.1, 0.5)
 
 
 @dataclass(slots=True)
-class Plan:
+class LoadPlan:
     """What to send where; `per_second` are requests, shared by so many `senders`, each with one connection."""
 
     url: str
-    systems: list[System]
+    systems: list[SenderSystem]
     seed: int
     file: str = ""
     per_second: float = 120.0
@@ -44,20 +44,20 @@ class Plan:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> "Plan":
+    def from_json(cls, text: str) -> "LoadPlan":
         """What `to_json` wrote."""
         known = json.loads(text)
-        known["systems"] = [System(**system) for system in known["systems"]]
+        known["systems"] = [SenderSystem(**system) for system in known["systems"]]
         return cls(**known)
 
 
-class Load:
+class LoadGenerator:
     """Several senders that share the supply of requests."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: LoadPlan) -> None:
         self.ledger = Ledger()
         self._plan = plan
-        self._requests = Requests(plan.systems, plan.seed)
+        self._requests = RequestMix(plan.systems, plan.seed)
         self._rng = Random(plan.seed)  # noqa: S311
         self._stopping = asyncio.Event()
         self._give_up_at = float("inf")
@@ -85,13 +85,13 @@ class Load:
                 await self._send(client, request)
                 await asyncio.sleep(self._rng.expovariate(1 / between_s))
 
-    async def _send(self, client: httpx.AsyncClient, request: Request) -> None:
+    async def _send(self, client: httpx.AsyncClient, request: PlannedRequest) -> None:
         while not await self._attempt(client, request):
             if not request.is_repeatable or time.monotonic() > self._give_up_at:
                 return
             await asyncio.sleep(self._rng.uniform(*_PAUSE_S))
 
-    async def _attempt(self, client: httpx.AsyncClient, request: Request) -> bool:
+    async def _attempt(self, client: httpx.AsyncClient, request: PlannedRequest) -> bool:
         """True if there was an answer that settles the request."""
         sent_at = time.monotonic()
         headers = {"Content-Type": "application/json"}
@@ -119,8 +119,8 @@ def _settle(events: list[Sent], response: httpx.Response) -> None:
 
 
 async def _main() -> None:
-    plan = Plan.from_json(sys.stdin.readline())
-    load = Load(plan)
+    plan = LoadPlan.from_json(sys.stdin.readline())
+    load = LoadGenerator(plan)
     await load.run()
     load.ledger.write(Path(plan.file))
 

@@ -20,7 +20,7 @@ _MOST_UNDER_WAY = 8_000
 
 
 @dataclass(slots=True)
-class Flood:
+class OpenLoopLoad:
     """What to send: `body` to `path`, `per_second`."""
 
     port: int
@@ -32,7 +32,7 @@ class Flood:
 
 
 @dataclass(slots=True)
-class Count:
+class ResponseCounts:
     """Answers by status (`0`: none in time, or a broken connection) and how long a 202 took."""
 
     statuses: dict[str, int] = field(default_factory=dict)
@@ -45,16 +45,16 @@ class Count:
 
 
 class _Crowd:
-    def __init__(self, flood: Flood) -> None:
+    def __init__(self, flood: OpenLoopLoad) -> None:
         body = flood.body.encode()
         head = f"POST {flood.path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
         self._request = head.encode() + b"\r\n\r\n" + body
         self._flood = flood
         self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._statuses: Counter[str] = Counter()
-        self.count = Count()
+        self.count = ResponseCounts()
 
-    async def run(self) -> Count:
+    async def run(self) -> ResponseCounts:
         """Send all, wait for the last answers."""
         began = time.monotonic()
         pending: set[asyncio.Task[None]] = set()
@@ -113,7 +113,7 @@ class _Crowd:
 
 
 async def _main() -> None:
-    print(json.dumps(asdict(await _Crowd(Flood(**json.loads(sys.stdin.read()))).run())))
+    print(json.dumps(asdict(await _Crowd(OpenLoopLoad(**json.loads(sys.stdin.read()))).run())))
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from statistics import mean, median
 import httpx
 
 from tests.faults.environment import opened
-from tests.faults.open_loop_load import Count, Flood
+from tests.faults.open_loop_load import OpenLoopLoad, ResponseCounts
 from tests.load import wrk
 from tests.load.measure import an_event
-from tests.support.backing_services import Local
+from tests.support.backing_services import LocalServices
 from tests.support.registry import register_system
 from tests.support.service_processes import ROOT
 from tests.support.stack import Stack
@@ -78,7 +78,7 @@ class Overload:
         )
 
 
-async def run_overload(backing: Local, stack: Stack, seed: int, *, seconds: float = 60.0) -> Overload:
+async def run_overload(backing: LocalServices, stack: Stack, seed: int, *, seconds: float = 60.0) -> Overload:
     """Measure capacity, then flood, then look how fast it is itself again."""
     found = Overload()
     try:
@@ -92,7 +92,7 @@ async def run_overload(backing: Local, stack: Stack, seed: int, *, seconds: floa
             found.normal_ms = median([await _one(gateway, single) for _ in range(30)])
             per_second = await _closed_loop(gateway, batch, _PROBE_S)
             port = int(gateway.rpartition(":")[2])
-            full = Flood(port, "/api/events/batch", batch, per_second, _CAPACITY_S)
+            full = OpenLoopLoad(port, "/api/events/batch", batch, per_second, _CAPACITY_S)
             await _measure_capacity(found, full, pid)
             found.memory_before_mib = _memory_mib(pid)
             flood = replace(full, per_second=TIMES_CAPACITY * found.capacity / BATCH, seconds=seconds)
@@ -117,7 +117,7 @@ async def _closed_loop(gateway: str, batch: str, seconds: float) -> float:
     return run.per_second
 
 
-async def _measure_capacity(found: Overload, full: Flood, pid: int) -> None:
+async def _measure_capacity(found: Overload, full: OpenLoopLoad, pid: int) -> None:
     count, _ = await _flood(full, pid)
     found.capacities.append(count.statuses.get("202", 0) * BATCH / full.seconds)
 
@@ -133,7 +133,7 @@ async def _one(gateway: str, single: dict[str, object]) -> float:
     return 1000 * (time.monotonic() - began) if response.status_code == 202 else math.inf
 
 
-async def _flood(flood: Flood, pid: int) -> tuple[Count, float]:
+async def _flood(flood: OpenLoopLoad, pid: int) -> tuple[ResponseCounts, float]:
     """The generator's count, and the most memory of the process `pid` meanwhile."""
     pipe = asyncio.subprocess.PIPE
     command = [sys.executable, "-m", "tests.faults.open_loop_load"]
@@ -148,7 +148,7 @@ async def _flood(flood: Flood, pid: int) -> tuple[Count, float]:
         if process.returncode is None:
             process.kill()
     output, _ = await talking
-    return Count(**json.loads(output)), most_mib
+    return ResponseCounts(**json.loads(output)), most_mib
 
 
 def _memory_mib(pid: int) -> float:
@@ -156,7 +156,7 @@ def _memory_mib(pid: int) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
-def _judge(found: Overload, count: Count, flood: Flood) -> None:
+def _judge(found: Overload, count: ResponseCounts, flood: OpenLoopLoad) -> None:
     found.offered = flood.per_second * BATCH
     # what was answered after the last request was sent is not of this minute's rate, but as little as a timeout's worth
     found.goodput = count.statuses.get("202", 0) * BATCH / flood.seconds / found.capacity

@@ -16,7 +16,7 @@ _OLDEST = timedelta(days=40)
 
 
 @dataclass(frozen=True, slots=True)
-class System:
+class SenderSystem:
     """Who sends."""
 
     id: str
@@ -24,7 +24,7 @@ class System:
 
 
 @dataclass(slots=True)
-class Request:
+class PlannedRequest:
     """One request. `is_repeatable`: all its events have ids of the client's, so that a repeat is harmless."""
 
     path: str
@@ -33,15 +33,15 @@ class Request:
     is_repeatable: bool
 
 
-class Requests:
+class RequestMix:
     """An endless supply; the same seed makes the same requests (but for their times, which are about now)."""
 
-    def __init__(self, systems: list[System], seed: int) -> None:
+    def __init__(self, systems: list[SenderSystem], seed: int) -> None:
         self._systems = systems
         self._rng = Random(seed)  # noqa: S311
         self._number = 0
 
-    def next(self) -> Request:
+    def next(self) -> PlannedRequest:
         """The next one."""
         rng = self._rng
         system = rng.choice(self._systems)
@@ -49,10 +49,10 @@ class Requests:
         size = 1 if rng.random() < 0.6 else rng.choice(_BATCH_SIZES)
         sent, envelopes = zip(*(self._event(system, is_repeatable) for _ in range(size)), strict=True)
         if size == 1:
-            return Request("/api/events/ingest", _json(envelopes[0], system), list(sent), is_repeatable)
-        return Request("/api/events/batch", _json({"events": envelopes}, system), list(sent), is_repeatable)
+            return PlannedRequest("/api/events/ingest", _json(envelopes[0], system), list(sent), is_repeatable)
+        return PlannedRequest("/api/events/batch", _json({"events": envelopes}, system), list(sent), is_repeatable)
 
-    def _event(self, system: System, has_id: bool) -> tuple[Sent, dict[str, Any]]:
+    def _event(self, system: SenderSystem, has_id: bool) -> tuple[Sent, dict[str, Any]]:
         rng = self._rng
         self._number += 1
         marker = f"m{self._number}"
@@ -73,5 +73,5 @@ class Requests:
         return Sent(marker, system.id, is_bad), envelope
 
 
-def _json(body: dict[str, Any], system: System) -> bytes:
+def _json(body: dict[str, Any], system: SenderSystem) -> bytes:
     return json.dumps({"apiKey": system.api_key, **body}).encode()

@@ -7,7 +7,7 @@ import time
 import httpx
 
 from tests.faults.edge import HEALTH_INTERVAL_S
-from tests.faults.environment import OTHERS, Site
+from tests.faults.environment import OTHERS, FaultEnvironment
 from tracking.infra.settings import ProcessSettings
 
 DRAIN_DELAY_S = float(ProcessSettings.model_fields["drain_delay_s"].default)
@@ -15,7 +15,7 @@ _GRACE_S = float(ProcessSettings.model_fields["shutdown_grace_s"].default)
 _GATEWAYS = ("gateway", "gateway-2")
 
 
-async def roll(site: Site) -> None:
+async def roll(site: FaultEnvironment) -> None:
     """Restart everything, the gateways in turn and twice. AssertionError when a process does not end as it should."""
     assert DRAIN_DELAY_S > HEALTH_INTERVAL_S, "an edge would still choose a gateway that has stopped listening"
     for name in (*_GATEWAYS, *OTHERS, *_GATEWAYS):

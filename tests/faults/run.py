@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 from tests.faults import facts
 from tests.faults.checker import Findings, check
 from tests.faults.edge import edge
-from tests.faults.environment import Site, opened, register, under_load
+from tests.faults.environment import FaultEnvironment, opened, register, under_load
 from tests.faults.ledger import Ledger
-from tests.faults.load_generator import Plan
+from tests.faults.load_generator import LoadPlan
 from tests.faults.rolling_restart import DRAIN_DELAY_S
 from tests.faults.scenarios import Fault
-from tests.support.backing_services import Local
+from tests.support.backing_services import LocalServices
 from tests.support.stack import Stack
 
 VISIBLE_WITHIN_S = 60.0
 
 
 @dataclass(slots=True)
-class Row:
+class FaultRow:
     """A line of the table. Times in seconds; `p99_ms` is of the requests that 202 answered while the fault lasted."""
 
     fault: str
@@ -46,18 +46,18 @@ class Row:
 
 async def run_fault(
     fault: Fault,
-    backing: Local,
+    backing: LocalServices,
     stack: Stack,
     seed: int,
     *,
     pace: float = 1.0,
     settings: Mapping[str, str] | None = None,
-) -> Row:
+) -> FaultRow:
     """Its line, with `settings` for every process. What the checker does not look for stands in `other` too."""
-    row = Row(fault.name, fault.what)
+    row = FaultRow(fault.name, fault.what)
     try:
         async with _opened(fault, backing, stack, seed, pace, settings or {}) as (site, url):
-            async with under_load(Plan(url, await register(stack), seed)) as ledger:
+            async with under_load(LoadPlan(url, await register(stack), seed)) as ledger:
                 await site.pause(2, 3)
                 await fault.run(site)
                 await site.pause(2, 3)
@@ -73,8 +73,8 @@ async def run_fault(
 
 @asynccontextmanager
 async def _opened(
-    fault: Fault, backing: Local, stack: Stack, seed: int, pace: float, settings: Mapping[str, str]
-) -> AsyncIterator[tuple[Site, str]]:
+    fault: Fault, backing: LocalServices, stack: Stack, seed: int, pace: float, settings: Mapping[str, str]
+) -> AsyncIterator[tuple[FaultEnvironment, str]]:
     """The site, and where to send."""
     if not fault.is_behind_edge:
         async with opened(backing, stack, seed, pace=pace, is_proxied=fault.is_proxied, settings=settings) as site:
@@ -95,7 +95,7 @@ def failed_requests(ledger: Ledger) -> list[str]:
     return [f"{failed.total()} of {len(ledger.attempts)} requests failed: {dict(failed)}"] if failed else []
 
 
-def fill_times(row: Row, ledger: Ledger, broken_at: Sequence[float], mended_at: Sequence[float]) -> None:
+def fill_times(row: FaultRow, ledger: Ledger, broken_at: Sequence[float], mended_at: Sequence[float]) -> None:
     """How long it took to answer 202 again (the worst of the fault's repeats), and the latency meanwhile."""
     answered = [attempt for attempt in ledger.attempts if attempt.status == 202]
     firsts = [min((a.ended_at for a in answered if a.ended_at >= at), default=math.inf) - at for at in mended_at]
@@ -107,7 +107,7 @@ def fill_times(row: Row, ledger: Ledger, broken_at: Sequence[float], mended_at: 
         row.p99_ms = 1000 * latencies[min(len(latencies) - 1, math.ceil(0.99 * len(latencies)) - 1)]
 
 
-def fill_findings(row: Row, ledger: Ledger, findings: Findings) -> None:
+def fill_findings(row: FaultRow, ledger: Ledger, findings: Findings) -> None:
     """What the senders know, and what the checker found."""
     row.sent = len(ledger.events)
     row.acknowledged, row.refused = ledger.count("acknowledged"), ledger.count("refused")

@@ -7,7 +7,7 @@ from functools import partial
 
 import redis
 
-from tests.faults.environment import OTHERS, Site
+from tests.faults.environment import OTHERS, FaultEnvironment
 from tests.faults.rolling_restart import roll
 from tracking.contracts import topology
 
@@ -22,13 +22,13 @@ class Fault:
 
     name: str
     what: str
-    run: Callable[[Site], Awaitable[None]]
+    run: Callable[[FaultEnvironment], Awaitable[None]]
     is_proxied: bool = False
     is_behind_edge: bool = False
     """Two gateways behind an edge: no request may fail at all, and processes drain as long as they do by default."""
 
 
-async def _kill_service(site: Site, name: str) -> None:
+async def _kill_service(site: FaultEnvironment, name: str) -> None:
     services = site.services(name)
     for _ in range(_TIMES):
         await site.pause(0.5, 3)
@@ -39,7 +39,7 @@ async def _kill_service(site: Site, name: str) -> None:
         await services.start(name)
 
 
-async def _freeze(site: Site, *names: str) -> None:
+async def _freeze(site: FaultEnvironment, *names: str) -> None:
     """SIGSTOP: the process is there, holds its connections, and does nothing."""
     await site.pause(0.5, 2)
     site.breaks()
@@ -51,7 +51,7 @@ async def _freeze(site: Site, *names: str) -> None:
         site.services(name).signal(name, signal.SIGCONT)
 
 
-async def _end_server(site: Site, name: str, *, is_killed: bool, times: int = 2) -> None:
+async def _end_server(site: FaultEnvironment, name: str, *, is_killed: bool, times: int = 2) -> None:
     for _ in range(times):
         await site.pause(0.5, 3)
         site.breaks()
@@ -64,7 +64,7 @@ async def _end_server(site: Site, name: str, *, is_killed: bool, times: int = 2)
         site.mends()
 
 
-async def _memory_alarm(site: Site) -> None:
+async def _memory_alarm(site: FaultEnvironment) -> None:
     await site.pause(0.5, 2)
     site.breaks()
     site.rabbitmqctl("set_vm_memory_high_watermark", "0")
@@ -73,7 +73,7 @@ async def _memory_alarm(site: Site) -> None:
     site.mends()
 
 
-async def _disk_alarm(site: Site) -> None:
+async def _disk_alarm(site: FaultEnvironment) -> None:
     await site.pause(0.5, 2)
     site.breaks()
     site.rabbitmqctl("set_disk_free_limit", "1000000GB")
@@ -82,7 +82,7 @@ async def _disk_alarm(site: Site) -> None:
     site.mends()
 
 
-async def _delete_queues(site: Site) -> None:
+async def _delete_queues(site: FaultEnvironment) -> None:
     for consumer in topology.CONSUMERS:
         await site.pause(1, 3)
         site.breaks()
@@ -90,7 +90,7 @@ async def _delete_queues(site: Site) -> None:
         site.mends()
 
 
-async def _purge_queues(site: Site) -> None:
+async def _purge_queues(site: FaultEnvironment) -> None:
     """While the workers stand still, so that there is something to purge."""
     await site.pause(0.5, 2)
     site.breaks()
@@ -105,7 +105,7 @@ async def _purge_queues(site: Site) -> None:
         site.others.signal(worker, signal.SIGCONT)
 
 
-async def _close_connections(site: Site) -> None:
+async def _close_connections(site: FaultEnvironment) -> None:
     for _ in range(_TIMES):
         await site.pause(0.5, 2)
         site.breaks()
@@ -113,7 +113,7 @@ async def _close_connections(site: Site) -> None:
         site.mends()
 
 
-async def _flush_redis(site: Site) -> None:
+async def _flush_redis(site: FaultEnvironment) -> None:
     with redis.Redis.from_url(site.stack.redis_url) as client:
         for _ in range(5):
             await site.pause(0.5, 2)
@@ -122,7 +122,7 @@ async def _flush_redis(site: Site) -> None:
             site.mends()
 
 
-async def _cut_power(site: Site) -> None:
+async def _cut_power(site: FaultEnvironment) -> None:
     """Everything at once; the operating system keeps what was written, so this is a crash of all, not of the disk."""
     await site.pause(1, 3)
     site.breaks()
@@ -139,7 +139,7 @@ async def _cut_power(site: Site) -> None:
         await site.others.ready(name)
 
 
-async def _cut_network(site: Site, to: str, *, is_reset: bool) -> None:
+async def _cut_network(site: FaultEnvironment, to: str, *, is_reset: bool) -> None:
     for _ in range(2):
         await site.pause(0.5, 2)
         site.breaks()

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 _PIECE_BYTES = 256 * 1024
 
 
-class Proxy:
+class TcpProxy:
     """Listens on `port` and forwards to `target` on loopback."""
 
     def __init__(self, target: int) -> None:
@@ -69,9 +69,9 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxied(target: int) -> AsyncIterator[Proxy]:
+async def proxied(target: int) -> AsyncIterator[TcpProxy]:
     """A proxy to a port of ours, gone at the end with every connection."""
-    proxy = Proxy(target)
+    proxy = TcpProxy(target)
     server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
     try:

@@ -7,7 +7,7 @@ from tests.hostile.case import Case, case, named
 from tests.hostile.framing import Route, framing
 from tests.hostile.json_bytes import BAD_TIMES, BROKEN, NO_OBJECT, SURROGATES, WRONG_TYPES
 from tests.hostile.query import ODD_IDS, ODD_NUMBERS, ODD_TEXTS
-from tests.support.admin_api import Things
+from tests.support.admin_api import RegisteredThings
 
 _NOBODY = b"00000000-0000-0000-0000-000000000000"
 _LIMIT_BYTES = 256 * 1024
@@ -25,7 +25,7 @@ class Body:
     is_optional: bool = False
 
 
-def bodies(known: Things) -> list[Body]:
+def bodies(known: RegisteredThings) -> list[Body]:
     """Every route that takes a body. A second time most of them conflict with the first."""
     partner, system = f"/api/partners/{known.partner}", f"/api/partnersystems/{known.system}"
     own = {"partnerId": b'"%b"' % known.partner.encode()}
@@ -51,7 +51,7 @@ def bodies(known: Things) -> list[Body]:
 class Table:
     """The cases of all routes."""
 
-    def __init__(self, token: str, known: Things) -> None:
+    def __init__(self, token: str, known: RegisteredThings) -> None:
         self._known = known
         self._bearer = (b"Authorization", b"Bearer " + token.encode())
 

@@ -14,7 +14,7 @@ from tests.support.http_client import http_client
 from tests.support.read_model import Seen, System, add_events, add_system, add_token
 from tests.support.registry import register_system
 from tests.support.routes import OPEN, SCRIPT, filled, http_services, routes
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 NOON = datetime(2025, 12, 24, 12, tzinfo=UTC)
@@ -23,7 +23,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 
 
 @pytest.fixture
-async def services(stack: Stack) -> AsyncIterator[Services]:
+async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """The three HTTP services."""
     async with running(stack, "gateway", "admin", "query") as services:
         yield services
@@ -53,7 +53,7 @@ def test_the_routes_are_found() -> None:
 
 
 @pytest.mark.parametrize("service", ["gateway", "admin", "query"])
-async def test_no_route_answers_without_a_key_or_token(services: Services, stack: Stack, service: str) -> None:
+async def test_no_route_answers_without_a_key_or_token(services: ServiceProcesses, stack: Stack, service: str) -> None:
     key = (await register_system(stack)).api_key
     url, asked = services.url(service), closed(service)
     wrong: list[dict[str, str]] = [{}, {"Authorization": "Bearer tk_" + "a" * 32}, {"Authorization": "Bearer"}]
@@ -71,7 +71,7 @@ async def test_no_route_answers_without_a_key_or_token(services: Services, stack
     assert set((await statuses(url, [("GET", path) for path in sorted(OPEN)])).values()) == {200}
 
 
-async def test_the_gateway_takes_no_event_without_a_good_key(services: Services, stack: Stack) -> None:
+async def test_the_gateway_takes_no_event_without_a_good_key(services: ServiceProcesses, stack: Stack) -> None:
     event = {"eventName": "a", "userId": "u"}
     async with http_client(base_url=services.url("gateway"), timeout=20) as client:
         for headers in ({}, {"X-Api-Key": "sk_" + "a" * 32}, {"X-Api-Key": services.admin_token}, {"X-Api-Key": ""}):
@@ -83,7 +83,7 @@ async def test_the_gateway_takes_no_event_without_a_good_key(services: Services,
 
 
 @pytest.mark.parametrize("service", ["admin", "query"])
-async def test_no_spelling_of_a_path_and_no_method_opens_it(services: Services, service: str) -> None:
+async def test_no_spelling_of_a_path_and_no_method_opens_it(services: ServiceProcesses, service: str) -> None:
     prefixes = [
         "/health/../",
         "/metrics/../",
@@ -114,7 +114,7 @@ async def _raw_status(url: str, method: str, target: str) -> int:
     return int(line.split()[1])
 
 
-async def test_a_token_that_reads_may_administer_nothing(services: Services) -> None:
+async def test_a_token_that_reads_may_administer_nothing(services: ServiceProcesses) -> None:
     async with administrator(services) as admin:
         partner = await a_partner(admin)
         before = (await admin.get("/api/partners")).json()["totalCount"]
@@ -128,7 +128,7 @@ async def test_a_token_that_reads_may_administer_nothing(services: Services) -> 
         assert (await admin.get("/api/partners")).json()["totalCount"] == before
 
 
-async def test_every_route_of_query_hides_what_is_another_partners(services: Services, stack: Stack) -> None:
+async def test_every_route_of_query_hides_what_is_another_partners(services: ServiceProcesses, stack: Stack) -> None:
     mine, other = await add_system(stack), await add_system(stack)
     events = {
         system: [Seen(NOON + timedelta(minutes=n), user_id="u", name="n") for n in range(5)] for system in (mine, other)
@@ -177,7 +177,7 @@ async def test_every_route_of_query_hides_what_is_another_partners(services: Ser
         ).status_code == 200
 
 
-async def test_a_cursor_of_another_system_shows_nothing_of_it(services: Services, stack: Stack) -> None:
+async def test_a_cursor_of_another_system_shows_nothing_of_it(services: ServiceProcesses, stack: Stack) -> None:
     mine, other = await add_system(stack), await add_system(stack)
     for system in (mine, other):
         await add_events(stack, system, [Seen(NOON + timedelta(minutes=n)) for n in range(3)])
@@ -197,7 +197,9 @@ async def test_a_cursor_of_another_system_shows_nothing_of_it(services: Services
     assert str(other.id) not in answer.text
 
 
-async def test_statistics_in_the_cache_are_not_shared_with_another_partner(services: Services, stack: Stack) -> None:
+async def test_statistics_in_the_cache_are_not_shared_with_another_partner(
+    services: ServiceProcesses, stack: Stack
+) -> None:
     system = await add_system(stack)
     await add_events(stack, system, [Seen(NOON)])
     path = f"/api/events/partner-system/{system.id}/statistics"

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from tests.support.admin_api import SCHEMA, a_partner, a_system, administrator, cached, cached_key
 from tests.support.http_client import http_client
 from tests.support.polling import until
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 from tracking.contracts import cache_entries
 from tracking.infra import redis as cache
@@ -22,14 +22,14 @@ NOWHERE = {"TRACKING_REDIS_URL": "redis://127.0.0.1:1"}
 
 
 @pytest.fixture
-async def services(stack: Stack) -> AsyncIterator[Services]:
+async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """The administration alone."""
     async with running(stack, "admin") as services:
         yield services
 
 
 @pytest.fixture
-async def admin(services: Services) -> AsyncIterator[httpx.AsyncClient]:
+async def admin(services: ServiceProcesses) -> AsyncIterator[httpx.AsyncClient]:
     """With the first admin token."""
     async with administrator(services) as client:
         yield client

@@ -7,19 +7,19 @@ import httpx
 import pytest
 
 from tests.support.admin_api import NOBODY, a_partner, a_system, administrator
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 
 @pytest.fixture
-async def services(stack: Stack) -> AsyncIterator[Services]:
+async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """The administration alone."""
     async with running(stack, "admin") as services:
         yield services
 
 
 @pytest.fixture
-async def admin(services: Services) -> AsyncIterator[httpx.AsyncClient]:
+async def admin(services: ServiceProcesses) -> AsyncIterator[httpx.AsyncClient]:
     """With the first admin token."""
     async with administrator(services) as client:
         yield client

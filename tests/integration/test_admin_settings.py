@@ -11,13 +11,13 @@ import asyncpg
 import httpx
 import pytest
 
-from services.gateway.lookups.api_keys import ApiKeys
-from services.gateway.lookups.event_structures import Structures
+from services.gateway.lookups.api_keys import ApiKeyLookup
+from services.gateway.lookups.event_structures import EventStructureLookup
 from services.gateway.lookups.invalidation import listener
 from tests.support.admin_api import a_partner, a_system, administrator, cached, cached_key
 from tests.support.polling import until
 from tests.support.registry import register_system
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 from tracking.contracts import cache_entries
 from tracking.domain.system_settings import DEFAULT_SETTINGS, PrivacyRule, SystemSettings
@@ -45,21 +45,21 @@ DOWN = "redis://127.0.0.1:1"
 
 
 @pytest.fixture
-async def services(stack: Stack) -> AsyncIterator[Services]:
+async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """The administration alone."""
     async with running(stack, "admin") as services:
         yield services
 
 
 @pytest.fixture
-async def admin(services: Services) -> AsyncIterator[httpx.AsyncClient]:
+async def admin(services: ServiceProcesses) -> AsyncIterator[httpx.AsyncClient]:
     """With the first admin token."""
     async with administrator(services) as client:
         yield client
 
 
 @asynccontextmanager
-async def a_gateways_keys(stack: Stack, redis_url: str) -> AsyncIterator[ApiKeys]:
+async def a_gateways_keys(stack: Stack, redis_url: str) -> AsyncIterator[ApiKeyLookup]:
     """The cache of keys as the gateway has it, with its rights and its invalidations."""
     async with AsyncExitStack() as resources:
         url = stack.write_url("gateway")
@@ -67,12 +67,14 @@ async def a_gateways_keys(stack: Stack, redis_url: str) -> AsyncIterator[ApiKeys
         resources.push_async_callback(postgres.close_pool, pool)
         redis = cache.open_redis(redis_url, timeout_s=1)
         resources.push_async_callback(redis.aclose)
-        keys = ApiKeys(redis, pool, ttl_s=600)
-        await resources.enter_async_context(process.running(listener(redis, keys, Structures(redis, pool)).run()))
+        keys = ApiKeyLookup(redis, pool, ttl_s=600)
+        await resources.enter_async_context(
+            process.running(listener(redis, keys, EventStructureLookup(redis, pool)).run())
+        )
         yield keys
 
 
-async def settings_of(keys: ApiKeys, api_key: str) -> SystemSettings:
+async def settings_of(keys: ApiKeyLookup, api_key: str) -> SystemSettings:
     return (await keys.authenticate(api_key, datetime.now(UTC))).settings
 
 

@@ -12,33 +12,35 @@ from openapi_spec_validator import validate
 from tests.support.admin_api import NOBODY, a_partner, administrator, cached
 from tests.support.http_client import http_client
 from tests.support.polling import until
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 from tracking.contracts import cache_entries
 from tracking.contracts.cache_entries import AccessTokenEntry
 
 
 @pytest.fixture
-async def services(stack: Stack) -> AsyncIterator[Services]:
+async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """The administration alone."""
     async with running(stack, "admin") as services:
         yield services
 
 
 @pytest.fixture
-async def admin(services: Services) -> AsyncIterator[httpx.AsyncClient]:
+async def admin(services: ServiceProcesses) -> AsyncIterator[httpx.AsyncClient]:
     """With the first admin token."""
     async with administrator(services) as client:
         yield client
 
 
-async def status_with(services: Services, token: str) -> tuple[int, str | None]:
+async def status_with(services: ServiceProcesses, token: str) -> tuple[int, str | None]:
     async with http_client(base_url=services.url("admin")) as anyone:
         response = await anyone.get("/api/partners", headers={"Authorization": f"Bearer {token}"})
     return response.status_code, response.json().get("code")
 
 
-async def test_a_token_opens_what_its_scope_says(admin: httpx.AsyncClient, services: Services, stack: Stack) -> None:
+async def test_a_token_opens_what_its_scope_says(
+    admin: httpx.AsyncClient, services: ServiceProcesses, stack: Stack
+) -> None:
     partner_id = await a_partner(admin)
     made = [
         (await admin.post("/api/tokens", json={"name": "t", **body})).json()
@@ -64,7 +66,7 @@ def cache_key(token: str) -> str:
 
 @pytest.mark.parametrize(("method", "suffix"), [("DELETE", ""), ("POST", "/revoke")])
 async def test_a_revoked_token_is_refused_at_once(
-    admin: httpx.AsyncClient, services: Services, stack: Stack, method: str, suffix: str
+    admin: httpx.AsyncClient, services: ServiceProcesses, stack: Stack, method: str, suffix: str
 ) -> None:
     token = (await admin.post("/api/tokens", json={"name": "t", "scope": "admin"})).json()
     assert await status_with(services, token["token"]) == (200, None)
@@ -81,7 +83,7 @@ async def test_a_revoked_token_is_refused_at_once(
     assert await owner.fetchval("select updated_at from write.access_tokens where name = 't'") > born
 
 
-async def test_an_expired_token_is_refused(admin: httpx.AsyncClient, services: Services) -> None:
+async def test_an_expired_token_is_refused(admin: httpx.AsyncClient, services: ServiceProcesses) -> None:
     soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
     token = (await admin.post("/api/tokens", json={"name": "t", "scope": "admin", "expiresAt": soon})).json()
 
@@ -118,7 +120,7 @@ async def test_a_token_for_nobody_or_of_nobody_is_404(admin: httpx.AsyncClient) 
     assert {answer.status_code for answer in others} == {404}
 
 
-async def test_nothing_opens_without_a_good_token(services: Services) -> None:
+async def test_nothing_opens_without_a_good_token(services: ServiceProcesses) -> None:
     async with http_client(base_url=services.url("admin")) as anyone:
         for header in ("", "Bearer", "Bearer tk_nobody", "Basic dGs6", "tk_x", "Bearer \xe9"):
             for method, path in (
@@ -135,7 +137,7 @@ async def test_nothing_opens_without_a_good_token(services: Services) -> None:
         assert (await anyone.get("/api/partners", headers=twice)).status_code == 401
 
 
-async def test_health_metrics_and_documentation_are_open(services: Services) -> None:
+async def test_health_metrics_and_documentation_are_open(services: ServiceProcesses) -> None:
     async with http_client(base_url=services.url("admin")) as anyone:
         for path in ("/health/live", "/health/ready", "/metrics", "/openapi/v1.json", "/scalar/v1"):
             assert (await anyone.get(path)).status_code == 200, path
@@ -175,7 +177,9 @@ async def test_the_token_that_the_environment_names_is_good_again_after_a_restar
         assert await status_with(services, services.admin_token) == (200, None)
 
 
-async def test_the_documentation_is_valid_openapi_with_examples_and_names_every_route(services: Services) -> None:
+async def test_the_documentation_is_valid_openapi_with_examples_and_names_every_route(
+    services: ServiceProcesses,
+) -> None:
     async with http_client(base_url=services.url("admin")) as anyone:
         document = (await anyone.get("/openapi/v1.json")).json()
 

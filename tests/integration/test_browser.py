@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Page, async_playwright
 from tests.support.admin_api import a_system, administrator
 from tests.support.http_client import http_client
 from tests.support.polling import until
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 SITE = "shop.example"
@@ -56,13 +56,13 @@ def site(chromium: str) -> Any:
 
 
 @pytest.fixture
-async def services(stack: Stack) -> AsyncIterator[Services]:
+async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """Gateway and admin."""
     async with running(stack, "gateway", "admin") as services:
         yield services
 
 
-async def a_key(services: Services, **settings: Any) -> str:
+async def a_key(services: ServiceProcesses, **settings: Any) -> str:
     async with administrator(services) as admin:
         system = await a_system(admin)
         if settings:
@@ -88,7 +88,7 @@ async def browsing(site: Site) -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def opened(
-    site: Site, services: Services, key: str, options: str = "", signal: str = "", path: str = "/"
+    site: Site, services: ServiceProcesses, key: str, options: str = "", signal: str = "", path: str = "/"
 ) -> AsyncIterator[Page]:
     """A page with the script; `signal` runs before it."""
     site.page = PAGE.replace("{gateway}", services.url("gateway")).replace("{key}", key).replace("{options}", options)
@@ -120,7 +120,9 @@ async def seen(stack: Stack, number: int) -> list[dict[str, Any]]:
     return await until(ask, lambda found: len(found) >= number, 30)
 
 
-async def test_views_routes_events_and_persons_arrive_once(stack: Stack, services: Services, site: Site) -> None:
+async def test_views_routes_events_and_persons_arrive_once(
+    stack: Stack, services: ServiceProcesses, site: Site
+) -> None:
     async with opened(site, services, await a_key(services), path="/start?a=1#secret") as page:
         await page.evaluate("tracker.track('added', {price: 4.5})")
         await page.evaluate("document.title = 'Cart'; history.pushState({}, '', '/cart')")
@@ -154,7 +156,7 @@ async def test_views_routes_events_and_persons_arrive_once(stack: Stack, service
 
 
 async def test_what_happens_last_is_sent_when_the_page_goes_and_stored_once(
-    stack: Stack, services: Services, site: Site
+    stack: Stack, services: ServiceProcesses, site: Site
 ) -> None:
     async with opened(site, services, await a_key(services)) as page:
         await page.evaluate("tracker.track('leaving')")
@@ -168,7 +170,7 @@ async def test_what_happens_last_is_sent_when_the_page_goes_and_stored_once(
 
 
 async def test_what_happens_offline_is_kept_over_pages_and_sent_later(
-    stack: Stack, services: Services, site: Site
+    stack: Stack, services: ServiceProcesses, site: Site
 ) -> None:
     gateway = services.url("gateway")
     async with opened(site, services, await a_key(services)) as page:
@@ -194,7 +196,9 @@ async def test_what_happens_offline_is_kept_over_pages_and_sent_later(
     ],
     ids=["GPC", "DNT"],
 )
-async def test_who_asks_not_to_be_tracked_is_not(stack: Stack, services: Services, site: Site, signal: str) -> None:
+async def test_who_asks_not_to_be_tracked_is_not(
+    stack: Stack, services: ServiceProcesses, site: Site, signal: str
+) -> None:
     key = await a_key(services)
     asked: list[str] = []
     async with opened(site, services, key, signal=signal) as page:
@@ -208,7 +212,9 @@ async def test_who_asks_not_to_be_tracked_is_not(stack: Stack, services: Service
     assert await events(stack) == []
 
 
-async def test_who_opts_out_leaves_nothing_and_may_come_back(stack: Stack, services: Services, site: Site) -> None:
+async def test_who_opts_out_leaves_nothing_and_may_come_back(
+    stack: Stack, services: ServiceProcesses, site: Site
+) -> None:
     async with opened(site, services, await a_key(services), options="data-auto='false'") as page:
         await page.evaluate("tracker.track('before'); tracker.optOut(); tracker.track('while')")
         assert await page.evaluate("Object.keys(localStorage)") == ["vt.off"]
@@ -219,7 +225,9 @@ async def test_who_opts_out_leaves_nothing_and_may_come_back(stack: Stack, servi
     assert [event["event_name"] for event in found] == ["after"]
 
 
-async def test_pages_of_other_origins_are_refused_and_hear_of_it(stack: Stack, services: Services, site: Site) -> None:
+async def test_pages_of_other_origins_are_refused_and_hear_of_it(
+    stack: Stack, services: ServiceProcesses, site: Site
+) -> None:
     refused = await a_key(services, allowedOrigins=["https://elsewhere.example"])
     async with opened(site, services, refused) as page:
         async with page.expect_response(lambda response: "/v1/beacon" in response.url) as answered:
@@ -232,7 +240,7 @@ async def test_pages_of_other_origins_are_refused_and_hear_of_it(stack: Stack, s
         await seen(stack, 1)
 
 
-async def test_a_request_that_needs_a_preflight_passes_it(stack: Stack, services: Services, site: Site) -> None:
+async def test_a_request_that_needs_a_preflight_passes_it(stack: Stack, services: ServiceProcesses, site: Site) -> None:
     send = """async ([url, key]) => {
         const type = "application/json";
         const headers = {"Authorization": "Basic " + btoa(key + ":"), "Content-Type": type, "X-Retry-Count": "1"};
@@ -250,7 +258,7 @@ async def test_a_request_that_needs_a_preflight_passes_it(stack: Stack, services
     assert [event["event_name"] for event in await seen(stack, 1)] == ["cross"]
 
 
-async def test_two_tabs_share_a_person_and_lose_nothing(stack: Stack, services: Services, site: Site) -> None:
+async def test_two_tabs_share_a_person_and_lose_nothing(stack: Stack, services: ServiceProcesses, site: Site) -> None:
     async with opened(site, services, await a_key(services), options="data-auto='false'") as page:
         other = await page.context.new_page()
         await other.goto(f"http://{SITE}/other")
@@ -262,7 +270,7 @@ async def test_two_tabs_share_a_person_and_lose_nothing(stack: Stack, services: 
     assert len({event["anonymous_id"] for event in found}) == 1
 
 
-async def test_a_beacon_may_come_from_any_origin(services: Services) -> None:
+async def test_a_beacon_may_come_from_any_origin(services: ServiceProcesses) -> None:
     async with http_client(base_url=services.url("gateway")) as client:
         preflight = await client.options("/v1/beacon", headers={"Origin": f"http://{SITE}"})
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.admin_api import a_system, administrator
 from tests.support.http_client import http_client
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 ORIGIN = "https://shop.example.com"
@@ -23,13 +23,13 @@ RULES = [
 
 
 @pytest.fixture
-async def services(stack: Stack) -> AsyncIterator[Services]:
+async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """Gateway and administration."""
     async with running(stack, "gateway", "admin") as services:
         yield services
 
 
-async def a_key(services: Services, **settings: Any) -> str:
+async def a_key(services: ServiceProcesses, **settings: Any) -> str:
     """Of a system with these settings."""
     async with administrator(services) as admin:
         system = await a_system(admin)
@@ -39,7 +39,7 @@ async def a_key(services: Services, **settings: Any) -> str:
     return str(system["apiKey"])
 
 
-async def track(services: Services, key: str, headers: dict[str, str], **message: Any) -> httpx.Response:
+async def track(services: ServiceProcesses, key: str, headers: dict[str, str], **message: Any) -> httpx.Response:
     body = {"event": "view", "anonymousId": "a", **message}
     async with http_client(base_url=services.url("gateway")) as client:
         return await client.post(f"/v1/track?writeKey={key}", json=body, headers=headers)
@@ -54,7 +54,7 @@ async def kept(stack: Stack) -> list[Any]:
 
 
 async def test_a_browser_leaves_its_network_and_its_agent_and_a_server_nothing(
-    services: Services, stack: Stack
+    services: ServiceProcesses, stack: Stack
 ) -> None:
     key = await a_key(services)
     forwarded = {"X-Forwarded-For": "203.0.113.77"}
@@ -70,7 +70,7 @@ async def test_a_browser_leaves_its_network_and_its_agent_and_a_server_nothing(
     ]
 
 
-async def test_rules_apply_before_anything_is_stored(services: Services, stack: Stack) -> None:
+async def test_rules_apply_before_anything_is_stored(services: ServiceProcesses, stack: Stack) -> None:
     key = await a_key(services, privacyRules=RULES, ipPolicy="drop")
     context = {"ip": "203.0.113.77", "traits": {"phone": "5551234"}}
 
@@ -90,7 +90,7 @@ async def test_rules_apply_before_anything_is_stored(services: Services, stack: 
     assert "203.0.113" not in everything
 
 
-async def test_a_system_takes_events_from_its_own_pages_alone(services: Services, stack: Stack) -> None:
+async def test_a_system_takes_events_from_its_own_pages_alone(services: ServiceProcesses, stack: Stack) -> None:
     key = await a_key(services, allowedOrigins=["https://*.example.com"])
 
     here = await track(services, key, {"Origin": ORIGIN})

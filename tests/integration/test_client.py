@@ -15,10 +15,10 @@ from tests.support.admin_api import a_system, administrator
 from tests.support.backing_services import free_port
 from tests.support.polling import until
 from tests.support.registry import Registered, publish_structure, register_system
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 from tracking_client import AsyncTracker, Failure, Options, Stored, Tracker
-from tracking_client.tracking_methods import Calls
+from tracking_client.tracking_methods import TrackingMethods
 
 QUICK = Options(linger_s=0.05, first_pause_s=0.02, longest_pause_s=0.2, batch_events=50)
 FLUSH_S = 20.0
@@ -35,7 +35,7 @@ class Client:
         self.tracker: Tracker | AsyncTracker = make(
             url, api_key, options, on_stored=self.stored.append, on_error=self.failures.append
         )
-        self.calls: Calls = self.tracker
+        self.calls: TrackingMethods = self.tracker
 
     def track(self, count: int, name: str = "e") -> list[str]:
         """`count` events; their ids."""
@@ -79,7 +79,7 @@ async def sender(stack: Stack) -> Registered:
 
 
 @pytest.fixture
-async def services(stack: Stack, sender: Registered) -> AsyncIterator[Services]:
+async def services(stack: Stack, sender: Registered) -> AsyncIterator[ServiceProcesses]:
     """A gateway alone."""
     async with running(stack, "gateway") as services:
         yield services
@@ -91,7 +91,9 @@ async def stored_ids(stack: Stack) -> Counter[str]:
     return Counter(row["message_id"] for row in await owner.fetch("select message_id from write.tracking_events"))
 
 
-async def test_every_call_arrives_as_its_kind(kind: str, stack: Stack, services: Services, sender: Registered) -> None:
+async def test_every_call_arrives_as_its_kind(
+    kind: str, stack: Stack, services: ServiceProcesses, sender: Registered
+) -> None:
     async with a_client(kind, services.url("gateway"), sender.api_key) as client:
         calls, context = client.calls, {"library": {"name": "shop"}}
         calls.track("Order Completed", user_id="u", properties={"total": 5}, context=context)
@@ -119,7 +121,7 @@ async def test_every_call_arrives_as_its_kind(kind: str, stack: Stack, services:
     assert [stored.is_valid for stored in client.stored] == [True] * 6
 
 
-async def test_everything_arrives_once(kind: str, stack: Stack, services: Services, sender: Registered) -> None:
+async def test_everything_arrives_once(kind: str, stack: Stack, services: ServiceProcesses, sender: Registered) -> None:
     async with a_client(kind, services.url("gateway"), sender.api_key) as client:
         ids = client.track(2000)
 
@@ -131,7 +133,7 @@ async def test_everything_arrives_once(kind: str, stack: Stack, services: Servic
 
 
 async def test_with_every_third_answer_lost_everything_arrives_once(
-    kind: str, stack: Stack, services: Services, sender: Registered
+    kind: str, stack: Stack, services: ServiceProcesses, sender: Registered
 ) -> None:
     async with (
         losing_answers(services.url("gateway"), 3) as proxy,
@@ -149,7 +151,7 @@ async def test_with_every_third_answer_lost_everything_arrives_once(
 
 
 async def test_what_is_tracked_while_the_gateway_is_away_arrives_when_it_is_back(
-    kind: str, stack: Stack, services: Services, sender: Registered
+    kind: str, stack: Stack, services: ServiceProcesses, sender: Registered
 ) -> None:
     async with a_client(kind, services.url("gateway"), sender.api_key) as client:
         ids = client.track(100)
@@ -166,7 +168,7 @@ async def test_what_is_tracked_while_the_gateway_is_away_arrives_when_it_is_back
 
 
 async def test_what_is_under_way_when_the_task_is_cancelled_is_sent_by_the_next(
-    stack: Stack, services: Services, sender: Registered
+    stack: Stack, services: ServiceProcesses, sender: Registered
 ) -> None:
     await services.kill("gateway")
     async with a_client("asyncio", services.url("gateway"), sender.api_key) as client:
@@ -189,7 +191,7 @@ async def _later(value: Any) -> Any:
 
 
 async def test_a_full_queue_says_so_at_once_and_keeps_what_it_has(
-    kind: str, stack: Stack, services: Services, sender: Registered
+    kind: str, stack: Stack, services: ServiceProcesses, sender: Registered
 ) -> None:
     await services.kill("gateway")
     options = Options(queue_events=10, batch_events=10, linger_s=0.05, first_pause_s=0.02, longest_pause_s=0.1)
@@ -207,7 +209,7 @@ async def test_a_full_queue_says_so_at_once_and_keeps_what_it_has(
 
 
 async def test_what_the_gateway_refuses_is_told_with_its_reason(
-    kind: str, stack: Stack, services: Services, sender: Registered
+    kind: str, stack: Stack, services: ServiceProcesses, sender: Registered
 ) -> None:
     async with a_client(kind, services.url("gateway"), sender.api_key) as client:
         good = client.calls.track("e", user_id="u")
@@ -231,7 +233,7 @@ async def test_what_the_gateway_refuses_is_told_with_its_reason(
         assert client.stored[1].validation_errors[0]["path"] == "/total"
 
 
-async def test_a_wrong_key_is_told_and_not_tried_again(kind: str, services: Services) -> None:
+async def test_a_wrong_key_is_told_and_not_tried_again(kind: str, services: ServiceProcesses) -> None:
     async with a_client(kind, services.url("gateway"), "sk_wrong") as client:
         ids = client.track(3)
 
@@ -275,7 +277,7 @@ async def test_a_client_that_sends_too_fast_waits_as_long_as_it_is_told(kind: st
 
 
 async def test_two_attempts_at_one_event_of_ones_own_id_and_time_are_one_event(
-    kind: str, stack: Stack, services: Services, sender: Registered
+    kind: str, stack: Stack, services: ServiceProcesses, sender: Registered
 ) -> None:
     async with a_client(kind, services.url("gateway"), sender.api_key) as client:
         for _ in range(3):

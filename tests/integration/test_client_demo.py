@@ -9,13 +9,13 @@ import pytest
 
 from tests.integration.test_pipeline import QUICK
 from tests.sdks.lossy_proxy import losing_answers
-from tests.support.service_processes import ROOT, Services, running
+from tests.support.service_processes import ROOT, ServiceProcesses, running
 from tests.support.stack import Stack
 
 EVERYTHING = ("gateway", "admin", "relay", "projector", "statistics", "query")
 
 
-async def demo(services: Services, gateway_url: str, *arguments: str) -> tuple[int | None, str]:
+async def demo(services: ServiceProcesses, gateway_url: str, *arguments: str) -> tuple[int | None, str]:
     """Its exit status and what it wrote."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TRACKING_")}
     addresses = {

@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.test_client import sender, services, stored_ids  # noqa: F401
 from tests.support.registry import Registered
-from tests.support.service_processes import ROOT, Services
+from tests.support.service_processes import ROOT, ServiceProcesses
 from tests.support.stack import Stack
 
 THREADS = """
@@ -115,7 +115,7 @@ async def test_everything_a_program_tracked_is_stored_once_when_it_has_ended(
     program: str,
     count: int,
     stack: Stack,
-    services: Services,  # noqa: F811
+    services: ServiceProcesses,  # noqa: F811
     sender: Registered,  # noqa: F811
 ) -> None:
     process = await asyncio.create_subprocess_exec(
@@ -133,7 +133,7 @@ async def test_everything_a_program_tracked_is_stored_once_when_it_has_ended(
 
 async def test_the_examples_of_its_documentation_do_what_it_says(
     stack: Stack,
-    services: Services,  # noqa: F811
+    services: ServiceProcesses,  # noqa: F811
     sender: Registered,  # noqa: F811
 ) -> None:
     text = (ROOT / "docs/python-client.md").read_text()

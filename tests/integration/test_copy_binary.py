@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.stack import Stack
 from tracking.infra import copy_binary, postgres
-from tracking.infra.copy_binary import Encoder, Rows
+from tracking.infra.copy_binary import CopyRows, Encoder
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]  # generic only in its stubs
@@ -173,7 +173,7 @@ async def lists(connection: "Connection") -> "Connection":
 
 async def begun_with(connection: "Connection", lists: Sequence[Sequence[Any]], kinds: Sequence[Sequence[Any]]) -> int:
     return await copy_binary.begin_with(
-        connection, Rows("pg_temp.lists", LISTS, lists), Rows("pg_temp.kinds", ENCODERS, kinds)
+        connection, CopyRows("pg_temp.lists", LISTS, lists), CopyRows("pg_temp.kinds", ENCODERS, kinds)
     )
 
 

@@ -14,7 +14,7 @@ from tests.support.polling import until
 from tests.support.raw_http import exchange, request
 from tests.support.registry import Registered, register_system
 from tests.support.stack import Stack
-from tests.support.wire_counter import Wire, at_most, counted
+from tests.support.wire_counter import WireProxy, at_most, counted
 
 # begin with both COPY, commit; later the note that it was published
 COMMIT_STATEMENTS = 3
@@ -33,7 +33,9 @@ async def sender(stack: Stack) -> Registered:
 class Gateway:
     """A gateway that has seen the key, and what it says to its servers."""
 
-    def __init__(self, client: httpx.AsyncClient, stack: Stack, sender: Registered, wires: Mapping[str, Wire]) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, stack: Stack, sender: Registered, wires: Mapping[str, WireProxy]
+    ) -> None:
         self._client = client
         self._stack = stack
         self._sender = sender

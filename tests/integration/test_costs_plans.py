@@ -11,9 +11,9 @@ import asyncpg
 import pytest
 
 from services.query import database, events, statistics
-from services.query.cursor import Position
-from services.query.parameters import Filters
-from services.query.time_range import Range
+from services.query.cursor import PagePosition
+from services.query.parameters import EventFilters
+from services.query.time_range import TimeRange
 from tests.support.read_model import Seen, System, add_events, add_system
 from tests.support.stack import Stack
 from tracking.tables import range_versions
@@ -22,8 +22,8 @@ START = datetime(2025, 10, 1, tzinfo=UTC)
 WEEKS = 13
 SYSTEMS = 3
 EVENTS_A_WEEK = 300
-ALL = Range(START, START + timedelta(weeks=WEEKS, microseconds=-1))
-NOVEMBER = Range(datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 11, 30, 23, 59, 59, 999_999, tzinfo=UTC))
+ALL = TimeRange(START, START + timedelta(weeks=WEEKS, microseconds=-1))
+NOVEMBER = TimeRange(datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 11, 30, 23, 59, 59, 999_999, tzinfo=UTC))
 LIMIT = 101
 MORE_PARTITIONS = 3
 # a row of the page may lie in another block, and an index be a level higher
@@ -73,16 +73,20 @@ async def touched(stack: Stack, system: System) -> Mapping[str, int]:
         "select id from read.tracking_events_read_model where event_timestamp >= $1 order by event_timestamp limit 1",
         NOVEMBER.start,
     )
-    deep = Position(ALL, START + timedelta(weeks=WEEKS // 2), UUID(int=0))
+    deep = PagePosition(ALL, START + timedelta(weeks=WEEKS // 2), UUID(int=0))
 
-    def page(position: Position, filters: Filters) -> tuple[Any, ...]:
+    def page(position: PagePosition, filters: EventFilters) -> tuple[Any, ...]:
         return (system.id, ALL.start, position.before, position.before_id, *astuple(filters), LIMIT, 0)
 
     return {
-        "first page": await blocks(stack, events._PAGE, *page(Position.first(ALL), Filters())),
-        "page in the middle": await blocks(stack, events._PAGE, *page(deep, Filters())),
-        "page of a name": await blocks(stack, events._PAGE, *page(Position.first(ALL), Filters(event_name="name_1"))),
-        "page of a user": await blocks(stack, events._PAGE, *page(Position.first(ALL), Filters(user_id="user_6_7"))),
+        "first page": await blocks(stack, events._PAGE, *page(PagePosition.first(ALL), EventFilters())),
+        "page in the middle": await blocks(stack, events._PAGE, *page(deep, EventFilters())),
+        "page of a name": await blocks(
+            stack, events._PAGE, *page(PagePosition.first(ALL), EventFilters(event_name="name_1"))
+        ),
+        "page of a user": await blocks(
+            stack, events._PAGE, *page(PagePosition.first(ALL), EventFilters(user_id="user_6_7"))
+        ),
         "event by its id": await blocks(stack, events._EVENT, event_id, None),
         "counts of a month": await blocks(stack, statistics._COUNTS, system.id, None, *statistics.borders(NOVEMBER)),
         "version of a month": await blocks(

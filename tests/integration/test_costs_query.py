@@ -14,7 +14,7 @@ from tests.support.admin_api import a_partner, a_system, administrator
 from tests.support.http_client import http_client
 from tests.support.read_model import Seen, System, add_events, add_system, add_token
 from tests.support.stack import Stack
-from tests.support.wire_counter import Said, Wire, at_most, counted
+from tests.support.wire_counter import WireProxy, WireTraffic, at_most, counted
 
 START = datetime(2025, 12, 1, tzinfo=UTC)
 
@@ -30,11 +30,11 @@ async def system(stack: Stack) -> System:
 class Query:
     """Query, and what each request makes it say."""
 
-    def __init__(self, client: httpx.AsyncClient, wires: Mapping[str, Wire]) -> None:
+    def __init__(self, client: httpx.AsyncClient, wires: Mapping[str, WireProxy]) -> None:
         self._client = client
         self._wires = wires
 
-    async def ask(self, path: str, **parameters: Any) -> tuple[Any, Said, Said]:
+    async def ask(self, path: str, **parameters: Any) -> tuple[Any, WireTraffic, WireTraffic]:
         """The answer, what was said to the database and what to Redis."""
         response = await self._client.get(path, params=parameters)
         assert response.status_code == 200, response.text

@@ -9,21 +9,21 @@ from typing import Any, cast
 from services.gateway.commit.group_commit import CommittedBatch, GroupCommit
 from services.gateway.commit.store import EventStore
 from services.gateway.http import clock
-from services.gateway.http.fast_path import SingleEvents
-from services.gateway.http.request import Limits
-from services.gateway.lookups.api_keys import ApiKeys
-from services.gateway.lookups.event_structures import Structures
-from services.gateway.lookups.rate_limits import RateLimits
+from services.gateway.http.fast_path import SingleEventFastPath
+from services.gateway.http.request import RequestLimits
+from services.gateway.lookups.api_keys import ApiKeyLookup
+from services.gateway.lookups.event_structures import EventStructureLookup
+from services.gateway.lookups.rate_limits import RateLimiter
 from tests.support.registry import Registered, register_system
 from tests.support.stack import Stack
-from tests.support.wire_counter import Calls
+from tests.support.wire_counter import CallCounter
 from tracking.infra import postgres
 from tracking.infra import redis as cache
 
 # 142 by Python 3.11; of them about 43 decide it and 18 encode it for the database
 MOST_CALLS = 149
 FEW, MANY = 200, 400
-LIMITS = Limits(5_000_000, 100_000_000, 20_000_000, 100, 65_536, 2_500)
+LIMITS = RequestLimits(5_000_000, 100_000_000, 20_000_000, 100, 65_536, 2_500)
 
 
 class Answers:
@@ -43,7 +43,7 @@ class Answers:
 class Gateway:
     """The short way of a single event with all that is behind it, and no HTTP before it."""
 
-    def __init__(self, singles: SingleEvents, commits: list[CommittedBatch]) -> None:
+    def __init__(self, singles: SingleEventFastPath, commits: list[CommittedBatch]) -> None:
         self._singles = singles
         self._commits = commits
 
@@ -53,7 +53,7 @@ class Gateway:
         headers = [(b"host", b"t"), (b"x-api-key", sender.api_key.encode()), (b"content-type", b"application/json")]
         bodies = [json.dumps(an_event(n)).encode() for n in range(number)]
         self._commits.clear()
-        with Calls() as calls:
+        with CallCounter() as calls:
             for body in bodies:
                 self._singles.take(headers, body, answers)
             await answers.whole.wait()
@@ -80,13 +80,13 @@ async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
     store = EventStore(url, connect_timeout_s=5)
     committed: list[CommittedBatch] = []
     commits = GroupCommit(store, committed.append, deadline_s=10, buffer_events=10_000, buffer_bytes=10_000_000)
-    keys, structures = ApiKeys(redis, pool, ttl_s=600), Structures(redis, pool)
+    keys, structures = ApiKeyLookup(redis, pool, ttl_s=600), EventStructureLookup(redis, pool)
     running = asyncio.create_task(commits.run(lambda: None))
     try:
         # what is heard of changes is trusted for longer than a second
         keys.is_heard = True
         await keys.authenticate(sender.api_key, clock.now())
-        yield Gateway(SingleEvents(keys, structures, commits, RateLimits(redis), LIMITS), committed)
+        yield Gateway(SingleEventFastPath(keys, structures, commits, RateLimiter(redis), LIMITS), committed)
     finally:
         commits.close()
         await running

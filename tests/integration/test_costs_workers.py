@@ -8,9 +8,9 @@ import pytest
 from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
-from tests.support.wire_counter import Said, Wire, at_most, counted
+from tests.support.wire_counter import WireProxy, WireTraffic, at_most, counted
 from tracking.contracts import topology
 from tracking.infra import rabbitmq
 
@@ -29,7 +29,7 @@ async def sender(stack: Stack) -> Registered:
     return await register_system(stack)
 
 
-async def send(gateway: Services, sender: Registered, events: int, kind: str = "track") -> None:
+async def send(gateway: ServiceProcesses, sender: Registered, events: int, kind: str = "track") -> None:
     """BATCHES requests one after the other, so each is a message; all within a day."""
     async with http_client(base_url=gateway.url("gateway"), timeout=20) as client:
         for batch in range(BATCHES):
@@ -60,13 +60,13 @@ async def applied(stack: Stack, consumer: str) -> tuple[int, int]:
 class Worker:
     """One that is given groups of a known size, and what it says to its database and the broker."""
 
-    def __init__(self, stack: Stack, name: str, gateway: Services, database: Wire) -> None:
+    def __init__(self, stack: Stack, name: str, gateway: ServiceProcesses, database: WireProxy) -> None:
         self._stack = stack
         self._name = name
         self._gateway = gateway
         self._database = database
 
-    async def take(self, sender: Registered, events: int, kind: str = "track") -> tuple[int, Said]:
+    async def take(self, sender: Registered, events: int, kind: str = "track") -> tuple[int, WireTraffic]:
         """BATCHES messages that wait for it together: its groups, and what it said to the database."""
         owner = await self._stack.read()
         before_batches, before_groups = await applied(self._stack, self._name)

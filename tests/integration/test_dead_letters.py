@@ -25,7 +25,7 @@ from tests.support.dead_letters import (
 from tests.support.polling import until
 from tests.support.rebuild import assert_counted
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import ROOT, Services, running
+from tests.support.service_processes import ROOT, ServiceProcesses, running
 from tests.support.stack import Stack
 from tracking.contracts import topology
 
@@ -39,7 +39,7 @@ async def sender(stack: Stack) -> Registered:
 
 
 @pytest.fixture
-async def services(stack: Stack, sender: Registered) -> AsyncIterator[Services]:
+async def services(stack: Stack, sender: Registered) -> AsyncIterator[ServiceProcesses]:
     """Everything that an event passes through; three dead letters stop a worker."""
     settings = {**QUICK, "TRACKING_DEAD_LETTER_LIMIT": "3"}
     async with running(stack, "gateway", *WORKERS, settings=settings) as services:
@@ -47,7 +47,7 @@ async def services(stack: Stack, sender: Registered) -> AsyncIterator[Services]:
 
 
 async def test_a_batch_that_cannot_be_applied_is_kept_and_its_neighbours_are_applied(
-    services: Services, stack: Stack, sender: Registered
+    services: ServiceProcesses, stack: Stack, sender: Registered
 ) -> None:
     read = await stack.read()
     await read.execute(POISON)
@@ -92,7 +92,7 @@ async def test_a_batch_that_cannot_be_applied_is_kept_and_its_neighbours_are_app
 
 
 async def test_a_retried_batch_is_applied_once_however_often_it_is_retried(
-    services: Services, stack: Stack, sender: Registered
+    services: ServiceProcesses, stack: Stack, sender: Registered
 ) -> None:
     read = await stack.read()
     await read.execute(POISON)
@@ -118,7 +118,7 @@ async def test_a_retried_batch_is_applied_once_however_often_it_is_retried(
 
 
 async def test_a_retried_batch_that_fails_again_is_open_again(
-    services: Services, stack: Stack, sender: Registered
+    services: ServiceProcesses, stack: Stack, sender: Registered
 ) -> None:
     await (await stack.read()).execute(POISON)
     await send(services, sender, range(1), eventName="poison")
@@ -130,7 +130,7 @@ async def test_a_retried_batch_that_fails_again_is_open_again(
 
 
 async def test_a_retried_batch_that_is_lost_on_its_way_is_sent_again(
-    services: Services, stack: Stack, sender: Registered
+    services: ServiceProcesses, stack: Stack, sender: Registered
 ) -> None:
     read = await stack.read()
     await read.execute(POISON)
@@ -152,7 +152,7 @@ PROGRESS = "select applied_through, pending_batches, open_dead_letters from read
 
 
 async def test_progress_waits_for_an_open_dead_letter_and_moves_on_when_it_is_discarded(
-    services: Services, stack: Stack, sender: Registered
+    services: ServiceProcesses, stack: Stack, sender: Registered
 ) -> None:
     read, write = await stack.read(), await stack.write()
     await read.execute(POISON)
@@ -180,7 +180,7 @@ async def test_progress_waits_for_an_open_dead_letter_and_moves_on_when_it_is_di
 
 
 async def test_too_many_dead_letters_stop_a_worker_until_they_are_settled(
-    services: Services, stack: Stack, sender: Registered
+    services: ServiceProcesses, stack: Stack, sender: Registered
 ) -> None:
     await publish(stack, b"one", b"two", b"three")
 
@@ -205,7 +205,7 @@ async def test_too_many_dead_letters_stop_a_worker_until_they_are_settled(
 
 
 async def test_a_message_nobody_can_read_is_kept_as_it_came(
-    services: Services, stack: Stack, sender: Registered
+    services: ServiceProcesses, stack: Stack, sender: Registered
 ) -> None:
     await publish(stack, b"not ours \xff\x00\x1b[31m", message_id="who\x00 knows", headers={"x-death": "none"})
     await send(services, sender, range(20))
@@ -235,7 +235,7 @@ async def test_a_message_nobody_can_read_is_kept_as_it_came(
     ],
 )
 async def test_a_body_that_is_not_what_its_encoding_says_is_kept_as_it_came(
-    services: Services, stack: Stack, sender: Registered, encoding: str, body: bytes, fault: str
+    services: ServiceProcesses, stack: Stack, sender: Registered, encoding: str, body: bytes, fault: str
 ) -> None:
     await publish(stack, body, content_encoding=encoding)
     await send(services, sender, range(20))
@@ -249,7 +249,7 @@ async def test_a_body_that_is_not_what_its_encoding_says_is_kept_as_it_came(
     assert await (await stack.write()).fetchval("select body from write.dead_letters") == body
 
 
-async def test_a_dead_letter_that_the_broker_hands_over_twice_is_one(services: Services, stack: Stack) -> None:
+async def test_a_dead_letter_that_the_broker_hands_over_twice_is_one(services: ServiceProcesses, stack: Stack) -> None:
     await publish(stack, b"garbage", b"garbage", b"rubbish", queue="tracking.statistics.dead")
 
     await reach_states(stack, ("open", 2), ("open", 1))
@@ -257,7 +257,7 @@ async def test_a_dead_letter_that_the_broker_hands_over_twice_is_one(services: S
 
 
 async def test_a_spoilt_copy_of_a_batch_that_was_applied_settles_itself(
-    services: Services, stack: Stack, sender: Registered
+    services: ServiceProcesses, stack: Stack, sender: Registered
 ) -> None:
     await send(services, sender, range(3))
     await reach(stack, 3)
@@ -269,7 +269,7 @@ async def test_a_spoilt_copy_of_a_batch_that_was_applied_settles_itself(
 
 
 async def test_a_batch_the_write_database_does_not_know_is_retried_as_it_came(
-    services: Services, stack: Stack, sender: Registered
+    services: ServiceProcesses, stack: Stack, sender: Registered
 ) -> None:
     read = await stack.read()
     body = (EXAMPLES / "events_tracked.v1.good.one_event.json").read_bytes()
@@ -287,7 +287,7 @@ async def test_a_batch_the_write_database_does_not_know_is_retried_as_it_came(
 
 
 async def test_the_table_for_people_says_what_when_whose_and_why(
-    services: Services, stack: Stack, sender: Registered
+    services: ServiceProcesses, stack: Stack, sender: Registered
 ) -> None:
     await (await stack.read()).execute(POISON)
     await send(services, sender, range(2), eventName="poison")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.http_client import http_client
 from tests.support.registry import Registered, publish_structure, register_system
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 INGEST, BATCH = "/api/events/ingest", "/api/events/batch"
@@ -28,14 +28,14 @@ async def sender(stack: Stack) -> Registered:
 
 
 @pytest.fixture
-async def services(stack: Stack, sender: Registered) -> AsyncIterator[Services]:
+async def services(stack: Stack, sender: Registered) -> AsyncIterator[ServiceProcesses]:
     """A gateway alone: no worker reads what it publishes."""
     async with running(stack, "gateway") as services:
         yield services
 
 
 @pytest.fixture
-async def client(services: Services, sender: Registered) -> AsyncIterator[httpx.AsyncClient]:
+async def client(services: ServiceProcesses, sender: Registered) -> AsyncIterator[httpx.AsyncClient]:
     """Sends with the key in the header."""
     headers = {"X-Api-Key": sender.api_key}
     async with http_client(base_url=services.url("gateway"), headers=headers, timeout=20) as client:
@@ -53,7 +53,7 @@ async def stored(stack: Stack) -> list[Any]:
 
 
 async def test_the_specified_body_gets_the_specified_answer(
-    services: Services, sender: Registered, stack: Stack
+    services: ServiceProcesses, sender: Registered, stack: Stack
 ) -> None:
     body = {
         "apiKey": sender.api_key,
@@ -95,7 +95,7 @@ async def test_an_event_that_breaks_its_schema_is_stored_and_says_how(client: ht
 
 
 async def test_the_partners_own_structure_wins_over_the_global_one(
-    client: httpx.AsyncClient, stack: Stack, sender: Registered, services: Services
+    client: httpx.AsyncClient, stack: Stack, sender: Registered, services: ServiceProcesses
 ) -> None:
     own = {"type": "object", "required": ["total"]}
     await publish_structure(stack, "purchase", own, partner_id=sender.partner_id)
@@ -108,7 +108,7 @@ async def test_the_partners_own_structure_wins_over_the_global_one(
 
 
 async def test_an_event_may_name_the_version_of_its_schema(
-    client: httpx.AsyncClient, stack: Stack, services: Services
+    client: httpx.AsyncClient, stack: Stack, services: ServiceProcesses
 ) -> None:
     await publish_structure(stack, "signup", {"required": ["plan"]}, {"required": ["plan", "country"]})
     await services.stop("gateway")
@@ -293,7 +293,7 @@ async def test_gzip_is_inflated_and_a_bomb_is_not(client: httpx.AsyncClient, sta
     assert (unknown.status_code, unknown.json()["code"]) == (400, "unknown_encoding")
 
 
-async def test_a_key_is_taken_from_every_place(services: Services, sender: Registered) -> None:
+async def test_a_key_is_taken_from_every_place(services: ServiceProcesses, sender: Registered) -> None:
     key = sender.api_key
     async with http_client(base_url=services.url("gateway")) as anyone:
         answers = [
@@ -309,7 +309,7 @@ async def test_a_key_is_taken_from_every_place(services: Services, sender: Regis
     assert [response.status_code for response in answers] == [202] * 7
 
 
-async def test_no_key_and_an_unknown_key_are_401(services: Services) -> None:
+async def test_no_key_and_an_unknown_key_are_401(services: ServiceProcesses) -> None:
     async with http_client(base_url=services.url("gateway")) as anyone:
         missing = await anyone.post(INGEST, json=an_envelope())
         unknown = await anyone.post(INGEST, json=an_envelope(apiKey="sk_nobody"))
@@ -319,7 +319,9 @@ async def test_no_key_and_an_unknown_key_are_401(services: Services) -> None:
     assert "sk_nobody" not in services.log("gateway")
 
 
-async def test_one_client_id_of_two_systems_is_two_events(services: Services, sender: Registered, stack: Stack) -> None:
+async def test_one_client_id_of_two_systems_is_two_events(
+    services: ServiceProcesses, sender: Registered, stack: Stack
+) -> None:
     other = await register_system(stack, "App", sender.partner_id)
 
     async with http_client(base_url=services.url("gateway")) as anyone:

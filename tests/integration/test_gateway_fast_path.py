@@ -14,7 +14,7 @@ from tests.support.admin_api import a_system, administrator
 from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 INGEST = "/api/events/ingest"
@@ -27,7 +27,7 @@ async def sender(stack: Stack) -> Registered:
 
 
 @pytest.fixture
-async def services(stack: Stack, sender: Registered) -> AsyncIterator[Services]:
+async def services(stack: Stack, sender: Registered) -> AsyncIterator[ServiceProcesses]:
     """A gateway alone, which has seen the key."""
     async with running(stack, "gateway") as services:
         await Connection.ask(services, a_request(sender))
@@ -50,7 +50,7 @@ class Connection:
 
     @classmethod
     @asynccontextmanager
-    async def to(cls, services: Services) -> AsyncIterator["Connection"]:
+    async def to(cls, services: ServiceProcesses) -> AsyncIterator["Connection"]:
         """An open one."""
         reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(services.url("gateway")).port)
         try:
@@ -60,7 +60,7 @@ class Connection:
             await writer.wait_closed()
 
     @classmethod
-    async def ask(cls, services: Services, request: bytes) -> tuple[int, dict[str, str], Any]:
+    async def ask(cls, services: ServiceProcesses, request: bytes) -> tuple[int, dict[str, str], Any]:
         """One request on a connection of its own."""
         async with cls.to(services) as connection:
             connection.writer.write(request)
@@ -88,7 +88,7 @@ async def nothing_commits(stack: Stack) -> AsyncIterator[None]:
         yield
 
 
-async def test_both_ways_answer_alike(services: Services, sender: Registered) -> None:
+async def test_both_ways_answer_alike(services: ServiceProcesses, sender: Registered) -> None:
     requests: list[dict[str, Any]] = [
         {"event_id": "e1"},
         {"event_id": "e1"},
@@ -114,7 +114,7 @@ async def test_both_ways_answer_alike(services: Services, sender: Registered) ->
 
 
 async def test_requests_sent_without_waiting_are_answered_in_their_order(
-    services: Services, sender: Registered, stack: Stack
+    services: ServiceProcesses, sender: Registered, stack: Stack
 ) -> None:
     before = await stored(stack)
     async with Connection.to(services) as connection:
@@ -129,7 +129,9 @@ async def test_requests_sent_without_waiting_are_answered_in_their_order(
     assert await stored(stack) == before + 30
 
 
-async def test_a_request_in_many_pieces_is_one_request(services: Services, sender: Registered, stack: Stack) -> None:
+async def test_a_request_in_many_pieces_is_one_request(
+    services: ServiceProcesses, sender: Registered, stack: Stack
+) -> None:
     before = await stored(stack)
     async with Connection.to(services) as connection:
         for _ in range(2):
@@ -144,7 +146,7 @@ async def test_a_request_in_many_pieces_is_one_request(services: Services, sende
 
 @pytest.mark.parametrize("more", ["Connection: close\r\n", "Expect: 100-continue\r\nConnection: close\r\n"])
 async def test_a_connection_that_shall_close_is_closed_after_its_answer(
-    services: Services, sender: Registered, more: str
+    services: ServiceProcesses, sender: Registered, more: str
 ) -> None:
     async with Connection.to(services) as connection:
         connection.writer.write(a_request(sender, more=more))
@@ -157,7 +159,7 @@ async def test_a_connection_that_shall_close_is_closed_after_its_answer(
 
 
 async def test_an_event_whose_sender_has_gone_is_stored_and_others_are_answered(
-    services: Services, sender: Registered, stack: Stack
+    services: ServiceProcesses, sender: Registered, stack: Stack
 ) -> None:
     before = await stored(stack)
     async with Connection.to(services) as staying:
@@ -172,7 +174,7 @@ async def test_an_event_whose_sender_has_gone_is_stored_and_others_are_answered(
 
 
 async def test_a_stop_waits_for_the_event_in_hand_and_for_the_one_half_sent(
-    services: Services, sender: Registered, stack: Stack
+    services: ServiceProcesses, sender: Registered, stack: Stack
 ) -> None:
     before = await stored(stack)
     half = a_request(sender)
@@ -216,7 +218,7 @@ async def test_a_deactivated_system_is_refused_the_short_way_too(stack: Stack) -
         assert answer[2]["code"] == "system_deactivated"
 
 
-async def test_requests_are_measured_and_events_counted(services: Services, sender: Registered) -> None:
+async def test_requests_are_measured_and_events_counted(services: ServiceProcesses, sender: Registered) -> None:
     for _ in range(3):
         await Connection.ask(services, a_request(sender))
     async with http_client(base_url=services.url("gateway")) as client:

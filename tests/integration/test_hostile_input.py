@@ -9,7 +9,7 @@ from tests.support import raw_http
 from tests.support.admin_api import one_of_each
 from tests.support.read_model import add_system, add_token
 from tests.support.registry import register_system
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 # short, as some of the cases never send what they promise
@@ -20,7 +20,7 @@ MOST_RESIDENT_BYTES = 512 * 1024 * 1024
 MOST_KEPT_BYTES = 16 * 1024 * 1024
 
 
-async def attack(services: Services, name: str, cases: list[Case], normal: Route) -> None:
+async def attack(services: ServiceProcesses, name: str, cases: list[Case], normal: Route) -> None:
     """Each case is answered as it should be, large ones fill no memory, small ones leave nothing behind."""
     url, pid = services.url(name), services.pid(name)
     small = [one for one in cases if sum(map(len, one.pieces)) < SMALL_BYTES][::3]

@@ -17,7 +17,7 @@ from tests.support.costly_schemas import hostile, nested
 from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.registry import publish_structure, register_system
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 NAMES = [
@@ -33,7 +33,7 @@ class Edge:
 
     admin: httpx.AsyncClient
     gateway: httpx.AsyncClient
-    services: Services
+    services: ServiceProcesses
 
     async def register(self, name: str, schema: Any) -> httpx.Response:
         """As an object; it may be refused."""

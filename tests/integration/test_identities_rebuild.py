@@ -21,7 +21,7 @@ from tests.support.rebuild import (
     send_mixed,
 )
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 # a dozen processes are started and ended; on a busy machine that takes its time
@@ -37,7 +37,7 @@ async def senders(stack: Stack) -> list[Registered]:
 
 
 @pytest.fixture
-async def services(stack: Stack, senders: list[Registered]) -> AsyncIterator[Services]:
+async def services(stack: Stack, senders: list[Registered]) -> AsyncIterator[ServiceProcesses]:
     """Everything that an event passes through."""
     async with running(stack, "gateway", *WORKERS, settings=QUICK) as services:
         yield services
@@ -59,7 +59,7 @@ VISIT = [
 
 
 async def test_a_visitor_and_the_user_it_became_are_one_actor_from_request_to_answer(
-    services: Services, stack: Stack, senders: list[Registered]
+    services: ServiceProcesses, stack: Stack, senders: list[Registered]
 ) -> None:
     sender, other = senders[0], senders[1]
     await services.start("query")
@@ -123,7 +123,7 @@ update read.identities set event_id = gen_random_uuid(), linked_at = '1999-01-01
 
 
 async def test_links_that_were_damaged_become_what_their_events_say(
-    services: Services, stack: Stack, senders: list[Registered]
+    services: ServiceProcesses, stack: Stack, senders: list[Registered]
 ) -> None:
     await send_mixed(services, stack, senders)
     await services.stop(*WORKERS)
@@ -144,7 +144,7 @@ async def test_links_that_were_damaged_become_what_their_events_say(
 
 
 async def test_a_rebuild_of_right_links_touches_none(
-    services: Services, stack: Stack, senders: list[Registered]
+    services: ServiceProcesses, stack: Stack, senders: list[Registered]
 ) -> None:
     await send_mixed(services, stack, senders)
     read = await stack.read()
@@ -160,7 +160,7 @@ async def test_a_rebuild_of_right_links_touches_none(
 
 
 async def test_links_of_events_that_nobody_stored_go_when_asked(
-    services: Services, stack: Stack, senders: list[Registered]
+    services: ServiceProcesses, stack: Stack, senders: list[Registered]
 ) -> None:
     await send_mixed(services, stack, senders)
     await services.stop(*WORKERS)
@@ -178,7 +178,7 @@ async def test_links_of_events_that_nobody_stored_go_when_asked(
 
 
 async def test_a_rebuild_of_a_range_adds_the_links_of_its_events_and_takes_none(
-    services: Services, stack: Stack, senders: list[Registered]
+    services: ServiceProcesses, stack: Stack, senders: list[Registered]
 ) -> None:
     moments = [await next_millisecond()]
     for number, user in enumerate(("early", "middle", "late")):

@@ -14,7 +14,7 @@ import pytest
 from services.projector import project
 from services.statistics import aggregate
 from tests.load.growth.plans import plans
-from tests.load.growth.queries import DEEP_PAGE, Known
+from tests.load.growth.queries import DEEP_PAGE, GrowthSample
 from tests.load.loader import load
 from tests.load.loader.events import EVENTS_A_VISITOR, PARTNER_NAME, SYSTEM_NAMES, Year
 from tests.support.http_client import http_client
@@ -199,7 +199,7 @@ def test_the_same_seed_makes_the_same_events_and_another_others() -> None:
 
 async def test_what_a_request_reads_is_seen_in_the_plans_of_its_own_statements(loaded: Stack) -> None:
     token = await add_token(loaded, partner_id=YEAR.partner_id)
-    known = await Known.of(loaded, YEAR)
+    known = await GrowthSample.of(loaded, YEAR)
 
     async with plans(loaded.read_url("query"), token) as explained:
         of_a_month = await explained.reading(
@@ -216,7 +216,7 @@ async def test_what_a_request_reads_is_seen_in_the_plans_of_its_own_statements(l
 async def test_the_page_at_depth_begins_where_it_says(loaded: Stack) -> None:
     owner = await loaded.read()
     token = await add_token(loaded, partner_id=YEAR.partner_id)
-    known = await Known.of(loaded, YEAR)
+    known = await GrowthSample.of(loaded, YEAR)
 
     async with (
         running(loaded, "query") as services,

@@ -11,7 +11,7 @@ from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.rebuild import assert_counted
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 from tracking.contracts import topology
 from tracking.infra import rabbitmq
@@ -27,13 +27,13 @@ async def sender(stack: Stack) -> Registered:
 
 
 @pytest.fixture
-async def services(stack: Stack, sender: Registered) -> AsyncIterator[Services]:
+async def services(stack: Stack, sender: Registered) -> AsyncIterator[ServiceProcesses]:
     """Everything that an event passes through."""
     async with running(stack, "gateway", *WORKERS, settings=QUICK) as services:
         yield services
 
 
-async def send(services: Services, sender: Registered, numbers: range, **changes: Any) -> None:
+async def send(services: ServiceProcesses, sender: Registered, numbers: range, **changes: Any) -> None:
     """One batch of events named after their number modulo 3, ids and times their own."""
     events = [
         {
@@ -74,7 +74,9 @@ async def reach(stack: Stack, number: int) -> None:
     assert await both(stack) == (number, number)
 
 
-async def test_every_event_is_projected_as_it_was_stored(services: Services, stack: Stack, sender: Registered) -> None:
+async def test_every_event_is_projected_as_it_was_stored(
+    services: ServiceProcesses, stack: Stack, sender: Registered
+) -> None:
     await send(services, sender, range(300))
 
     await reach(stack, 300)
@@ -93,7 +95,9 @@ async def test_every_event_is_projected_as_it_was_stored(services: Services, sta
     assert tuple(names) == (sender.partner_id, "Partner of Website", "Website")
 
 
-async def test_the_rollup_is_a_recount_of_the_rows(services: Services, stack: Stack, sender: Registered) -> None:
+async def test_the_rollup_is_a_recount_of_the_rows(
+    services: ServiceProcesses, stack: Stack, sender: Registered
+) -> None:
     await send(services, sender, range(200))
     await send(services, sender, range(200, 260), schemaVersion=None)
 
@@ -102,7 +106,9 @@ async def test_the_rollup_is_a_recount_of_the_rows(services: Services, stack: St
     await assert_counted(stack)
 
 
-async def test_a_batch_published_twice_is_applied_once(services: Services, stack: Stack, sender: Registered) -> None:
+async def test_a_batch_published_twice_is_applied_once(
+    services: ServiceProcesses, stack: Stack, sender: Registered
+) -> None:
     await send(services, sender, range(50))
     await reach(stack, 50)
     write = await stack.write()
@@ -118,7 +124,7 @@ async def test_a_batch_published_twice_is_applied_once(services: Services, stack
 
 
 async def test_events_that_come_while_the_workers_are_away_are_applied_later(
-    services: Services, stack: Stack, sender: Registered
+    services: ServiceProcesses, stack: Stack, sender: Registered
 ) -> None:
     await services.stop(*WORKERS)
 
@@ -129,7 +135,7 @@ async def test_events_that_come_while_the_workers_are_away_are_applied_later(
 
 
 async def test_a_worker_killed_again_and_again_applies_everything_once(
-    services: Services, stack: Stack, sender: Registered
+    services: ServiceProcesses, stack: Stack, sender: Registered
 ) -> None:
     async def keep_sending() -> None:
         for start in range(0, 1000, 50):
@@ -145,7 +151,7 @@ async def test_a_worker_killed_again_and_again_applies_everything_once(
     await assert_counted(stack)
 
 
-async def test_a_purged_queue_heals_by_itself(services: Services, stack: Stack, sender: Registered) -> None:
+async def test_a_purged_queue_heals_by_itself(services: ServiceProcesses, stack: Stack, sender: Registered) -> None:
     await services.stop("projector", "statistics")
     await send(services, sender, range(100))
     write = await stack.write()
@@ -166,7 +172,7 @@ async def test_a_purged_queue_heals_by_itself(services: Services, stack: Stack, 
 
 
 async def test_deleted_queues_come_back_and_nothing_is_lost(
-    services: Services, stack: Stack, sender: Registered
+    services: ServiceProcesses, stack: Stack, sender: Registered
 ) -> None:
     await send(services, sender, range(50))
     await reach(stack, 50)
@@ -181,7 +187,9 @@ async def test_deleted_queues_come_back_and_nothing_is_lost(
     await reach(stack, 100)
 
 
-async def test_progress_says_how_far_each_worker_is(services: Services, stack: Stack, sender: Registered) -> None:
+async def test_progress_says_how_far_each_worker_is(
+    services: ServiceProcesses, stack: Stack, sender: Registered
+) -> None:
     read = await stack.read()
     await services.stop("projector")
     await send(services, sender, range(10))
@@ -196,7 +204,7 @@ async def test_progress_says_how_far_each_worker_is(services: Services, stack: S
 
 
 async def test_the_relay_copies_systems_to_the_read_database(
-    services: Services, stack: Stack, sender: Registered
+    services: ServiceProcesses, stack: Stack, sender: Registered
 ) -> None:
     read = await stack.read()
     other = await register_system(stack, "App", sender.partner_id)

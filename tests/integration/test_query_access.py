@@ -14,7 +14,7 @@ from services.query.models import Event, EventList, Statistics
 from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.read_model import Seen, System, add_events, add_system, add_token
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 from tracking.contracts import cache_entries
 from tracking.contracts.cache_entries import AccessTokenEntry
@@ -25,14 +25,14 @@ OPEN = ["/health/live", "/health/ready", "/metrics", "/openapi/v1.json", "/scala
 
 
 @pytest.fixture
-async def services(stack: Stack) -> AsyncIterator[Services]:
+async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """Query alone."""
     async with running(stack, "query") as services:
         yield services
 
 
 @pytest.fixture
-async def client(services: Services) -> AsyncIterator[httpx.AsyncClient]:
+async def client(services: ServiceProcesses) -> AsyncIterator[httpx.AsyncClient]:
     """Without a token."""
     async with http_client(base_url=services.url("query"), timeout=20) as client:
         yield client

@@ -14,7 +14,7 @@ import pytest
 from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.read_model import Seen, System, add_events, add_system, add_token
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 NOON = datetime(2025, 12, 24, 12, tzinfo=UTC)
@@ -28,7 +28,7 @@ select exists (select
 
 
 @pytest.fixture
-async def services(stack: Stack) -> AsyncIterator[Services]:
+async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """Query alone."""
     async with running(stack, "query") as services:
         yield services
@@ -41,7 +41,7 @@ async def system(stack: Stack) -> System:
 
 
 @pytest.fixture
-async def client(services: Services, stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
+async def client(services: ServiceProcesses, stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     """Sees all partners."""
     headers = {"Authorization": f"Bearer {await add_token(stack, 'admin')}"}
     async with http_client(base_url=services.url("query"), headers=headers, timeout=20) as client:

@@ -12,9 +12,9 @@ import pytest
 
 from services.query import actors, database, events, statistics
 from services.query.actors import Actor
-from services.query.cursor import Position
-from services.query.parameters import Filters
-from services.query.time_range import Range
+from services.query.cursor import PagePosition
+from services.query.parameters import EventFilters
+from services.query.time_range import TimeRange
 from tests.support.read_model import Seen, System, add_events, add_system, add_token
 from tests.support.stack import Stack
 from tracking.tables import range_versions
@@ -24,8 +24,8 @@ DAYS = 92
 SYSTEMS = 4
 EVENTS = 6_000
 LIMIT = 101
-ALL = Range(START, START + timedelta(days=DAYS, microseconds=-1))
-NOVEMBER = Range(datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 11, 30, 23, 59, 59, tzinfo=UTC))
+ALL = TimeRange(START, START + timedelta(days=DAYS, microseconds=-1))
+NOVEMBER = TimeRange(datetime(2025, 11, 1, tzinfo=UTC), datetime(2025, 11, 30, 23, 59, 59, tzinfo=UTC))
 
 
 @pytest.fixture
@@ -95,29 +95,29 @@ def read_whole(nodes: list[dict[str, Any]]) -> list[str]:
     return [node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan" and touched([node], "")]
 
 
-def page_parameters(system: System, position: Position, filters: Filters, offset: int = 0) -> tuple[Any, ...]:
+def page_parameters(system: System, position: PagePosition, filters: EventFilters, offset: int = 0) -> tuple[Any, ...]:
     within = position.within
     return (system.id, within.start, position.before, position.before_id, *astuple(filters), LIMIT, offset)
 
 
 PAGES = [
-    (Filters(), LIMIT),
-    (Filters(event_name="name_1"), LIMIT),
-    (Filters(event_name="rare"), LIMIT),
-    (Filters(is_valid=True), LIMIT * 2),
-    (Filters(is_valid=False), LIMIT),
-    (Filters(user_id="user_7"), LIMIT),
-    (Filters(anonymous_id="anon_7"), LIMIT),
-    (Filters(event_name="rare", is_valid=True, user_id="user_0"), LIMIT),
-    (Filters(event_name="name_1", is_valid=False), LIMIT),
-    (Filters(is_valid=False, user_id="user_7"), 20),
-    (Filters(event_name="name_2", anonymous_id="anon_7"), 20),
+    (EventFilters(), LIMIT),
+    (EventFilters(event_name="name_1"), LIMIT),
+    (EventFilters(event_name="rare"), LIMIT),
+    (EventFilters(is_valid=True), LIMIT * 2),
+    (EventFilters(is_valid=False), LIMIT),
+    (EventFilters(user_id="user_7"), LIMIT),
+    (EventFilters(anonymous_id="anon_7"), LIMIT),
+    (EventFilters(event_name="rare", is_valid=True, user_id="user_0"), LIMIT),
+    (EventFilters(event_name="name_1", is_valid=False), LIMIT),
+    (EventFilters(is_valid=False, user_id="user_7"), 20),
+    (EventFilters(event_name="name_2", anonymous_id="anon_7"), 20),
 ]
 
 
 async def test_a_page_reads_little_more_than_it_shows(stack: Stack, system: System) -> None:
-    first = Position.first(ALL)
-    deep = Position(ALL, START + timedelta(days=60), UUID(int=0))
+    first = PagePosition.first(ALL)
+    deep = PagePosition(ALL, START + timedelta(days=60), UUID(int=0))
 
     for prepare in (None, analyse):
         if prepare is not None:
@@ -131,37 +131,39 @@ async def test_a_page_reads_little_more_than_it_shows(stack: Stack, system: Syst
 
 
 async def test_a_page_of_a_request_reads_that_request(stack: Stack, system: System) -> None:
-    filters = Filters(correlation_id=f"{system.id}-100")
+    filters = EventFilters(correlation_id=f"{system.id}-100")
 
     for prepare in (None, analyse):
         if prepare is not None:
             await prepare(stack)
-        nodes = await explained(stack, events._PAGE_OF_REQUEST, *page_parameters(system, Position.first(ALL), filters))
+        nodes = await explained(
+            stack, events._PAGE_OF_REQUEST, *page_parameters(system, PagePosition.first(ALL), filters)
+        )
         assert touched(nodes) == 20
         assert read_whole(nodes) == []
 
 
 async def test_only_the_months_of_the_range_are_opened(stack: Stack, system: System) -> None:
     await analyse(stack)
-    for filters in (Filters(), Filters(user_id="user_7")):
-        nodes = await explained(stack, events._PAGE, *page_parameters(system, Position.first(NOVEMBER), filters))
+    for filters in (EventFilters(), EventFilters(user_id="user_7")):
+        nodes = await explained(stack, events._PAGE, *page_parameters(system, PagePosition.first(NOVEMBER), filters))
         assert opened(nodes) == {"2025_11"}
-    newest = await explained(stack, events._PAGE, *page_parameters(system, Position.first(ALL), Filters()))
+    newest = await explained(stack, events._PAGE, *page_parameters(system, PagePosition.first(ALL), EventFilters()))
     assert opened(newest) == {"2025_12"}
 
 
 async def test_a_skipped_page_costs_what_is_skipped(stack: Stack, system: System) -> None:
     await analyse(stack)
-    nodes = await explained(stack, events._PAGE, *page_parameters(system, Position.first(ALL), Filters(), 500))
+    nodes = await explained(stack, events._PAGE, *page_parameters(system, PagePosition.first(ALL), EventFilters(), 500))
 
     assert touched(nodes) == 500 + LIMIT
 
 
 async def test_a_narrow_count_reads_what_it_counts(stack: Stack, system: System) -> None:
     counts = (
-        (events._COUNT, Filters(user_id="user_7")),
-        (events._COUNT, Filters(anonymous_id="anon_7")),
-        (events._COUNT_OF_REQUEST, Filters(correlation_id=f"{system.id}-100")),
+        (events._COUNT, EventFilters(user_id="user_7")),
+        (events._COUNT, EventFilters(anonymous_id="anon_7")),
+        (events._COUNT_OF_REQUEST, EventFilters(correlation_id=f"{system.id}-100")),
     )
 
     for prepare in (None, analyse):
@@ -175,7 +177,7 @@ async def test_a_narrow_count_reads_what_it_counts(stack: Stack, system: System)
 
 async def test_counts_read_the_rollups_and_only_the_ragged_ends_from_events(stack: Stack, system: System) -> None:
     await analyse(stack)
-    within = Range(NOVEMBER.start + timedelta(minutes=30), NOVEMBER.end)
+    within = TimeRange(NOVEMBER.start + timedelta(minutes=30), NOVEMBER.end)
 
     nodes = await explained(stack, statistics._COUNTS, system.id, None, *statistics.borders(within))
 
@@ -193,7 +195,7 @@ async def test_counts_of_a_day_and_of_less_read_hours_alone(stack: Stack, system
     noon = NOVEMBER.start + timedelta(hours=12)
     a_day = EVENTS / DAYS
 
-    for within in (Range(noon, noon + timedelta(days=1)), Range(noon, noon + timedelta(hours=3))):
+    for within in (TimeRange(noon, noon + timedelta(days=1)), TimeRange(noon, noon + timedelta(hours=3))):
         nodes = await explained(stack, statistics._COUNTS, system.id, None, *statistics.borders(within))
 
         assert touched(nodes, "event_counts_daily") == 0
@@ -204,7 +206,7 @@ async def test_counts_of_a_day_and_of_less_read_hours_alone(stack: Stack, system
 async def test_the_ragged_ends_are_counted_from_the_key_alone(stack: Stack, system: System) -> None:
     owner = await stack.read()
     await owner.execute("vacuum analyze read.tracking_events_read_model")
-    hour = Range(START + timedelta(days=40, minutes=40), START + timedelta(days=40, minutes=100))
+    hour = TimeRange(START + timedelta(days=40, minutes=40), START + timedelta(days=40, minutes=100))
 
     nodes = await explained(stack, statistics._COUNTS, system.id, None, *statistics.borders(hour))
 
@@ -268,9 +270,9 @@ async def test_the_ids_of_an_actor_are_found_by_its_links_alone(stack: Stack, li
 
 async def test_a_page_of_an_actor_reads_a_page_of_each_of_its_ids_at_most(stack: Stack, linked: System) -> None:
     actor = Actor([f"user_{n}" for n in (7, 107, 207)], [f"anon_{n}" for n in (7, 107)])
-    wanted = actors._wanted(actor, Filters())
-    first = Position.first(ALL)
-    deep = Position(ALL, START + timedelta(days=60), UUID(int=0))
+    wanted = actors._wanted(actor, EventFilters())
+    first = PagePosition.first(ALL)
+    deep = PagePosition(ALL, START + timedelta(days=60), UUID(int=0))
 
     for prepare in (None, analyse):
         if prepare is not None:
@@ -284,7 +286,7 @@ async def test_a_page_of_an_actor_reads_a_page_of_each_of_its_ids_at_most(stack:
             assert touched(offset) <= 3 * 11 + 2 * 20
             assert read_whole(page) == read_whole(offset) == []
         counted = await explained(
-            stack, actors._COUNT, linked.id, ALL.start, ALL.end, *actors._wanted(actor, Filters())
+            stack, actors._COUNT, linked.id, ALL.start, ALL.end, *actors._wanted(actor, EventFilters())
         )
         # averages of loops are rounded
         assert touched(counted) <= 6 * 20
@@ -293,16 +295,16 @@ async def test_a_page_of_an_actor_reads_a_page_of_each_of_its_ids_at_most(stack:
 
 async def test_only_the_months_of_the_range_are_opened_for_an_actor(stack: Stack, linked: System) -> None:
     await analyse(stack)
-    keys = (linked.id, NOVEMBER.start, NOVEMBER.end, Position.first(NOVEMBER).before_id)
+    keys = (linked.id, NOVEMBER.start, NOVEMBER.end, PagePosition.first(NOVEMBER).before_id)
     actor = Actor(["user_7"], ["anon_7"])
 
-    page = await explained(stack, actors._PAGE, *keys, *actors._wanted(actor, Filters()), LIMIT, 0)
+    page = await explained(stack, actors._PAGE, *keys, *actors._wanted(actor, EventFilters()), LIMIT, 0)
 
     assert opened(page) == {"2025_11"}
 
 
 async def test_actors_of_a_range_are_counted_by_the_events_of_the_range(stack: Stack, linked: System) -> None:
-    within = Range(NOVEMBER.start, NOVEMBER.start + timedelta(days=1, microseconds=-1))
+    within = TimeRange(NOVEMBER.start, NOVEMBER.start + timedelta(days=1, microseconds=-1))
     of_a_day = EVENTS // DAYS + 1
 
     for prepare in (None, analyse):

@@ -7,22 +7,22 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.gateway.lookups.rate_limits import RateLimits
+from services.gateway.lookups.rate_limits import RateLimiter
 from tests.support.admin_api import a_system, administrator
 from tests.support.http_client import http_client
 from tests.support.polling import until
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
-from tracking.domain.errors import TooMany
+from tracking.domain.errors import TooManyRequests
 from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
 from tracking.infra import redis as cache
 
 
 @pytest.fixture
-async def gateways(stack: Stack) -> AsyncIterator[list[RateLimits]]:
+async def gateways(stack: Stack) -> AsyncIterator[list[RateLimiter]]:
     """Three, with a connection of their own each."""
     connections = [cache.open_redis(stack.redis_url, timeout_s=2) for _ in range(3)]
-    yield [RateLimits(redis) for redis in connections]
+    yield [RateLimiter(redis) for redis in connections]
     for redis in connections:
         await redis.aclose()
 
@@ -31,26 +31,26 @@ def limited(rate: int, burst: int | None = None) -> SystemSettings:
     return SystemSettings(rate_limit_events_per_second=rate, rate_limit_burst=burst)
 
 
-async def passes(limits: RateLimits, system: UUID, settings: SystemSettings, events: int = 1) -> bool:
+async def passes(limits: RateLimiter, system: UUID, settings: SystemSettings, events: int = 1) -> bool:
     try:
         await limits.take(system, settings, events)
-    except TooMany:
+    except TooManyRequests:
         return False
     return True
 
 
-async def test_a_system_without_a_limit_is_never_asked_about(gateways: list[RateLimits]) -> None:
+async def test_a_system_without_a_limit_is_never_asked_about(gateways: list[RateLimiter]) -> None:
     assert all([await passes(gateways[0], uuid4(), DEFAULT_SETTINGS, 10_000) for _ in range(100)])
 
 
 @pytest.mark.parametrize(("rate", "burst"), [(50, 50), (2_000, 2_000), (20_000, 20_000)])
-async def test_the_total_over_all_gateways_is_the_limit(gateways: list[RateLimits], rate: int, burst: int) -> None:
+async def test_the_total_over_all_gateways_is_the_limit(gateways: list[RateLimiter], rate: int, burst: int) -> None:
     system, settings = uuid4(), limited(rate, burst)
     passed = 0
     size = max(1, rate // 500)
     started = time.monotonic()
 
-    async def push(limits: RateLimits) -> None:
+    async def push(limits: RateLimiter) -> None:
         nonlocal passed
         while time.monotonic() - started < 3:
             if await passes(limits, system, settings, size):
@@ -64,7 +64,7 @@ async def test_the_total_over_all_gateways_is_the_limit(gateways: list[RateLimit
     assert 0.95 * allowed <= passed <= 1.05 * allowed
 
 
-async def test_two_systems_do_not_share_a_limit(gateways: list[RateLimits]) -> None:
+async def test_two_systems_do_not_share_a_limit(gateways: list[RateLimiter]) -> None:
     settings = limited(1, 5)
     first, second = uuid4(), uuid4()
 
@@ -72,7 +72,7 @@ async def test_two_systems_do_not_share_a_limit(gateways: list[RateLimits]) -> N
     assert [await passes(gateways[1], second, settings) for _ in range(7)] == [True] * 5 + [False] * 2
 
 
-async def test_a_batch_beyond_the_burst_waits_for_a_full_bucket_and_is_owed(gateways: list[RateLimits]) -> None:
+async def test_a_batch_beyond_the_burst_waits_for_a_full_bucket_and_is_owed(gateways: list[RateLimiter]) -> None:
     system, settings = uuid4(), limited(1_000, 1_000)
 
     assert await passes(gateways[0], system, settings, 1_500)
@@ -80,7 +80,7 @@ async def test_a_batch_beyond_the_burst_waits_for_a_full_bucket_and_is_owed(gate
     assert await until(lambda: passes(gateways[1], system, settings), bool, deadline_s=2)
 
 
-async def test_small_requests_pass_where_a_large_one_has_to_wait(gateways: list[RateLimits]) -> None:
+async def test_small_requests_pass_where_a_large_one_has_to_wait(gateways: list[RateLimiter]) -> None:
     system, settings = uuid4(), limited(10, 100)
     assert await passes(gateways[0], system, settings, 60)
 
@@ -90,7 +90,7 @@ async def test_small_requests_pass_where_a_large_one_has_to_wait(gateways: list[
 
 async def test_without_redis_each_gateway_goes_by_a_bucket_of_its_own() -> None:
     redis = cache.open_redis("redis://127.0.0.1:1/0", timeout_s=0.2)
-    limits, system, settings = RateLimits(redis), uuid4(), limited(2, 10)
+    limits, system, settings = RateLimiter(redis), uuid4(), limited(2, 10)
 
     answers = [await passes(limits, system, settings) for _ in range(20)]
 
@@ -125,7 +125,7 @@ async def test_a_limit_set_in_admin_holds_at_the_gateway_within_a_second(stack: 
             assert "RateLimit-Remaining" in answer.headers
 
 
-async def send(services: Services, event: dict[str, str], number: int) -> list[int]:
+async def send(services: ServiceProcesses, event: dict[str, str], number: int) -> list[int]:
     """Singles to both gateways in turn."""
     async with http_client() as client:
         urls = [services.url(name) + "/api/events/ingest" for name in ("gateway", "gateway-2")]

@@ -28,7 +28,7 @@ from tests.support.rebuild import (
     send_mixed,
 )
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 from tracking.tables.rollups import KINDS
 
@@ -44,7 +44,7 @@ async def senders(stack: Stack) -> list[Registered]:
 
 
 @pytest.fixture
-async def services(stack: Stack, senders: list[Registered]) -> AsyncIterator[Services]:
+async def services(stack: Stack, senders: list[Registered]) -> AsyncIterator[ServiceProcesses]:
     """Everything that an event passes through."""
     async with running(stack, "gateway", *WORKERS, settings=QUICK) as services:
         yield services
@@ -73,7 +73,7 @@ delete from read.applied_batches where abs(hashtext(batch_id::text || consumer))
 
 
 async def test_a_damaged_read_model_becomes_what_it_was(
-    services: Services, stack: Stack, senders: list[Registered]
+    services: ServiceProcesses, stack: Stack, senders: list[Registered]
 ) -> None:
     await send_mixed(services, stack, senders)
     await services.stop(*WORKERS)
@@ -109,7 +109,7 @@ async def test_a_rebuild_knows_every_column(stack: Stack, table: str, known: set
     assert {row["attname"] for row in rows} == known
 
 
-async def test_bots_are_counted_apart(services: Services, stack: Stack, senders: list[Registered]) -> None:
+async def test_bots_are_counted_apart(services: ServiceProcesses, stack: Stack, senders: list[Registered]) -> None:
     await send_mixed(services, stack, senders)
     await services.stop(*WORKERS)
     write, read = await stack.write(), await stack.read()
@@ -126,7 +126,7 @@ async def test_bots_are_counted_apart(services: Services, stack: Stack, senders:
 
 
 async def test_an_empty_read_database_is_filled_again(
-    services: Services, stack: Stack, senders: list[Registered]
+    services: ServiceProcesses, stack: Stack, senders: list[Registered]
 ) -> None:
     await send_mixed(services, stack, senders)
     await services.stop(*WORKERS)
@@ -150,7 +150,7 @@ async def test_an_empty_read_database_is_filled_again(
 
 
 async def test_a_rebuild_of_what_is_right_changes_nothing(
-    services: Services, stack: Stack, senders: list[Registered]
+    services: ServiceProcesses, stack: Stack, senders: list[Registered]
 ) -> None:
     await send_mixed(services, stack, senders)
     read = await stack.read()
@@ -173,7 +173,7 @@ update read.event_counts_hourly set total = total + 1, valid = valid + 1 where e
 
 @pytest.mark.parametrize("damage", [HALF, EMPTY], ids=["half", "empty"])
 async def test_a_rebuild_while_events_come_in_leaves_each_there_once(
-    services: Services, stack: Stack, senders: list[Registered], damage: str
+    services: ServiceProcesses, stack: Stack, senders: list[Registered], damage: str
 ) -> None:
     await send_mixed(services, stack, senders)
     await (await stack.read()).execute(damage)
@@ -198,7 +198,7 @@ async def test_a_rebuild_while_events_come_in_leaves_each_there_once(
 
 @pytest.mark.parametrize("behind", ["projector", "statistics"])
 async def test_a_worker_that_is_behind_goes_on_where_it_was_after_a_rebuild(
-    services: Services, stack: Stack, senders: list[Registered], behind: str
+    services: ServiceProcesses, stack: Stack, senders: list[Registered], behind: str
 ) -> None:
     read = await stack.read()
     await send(services, senders[0], plain(range(100)))
@@ -223,7 +223,7 @@ async def test_a_worker_that_is_behind_goes_on_where_it_was_after_a_rebuild(
 
 
 async def test_only_batches_of_the_range_are_rebuilt(
-    services: Services, stack: Stack, senders: list[Registered]
+    services: ServiceProcesses, stack: Stack, senders: list[Registered]
 ) -> None:
     moments = [await next_millisecond()]
     for index in range(3):
@@ -243,7 +243,7 @@ async def test_only_batches_of_the_range_are_rebuilt(
 
 
 async def test_rows_that_nobody_stored_are_deleted_when_asked(
-    services: Services, stack: Stack, senders: list[Registered]
+    services: ServiceProcesses, stack: Stack, senders: list[Registered]
 ) -> None:
     await send_mixed(services, stack, senders)
     await services.stop(*WORKERS)
@@ -272,7 +272,7 @@ async def test_rows_that_nobody_stored_are_deleted_when_asked(
 
 
 async def test_a_batch_that_cannot_be_applied_is_named_and_its_neighbours_are_rebuilt(
-    services: Services, stack: Stack, senders: list[Registered]
+    services: ServiceProcesses, stack: Stack, senders: list[Registered]
 ) -> None:
     await send(services, senders[0], plain(range(10)))
     await send(services, senders[0], [{"eventName": "poison", "userId": "u"}])
@@ -295,7 +295,7 @@ async def test_a_batch_that_cannot_be_applied_is_named_and_its_neighbours_are_re
 
 
 async def test_names_stay_as_they_were_when_the_event_came(
-    services: Services, stack: Stack, senders: list[Registered]
+    services: ServiceProcesses, stack: Stack, senders: list[Registered]
 ) -> None:
     await send(services, senders[0], plain(range(20)))
     await reach(stack, 20)
@@ -323,7 +323,7 @@ async def test_names_stay_as_they_were_when_the_event_came(
 
 
 async def test_query_answers_with_the_rebuilt_counts_at_once(
-    services: Services, stack: Stack, senders: list[Registered]
+    services: ServiceProcesses, stack: Stack, senders: list[Registered]
 ) -> None:
     await send(services, senders[0], plain(range(90)))
     await reach(stack, 90)

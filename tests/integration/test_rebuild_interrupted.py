@@ -24,7 +24,7 @@ from tests.support.rebuild import (
     send_mixed,
 )
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 # a dozen processes are started and ended; on a busy machine that takes its time
@@ -39,7 +39,7 @@ async def senders(stack: Stack) -> list[Registered]:
 
 
 @pytest.fixture
-async def services(stack: Stack, senders: list[Registered]) -> AsyncIterator[Services]:
+async def services(stack: Stack, senders: list[Registered]) -> AsyncIterator[ServiceProcesses]:
     """Everything that an event passes through."""
     async with running(stack, "gateway", *WORKERS, settings=QUICK) as services:
         yield services
@@ -70,7 +70,7 @@ async def is_waiting(stack: Stack) -> bool:
 
 
 async def test_a_rebuild_that_is_killed_goes_on_where_it_was(
-    services: Services, stack: Stack, senders: list[Registered]
+    services: ServiceProcesses, stack: Stack, senders: list[Registered]
 ) -> None:
     for start in range(0, 10_000, 2_000):
         await send(services, senders[0], plain(range(start, start + 2_000)))
@@ -112,7 +112,7 @@ async def test_a_rebuild_that_is_killed_goes_on_where_it_was(
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 async def test_a_rebuild_ended_while_it_counts_goes_on_where_it_was(
-    services: Services, stack: Stack, senders: list[Registered], number: signal.Signals, status: int
+    services: ServiceProcesses, stack: Stack, senders: list[Registered], number: signal.Signals, status: int
 ) -> None:
     await send_mixed(services, stack, senders)
     await services.stop(*WORKERS)
@@ -150,7 +150,7 @@ select consumer, $1, now()
 
 
 async def test_nobody_claims_to_be_up_to_date_while_a_lost_read_database_is_filled_again(
-    services: Services, stack: Stack, senders: list[Registered]
+    services: ServiceProcesses, stack: Stack, senders: list[Registered]
 ) -> None:
     for start in range(0, 10_000, 2_000):
         await send(services, senders[0], plain(range(start, start + 2_000)))

@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from services.relay.reference_data import ReferenceCopy
+from services.relay.reference_data import ReferenceDataReplicator
 from tests.support.registry import register_system
 from tests.support.stack import Stack
 from tracking.infra import postgres
@@ -27,7 +27,7 @@ async def test_a_lost_system_comes_back_with_the_next_copy_of_everything(
     async with AsyncExitStack() as resources:
         write = await opened(stack.write_url("relay"), resources)
         read = await opened(stack.read_url("relay"), resources)
-        copy = ReferenceCopy(write, read, all_every_s=all_every_s)
+        copy = ReferenceDataReplicator(write, read, all_every_s=all_every_s)
         reader = await stack.read()
         await copy.copy()
         assert await reader.fetchval("select id from read.partner_systems") == registered.system_id

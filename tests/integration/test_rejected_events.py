@@ -11,7 +11,7 @@ import pytest
 from tests.support.admin_api import a_system, administrator
 from tests.support.http_client import http_client
 from tests.support.polling import until
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 NO_EVENT = {"userId": "u", "eventProperties": {"total": 1}}
@@ -19,20 +19,20 @@ GOOD = {"eventName": "order", "userId": "u"}
 
 
 @pytest.fixture
-async def services(stack: Stack) -> AsyncIterator[Services]:
+async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """A gateway and admin."""
     async with running(stack, "gateway", "admin") as services:
         yield services
 
 
 @pytest.fixture
-async def admin(services: Services) -> AsyncIterator[httpx.AsyncClient]:
+async def admin(services: ServiceProcesses) -> AsyncIterator[httpx.AsyncClient]:
     """The administrator."""
     async with administrator(services) as admin:
         yield admin
 
 
-async def post(services: Services, path: str, key: str, **request: Any) -> httpx.Response:
+async def post(services: ServiceProcesses, path: str, key: str, **request: Any) -> httpx.Response:
     headers = {"X-Api-Key": key, **request.pop("headers", {})}
     async with http_client(base_url=services.url("gateway"), headers=headers, timeout=20) as client:
         return await client.post(path, **request)
@@ -50,7 +50,7 @@ async def kept(admin: httpx.AsyncClient, number: int, **filters: Any) -> list[di
 
 
 async def test_of_a_batch_each_refused_event_is_kept_with_its_place_and_what_was_sent(
-    services: Services, admin: httpx.AsyncClient
+    services: ServiceProcesses, admin: httpx.AsyncClient
 ) -> None:
     system = await a_system(admin)
     body = {"apiKey": system["apiKey"], "events": [GOOD, NO_EVENT, "text", GOOD]}
@@ -72,7 +72,7 @@ async def test_of_a_batch_each_refused_event_is_kept_with_its_place_and_what_was
 
 
 async def test_a_line_that_is_no_json_and_a_message_of_an_sdk_are_kept_as_they_came(
-    services: Services, admin: httpx.AsyncClient
+    services: ServiceProcesses, admin: httpx.AsyncClient
 ) -> None:
     key = (await a_system(admin))["apiKey"]
     await post(services, "/api/events/batch", key, content=json.dumps(GOOD).encode() + b'\n{"eventName": oh\n')
@@ -96,7 +96,12 @@ async def test_a_line_that_is_no_json_and_a_message_of_an_sdk_are_kept_as_they_c
     ],
 )
 async def test_a_request_that_is_refused_whole_is_kept_as_it_came(
-    services: Services, admin: httpx.AsyncClient, path: str, content: bytes, headers: dict[str, str], reason: str
+    services: ServiceProcesses,
+    admin: httpx.AsyncClient,
+    path: str,
+    content: bytes,
+    headers: dict[str, str],
+    reason: str,
 ) -> None:
     key = (await a_system(admin))["apiKey"]
     answer = await post(services, path, key, content=content, headers=headers)
@@ -110,7 +115,9 @@ async def test_a_request_that_is_refused_whole_is_kept_as_it_came(
     assert item["rawBytes"] == len(content)
 
 
-async def test_a_body_that_was_not_read_is_kept_by_its_length(services: Services, admin: httpx.AsyncClient) -> None:
+async def test_a_body_that_was_not_read_is_kept_by_its_length(
+    services: ServiceProcesses, admin: httpx.AsyncClient
+) -> None:
     key = (await a_system(admin))["apiKey"]
     answer = await post(services, "/api/events/batch", key, content=b" " * (6 * 1024 * 1024))
     assert answer.status_code == 413
@@ -120,7 +127,7 @@ async def test_a_body_that_was_not_read_is_kept_by_its_length(services: Services
     assert (item["reason"], item["raw"], item["rawBytes"]) == ("body_too_large", None, 6 * 1024 * 1024)
 
 
-async def test_a_compressed_body_is_kept_readable_and_cut(services: Services, admin: httpx.AsyncClient) -> None:
+async def test_a_compressed_body_is_kept_readable_and_cut(services: ServiceProcesses, admin: httpx.AsyncClient) -> None:
     key = (await a_system(admin))["apiKey"]
     body = b'{"a": "' + b" ".join(b"%d" % number for number in range(20_000))
     await post(services, "/v1/batch", key, content=gzip.compress(body), headers={"Content-Encoding": "gzip"})
@@ -133,7 +140,9 @@ async def test_a_compressed_body_is_kept_readable_and_cut(services: Services, ad
     assert whole["raw"] == body[: 64 * 1024].decode()
 
 
-async def test_no_key_and_no_address_is_kept(services: Services, admin: httpx.AsyncClient, stack: Stack) -> None:
+async def test_no_key_and_no_address_is_kept(
+    services: ServiceProcesses, admin: httpx.AsyncClient, stack: Stack
+) -> None:
     system = await a_system(admin)
     key = system["apiKey"]
     other = "sk_" + "A1" * 16
@@ -152,7 +161,9 @@ async def test_no_key_and_no_address_is_kept(services: Services, admin: httpx.As
         assert secret.encode() not in raw
 
 
-async def test_where_privacy_rules_apply_only_the_reason_is_kept(services: Services, admin: httpx.AsyncClient) -> None:
+async def test_where_privacy_rules_apply_only_the_reason_is_kept(
+    services: ServiceProcesses, admin: httpx.AsyncClient
+) -> None:
     system = await a_system(admin)
     rules = {"privacyRules": [{"path": "$.properties.email", "action": "drop"}]}
     changed = await admin.patch(f"/api/partnersystems/{system['id']}", json={"settings": rules})
@@ -165,7 +176,9 @@ async def test_where_privacy_rules_apply_only_the_reason_is_kept(services: Servi
     assert item["rawBytes"] > 0
 
 
-async def test_who_is_not_known_or_only_rehearses_leaves_nothing(services: Services, admin: httpx.AsyncClient) -> None:
+async def test_who_is_not_known_or_only_rehearses_leaves_nothing(
+    services: ServiceProcesses, admin: httpx.AsyncClient
+) -> None:
     key = (await a_system(admin))["apiKey"]
     await post(services, "/api/events/ingest", "sk_" + "0" * 32, json=NO_EVENT)
     await post(services, "/api/events/ingest?dryRun=true", key, json=NO_EVENT)
@@ -178,7 +191,7 @@ async def test_who_is_not_known_or_only_rehearses_leaves_nothing(services: Servi
     assert [item["raw"] for item in items] == [json.dumps({**NO_EVENT, "userId": 5}, separators=(",", ":"))]
 
 
-async def test_the_list_filters_and_pages(services: Services, admin: httpx.AsyncClient) -> None:
+async def test_the_list_filters_and_pages(services: ServiceProcesses, admin: httpx.AsyncClient) -> None:
     one, two = await a_system(admin), await a_system(admin)
     await post(services, "/api/events/batch", one["apiKey"], json={"events": [NO_EVENT] * 5})
     await post(services, "/api/events/ingest", two["apiKey"], content=b"{")
@@ -198,7 +211,7 @@ async def test_the_list_filters_and_pages(services: Services, admin: httpx.Async
 
 
 async def test_of_a_flood_the_newest_thousand_of_a_system_are_kept(
-    services: Services, admin: httpx.AsyncClient, stack: Stack
+    services: ServiceProcesses, admin: httpx.AsyncClient, stack: Stack
 ) -> None:
     flooding, quiet = await a_system(admin), await a_system(admin)
     owner = await stack.write()

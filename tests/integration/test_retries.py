@@ -14,7 +14,7 @@ from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.read_model import System, add_system, add_token
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 EVER = {"startDate": "2000-01-01T00:00:00Z", "endDate": "2100-01-01T00:00:00Z"}
@@ -46,7 +46,7 @@ async def known_system(stack: Stack, name: str) -> Registered:
 class Product:
     """Gateways to send to, and what query says in the end."""
 
-    def __init__(self, stack: Stack, services: Services, client: httpx.AsyncClient, token: str) -> None:
+    def __init__(self, stack: Stack, services: ServiceProcesses, client: httpx.AsyncClient, token: str) -> None:
         self.services = services
         self._stack = stack
         self._client = client

@@ -14,7 +14,7 @@ import pytest
 from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 INGEST, BATCH = "/api/events/ingest", "/api/events/batch"
@@ -91,7 +91,7 @@ async def sender(stack: Stack) -> Registered:
 
 
 @asynccontextmanager
-async def a_client(services: Services, sender: Registered) -> AsyncIterator[httpx.AsyncClient]:
+async def a_client(services: ServiceProcesses, sender: Registered) -> AsyncIterator[httpx.AsyncClient]:
     limits = httpx.Limits(max_connections=200)
     headers = {"X-Api-Key": sender.api_key}
     async with http_client(base_url=services.url("gateway"), headers=headers, timeout=30, limits=limits) as client:

@@ -13,7 +13,7 @@ import zstandard
 
 from tests.support.http_client import http_client
 from tests.support.registry import Registered, publish_structure, register_system
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 KINDS = ("track", "identify", "page", "screen", "group", "alias")
@@ -33,14 +33,14 @@ async def sender(stack: Stack) -> Registered:
 
 
 @pytest.fixture
-async def services(stack: Stack, sender: Registered) -> AsyncIterator[Services]:
+async def services(stack: Stack, sender: Registered) -> AsyncIterator[ServiceProcesses]:
     """A gateway alone."""
     async with running(stack, "gateway") as services:
         yield services
 
 
 @pytest.fixture
-async def client(services: Services, sender: Registered) -> AsyncIterator[httpx.AsyncClient]:
+async def client(services: ServiceProcesses, sender: Registered) -> AsyncIterator[httpx.AsyncClient]:
     """Sends the key as SDKs do: the user name of Basic, without a password."""
     async with http_client(base_url=services.url("gateway"), auth=(sender.api_key, ""), timeout=20) as client:
         yield client
@@ -128,7 +128,7 @@ async def test_a_body_is_what_its_bytes_are(
     assert (response.status_code, response.json()["accepted"]) == (200, 1)
 
 
-async def test_the_key_in_all_its_forms(services: Services, sender: Registered) -> None:
+async def test_the_key_in_all_its_forms(services: ServiceProcesses, sender: Registered) -> None:
     key = sender.api_key
     basic = base64.b64encode(f"{key}:".encode()).decode()
     async with http_client(base_url=services.url("gateway")) as client:
@@ -159,7 +159,9 @@ async def test_a_body_that_is_no_json_is_a_final_error_with_a_code(client: httpx
         assert (response.status_code, response.json()["code"]) == (400, "malformed_json")
 
 
-async def test_a_page_of_another_origin_may_send_and_read_the_answer(services: Services, sender: Registered) -> None:
+async def test_a_page_of_another_origin_may_send_and_read_the_answer(
+    services: ServiceProcesses, sender: Registered
+) -> None:
     async with http_client(base_url=services.url("gateway")) as browser:
         for path in ("/v1/t", "/v1/batch", "/api/events/ingest", "/api/events/batch"):
             preflight = await browser.options(path, headers=PREFLIGHT)

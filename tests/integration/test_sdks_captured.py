@@ -14,7 +14,16 @@ import pytest
 from tests.integration.test_pipeline import QUICK
 from tests.sdks.calls import SHORTEST, calls
 from tests.sdks.capture import CAPTURED, KEY
-from tests.sdks.run import SERVICES, Row, compare, events, querying, statistics, statistics_differences, until_visible
+from tests.sdks.run import (
+    SERVICES,
+    SdkRow,
+    compare,
+    events,
+    querying,
+    statistics,
+    statistics_differences,
+    until_visible,
+)
 from tests.sdks.sdks import SDKS, Sent
 from tests.support.http_client import http_client
 from tests.support.registry import Registered, register_system
@@ -97,7 +106,7 @@ async def test_what_was_captured_is_stored_once_as_it_was_meant(stack: Stack) ->
     async with running(stack, *SERVICES, settings=QUICK) as services:
         async with http_client(base_url=services.url("gateway"), timeout=20) as client:
             for captured in (json.loads(file.read_text()) for file in FILES):
-                row = Row(captured["sdk"], captured["version"], sent=SHORTEST)
+                row = SdkRow(captured["sdk"], captured["version"], sent=SHORTEST)
                 sender = await register_system(stack, row.sdk)
                 await replay(client, captured, sender)
                 await until_visible(stack, sender.system_id, SHORTEST)

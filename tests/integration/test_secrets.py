@@ -17,7 +17,7 @@ from deploy.local.services import SERVICES
 from tests.support.admin_api import a_partner, administrator
 from tests.support.http_client import http_client
 from tests.support.polling import until
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 from tracking.contracts import topology
 from tracking.infra import rabbitmq
@@ -145,7 +145,7 @@ async def traffic_of_a_sender(gateway: httpx.AsyncClient, key: str) -> list[http
 
 
 async def traffic_of_an_administrator(
-    services: Services, admin: httpx.AsyncClient, tokens: Mapping[str, str], system_id: str
+    services: ServiceProcesses, admin: httpx.AsyncClient, tokens: Mapping[str, str], system_id: str
 ) -> list[httpx.Response]:
     answers: list[httpx.Response] = []
     for url, path in (

@@ -12,16 +12,16 @@ import pytest
 from services.query import actors, database, statistics
 from services.query import events as views
 from services.query.actors import Actor
-from services.query.cursor import Position
-from services.query.parameters import Filters
-from services.query.time_range import Range
+from services.query.cursor import PagePosition
+from services.query.parameters import EventFilters
+from services.query.time_range import TimeRange
 from tests.support.read_model import COLUMNS, Seen, System, add_events, add_system
 from tests.support.stack import Stack
 from tracking.infra import postgres
 
 START = datetime(2025, 11, 1, tzinfo=UTC)
 STEP = timedelta(minutes=1)
-ALL = Range(START, START + timedelta(days=1))
+ALL = TimeRange(START, START + timedelta(days=1))
 EVENTS = 3 * 5 * 7 * 11
 
 # all texts of all systems
@@ -76,28 +76,32 @@ async def system(stack: Stack) -> System:
 
 async def test_texts_with_the_same_key_are_not_taken_for_each_other(pool: postgres.Pool, system: System) -> None:
     for filters in (
-        Filters(event_name="name_1"),
-        Filters(user_id="user_1"),
-        Filters(anonymous_id="anon_1"),
-        Filters(correlation_id="1"),
-        Filters(event_name="name_1", user_id="user_1", anonymous_id="anon_1"),
-        Filters(event_name="name_1", user_id="user_1", anonymous_id="anon_1", correlation_id="1"),
+        EventFilters(event_name="name_1"),
+        EventFilters(user_id="user_1"),
+        EventFilters(anonymous_id="anon_1"),
+        EventFilters(correlation_id="1"),
+        EventFilters(event_name="name_1", user_id="user_1", anonymous_id="anon_1"),
+        EventFilters(event_name="name_1", user_id="user_1", anonymous_id="anon_1", correlation_id="1"),
     ):
-        page = await views.page(pool, system.id, Position.first(ALL), filters, limit=EVENTS, offset=0)
+        page = await views.page(pool, system.id, PagePosition.first(ALL), filters, limit=EVENTS, offset=0)
 
         assert len(page) == await views.count(pool, system.id, ALL, filters) == _expected(filters)
         assert all(_has(row, system, filters) for row in page)
 
 
 async def test_counts_of_a_name_leave_out_names_with_the_same_key(pool: postgres.Pool, system: System) -> None:
-    within = Range(START, START + 32 * STEP)
+    within = TimeRange(START, START + 32 * STEP)
 
     assert await statistics.counts(pool, system.id, within, "name_1") == {"name_1": (11, 0, 0, 0)}
 
 
 async def test_events_of_an_actor_leave_out_ids_with_the_same_key(pool: postgres.Pool, system: System) -> None:
-    first = Position.first(ALL)
-    for filters in (Filters(), Filters(event_name="name_1"), Filters(event_name="name_1", correlation_id="1")):
+    first = PagePosition.first(ALL)
+    for filters in (
+        EventFilters(),
+        EventFilters(event_name="name_1"),
+        EventFilters(event_name="name_1", correlation_id="1"),
+    ):
         for actor, events in ((Actor(["user_1"], []), _expected(filters) // 5), (Actor([], ["anon_1"]), 0)):
             page = await actors.page(pool, system.id, actor, first, filters, limit=EVENTS, offset=0)
 
@@ -105,7 +109,7 @@ async def test_events_of_an_actor_leave_out_ids_with_the_same_key(pool: postgres
             assert all(row["user_id"] == "user_1" and _has(row, system, filters) for row in page)
 
 
-def _expected(filters: Filters) -> int:
+def _expected(filters: EventFilters) -> int:
     events = EVENTS
     for value, values in (
         (filters.event_name, 3),
@@ -117,7 +121,7 @@ def _expected(filters: Filters) -> int:
     return events
 
 
-def _has(row: database.Row, system: System, filters: Filters) -> bool:
+def _has(row: database.Row, system: System, filters: EventFilters) -> bool:
     wanted = {name: value for name, value in asdict(filters).items() if value is not None}
     return row["partner_system_id"] == system.id and {name: row[name] for name in wanted} == wanted
 

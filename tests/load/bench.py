@@ -22,35 +22,35 @@ from rich.console import Console
 
 from tests.load import wrk
 from tests.load.broker_outage import Outage
-from tests.load.comparisons import Rivals
-from tests.load.consumer_throughput import Drains
-from tests.load.environment import Room, Section
+from tests.load.comparisons import Comparisons
+from tests.load.consumer_throughput import ConsumerThroughput
+from tests.load.environment import BenchEnvironment, Section
 from tests.load.growth.run import Growth
 from tests.load.ingest import Ingest
 from tests.load.memory import Memory
 from tests.load.report import table
 from tests.load.storage import Storage
 from tests.load.sustained_load import Sustained
-from tests.support.backing_services import Local, prepare
+from tests.support.backing_services import LocalServices, prepare
 from tests.support.service_processes import ROOT
 from tests.support.stack import Templates, redis_numbers
 
 
-def sections(room: Room) -> dict[str, Section]:
+def sections(room: BenchEnvironment) -> dict[str, Section]:
     """By the name that ONLY= takes, in the order of the table."""
     return {
         "ingest": Ingest(room),
-        "drains": Drains(room),
+        "drains": ConsumerThroughput(room),
         "sustained": Sustained(room),
         "outage": Outage(room),
-        "rivals": Rivals(room),
+        "rivals": Comparisons(room),
         "growth": Growth(room),
         "storage": Storage(room),
         "memory": Memory(room),
     }
 
 
-def choose(room: Room, only: Sequence[str]) -> dict[str, Section]:
+def choose(room: BenchEnvironment, only: Sequence[str]) -> dict[str, Section]:
     """The sections that were asked for; SystemExit for a name that is not there."""
     chosen = {name: section for name, section in sections(room).items() if not only or name in only}
     if len(chosen) < len(only):
@@ -92,12 +92,12 @@ def run(console: Console, only: Sequence[str], *, is_quick: bool) -> dict[str, A
     """Measure, print, and return the figures, with the names of sections that `failed`."""
     wrk.ensure()
     prepare("local", console.print)
-    backing = Local(is_durable=True)
+    backing = LocalServices(is_durable=True)
     templates = Templates(backing)
     try:
         about = machine(backing.postgres_url)
         console.print(about)
-        room = Room(backing, templates, redis_numbers(backing), console.print, is_quick)
+        room = BenchEnvironment(backing, templates, redis_numbers(backing), console.print, is_quick)
         chosen = choose(room, only)
         failed = asyncio.run(measure_all(chosen, console.print))
         rows = [row for section in chosen.values() for row in section.rows]

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from tests.load import measure
-from tests.load.environment import Room
-from tests.load.report import Row
+from tests.load.environment import BenchEnvironment
+from tests.load.report import BenchRow
 from tests.support.backing_services import free_port
 from tests.support.registry import register_system
 from tests.support.service_processes import running
@@ -15,14 +15,14 @@ class Outage:
 
     remarks: Sequence[str] = ()
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: BenchEnvironment) -> None:
         self._room = room
         self.rounds = 1 if room.is_quick else 3
         self._ways = (measure.SINGLES, measure.BATCHES)
-        self._rows = [Row(f"{way.name}, RabbitMQ stopped ÷ running", 1.0) for way in self._ways]
+        self._rows = [BenchRow(f"{way.name}, RabbitMQ stopped ÷ running", 1.0) for way in self._ways]
 
     @property
-    def rows(self) -> Sequence[Row]:
+    def rows(self) -> Sequence[BenchRow]:
         """In the order of the design."""
         return self._rows
 

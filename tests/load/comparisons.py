@@ -14,17 +14,17 @@ import httpx
 
 from tests.load import measure, wrk
 from tests.load.baseline import schema
-from tests.load.environment import Room
+from tests.load.environment import BenchEnvironment
 from tests.load.growth.queries import shown
 from tests.load.loader import load
 from tests.load.loader.events import Year
-from tests.load.measure import Way
-from tests.load.report import Row
+from tests.load.measure import TrafficShape
+from tests.load.report import BenchRow
 from tests.support.backing_services import free_port
 from tests.support.polling import until
 from tests.support.read_model import add_token
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import ROOT, Services, running
+from tests.support.service_processes import ROOT, ServiceProcesses, running
 from tests.support.stack import Stack
 
 _MONTH = timedelta(days=30)
@@ -40,24 +40,24 @@ select event_name, count(*) as total, count(*) filter (where is_valid) as valid
 """
 
 
-class Rivals:
+class Comparisons:
     """Ratios without an aim: more than 1 is better than the other."""
 
     remarks: Sequence[str] = ()
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: BenchEnvironment) -> None:
         self._room = room
         self.rounds = 1 if room.is_quick else 3
         self._events = 1_000_000
         self._samples = 20
         self._ways = [
-            (way, Row(f"{way.name}: ours ÷ the specification's own design", None))
+            (way, BenchRow(f"{way.name}: ours ÷ the specification's own design", None))
             for way in (measure.SINGLES, measure.BATCHES)
         ]
-        self._statistics = Row("statistics of a month: raw aggregates ÷ ours, time", None, " ms")
+        self._statistics = BenchRow("statistics of a month: raw aggregates ÷ ours, time", None, " ms")
 
     @property
-    def rows(self) -> Sequence[Row]:
+    def rows(self) -> Sequence[BenchRow]:
         """Two ways in, one way out."""
         return *(row for _, row in self._ways), self._statistics
 
@@ -75,7 +75,9 @@ class Rivals:
         if not self._statistics.measured and not self._room.is_quick:
             await self._ask()
 
-    async def _send(self, way: Way, row: Row, services: Services, url: str, sender: Registered, stack: Stack) -> None:
+    async def _send(
+        self, way: TrafficShape, row: BenchRow, services: ServiceProcesses, url: str, sender: Registered, stack: Stack
+    ) -> None:
         owner = await stack.write()
         seconds = self._room.seconds
         await measure.send(way, services, sender, 1)  # warm-up
@@ -167,7 +169,7 @@ async def _unpolled(owner: "asyncpg.Connection[asyncpg.Record]") -> int:
     )
 
 
-def _require(run: wrk.Run, way: Way, stored: int) -> None:
+def _require(run: wrk.Run, way: TrafficShape, stored: int) -> None:
     # what was under way when wrk stopped, here and after the warm-up, is stored too, but not counted by it
     unanswered = 2 * way.connections * way.events
     acknowledged = run.requests * way.events

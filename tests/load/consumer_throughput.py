@@ -3,28 +3,28 @@
 from collections.abc import Sequence
 
 from tests.load import measure
-from tests.load.environment import Room
-from tests.load.report import Row
+from tests.load.environment import BenchEnvironment
+from tests.load.report import BenchRow
 from tests.support.polling import until
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 
-class Drains:
+class ConsumerThroughput:
     """Projector over raw COPY, statistics over projector."""
 
     remarks: Sequence[str] = ()
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: BenchEnvironment) -> None:
         self._room = room
         self._events = 40_000 if room.is_quick else 120_000
         self.rounds = 1 if room.is_quick else 5
-        self._projector = Row("projector drain ÷ raw COPY into the read model", 0.85)
-        self._statistics = Row("statistics drain ÷ projector drain", 4.0)
+        self._projector = BenchRow("projector drain ÷ raw COPY into the read model", 0.85)
+        self._statistics = BenchRow("statistics drain ÷ projector drain", 4.0)
 
     @property
-    def rows(self) -> Sequence[Row]:
+    def rows(self) -> Sequence[BenchRow]:
         """In the order of the design."""
         return self._projector, self._statistics
 
@@ -45,7 +45,7 @@ class Drains:
             f"projector {projected:8.0f}/s (groups of {group})   raw COPY {copied:8.0f}/s   statistics {tallied:8.0f}/s"
         )
 
-    async def _fill(self, services: Services, sender: Registered, stack: Stack) -> None:
+    async def _fill(self, services: ServiceProcesses, sender: Registered, stack: Stack) -> None:
         while await measure.count_stored(stack) < self._events:
             await measure.batches(services, sender, 1)
         write = await stack.write()

@@ -5,16 +5,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from tests.load.report import Row
-from tests.support.backing_services import Local
+from tests.load.report import BenchRow
+from tests.support.backing_services import LocalServices
 from tests.support.stack import Stack, Templates
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class BenchEnvironment:
     """Servers as durable as a user's; `say` prints a line of progress."""
 
-    backing: Local
+    backing: LocalServices
     templates: Templates
     redis_numbers: Iterator[int]
     say: Callable[[str], None]
@@ -43,7 +43,7 @@ class Section(Protocol):
     """
 
     @property
-    def rows(self) -> Sequence[Row]:
+    def rows(self) -> Sequence[BenchRow]:
         """In the order of the table."""
 
     @property

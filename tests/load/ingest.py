@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from statistics import median
 
 from tests.load import measure, wrk
-from tests.load.environment import Room
-from tests.load.report import Row
+from tests.load.environment import BenchEnvironment
+from tests.load.report import BenchRow
 from tests.support.registry import register_system
 from tests.support.service_processes import running
 
@@ -14,16 +14,16 @@ from tests.support.service_processes import running
 class Ingest:
     """The first two ratios of the design."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: BenchEnvironment) -> None:
         self._room = room
         self.rounds = 1 if room.is_quick else 5
-        self._single = Row("single events: 202/s ÷ bare uvicorn requests/s", 0.50)
-        self._batch = Row("batches of 200: events/s ÷ raw COPY of the same rows", 0.60)
+        self._single = BenchRow("single events: 202/s ÷ bare uvicorn requests/s", 0.50)
+        self._batch = BenchRow("batches of 200: events/s ÷ raw COPY of the same rows", 0.60)
         self._p99_ms: dict[str, list[float]] = {"single": [], "batch": []}
         self._generator_cores: dict[str, list[float]] = {"bare": [], "single": [], "batch": []}
 
     @property
-    def rows(self) -> Sequence[Row]:
+    def rows(self) -> Sequence[BenchRow]:
         """In the order of the design."""
         return self._single, self._batch
 

@@ -18,7 +18,7 @@ from tests.load import wrk
 from tests.support.backing_services import free_port
 from tests.support.polling import until
 from tests.support.registry import Registered
-from tests.support.service_processes import ROOT, Services
+from tests.support.service_processes import ROOT, ServiceProcesses
 from tests.support.stack import Stack
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import postgres
@@ -80,7 +80,7 @@ async def post(url: str, body: bytes, connections: int, seconds: float, pause_ms
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class TrafficShape:
     """A way of sending: how many events a request has, and how many connections send at once."""
 
     name: str
@@ -102,22 +102,24 @@ class Way:
         return 1000 * self.connections * self.events / per_second
 
 
-SINGLES = Way("single events", "/api/events/ingest", 1, CONNECTIONS)
-BATCHES = Way("batches of 200", "/api/events/batch", BATCH, 16)
+SINGLES = TrafficShape("single events", "/api/events/ingest", 1, CONNECTIONS)
+BATCHES = TrafficShape("batches of 200", "/api/events/batch", BATCH, 16)
 
 
-async def send(way: Way, services: Services, sender: Registered, seconds: float, pause_ms: float = 0) -> wrk.Run:
+async def send(
+    way: TrafficShape, services: ServiceProcesses, sender: Registered, seconds: float, pause_ms: float = 0
+) -> wrk.Run:
     """Requests to the gateway; see `post`."""
     url = services.url("gateway") + way.path
     return await post(url, way.body(sender.api_key), way.connections, seconds, round(pause_ms))
 
 
-async def singles(services: Services, sender: Registered, seconds: float) -> wrk.Run:
+async def singles(services: ServiceProcesses, sender: Registered, seconds: float) -> wrk.Run:
     """Single events to the gateway."""
     return await send(SINGLES, services, sender, seconds)
 
 
-async def batches(services: Services, sender: Registered, seconds: float) -> wrk.Run:
+async def batches(services: ServiceProcesses, sender: Registered, seconds: float) -> wrk.Run:
     """Batches of 200 to the gateway."""
     return await send(BATCHES, services, sender, seconds)
 
@@ -191,7 +193,7 @@ async def _copy(
     return sum(len(group) for group in groups) / seconds
 
 
-async def drain(services: Services, stack: Stack, consumer: str, events: int) -> tuple[float, int]:
+async def drain(services: ServiceProcesses, stack: Stack, consumer: str, events: int) -> tuple[float, int]:
     """Events/s with which a worker empties a queue of `events`, and how many events its groups had.
 
     Measured between its first and its last transaction, so without its start; the last one's events do not count.

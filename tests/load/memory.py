@@ -20,8 +20,8 @@ import httpx
 from deploy.local.layout import SERVER_PORTS, port_variable
 from deploy.local.services import SERVICES
 from tests.load import measure
-from tests.load.environment import Room
-from tests.load.report import Row
+from tests.load.environment import BenchEnvironment
+from tests.load.report import BenchRow
 from tests.support.backing_services import free_port
 from tests.support.polling import until
 from tests.support.service_processes import ROOT
@@ -59,16 +59,16 @@ class Memory:
 
     rounds = 1
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: BenchEnvironment) -> None:
         self._room = room
         self._seconds = 1.0 if room.is_quick else 8.0
-        self._idle = Row("memory: the whole local stack, idle", 1024, " MiB", is_ceiling=True)
-        self._loaded = Row("memory: the whole local stack, peak under load", None, " MiB")
-        self._after = Row("memory: the whole local stack, idle after load", 1024, " MiB", is_ceiling=True)
+        self._idle = BenchRow("memory: the whole local stack, idle", 1024, " MiB", is_ceiling=True)
+        self._loaded = BenchRow("memory: the whole local stack, peak under load", None, " MiB")
+        self._after = BenchRow("memory: the whole local stack, idle after load", 1024, " MiB", is_ceiling=True)
         self._remarks: list[str] = []
 
     @property
-    def rows(self) -> Sequence[Row]:
+    def rows(self) -> Sequence[BenchRow]:
         """The sums; processes are remarks."""
         return self._idle, self._loaded, self._after
 

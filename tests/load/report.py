@@ -8,7 +8,7 @@ from rich.table import Table
 
 
 @dataclass(slots=True)
-class Row:
+class BenchRow:
     """What is measured, over what, and the aim of the design.
 
     With a yardstick the value of a round is measured ÷ yardstick, without one it is what was measured, in `unit`.
@@ -58,7 +58,7 @@ class Row:
         }
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[BenchRow]) -> Table:
     """What is printed and kept; rows that were not measured are left out."""
     shown = Table(title="medians (lowest to highest round)")
     for name in ("what", "value", "spread", "aim", "measured", "yardstick"):

@@ -24,7 +24,7 @@ from tracking.infra.validation.patterns import compile_pattern
 LIMIT_MS = 50.0
 _RUNS = 9
 # name, bytes of the event, answer, compile lag, best and worst of the validation in ms
-Row = tuple[str, int, str, float, float, float]
+LatencyRow = tuple[str, int, str, float, float, float]
 
 
 async def _worst_gap_ms(stop: asyncio.Event) -> float:
@@ -68,7 +68,7 @@ def _code(validator: Validator, properties: dict[str, Any]) -> str:
     return errors[0]["code"] if errors else "valid"
 
 
-def _timed(name: str, validator: Validator, properties: dict[str, Any], lag_ms: float) -> Row:
+def _timed(name: str, validator: Validator, properties: dict[str, Any], lag_ms: float) -> LatencyRow:
     size = len(orjson.dumps(properties))
     times: list[float] = []
     for _ in range(_RUNS):
@@ -80,7 +80,7 @@ def _timed(name: str, validator: Validator, properties: dict[str, Any], lag_ms: 
 
 async def main() -> int:
     """The exit status."""
-    rows: list[Row] = []
+    rows: list[LatencyRow] = []
     for name, schema, properties in hostile():
         try:
             check_schema(schema)

@@ -21,7 +21,7 @@ import httpx
 import uvloop
 
 from tests.load import measure, wrk
-from tests.support.backing_services import Local, prepare
+from tests.support.backing_services import LocalServices, prepare
 from tests.support.registry import register_system
 from tests.support.service_processes import ROOT, running
 from tests.support.stack import Stack, Templates, redis_numbers
@@ -39,7 +39,7 @@ _STARTS = (_HEAD, _HEAD + b"Content-Length: 60000\r\n\r\n", b"GET /health/live H
 _DROPS = (b"X-Slow: a\r\n", b" ", b"")
 
 
-class Slow(asyncio.Protocol):
+class SlowClient(asyncio.Protocol):
     """A socket that has begun a request, or has had its answer; `transport` is None once the gateway has ended it."""
 
     def __init__(self, kind: int) -> None:
@@ -61,12 +61,12 @@ async def hold(url: str, number: int) -> None:
     """
     host, _, port = urlsplit(url).netloc.partition(":")
     loop = asyncio.get_running_loop()
-    sockets = [Slow(position % 3) for position in range(number)]
+    sockets = [SlowClient(position % 3) for position in range(number)]
     is_ready = False
     while True:
         for position, slow in enumerate(sockets):
             if slow.transport is None:
-                _, sockets[position] = await loop.create_connection(partial(Slow, slow.kind), host, int(port))
+                _, sockets[position] = await loop.create_connection(partial(SlowClient, slow.kind), host, int(port))
             elif _DROPS[slow.kind]:
                 slow.transport.write(_DROPS[slow.kind])
             if position % _STEP == 0:
@@ -126,7 +126,7 @@ async def measure_all(number: int, rounds: int, seconds: float) -> float:
     """On servers of its own, as durable as a user's."""
     wrk.ensure()
     prepare("local", print)
-    backing = Local(is_durable=True)
+    backing = LocalServices(is_durable=True)
     templates = Templates(backing)
     try:
         stack = Stack(backing, templates, redis_numbers(backing))

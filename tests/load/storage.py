@@ -10,13 +10,13 @@ from typing import Any
 import httpx
 
 from tests.load import measure
-from tests.load.environment import Room
+from tests.load.environment import BenchEnvironment
 from tests.load.growth import storage
 from tests.load.loader.events import EVENTS_A_VISITOR, NAMES
-from tests.load.report import Row
+from tests.load.report import BenchRow
 from tests.support.polling import until
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 _AT_A_TIME = 8
@@ -30,18 +30,18 @@ class Storage:
 
     rounds = 1
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: BenchEnvironment) -> None:
         self._room = room
         self._events = 10_000 if room.is_quick else 100_000
         self._wal = {
-            "write": Row("write side: WAL an event, gateway in batches of 200", None, " B"),
-            "projector": Row("read side: WAL an event, projector", None, " B"),
-            "statistics": Row("read side: WAL an event, statistics", None, " B"),
+            "write": BenchRow("write side: WAL an event, gateway in batches of 200", None, " B"),
+            "projector": BenchRow("read side: WAL an event, projector", None, " B"),
+            "statistics": BenchRow("read side: WAL an event, statistics", None, " B"),
         }
         self._remarks: list[str] = []
 
     @property
-    def rows(self) -> Sequence[Row]:
+    def rows(self) -> Sequence[BenchRow]:
         """WAL alone; sizes are remarks."""
         return tuple(self._wal.values())
 
@@ -74,7 +74,7 @@ class Storage:
     def _note(self, what: str, before: int, after: int) -> None:
         self._wal[what].add((after - before) / self._events)
 
-    async def _send(self, services: Services, sender: Registered) -> None:
+    async def _send(self, services: ServiceProcesses, sender: Registered) -> None:
         url = f"{services.url('gateway')}/api/events/batch"
         bodies = _bodies(sender, self._events)
 

@@ -12,12 +12,12 @@ from uuid import uuid4
 import httpx
 
 from tests.load import measure
-from tests.load.environment import Room
-from tests.load.measure import Way
-from tests.load.report import Row
+from tests.load.environment import BenchEnvironment
+from tests.load.measure import TrafficShape
+from tests.load.report import BenchRow
 from tests.support.polling import until
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 SERVICES = ("gateway", "relay", "projector", "statistics", "query", "admin")
@@ -41,7 +41,7 @@ select coalesce(min(batches), 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class LoadStep:
     """What came of one offered load; the backlog in seconds of it."""
 
     per_second: float
@@ -60,21 +60,23 @@ class Sustained:
 
     rounds = 1
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: BenchEnvironment) -> None:
         self._room = room
         self._seconds = 2.0 if room.is_quick else 12.0
         self._tries = 3 if room.is_quick else 6
         # the third: how much of a request's time is pause at that load, the rest is the answer's
         self._aims = ((measure.BATCHES, 30_000.0, 0.5), (measure.SINGLES, 10_000.0, 0.25))
-        self._sustained = [Row(f"everything on, {way.name}: events/s, backlog flat", aim) for way, aim, _ in self._aims]
+        self._sustained = [
+            BenchRow(f"everything on, {way.name}: events/s, backlog flat", aim) for way, aim, _ in self._aims
+        ]
         self._visible = [
-            Row(f"half of that load, {way.name}: 202 to visible in query, p99", 1_000, " ms", is_ceiling=True)
+            BenchRow(f"half of that load, {way.name}: 202 to visible in query, p99", 1_000, " ms", is_ceiling=True)
             for way, _, _ in self._aims
         ]
         self._remarks: list[str] = []
 
     @property
-    def rows(self) -> Sequence[Row]:
+    def rows(self) -> Sequence[BenchRow]:
         """In the order of the design."""
         return *self._sustained, *self._visible
 
@@ -102,7 +104,9 @@ class Sustained:
                     await _drained(stack)
                     await measure.check_read_model(stack, await measure.count_stored(stack))
 
-    async def _search(self, way: Way, pause_ms: float, services: Services, sender: Registered, stack: Stack) -> float:
+    async def _search(
+        self, way: TrafficShape, pause_ms: float, services: ServiceProcesses, sender: Registered, stack: Stack
+    ) -> float:
         """Offer more while the backlog is flat, less until it is, then half-way between; the highest flat load."""
         flat, grew = 0.0, math.inf
         for attempt in range(1, 2 * self._tries):
@@ -126,7 +130,9 @@ class Sustained:
         assert flat, f"{way.name}: the backlog grew at every load tried"
         return flat
 
-    async def _try(self, way: Way, pause_ms: float, services: Services, sender: Registered, stack: Stack) -> Try:
+    async def _try(
+        self, way: TrafficShape, pause_ms: float, services: ServiceProcesses, sender: Registered, stack: Stack
+    ) -> LoadStep:
         before, began = await measure.number(stack.write_url(), _COMMITTED), time.perf_counter()
         sending = asyncio.create_task(measure.send(way, services, sender, self._seconds, pause_ms))
         await asyncio.sleep(self._seconds / 2)
@@ -142,14 +148,16 @@ class Sustained:
         batches = await measure.number(stack.write_url(), _COMMITTED) - before
         a_batch_s = (time.perf_counter() - began) / batches
         per_second = run.per_second * way.events
-        return Try(
+        return LoadStep(
             per_second,
             waiting_s=at_end * a_batch_s,
             growth_s=linear_regression(at_s, waiting).slope * (at_s[-1] - at_s[0]) * a_batch_s,
             answer_ms=way.pause_ms(per_second) - pause_ms,
         )
 
-    async def _look(self, way: Way, per_second: float, services: Services, sender: Registered) -> list[float]:
+    async def _look(
+        self, way: TrafficShape, per_second: float, services: ServiceProcesses, sender: Registered
+    ) -> list[float]:
         """Milliseconds from the answer to an event until query shows it, under a load of so many events a second."""
         seen_ms: list[float] = []
         seconds = self._seconds if self._room.is_quick else 2 * self._seconds

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from deploy.local import LocalStackError
 from tests.sdks import sdks
-from tests.sdks.run import SERVICES, Row, run_sdk
+from tests.sdks.run import SERVICES, SdkRow, run_sdk
 from tests.sdks.sdks import SDKS, Sdk
 from tests.support.backing_services import chosen_kind, open_backing, prepare
 from tests.support.service_processes import running
@@ -25,7 +25,7 @@ NUMBER = 2_000
 DROP_EVERY = 10
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[SdkRow]) -> Table:
     """What is printed."""
     shown = Table(title="SDKs")
     shown.add_column("SDK", no_wrap=True)
@@ -39,7 +39,7 @@ def table(rows: Sequence[Row]) -> Table:
     return shown
 
 
-async def run(chosen: Sequence[Sdk], number: int, console: Console) -> list[Row]:
+async def run(chosen: Sequence[Sdk], number: int, console: Console) -> list[SdkRow]:
     """One SDK after the other, each with a system of its own, without and with loss."""
     kind, reason = chosen_kind()
     console.print(f"backing services: {kind} ({reason})", markup=False)
@@ -63,7 +63,7 @@ async def run(chosen: Sequence[Sdk], number: int, console: Console) -> list[Row]
     return rows
 
 
-def _line(row: Row) -> str:
+def _line(row: SdkRow) -> str:
     verdict = "good" if row.is_good else "BAD"
     return "\n".join((f"{row.sdk}: {verdict}, {row.dropped} answers lost ({row.seconds:.1f} s)", *row.wrong[:5]))
 

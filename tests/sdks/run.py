@@ -18,7 +18,7 @@ from tests.sdks.sdks import Sdk, Sent, send
 from tests.support.polling import until
 from tests.support.read_model import add_token
 from tests.support.registry import register_system
-from tests.support.service_processes import Services
+from tests.support.service_processes import ServiceProcesses
 from tests.support.stack import Stack
 
 _EVER = {"startDate": "2000-01-01T00:00:00Z", "endDate": "2100-01-01T00:00:00Z"}
@@ -27,7 +27,7 @@ SERVICES = ("gateway", "relay", "projector", "statistics", "query")
 
 
 @dataclass(slots=True)
-class Row:
+class SdkRow:
     """A line of the table. `dropped`: answers thrown away; `requests`: those that the gateway answered."""
 
     sdk: str
@@ -47,9 +47,9 @@ class Row:
         return self.sent == self.stored > 0 and not (self.twice or self.missing or self.wrong)
 
 
-async def run_sdk(sdk: Sdk, services: Services, stack: Stack, number: int, *, drop_every: int = 0) -> Row:
+async def run_sdk(sdk: Sdk, services: ServiceProcesses, stack: Stack, number: int, *, drop_every: int = 0) -> SdkRow:
     """Its line. With `drop_every`, that share of the gateway's answers is lost on the way. What fails is in `wrong`."""
-    row = Row(sdk.name, sent=number)
+    row = SdkRow(sdk.name, sent=number)
     system, told = await register_system(stack, sdk.name), calls(number)
     before, began = await _requests(services), time.monotonic()
     try:
@@ -73,7 +73,7 @@ async def run_sdk(sdk: Sdk, services: Services, stack: Stack, number: int, *, dr
     return row
 
 
-def compare(row: Row, told: Sequence[Call], sent: Sent, found: Sequence[Mapping[str, Any]]) -> None:
+def compare(row: SdkRow, told: Sequence[Call], sent: Sent, found: Sequence[Mapping[str, Any]]) -> None:
     """Fill `row` from what was sent and what query shows."""
     by_id: dict[str, list[Mapping[str, Any]]] = {}
     for event in found:
@@ -112,7 +112,7 @@ async def events(query: httpx.AsyncClient, system_id: UUID) -> list[Mapping[str,
 
 
 @asynccontextmanager
-async def querying(services: Services, stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
+async def querying(services: ServiceProcesses, stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     """A client of query that may see everything."""
     headers = {"Authorization": f"Bearer {await add_token(stack)}"}
     async with httpx.AsyncClient(base_url=services.url("query"), headers=headers, timeout=20) as client:
@@ -143,7 +143,7 @@ async def until_visible(stack: Stack, system_id: UUID, number: int) -> None:
         await until(counts, lambda now: min(now) == max(now) >= number, _VISIBLE_WITHIN_S)
 
 
-async def _requests(services: Services) -> int:
+async def _requests(services: ServiceProcesses) -> int:
     """POSTs of SDKs that the gateway has answered so far."""
     async with httpx.AsyncClient(base_url=services.url("gateway"), timeout=20) as client:
         text = (await client.get("/metrics")).text

@@ -11,7 +11,7 @@ import httpx
 from redis.asyncio import Redis
 
 from tests.support.http_client import http_client
-from tests.support.service_processes import Services
+from tests.support.service_processes import ServiceProcesses
 from tests.support.stack import Stack
 from tracking.contracts import cache_entries
 from tracking.contracts.cache_entries import ApiKeyEntry
@@ -21,7 +21,7 @@ SCHEMA = {"type": "object", "required": ["price"], "properties": {"price": {"typ
 
 
 @asynccontextmanager
-async def administrator(services: Services, name: str = "admin") -> AsyncIterator[httpx.AsyncClient]:
+async def administrator(services: ServiceProcesses, name: str = "admin") -> AsyncIterator[httpx.AsyncClient]:
     """A client with the first admin token, for the process called `name`."""
     headers = {"Authorization": f"Bearer {services.admin_token}"}
     async with http_client(base_url=services.url(name), headers=headers, timeout=20) as client:
@@ -58,7 +58,7 @@ async def cached_key(stack: Stack, secret: str) -> ApiKeyEntry | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Things:
+class RegisteredThings:
     """Ids of things that are there."""
 
     partner: str
@@ -68,7 +68,7 @@ class Things:
     access_token: str
 
 
-async def one_of_each(services: Services) -> Things:
+async def one_of_each(services: ServiceProcesses) -> RegisteredThings:
     """A partner with a system and its key, a structure, a token."""
     async with administrator(services) as client:
         system = await a_system(client)
@@ -76,4 +76,4 @@ async def one_of_each(services: Services) -> Things:
         structure = await client.post("/api/eventstructures", json={"eventName": "purchase", "schema": SCHEMA})
         token = await client.post("/api/tokens", json={"name": "read", "scope": "read"})
         ids = (structure.json()["id"], token.json()["id"])
-    return Things(system["partnerId"], system["id"], keys[0]["id"], *ids)
+    return RegisteredThings(system["partnerId"], system["id"], keys[0]["id"], *ids)

@@ -40,7 +40,7 @@ _MEMORY_NEEDED = 4 << 30
 _claims: deque[int] = deque()
 
 
-class Backing(Protocol):
+class BackingServices(Protocol):
     """Where the servers are; reading an address starts its server if need be."""
 
     @property
@@ -114,22 +114,22 @@ def prepare(kind: Kind, say: Say) -> Kind:
     return kind
 
 
-def open_backing(kind: Kind) -> Backing:
+def open_backing(kind: Kind) -> BackingServices:
     """Nothing is started yet."""
     match kind:
         case "external":
-            return External()
+            return ExternalServices()
         case "containers":
             from tests.support.containers import Containers
 
             return Containers()
         case "local":
-            return Local()
+            return LocalServices()
         case _:
             assert_never(kind)
 
 
-class External:
+class ExternalServices:
     """Servers that someone else runs; databases and virtual hosts are made in them and dropped again."""
 
     def __init__(self) -> None:
@@ -151,7 +151,7 @@ class External:
         pass
 
 
-class Local:
+class LocalServices:
     """Private instances of the installed servers in a temporary folder, gone when the tests end."""
 
     def __init__(self, *, is_durable: bool = False) -> None:

@@ -13,7 +13,7 @@ import httpx
 from deploy.local.services import operate_environment
 from tests.support.http_client import http_client
 from tests.support.polling import until
-from tests.support.service_processes import ROOT, Services
+from tests.support.service_processes import ROOT, ServiceProcesses
 from tests.support.stack import Stack
 from tracking.contracts import topology
 from tracking.infra import rabbitmq
@@ -88,14 +88,14 @@ async def purge(stack: Stack, queue: str) -> None:
         await (await channel.get_queue(queue)).purge()
 
 
-async def metric(services: Services, service: str, name: str) -> float:
+async def metric(services: ServiceProcesses, service: str, name: str) -> float:
     """Of the line that begins with `name`, labels and all; 0 if there is none yet."""
     async with http_client(timeout=5) as client:
         lines = (await client.get(f"{services.url(service)}/metrics")).text.splitlines()
     return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
 
 
-async def ready(services: Services, name: str) -> tuple[int, str]:
+async def ready(services: ServiceProcesses, name: str) -> tuple[int, str]:
     """Status and body; 0 while it does not listen yet."""
     async with http_client(timeout=5) as client:
         try:

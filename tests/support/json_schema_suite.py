@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tracking.infra.validation.schema_tree import Node, outline
+from tracking.infra.validation.schema_tree import SchemaNode, outline
 
 _FOLDER = Path(__file__).parents[1] / "json_schema_test_suite" / "draft7"
 Part = Literal["required", "optional"]
@@ -47,7 +47,7 @@ def as_property(schema: Any) -> dict[str, Any]:
     return {**top, "properties": {"value": copied}}
 
 
-def _nodes(schema: Any) -> list[Node]:
+def _nodes(schema: Any) -> list[SchemaNode]:
     try:
         return outline(schema)
     except (AttributeError, TypeError):

@@ -95,8 +95,8 @@ async def add_events(stack: Stack, system: System, events: Iterable[Seen]) -> No
     )
 
 
-def _counts(system: System, events: Sequence[Seen]) -> rollups.Counts:
-    counts: dict[rollups.CountKey, list[int]] = {}
+def _counts(system: System, events: Sequence[Seen]) -> rollups.HourlyCounts:
+    counts: dict[rollups.HourlyCountKey, list[int]] = {}
     for event in events:
         key = (system.id, event.at.replace(minute=0, second=0, microsecond=0), event.name)
         counts.setdefault(key, [0] * len(rollups.KINDS))[rollups.kind(event.is_valid, is_bot=False)] += 1

@@ -17,7 +17,7 @@ from deploy.local.services import operate_environment
 from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.registry import Registered
-from tests.support.service_processes import ROOT, Services
+from tests.support.service_processes import ROOT, ServiceProcesses
 from tests.support.stack import Stack
 from tracking.domain.timestamps import to_unix_ms
 
@@ -192,7 +192,7 @@ async def assert_exact(stack: Stack) -> None:
     assert await read.fetch(LINKS) == await write.fetch(JUSTIFIED)
 
 
-async def send(services: Services, sender: Registered, events: list[dict[str, Any]]) -> None:
+async def send(services: ServiceProcesses, sender: Registered, events: list[dict[str, Any]]) -> None:
     async with http_client(base_url=services.url("gateway"), timeout=20) as client:
         response = await client.post("/api/events/batch", json={"apiKey": sender.api_key, "events": events})
     assert response.status_code == 202, response.text
@@ -259,7 +259,7 @@ truncate read.tracking_events_read_model, read.applied_batches, read.event_count
 """
 
 
-async def send_mixed(services: Services, stack: Stack, senders: list[Registered]) -> None:
+async def send_mixed(services: ServiceProcesses, stack: Stack, senders: list[Registered]) -> None:
     """900 events in nine batches, applied by both workers."""
     for index in range(9):
         await send(services, senders[index % 3], mixed(range(index * 100, index * 100 + 100)))

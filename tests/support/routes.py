@@ -27,7 +27,7 @@ def http_services() -> dict[str, Any]:
     return {
         "gateway": gateway.build(_NOTHING, SdkRoutes(_NOTHING), Health("gateway", {})),
         "admin": admin.build(_NOTHING, Health("admin", {})),
-        "query": query.build(query.Query(_NOTHING, _NOTHING, _NOTHING), _NOTHING, Health("query", {})),
+        "query": query.build(query.QueryRoutes(_NOTHING, _NOTHING, _NOTHING), _NOTHING, Health("query", {})),
     }
 
 

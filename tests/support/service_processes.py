@@ -24,7 +24,7 @@ READY_TIMEOUT_S = 20
 STOP_TIMEOUT_S = 25
 
 
-class Services:
+class ServiceProcesses:
     """The processes by name; a second one of a service is called `projector-2` and so on."""
 
     def __init__(self, stack: Stack, folder: Path, settings: Mapping[str, str]) -> None:
@@ -141,14 +141,16 @@ class Services:
 
 
 @asynccontextmanager
-async def running(stack: Stack, *names: str, settings: Mapping[str, str] | None = None) -> AsyncIterator[Services]:
+async def running(
+    stack: Stack, *names: str, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[ServiceProcesses]:
     """`async with running(stack, "gateway", "projector", "projector-2") as services:`; all are ready inside.
 
     `settings` are environment variables for all of them, `{"TRACKING_COMMIT_DEADLINE_S": "1"}`. Afterwards every
     process has been stopped by its id; when the test fails, their logs stand in its report.
     """
     with tempfile.TemporaryDirectory(prefix="tracking-services-") as folder:
-        services = Services(stack, Path(folder), settings or {})
+        services = ServiceProcesses(stack, Path(folder), settings or {})
         try:
             await services.start(*names)
             yield services

@@ -14,7 +14,7 @@ import redis
 from psycopg import sql
 
 from deploy.local.server import random_secret
-from tests.support.backing_services import Backing
+from tests.support.backing_services import BackingServices
 from tests.support.http_client import http_request
 from tracking.migrations import ROLES, migrate
 
@@ -36,7 +36,7 @@ select format('grant %%s on database %%I to %%I', granted.privilege_type, %s::te
 class Templates:
     """Both databases migrated once a session; a fresh copy takes milliseconds."""
 
-    def __init__(self, backing: Backing) -> None:
+    def __init__(self, backing: BackingServices) -> None:
         self._backing = backing
         self._run = random_secret(6).lower()
         self._made = 0
@@ -86,7 +86,7 @@ class Templates:
 class Stack:
     """Addresses for one test; each thing is made when first asked for and dropped after the test."""
 
-    def __init__(self, backing: Backing, templates: Templates, redis_numbers: Iterator[int]) -> None:
+    def __init__(self, backing: BackingServices, templates: Templates, redis_numbers: Iterator[int]) -> None:
         self._backing = backing
         self._templates = templates
         self._redis_numbers = redis_numbers
@@ -164,7 +164,7 @@ class Stack:
         return connection
 
 
-def redis_numbers(backing: Backing) -> Iterator[int]:
+def redis_numbers(backing: BackingServices) -> Iterator[int]:
     """The server's database numbers in turn, without 0, which a person may be using; asked when first needed."""
     with redis.Redis.from_url(backing.redis_url) as client:
         count = int(client.config_get("databases")["databases"])

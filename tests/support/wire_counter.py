@@ -16,7 +16,7 @@ from types import FrameType
 from urllib.parse import urlsplit, urlunsplit
 
 from deploy.local.services import SERVICES, environment
-from tests.support.service_processes import Services, running
+from tests.support.service_processes import ServiceProcesses, running
 from tests.support.stack import Stack
 
 _PIECE_BYTES = 256 * 1024
@@ -36,7 +36,7 @@ _BY_ITSELF = ("[reset]", "open_dead_letters", "from write.event_structures", "se
 
 
 @dataclass(slots=True)
-class Said:
+class WireTraffic:
     """`statements` by their text (commands, AMQP methods); `waits` is how often the client waited for an answer."""
 
     statements: Counter[str] = field(default_factory=Counter)
@@ -62,7 +62,7 @@ class Said:
 Reader = Generator[int, bytes, None]
 
 
-def read_postgres(said: Said) -> Reader:
+def read_postgres(said: WireTraffic) -> Reader:
     """PostgreSQL's protocol 3: simple and extended queries, COPY."""
     (size,) = struct.unpack("!I", (yield 4))
     yield size - 4
@@ -96,7 +96,7 @@ def _shown(text: bytes) -> str:
     return " ".join(text.rstrip(b"\0").decode().split())[:90]
 
 
-def read_redis(said: Said) -> Reader:
+def read_redis(said: WireTraffic) -> Reader:
     """RESP: a command is an array of strings."""
     while True:
         parts = []
@@ -115,7 +115,7 @@ def _line() -> Generator[int, bytes, bytes]:
     return line[:-2]
 
 
-def read_amqp(said: Said) -> Reader:
+def read_amqp(said: WireTraffic) -> Reader:
     """AMQP 0-9-1: method frames only; heartbeats are no work."""
     yield 8
     while True:
@@ -126,7 +126,7 @@ def read_amqp(said: Said) -> Reader:
             said.statements[_AMQP_METHODS.get(method, f"method {method}")] += 1
 
 
-_READERS: Mapping[str, Callable[[Said], Reader]] = {
+_READERS: Mapping[str, Callable[[WireTraffic], Reader]] = {
     "write": read_postgres,
     "read": read_postgres,
     "redis": read_redis,
@@ -134,25 +134,25 @@ _READERS: Mapping[str, Callable[[Said], Reader]] = {
 }
 
 
-class Wire:
+class WireProxy:
     """A proxy before one server; `url` is where the service finds it, `said` everything since the last `take`."""
 
-    def __init__(self, url: str, reader: Callable[[Said], Reader]) -> None:
+    def __init__(self, url: str, reader: Callable[[WireTraffic], Reader]) -> None:
         self.url = url
         self._target = urlsplit(url)
         self._reader = reader
-        self.said = Said()
+        self.said = WireTraffic()
         self._writers: set[asyncio.StreamWriter] = set()
 
-    def take(self) -> Said:
+    def take(self) -> WireTraffic:
         """What was said since the last time, without what goes on by itself."""
-        said = Said(*(_without_pings(counter) for counter in (self.said.statements, self.said.waits)))
+        said = WireTraffic(*(_without_pings(counter) for counter in (self.said.statements, self.said.waits)))
         self.said.statements.clear()
         self.said.waits.clear()
         return said
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator["Wire"]:
+    async def listening(self) -> AsyncIterator["WireProxy"]:
         """Until the end, when every connection is cut."""
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         user = "".join(self._target.netloc.rpartition("@")[:2])
@@ -220,13 +220,13 @@ def _without_pings(counter: Counter[str]) -> Counter[str]:
 @asynccontextmanager
 async def counted(
     stack: Stack, service: str, settings: Mapping[str, str] | None = None
-) -> AsyncIterator[tuple[Services, Mapping[str, Wire]]]:
+) -> AsyncIterator[tuple[ServiceProcesses, Mapping[str, WireProxy]]]:
     """One service, ready, with a wire to each of the servers it needs: `write`, `read`, `redis`, `rabbitmq`."""
     needs = sorted(SERVICES[service].needs & _SETTINGS.keys())
     direct = environment(service, stack, 0, "")
     async with AsyncExitStack() as wires:
-        made: dict[str, Wire] = {
-            need: await wires.enter_async_context(Wire(direct[_SETTINGS[need]], _READERS[need]).listening())
+        made: dict[str, WireProxy] = {
+            need: await wires.enter_async_context(WireProxy(direct[_SETTINGS[need]], _READERS[need]).listening())
             for need in needs
         }
         urls = {_SETTINGS[need]: wire.url for need, wire in made.items()}
@@ -236,7 +236,7 @@ async def counted(
             yield services, made
 
 
-def at_most(said: Said, what: str, *, statements: int, round_trips: int) -> None:
+def at_most(said: WireTraffic, what: str, *, statements: int, round_trips: int) -> None:
     """AssertionError, with all that was said, if either is more."""
     assert said.number <= statements, f"{what}: {said.number} statements, where {statements} were enough before\n{said}"
     assert said.round_trips <= round_trips, (
@@ -244,12 +244,12 @@ def at_most(said: Said, what: str, *, statements: int, round_trips: int) -> None
     )
 
 
-class Calls:
+class CallCounter:
     """How many functions were called while it was entered, Python's and C's, in this thread."""
 
     number = 0
 
-    def __enter__(self) -> "Calls":
+    def __enter__(self) -> "CallCounter":
         self._before = sys.getprofile()
         sys.setprofile(self._note)
         return self

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.load.bench import measure_all
-from tests.load.report import Row
+from tests.load.report import BenchRow
 
 
 @dataclass
@@ -16,7 +16,7 @@ class Counting:
     rounds: int
     fails_at: int | None = None
     began: int = 0
-    rows: Sequence[Row] = field(default_factory=list)
+    rows: Sequence[BenchRow] = field(default_factory=list)
     remarks: Sequence[str] = ()
 
     async def round(self) -> None:

@@ -6,12 +6,12 @@ import pytest
 
 from services.gateway.events.pixel import message_of
 from services.gateway.http.browser import GIF
-from services.gateway.http.script import Script, accepts_gzip, is_known
+from services.gateway.http.script import TrackerScript, accepts_gzip, is_known
 from tracking.domain.errors import Malformed
 
 
 def test_the_script_is_small_and_knows_its_route() -> None:
-    script = Script("quiet-name")
+    script = TrackerScript("quiet-name")
 
     assert len(script.packed) <= 4096
     assert gzip.decompress(script.packed) == script.plain

@@ -4,17 +4,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
-from tests.faults.checker import Bucket, Facts, Findings, Row, Tally, check
+from tests.faults.checker import ExpectedCounts, Facts, Findings, RollupKey, StoredEvent, check
 from tests.faults.ledger import Outcome, Sent
 
 SYSTEM = UUID(int=1)
 HOUR = datetime(2026, 11, 20, 10, tzinfo=UTC)
-BUCKET = Bucket(SYSTEM, HOUR, "page_view")
-DAY = Bucket(SYSTEM, HOUR.replace(hour=0), "page_view")
+BUCKET = RollupKey(SYSTEM, HOUR, "page_view")
+DAY = RollupKey(SYSTEM, HOUR.replace(hour=0), "page_view")
 
 
-def row(number: int, *, event_id: int | None = None, is_valid: bool = True) -> Row:
-    return Row(SYSTEM, UUID(int=event_id or 100 + number), f"m{number}", "page_view", HOUR, is_valid)
+def row(number: int, *, event_id: int | None = None, is_valid: bool = True) -> StoredEvent:
+    return StoredEvent(SYSTEM, UUID(int=event_id or 100 + number), f"m{number}", "page_view", HOUR, is_valid)
 
 
 def sent(number: int, outcome: Outcome = "acknowledged", *, is_bad: bool = False) -> Sent:
@@ -29,8 +29,8 @@ def good() -> Facts:
         sent=[sent(1), sent(2), sent(3), sent(4, "refused", is_bad=True), sent(5, "unknown"), sent(6, "unknown")],
         stored=rows,
         seen=rows,
-        counted={BUCKET: Tally(4, 3, 1)},
-        days={DAY: Tally(4, 3, 1)},
+        counted={BUCKET: ExpectedCounts(4, 3, 1)},
+        days={DAY: ExpectedCounts(4, 3, 1)},
         queried={SYSTEM: 4},
     )
 
@@ -59,7 +59,9 @@ def test_an_event_stored_under_two_ids_is_there_twice() -> None:
     facts = good()
     rows = [*facts.stored, row(2, event_id=900)]
 
-    findings = check(replace(facts, stored=rows, seen=rows, counted={BUCKET: Tally(5, 4, 1)}, queried={SYSTEM: 5}))
+    findings = check(
+        replace(facts, stored=rows, seen=rows, counted={BUCKET: ExpectedCounts(5, 4, 1)}, queried={SYSTEM: 5})
+    )
 
     assert (findings.twice, findings.lost) == (["m2"], [])
 
@@ -71,24 +73,24 @@ def test_an_event_that_is_in_the_read_model_twice_is_there_twice() -> None:
 
 
 def test_an_event_counted_twice_is_miscounted() -> None:
-    assert len(check(replace(good(), counted={BUCKET: Tally(5, 4, 1)})).miscounted) == 1
+    assert len(check(replace(good(), counted={BUCKET: ExpectedCounts(5, 4, 1)})).miscounted) == 1
 
 
 def test_an_event_counted_as_valid_that_is_not_is_miscounted() -> None:
-    assert len(check(replace(good(), counted={BUCKET: Tally(4, 4, 0)})).miscounted) == 1
+    assert len(check(replace(good(), counted={BUCKET: ExpectedCounts(4, 4, 0)})).miscounted) == 1
 
 
 def test_an_hour_that_is_not_counted_and_one_counted_for_nothing_are_miscounted() -> None:
     later = BUCKET._replace(begin=HOUR.replace(hour=11))
 
-    assert len(check(replace(good(), counted={later: Tally(4, 3, 1)})).miscounted) == 2
+    assert len(check(replace(good(), counted={later: ExpectedCounts(4, 3, 1)})).miscounted) == 2
 
 
 def test_a_day_that_is_not_the_sum_of_its_hours_is_miscounted() -> None:
     tomorrow = DAY._replace(begin=DAY.begin.replace(day=21))
 
-    assert len(check(replace(good(), days={DAY: Tally(3, 3, 0)})).miscounted) == 1
-    assert len(check(replace(good(), days={tomorrow: Tally(4, 3, 1)})).miscounted) == 2
+    assert len(check(replace(good(), days={DAY: ExpectedCounts(3, 3, 0)})).miscounted) == 1
+    assert len(check(replace(good(), days={tomorrow: ExpectedCounts(4, 3, 1)})).miscounted) == 2
 
 
 def test_a_query_that_says_another_number_is_miscounted() -> None:
@@ -99,7 +101,9 @@ def test_a_stored_event_that_nobody_sent_is_a_stranger() -> None:
     facts = good()
     rows = [*facts.stored, row(8)]
 
-    findings = check(replace(facts, stored=rows, seen=rows, counted={BUCKET: Tally(5, 4, 1)}, queried={SYSTEM: 5}))
+    findings = check(
+        replace(facts, stored=rows, seen=rows, counted={BUCKET: ExpectedCounts(5, 4, 1)}, queried={SYSTEM: 5})
+    )
 
     assert findings.strangers == ["m8"]
 

@@ -12,23 +12,23 @@ import pytest
 
 from tracking_client import Failure, Options, QueueFull, Stored, Tracker
 from tracking_client.buffer import Buffer
-from tracking_client.outcome import FailureLog, Reporter
-from tracking_client.tracking_methods import Calls, Encoded, Refusal
+from tracking_client.outcome import FailureLog, OutcomeReporter
+from tracking_client.tracking_methods import EncodedEvent, PutError, TrackingMethods
 
 NOON = datetime(2026, 11, 20, 12, 0, 0, 123456, UTC)
 
 
-class Kept(Calls):
+class Kept(TrackingMethods):
     """Calls whose events stay in a buffer."""
 
     def __init__(self, **options: Any) -> None:
         self.failures: list[Failure] = []
         self.is_closed = False
         given = Options(**options)
-        super().__init__(given, Reporter(None, self.failures.append))
+        super().__init__(given, OutcomeReporter(None, self.failures.append))
         self.buffer = Buffer(given)
 
-    def _put(self, event: Encoded) -> Refusal | None:
+    def _put(self, event: EncodedEvent) -> PutError | None:
         if self.is_closed:
             return "closed"
         return None if self.buffer.put(event, 0.0) else "queue_full"
@@ -39,8 +39,8 @@ class Kept(Calls):
         return json.loads(event.body)
 
 
-def an_event(size: int = 10, number: int = 0) -> Encoded:
-    return Encoded(f"e{number}", b"x" * size)
+def an_event(size: int = 10, number: int = 0) -> EncodedEvent:
+    return EncodedEvent(f"e{number}", b"x" * size)
 
 
 def test_an_event_says_what_it_was_given_and_nothing_more() -> None:
@@ -69,7 +69,9 @@ def test_an_event_says_what_it_was_given_and_nothing_more() -> None:
         (lambda calls: calls.alias("u1", previous_id="a1"), "alias", {"previousId": "a1"}),
     ],
 )
-def test_other_calls_are_events_of_their_kind(call: Callable[[Calls], str], kind: str, properties: Any) -> None:
+def test_other_calls_are_events_of_their_kind(
+    call: Callable[[TrackingMethods], str], kind: str, properties: Any
+) -> None:
     calls = Kept()
 
     call(calls)
@@ -264,7 +266,7 @@ def test_a_callback_that_fails_is_logged_and_the_next_is_called(caplog: pytest.L
         heard.append(stored.event_id)
         raise RuntimeError("a bug of the program")
 
-    reporter = Reporter(on_stored, None)
+    reporter = OutcomeReporter(on_stored, None)
     reporter.tell([Stored("a", "1", True, False), Stored("b", "2", False, True)])
 
     assert heard == ["a", "b"]

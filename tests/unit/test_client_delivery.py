@@ -10,27 +10,27 @@ from typing import Any
 import pytest
 
 from tracking_client import Failure, Options, Stored
-from tracking_client.delivery import Answer, Delivery, Pause, Post, unsent
-from tracking_client.tracking_methods import Encoded
+from tracking_client.delivery import Delivery, GatewayResponse, Pause, Post, unsent
+from tracking_client.tracking_methods import EncodedEvent
 
 SENT_AT = datetime(2026, 11, 20, 12, 0, 0, 0, UTC)
 OPTIONS = Options(first_pause_s=1.0, longest_pause_s=10.0, retry_for_s=100.0)
 
 
-def encoded(count: int) -> list[Encoded]:
-    return [Encoded(f"e{number}", json.dumps({"eventId": f"e{number}"}).encode()) for number in range(count)]
+def encoded(count: int) -> list[EncodedEvent]:
+    return [EncodedEvent(f"e{number}", json.dumps({"eventId": f"e{number}"}).encode()) for number in range(count)]
 
 
 def delivery(count: int) -> Delivery:
     return Delivery(encoded(count), OPTIONS, Random(1))  # noqa: S311
 
 
-def accepted(count: int, **changes: Any) -> Answer:
+def accepted(count: int, **changes: Any) -> GatewayResponse:
     result = {"status": "accepted", "eventId": "id", "isValid": True, "validationErrors": None} | changes
-    return Answer(202, {"results": [result] * count})
+    return GatewayResponse(202, {"results": [result] * count})
 
 
-def carried_out(of: Delivery, gateway: Callable[[Sequence[str]], Answer]) -> tuple[list[list[str]], list[Any]]:
+def carried_out(of: Delivery, gateway: Callable[[Sequence[str]], GatewayResponse]) -> tuple[list[list[str]], list[Any]]:
     """The ids of every post, and what became of the events; pauses take no time."""
     posts: list[list[str]] = []
     outcomes: list[Any] = []
@@ -50,7 +50,7 @@ def test_every_event_of_an_acknowledged_batch_is_told_with_its_own_result() -> N
         {"status": "refused", "code": "invalid_event", "message": "Not an event: eventName: required."},
     ]
 
-    _, outcomes = carried_out(delivery(3), lambda _: Answer(202, {"results": results}))
+    _, outcomes = carried_out(delivery(3), lambda _: GatewayResponse(202, {"results": results}))
 
     assert outcomes == [
         Stored("e0", "id0", is_valid=True, is_duplicate=False),
@@ -62,18 +62,18 @@ def test_every_event_of_an_acknowledged_batch_is_told_with_its_own_result() -> N
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer(0, trouble="ConnectError"),
-        *(Answer(status) for status in (408, 429, 500, 502, 503, 504, 599)),
-        Answer(200, {"results": [{"eventId": "id"}]}),
-        Answer(204),
-        Answer(202),
-        Answer(202, "<html>"),
-        Answer(202, {"results": []}),
-        Answer(202, {"results": [{"status": "accepted"}]}),
-        Answer(202, {"results": [{"status": "accepted", "eventId": "id", "validationErrors": 5}]}),
+        GatewayResponse(0, trouble="ConnectError"),
+        *(GatewayResponse(status) for status in (408, 429, 500, 502, 503, 504, 599)),
+        GatewayResponse(200, {"results": [{"eventId": "id"}]}),
+        GatewayResponse(204),
+        GatewayResponse(202),
+        GatewayResponse(202, "<html>"),
+        GatewayResponse(202, {"results": []}),
+        GatewayResponse(202, {"results": [{"status": "accepted"}]}),
+        GatewayResponse(202, {"results": [{"status": "accepted", "eventId": "id", "validationErrors": 5}]}),
     ],
 )
-def test_what_acknowledges_nothing_is_sent_again_as_it_was(answer: Answer) -> None:
+def test_what_acknowledges_nothing_is_sent_again_as_it_was(answer: GatewayResponse) -> None:
     sending = delivery(1)
     first = sending.step(0.0)
 
@@ -85,21 +85,23 @@ def test_what_acknowledges_nothing_is_sent_again_as_it_was(answer: Answer) -> No
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 405, 415, 422])
 def test_a_final_answer_ends_every_event_with_its_reason(status: int) -> None:
-    posts, outcomes = carried_out(delivery(2), lambda _: Answer(status, {"code": "why", "message": "Because."}))
+    posts, outcomes = carried_out(
+        delivery(2), lambda _: GatewayResponse(status, {"code": "why", "message": "Because."})
+    )
 
     assert len(posts) == 1
     assert outcomes == [Failure("why", "Because.", {"eventId": name}) for name in ("e0", "e1")]
 
 
 def test_the_answer_of_something_in_between_has_a_reason_too() -> None:
-    _, [failure] = carried_out(delivery(1), lambda _: Answer(403, None, None, "403 Forbidden by proxy"))
+    _, [failure] = carried_out(delivery(1), lambda _: GatewayResponse(403, None, None, "403 Forbidden by proxy"))
 
     assert (failure.code, failure.message) == ("http_403", "403 Forbidden by proxy")
 
 
 def test_a_batch_too_large_is_halved_until_it_fits_and_stays_in_order() -> None:
-    def gateway(ids: Sequence[str]) -> Answer:
-        return accepted(len(ids)) if len(ids) <= 2 else Answer(413, {"code": "too_many_events", "message": ""})
+    def gateway(ids: Sequence[str]) -> GatewayResponse:
+        return accepted(len(ids)) if len(ids) <= 2 else GatewayResponse(413, {"code": "too_many_events", "message": ""})
 
     posts, outcomes = carried_out(delivery(7), gateway)
 
@@ -107,8 +109,10 @@ def test_a_batch_too_large_is_halved_until_it_fits_and_stays_in_order() -> None:
     assert [outcome.event_id for outcome in outcomes] == [f"e{number}" for number in range(7)]
 
 
-@pytest.mark.parametrize("answer", [Answer(400, {"code": "malformed_json", "message": "no"}), Answer(413)])
-def test_one_event_that_spoils_its_batch_is_lost_alone(answer: Answer) -> None:
+@pytest.mark.parametrize(
+    "answer", [GatewayResponse(400, {"code": "malformed_json", "message": "no"}), GatewayResponse(413)]
+)
+def test_one_event_that_spoils_its_batch_is_lost_alone(answer: GatewayResponse) -> None:
     _, outcomes = carried_out(delivery(500), lambda ids: answer if "e123" in ids else accepted(len(ids)))
 
     assert [outcome.event["eventId"] for outcome in outcomes if isinstance(outcome, Failure)] == ["e123"]
@@ -116,13 +120,15 @@ def test_one_event_that_spoils_its_batch_is_lost_alone(answer: Answer) -> None:
 
 
 def test_a_400_that_is_not_about_the_body_is_not_asked_again_in_halves() -> None:
-    posts, outcomes = carried_out(delivery(500), lambda _: Answer(400, None, None, "400 plain HTTP to an HTTPS port"))
+    posts, outcomes = carried_out(
+        delivery(500), lambda _: GatewayResponse(400, None, None, "400 plain HTTP to an HTTPS port")
+    )
 
     assert len(posts) == 1
     assert len(outcomes) == 500
 
 
-def pauses(answers: Sequence[Answer]) -> list[float]:
+def pauses(answers: Sequence[GatewayResponse]) -> list[float]:
     sending, found = delivery(1), []
     for answer in answers:
         assert isinstance(sending.step(0.0), Post)
@@ -134,7 +140,7 @@ def pauses(answers: Sequence[Answer]) -> list[float]:
 
 
 def test_pauses_double_up_to_a_limit_and_vary() -> None:
-    found = pauses([Answer(503)] * 8)
+    found = pauses([GatewayResponse(503)] * 8)
 
     for seconds, most in zip(found, [1, 2, 4, 8, 10, 10, 10, 10], strict=True):
         assert most / 2 <= seconds <= most
@@ -142,7 +148,9 @@ def test_pauses_double_up_to_a_limit_and_vary() -> None:
 
 
 def test_a_pause_is_never_shorter_than_the_gateway_asks_for() -> None:
-    [short, long, endless] = pauses([Answer(429, None, 7.0), Answer(503, None, 0.0), Answer(503, None, 1e9)])
+    [short, long, endless] = pauses(
+        [GatewayResponse(429, None, 7.0), GatewayResponse(503, None, 0.0), GatewayResponse(503, None, 1e9)]
+    )
 
     assert 7 <= short <= 8
     assert 1 <= long <= 2
@@ -152,11 +160,11 @@ def test_a_pause_is_never_shorter_than_the_gateway_asks_for() -> None:
 def test_a_batch_that_nobody_answers_is_given_up_in_the_end() -> None:
     sending = delivery(2)
     sending.step(0.0)
-    assert sending.answered(Answer(503), 99.0) == []
+    assert sending.answered(GatewayResponse(503), 99.0) == []
     sending.step(99.0)
     sending.step(99.0)
 
-    outcomes = sending.answered(Answer(503, {"code": "database_unavailable", "message": "Try again."}), 100.0)
+    outcomes = sending.answered(GatewayResponse(503, {"code": "database_unavailable", "message": "Try again."}), 100.0)
 
     assert [(outcome.code, outcome.event) for outcome in outcomes if isinstance(outcome, Failure)] == [
         ("not_acknowledged", {"eventId": "e0"}),
@@ -169,13 +177,13 @@ def test_each_half_has_its_own_time_and_its_own_pauses() -> None:
     sending = delivery(2)
     for _ in range(3):
         sending.step(0.0)
-        sending.answered(Answer(503), 0.0)
+        sending.answered(GatewayResponse(503), 0.0)
         sending.step(0.0)
     sending.step(50.0)
-    sending.answered(Answer(413), 50.0)
+    sending.answered(GatewayResponse(413), 50.0)
 
     sending.step(50.0)
-    assert sending.answered(Answer(503), 149.0) == []
+    assert sending.answered(GatewayResponse(503), 149.0) == []
 
     pause = sending.step(149.0)
     assert isinstance(pause, Pause)
@@ -194,7 +202,7 @@ def test_what_is_withdrawn_ends_once_whatever_is_answered_later() -> None:
 
 
 def test_each_attempt_says_when_it_was_sent_and_a_large_body_is_compressed() -> None:
-    post = Post([Encoded("e", json.dumps({"eventId": "e", "text": str(list(range(900)))}).encode())])
+    post = Post([EncodedEvent("e", json.dumps({"eventId": "e", "text": str(list(range(900)))}).encode())])
 
     plain, none = post.body(SENT_AT, 1_000_000)
     packed, encoding = post.body(SENT_AT, 100)
@@ -207,7 +215,7 @@ def test_each_attempt_says_when_it_was_sent_and_a_large_body_is_compressed() -> 
 
 
 def test_what_would_inflate_like_an_attack_goes_as_it_is() -> None:
-    post = Post([Encoded("e", b'"' + b"x" * 500_000 + b'"')])
+    post = Post([EncodedEvent("e", b'"' + b"x" * 500_000 + b'"')])
 
     body, encoding = post.body(SENT_AT, 1024)
 

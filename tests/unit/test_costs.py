@@ -17,12 +17,12 @@ import pytest
 
 from services.gateway.commit.store import _ENCODERS as WRITE_ENCODERS
 from services.gateway.events import decode
-from services.gateway.events.decide import Sender, decide
-from services.gateway.lookups.event_structures import Structures
+from services.gateway.events.decide import IngestContext, decide
+from services.gateway.lookups.event_structures import EventStructureLookup
 from services.projector.project import _ENCODERS as READ_ENCODERS
 from services.projector.project import columns
 from services.statistics.aggregate import count
-from tests.support.wire_counter import Calls
+from tests.support.wire_counter import CallCounter
 from tracking.contracts import events_tracked
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.tracking_event import TrackingEvent
@@ -31,7 +31,7 @@ from tracking.infra import copy_binary
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 KEY = ApiKeyEntry(UUID(int=1), None, None, UUID(int=7), "Site", True, UUID(int=2), "Acme", True)
 # nothing is registered, so that it needs neither Redis nor a database
-STRUCTURES = Structures(cast(Any, None), cast(Any, None))
+STRUCTURES = EventStructureLookup(cast(Any, None), cast(Any, None))
 FEW, MANY = 200, 400
 
 
@@ -54,7 +54,7 @@ def a_batch(events: int) -> bytes:
 
 
 def decided(body: bytes) -> list[TrackingEvent]:
-    sender = Sender(KEY, NOW, "c-1", 65_536)
+    sender = IngestContext(KEY, NOW, "c-1", 65_536)
     events = [decide(envelope, sender, STRUCTURES, n) for n, envelope in enumerate(decode.decode_batch(body).envelopes)]
     assert all(isinstance(event, TrackingEvent) for event in events)
     return cast(list[TrackingEvent], events)
@@ -111,9 +111,9 @@ def test_an_event_more_costs_no_more_calls_than_before(
     few, many = work(FEW), work(MANY)
     few(), many()
 
-    with Calls() as calls_of_few:
+    with CallCounter() as calls_of_few:
         few()
-    with Calls() as calls_of_many:
+    with CallCounter() as calls_of_many:
         many()
 
     calls = (calls_of_many.number - calls_of_few.number) / (MANY - FEW)

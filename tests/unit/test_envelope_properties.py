@@ -9,10 +9,10 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway.events.decide import Sender, decide
+from services.gateway.events.decide import IngestContext, decide
 from services.gateway.events.decode import decode_batch, decode_single
-from services.gateway.events.rejection import Reason, Refused
-from services.gateway.lookups.event_structures import Structures
+from services.gateway.events.rejection import Rejection, RejectionReason
+from services.gateway.lookups.event_structures import EventStructureLookup
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed
 from tracking.domain.ids import client_event_id, first_id_of, fresh_id, usable_ms
@@ -23,9 +23,9 @@ T = TypeVar("T")
 _NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 _SYSTEM = UUID(int=7)
 _EVENT_BYTES = 64 * 1024
-_REASONS = set(get_args(Reason))
+_REASONS = set(get_args(RejectionReason))
 # nothing is registered, so that it needs neither Redis nor a database
-_STRUCTURES = Structures(cast(Any, None), cast(Any, None))
+_STRUCTURES = EventStructureLookup(cast(Any, None), cast(Any, None))
 # the same examples each time: what CI finds, everybody finds
 always_the_same = settings(derandomize=True, database=None, deadline=None, max_examples=200)
 
@@ -52,9 +52,9 @@ _ENVELOPES = st.fixed_dictionaries(
 )
 
 
-def a_sender() -> Sender:
+def a_sender() -> IngestContext:
     key = ApiKeyEntry(UUID(int=1), None, None, _SYSTEM, "Site", True, UUID(int=2), "Acme", True)
-    return Sender(key, _NOW, "c-1", _EVENT_BYTES)
+    return IngestContext(key, _NOW, "c-1", _EVENT_BYTES)
 
 
 def assert_is_storable(event: TrackingEvent) -> None:
@@ -83,7 +83,7 @@ def decoded(decode: Callable[[bytes], T], body: bytes) -> T | Malformed:
 
 def assert_is_decided(envelope: Any) -> None:
     decided = decide(envelope, a_sender(), _STRUCTURES)
-    if isinstance(decided, Refused):
+    if isinstance(decided, Rejection):
         assert decided.reason in _REASONS
     else:
         assert_is_storable(decided)
@@ -152,7 +152,7 @@ def test_no_depth_is_more_than_too_deep(depth: int, is_text: bool) -> None:
 
     decided = decide(envelope, a_sender(), _STRUCTURES)
 
-    assert isinstance(decided, Refused)
+    assert isinstance(decided, Rejection)
     assert decided.reason == "too_deep"
 
 

@@ -11,7 +11,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from tracking.domain.errors import NotFound, Unavailable
-from tracking.http.edge import Edge
+from tracking.http.edge import EdgeMiddleware
 from tracking.http.json_api import json_response
 
 
@@ -36,7 +36,7 @@ ROUTES = [Route(f"/{handler.__name__}", handler) for handler in (good, missing, 
 
 @pytest.fixture(params=[Starlette, Router])
 async def client(request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
-    app: ASGIApp = Edge(request.param(routes=ROUTES), "test")
+    app: ASGIApp = EdgeMiddleware(request.param(routes=ROUTES), "test")
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         yield client
 

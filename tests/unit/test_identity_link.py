@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.events.privacy import Personal, applied
+from services.gateway.events.privacy import PersonalData, applied
 from services.gateway.events.segment import envelope
-from tracking.domain.identity_link import Link, earliest, linked_ids
+from tracking.domain.identity_link import IdentityLink, earliest, linked_ids
 from tracking.domain.system_settings import PrivacyRule, SystemSettings
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -58,8 +58,8 @@ def test_properties_of_any_shape_are_no_error(properties: bytes) -> None:
     assert linked_ids("alias", "u", None, properties) == ()
 
 
-def link(second: int, event: int, user: str, id_: str = "a") -> Link:
-    return Link(SYSTEM, "anonymous", id_, user, START + timedelta(seconds=second), UUID(int=event))
+def link(second: int, event: int, user: str, id_: str = "a") -> IdentityLink:
+    return IdentityLink(SYSTEM, "anonymous", id_, user, START + timedelta(seconds=second), UUID(int=event))
 
 
 claims = st.lists(
@@ -68,7 +68,9 @@ claims = st.lists(
 
 
 @given(claims, st.randoms())
-def test_the_earliest_is_believed_in_whatever_order_and_groups_they_come(given_links: list[Link], chance: Any) -> None:
+def test_the_earliest_is_believed_in_whatever_order_and_groups_they_come(
+    given_links: list[IdentityLink], chance: Any
+) -> None:
     shuffled = list(given_links)
     chance.shuffle(shuffled)
     half = len(shuffled) // 2
@@ -94,7 +96,7 @@ def test_hashed_ids_link_as_ids_do_if_the_previous_id_is_hashed_too() -> None:
     for message in messages:
         event = envelope(message, None)
         assert isinstance(event, dict)
-        kept = Personal(event["userId"], event["anonymousId"], event["eventProperties"] or {}, None)
+        kept = PersonalData(event["userId"], event["anonymousId"], event["eventProperties"] or {}, None)
         stored.append(applied(settings, SYSTEM, kept))
 
     users = [event.user_id for event in stored]

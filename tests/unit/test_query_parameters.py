@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.query.parameters import ListParameters, RangeParameters, StatisticsParameters
-from services.query.time_range import Range
+from services.query.time_range import TimeRange
 from tracking.domain.errors import Malformed
 
 NOW = datetime(2026, 3, 15, 10, 42, 17, 123456, tzinfo=UTC)
@@ -35,7 +35,7 @@ def at(text: str) -> datetime:
 def test_a_range_is_in_utc_and_includes_its_end(given: tuple[str, str], start: str, end: str) -> None:
     asked = RangeParameters.model_validate({"startDate": given[0], "endDate": given[1]})
 
-    assert asked.range(NOW) == Range(at(start), at(end))
+    assert asked.range(NOW) == TimeRange(at(start), at(end))
 
 
 def test_a_range_of_our_choice_stands_still_for_an_hour() -> None:
@@ -82,7 +82,7 @@ def test_a_range_that_ends_before_it_starts_is_refused() -> None:
     ],
 )
 def test_the_whole_hours_of_a_range_lie_inside_it(start: str, end: str, first: str, last: str) -> None:
-    within = Range(at(f"2026-01-01T{start}Z"), at(f"2026-01-01T{end}Z"))
+    within = TimeRange(at(f"2026-01-01T{start}Z"), at(f"2026-01-01T{end}Z"))
 
     assert within.whole_hours() == (at(f"2026-01-01T{first}Z"), at(f"2026-01-01T{last}Z"))
 
@@ -161,7 +161,7 @@ def test_a_cursor_that_somebody_made_up_reaches_no_further_than_the_ends_of_time
     first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
     for start in (first, last):
-        cursor = ListParameters().next_cursor(SYSTEM, Range(start, last), (NOW, uuid4()))
+        cursor = ListParameters().next_cursor(SYSTEM, TimeRange(start, last), (NOW, uuid4()))
         within = ListParameters(cursor=cursor).position(SYSTEM, NOW).within
         assert within.stop == last
         assert within.whole_hours()[0] <= last

@@ -5,10 +5,10 @@ import json
 from dataclasses import replace
 from uuid import UUID
 
-from services.cli.rebuild.report import Progress, as_json, summary
-from services.cli.rebuild.state import Rebuild
+from services.cli.rebuild.report import ProgressLine, as_json, summary
+from services.cli.rebuild.state import RebuildState
 
-BEGUN = Rebuild(None, None, False, UUID(int=0), UUID(int=9), total_batches=400)
+BEGUN = RebuildState(None, None, False, UUID(int=0), UUID(int=9), total_batches=400)
 
 
 class Terminal(io.StringIO):
@@ -21,7 +21,7 @@ class Terminal(io.StringIO):
 def shown(out: io.StringIO) -> list[str]:
     """The lines after four steps, a second apart, of 40 batches and 20 000 events each; the last is the fifth's."""
     times = iter(range(100))
-    progress = Progress(out, clock=lambda: float(next(times)))
+    progress = ProgressLine(out, clock=lambda: float(next(times)))
     for step in range(6):
         progress.show(replace(BEGUN, done_batches=40 * step, done_events=20_000 * step))
     progress.show(replace(BEGUN, phase="done", done_batches=400, total_hours=7, done_hours=7))
@@ -58,7 +58,7 @@ def test_the_result_names_what_could_not_be_applied() -> None:
 def test_links_are_checked_before_it_is_known_how_many_there_are() -> None:
     out = io.StringIO()
     times = iter((0.0, 1.0, 6.0, 7.0))
-    progress = Progress(out, clock=lambda: next(times))
+    progress = ProgressLine(out, clock=lambda: next(times))
     for checked in (0, 5_000, 30_000):
         progress.show(replace(BEGUN, phase="links", checked_links=checked))
     progress.show(BEGUN)

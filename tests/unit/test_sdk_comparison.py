@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.sdks.calls import SHORTEST, Call, calls, event_name
-from tests.sdks.run import Row, compare, statistics_differences
+from tests.sdks.run import SdkRow, compare, statistics_differences
 from tests.sdks.sdks import Sent
 
 TOLD = calls(SHORTEST)
@@ -29,9 +29,9 @@ def as_stored(call: Call) -> dict[str, Any]:
     }
 
 
-def judged(found: list[Mapping[str, Any]]) -> Row:
+def judged(found: list[Mapping[str, Any]]) -> SdkRow:
     """Its line."""
-    row = Row("sdk", sent=SHORTEST)
+    row = SdkRow("sdk", sent=SHORTEST)
     compare(row, TOLD, SENT, found)
     return row
 

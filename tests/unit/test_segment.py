@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.gateway.events.rejection import Refused
+from services.gateway.events.rejection import Rejection
 from services.gateway.events.segment import BATCH_NAMES, KINDS, envelope, messages_of
 
 
@@ -101,7 +101,7 @@ def test_numbers_are_good_ids() -> None:
 def test_what_is_no_message_is_refused_alone(message: Any) -> None:
     found = envelope(message, None)
 
-    assert isinstance(found, Refused)
+    assert isinstance(found, Rejection)
     assert found.reason == "invalid_event"
 
 

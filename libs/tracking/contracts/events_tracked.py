@@ -23,7 +23,7 @@ class UnreadableMessage(ValueError):
     """The bytes are not an events_tracked.v1; no retry will change that."""
 
 
-class System(Protocol):
+class HasSystemContext(Protocol):
     """Whoever has a system's names and ids: a SystemContext, or the cache entry of a key."""
 
     @property
@@ -83,7 +83,9 @@ class EventsTracked:
         return len(self.id)
 
 
-def encode(batch_id: UUID, created_at: datetime, systems: Iterable[System], events: Sequence[TrackingEvent]) -> bytes:
+def encode(
+    batch_id: UUID, created_at: datetime, systems: Iterable[HasSystemContext], events: Sequence[TrackingEvent]
+) -> bytes:
     """The message's body. Every event's system must be among `systems`, or KeyError; no events is a ValueError."""
     contexts = list(systems)
     if not events:

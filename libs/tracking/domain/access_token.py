@@ -6,7 +6,7 @@ from typing import Self
 from uuid import UUID
 
 from tracking.domain import domain_events as happened
-from tracking.domain.aggregate import Recording, moved_on
+from tracking.domain.aggregate import Aggregate, moved_on
 from tracking.domain.checks import MAX_NAME, checked_expiry, checked_text
 from tracking.domain.credentials import Fingerprint
 from tracking.domain.errors import Malformed
@@ -19,7 +19,7 @@ class Scope(StrEnum):
     READ = "read"
 
 
-class AccessToken(Recording):
+class AccessToken(Aggregate):
     """Make one with `issue`; `restore` is for the database alone."""
 
     __slots__ = (

@@ -17,7 +17,7 @@ def moved_on(updated_at: datetime, now: datetime) -> datetime:
     return max(now, updated_at + _TICK)
 
 
-class Recording:
+class Aggregate:
     """Base of aggregates."""
 
     __slots__ = ("_events",)

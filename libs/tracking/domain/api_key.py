@@ -5,7 +5,7 @@ from typing import Self
 from uuid import UUID
 
 from tracking.domain import domain_events as happened
-from tracking.domain.aggregate import Recording
+from tracking.domain.aggregate import Aggregate
 from tracking.domain.checks import MAX_NAME, checked_expiry, checked_text
 from tracking.domain.credentials import Fingerprint
 from tracking.domain.errors import Conflict, Malformed
@@ -13,7 +13,7 @@ from tracking.domain.errors import Conflict, Malformed
 MAX_GRACE = timedelta(days=90)
 
 
-class ApiKey(Recording):
+class ApiKey(Aggregate):
     """Make one with `issue` or `rotate`; `restore` is for the database alone."""
 
     __slots__ = (

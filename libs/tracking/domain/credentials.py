@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 _ALPHABET = string.digits + string.ascii_letters
 _CHARACTERS = 32
-Prefix = Literal["sk_", "tk_"]
+SecretPrefix = Literal["sk_", "tk_"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,6 @@ class Fingerprint:
         return self.sha256.hex()
 
 
-def make_secret(prefix: Prefix) -> str:
+def make_secret(prefix: SecretPrefix) -> str:
     """A fresh secret from the system's random source: `sk_` for API keys, `tk_` for access tokens."""
     return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(_CHARACTERS))

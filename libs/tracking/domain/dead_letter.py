@@ -2,5 +2,5 @@
 
 from typing import Literal
 
-State = Literal["open", "retried", "discarded", "applied"]
-Reason = Literal["unreadable", "not_applicable", "unknown"]
+DeadLetterState = Literal["open", "retried", "discarded", "applied"]
+DeadLetterReason = Literal["unreadable", "not_applicable", "unknown"]

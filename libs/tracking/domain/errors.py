@@ -72,7 +72,7 @@ class TooLarge(Rejected):
     status = 413
 
 
-class TooMany(Rejected):
+class TooManyRequests(Rejected):
     """Faster than the limit, `limit` a second with `remaining` left; come back after `retry_after_s` whole seconds."""
 
     status = 429

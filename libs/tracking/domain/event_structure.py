@@ -11,7 +11,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from tracking.domain import domain_events as happened
-from tracking.domain.aggregate import Recording, moved_on
+from tracking.domain.aggregate import Aggregate, moved_on
 from tracking.domain.checks import MAX_DESCRIPTION, MAX_NAME, checked_text
 from tracking.domain.errors import Conflict, NotFound
 
@@ -36,7 +36,7 @@ class StructureVersion:
     deprecated_at: datetime | None = None
 
 
-class EventStructure(Recording):
+class EventStructure(Aggregate):
     """A global structure. Make one with `define`; `restore_structure` is for the database alone."""
 
     __slots__ = ("_changed", "created_at", "description", "event_name", "id", "partner_id", "updated_at", "versions")

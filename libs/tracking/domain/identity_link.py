@@ -10,17 +10,17 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 from uuid import UUID
 
-IdKind = Literal["anonymous", "user"]
+IdentityKind = Literal["anonymous", "user"]
 # as of every userId and anonymousId; what is longer is the id of nobody
 MAX_ID_CHARACTERS = 255
 LINKING_TYPES = frozenset({"identify", "alias"})
 
 
-class Link(NamedTuple):
+class IdentityLink(NamedTuple):
     """`id` became `user_id`; (linked_at, event_id) are those of the event that says so."""
 
     partner_system_id: UUID
-    kind: IdKind
+    kind: IdentityKind
     id: str
     user_id: str
     linked_at: datetime
@@ -29,7 +29,7 @@ class Link(NamedTuple):
 
 def linked_ids(
     event_type: str | None, user_id: str | None, anonymous_id: str | None, event_properties: str | bytes
-) -> Sequence[tuple[IdKind, str]]:
+) -> Sequence[tuple[IdentityKind, str]]:
     """The ids that this event says became its `user_id`; `event_properties` as JSON text.
 
     An alias does not say whether its `previousId` was an anonymous id or a user's, so it may be either; without one it
@@ -46,9 +46,9 @@ def linked_ids(
     return (("anonymous", anonymous_id),) if anonymous_id else ()
 
 
-def earliest(links: Iterable[Link]) -> list[Link]:
+def earliest(links: Iterable[IdentityLink]) -> list[IdentityLink]:
     """The one to believe of each id; of two at the same time, that of the event with the smaller id."""
-    believed: dict[tuple[UUID, str, str], Link] = {}
+    believed: dict[tuple[UUID, str, str], IdentityLink] = {}
     for link in links:
         known = believed.setdefault(link[:3], link)
         if (link.linked_at, link.event_id) < (known.linked_at, known.event_id):

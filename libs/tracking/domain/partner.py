@@ -10,7 +10,7 @@ from typing import Self
 from uuid import UUID
 
 from tracking.domain import domain_events as happened
-from tracking.domain.aggregate import Recording, moved_on
+from tracking.domain.aggregate import Aggregate, moved_on
 from tracking.domain.checks import MAX_DESCRIPTION, MAX_NAME, checked_email, checked_text
 from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
 
@@ -27,7 +27,7 @@ class SystemType(IntEnum):
     OTHER = 99
 
 
-class Partner(Recording):
+class Partner(Aggregate):
     """A customer. Make one with `register`; `restore` is for the database alone."""
 
     __slots__ = ("created_at", "deactivated_at", "email", "id", "name", "updated_at")
@@ -97,7 +97,7 @@ class Partner(Recording):
             self._record(happened.PartnerActivated(now, self.id))
 
 
-class PartnerSystem(Recording):
+class PartnerSystem(Aggregate):
     """A website, an app or a service of one partner. Make one with `register`; `restore` is for the database alone."""
 
     __slots__ = (

@@ -14,7 +14,7 @@ from tracking.domain.errors import Malformed
 IpPolicy = Literal["keep", "truncate", "drop"]
 PrivacyAction = Literal["drop", "hash", "truncate"]
 # a name, or None for every item of an array
-Step: TypeAlias = str | None
+PathSegment: TypeAlias = str | None
 
 MAX_ORIGINS, MAX_ORIGIN, MAX_RULES, MAX_PATH = 50, 300, 50, 500
 MAX_EVENTS_PER_SECOND, MAX_BURST = 1_000_000, 2_000_000
@@ -58,7 +58,7 @@ class PrivacyRule:
     path: str
     action: PrivacyAction
     length: int | None = None
-    steps: tuple[Step, ...] = field(init=False, compare=False, repr=False)
+    steps: tuple[PathSegment, ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.action not in get_args(PrivacyAction):
@@ -76,11 +76,11 @@ class PrivacyRule:
             raise _refused([{"field": "path", "message": str(error)}]) from error
 
 
-def _steps_of(path: str, action: PrivacyAction) -> tuple[Step, ...]:
+def _steps_of(path: str, action: PrivacyAction) -> tuple[PathSegment, ...]:
     """Raises ValueError that says what is wrong."""
     if not isinstance(path, str) or not path.startswith("$") or len(path) > MAX_PATH:
         raise ValueError(f"must be a path such as $.properties.email, of at most {MAX_PATH} characters")
-    steps: list[Step] = []
+    steps: list[PathSegment] = []
     position = 1
     while position < len(path):
         step = _STEP.match(path, position)
@@ -190,7 +190,7 @@ def _normal_origin(given: str) -> str:
 def _rule_faults(rules: Sequence[PrivacyRule]) -> list[Fault]:
     if len(rules) > MAX_RULES:
         return [{"field": "settings.privacyRules", "message": f"at most {MAX_RULES} rules"}]
-    places: dict[tuple[Step, ...], int] = {}
+    places: dict[tuple[PathSegment, ...], int] = {}
     return [
         {"field": f"settings.privacyRules[{number}].path", "message": f"the same place as privacyRules[{first}]"}
         for number, rule in enumerate(rules)

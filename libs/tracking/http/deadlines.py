@@ -18,7 +18,7 @@ import orjson
 
 from tracking.domain.errors import TrackingError
 from tracking.http.errors import error_payload
-from tracking.http.protocol import DirectProtocol, Handler
+from tracking.http.protocol import FastPathHandler, FastPathProtocol
 from tracking.infra import correlation, metrics
 
 _NOTHING, _FIRST_BYTE, _HEADERS, _BODY = range(4)
@@ -62,7 +62,7 @@ class Deadlines:
         )
 
 
-class Sweep:
+class DeadlineChecker:
     """Looks at all connections again and again.
 
     `now` is a clock that costs nothing to read; it is ahead by at most one sweep, so that no deadline comes early.
@@ -86,11 +86,11 @@ class Sweep:
             await asyncio.sleep(self._pause_s)
 
 
-class TimedProtocol(DirectProtocol):
+class DeadlineProtocol(FastPathProtocol):
     """Knows since when its connection waits, and for what."""
 
     deadlines: Deadlines
-    sweep: Sweep
+    sweep: DeadlineChecker
     _reading = _FIRST_BYTE
     _since = 0.0  # of the present wait: for headers, for a body, for the next request
     _unsent_since = 0.0
@@ -289,7 +289,9 @@ class TimedProtocol(DirectProtocol):
         self.transport.close()
 
 
-def protocol_for(direct: Mapping[str, Handler], deadlines: Deadlines, sweep: Sweep) -> type[TimedProtocol]:
+def protocol_for(
+    direct: Mapping[str, FastPathHandler], deadlines: Deadlines, sweep: DeadlineChecker
+) -> type[DeadlineProtocol]:
     """For uvicorn's `http` setting; `direct` are paths that infra.direct answers. Somebody must run `sweep`."""
     routes = {path.encode(): handler for path, handler in direct.items()}
-    return type("ServiceProtocol", (TimedProtocol,), {"direct": routes, "deadlines": deadlines, "sweep": sweep})
+    return type("ServiceProtocol", (DeadlineProtocol,), {"direct": routes, "deadlines": deadlines, "sweep": sweep})

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 _HEADER = correlation.HEADER.lower().encode()
 
 
-class Edge:
+class EdgeMiddleware:
     """ASGI middleware: correlation id in and out, the request's metrics, every error as JSON.
 
     Of a Starlette application only the routes are used: its own error middleware would answer before this one, as text.

@@ -4,7 +4,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
-from tracking.domain.errors import Rejected, TooMany, TrackingError, Unavailable
+from tracking.domain.errors import Rejected, TooManyRequests, TrackingError, Unavailable
 
 _STATUS_CODES = {404: "not_found", 405: "method_not_allowed"}
 _STATUS_MESSAGES = {
@@ -25,7 +25,7 @@ def error_headers(error: TrackingError) -> dict[str, str]:
     """What a status needs beside its body: Retry-After in whole seconds, the scheme a 401 asks for."""
     if isinstance(error, Unavailable):
         return {"Retry-After": str(error.retry_after_s)}
-    if isinstance(error, TooMany):
+    if isinstance(error, TooManyRequests):
         return {
             "Retry-After": str(error.retry_after_s),
             "RateLimit-Limit": str(error.limit),

@@ -32,7 +32,7 @@ class _Operation:
     media_type: str | None
 
 
-class Documentation:
+class OpenApiDocument:
     """Collects what a service's routes take and answer."""
 
     def __init__(self, *, title: str, description: str, version: str, credential: Credential) -> None:

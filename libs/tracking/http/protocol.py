@@ -18,12 +18,12 @@ Headers = list[tuple[bytes, bytes]]
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
-class Exchange:
+class DeferredResponse:
     """One request that was taken, until `respond`. To uvicorn it is the request in hand of its connection."""
 
     __slots__ = ("_protocol", "body", "disconnected", "keep_alive", "more_body", "response_complete")
 
-    def __init__(self, protocol: "DirectProtocol", *, keep_alive: bool) -> None:
+    def __init__(self, protocol: "FastPathProtocol", *, keep_alive: bool) -> None:
         self._protocol = protocol
         self.keep_alive = keep_alive
         self.disconnected = False
@@ -32,7 +32,7 @@ class Exchange:
         self.body = b""
 
     @property
-    def message_event(self) -> "Exchange":
+    def message_event(self) -> "DeferredResponse":
         """What uvicorn sets to wake whoever reads the body; here nobody does."""
         return self
 
@@ -43,7 +43,7 @@ class Exchange:
         """Answer, unless the client has gone. `headers` are whole lines, each with its CRLF."""
         close = b"" if self.keep_alive else b"connection: close\r\n"
         answer = b"%bcontent-length: %d\r\n%b%b\r\n%b" % (_STATUS_LINES[status], len(body), close, headers, body)
-        _Answers.of(self._protocol.loop).add(self, answer)
+        _ResponseWriter.of(self._protocol.loop).add(self, answer)
 
     def write(self, answer: bytes) -> None:
         """Hand the answer to the operating system."""
@@ -60,27 +60,27 @@ class Exchange:
         self._protocol.on_response_complete()
 
 
-class _Answers:
+class _ResponseWriter:
     """Answers of one turn of the event loop, written one after the other with nothing in between.
 
     A commit answers many requests. With other work between two writes, the receiver falls asleep after each and has to
     be woken by the next, which takes the writer longer than the write (docs/benchmarks.md).
     """
 
-    _current: "_Answers | None" = None
+    _current: "_ResponseWriter | None" = None
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: list[tuple[Exchange, bytes]] = []
+        self._waiting: list[tuple[DeferredResponse, bytes]] = []
 
     @classmethod
-    def of(cls, loop: asyncio.AbstractEventLoop) -> "_Answers":
+    def of(cls, loop: asyncio.AbstractEventLoop) -> "_ResponseWriter":
         """Those of `loop`."""
         if cls._current is None or cls._current._loop is not loop:
-            cls._current = _Answers(loop)
+            cls._current = _ResponseWriter(loop)
         return cls._current
 
-    def add(self, exchange: Exchange, answer: bytes) -> None:
+    def add(self, exchange: DeferredResponse, answer: bytes) -> None:
         if not self._waiting:
             self._loop.call_soon(self._write)
         self._waiting.append((exchange, answer))
@@ -93,18 +93,18 @@ class _Answers:
             exchange.complete()
 
 
-class Handler(Protocol):
+class FastPathHandler(Protocol):
     """Takes a request (True: it will call `exchange.respond` once, later) or declines it without a trace (False)."""
 
-    def __call__(self, headers: Headers, body: bytes, exchange: Exchange) -> bool:
+    def __call__(self, headers: Headers, body: bytes, exchange: DeferredResponse) -> bool:
         """`headers` have lower-case names; `body` is whole."""
 
 
-class DirectProtocol(HttpToolsProtocol):
+class FastPathProtocol(HttpToolsProtocol):
     """uvicorn's protocol, with the routes of `direct` answered here: POST, HTTP/1.1, no query, a body in one piece."""
 
-    direct: Mapping[bytes, Handler] = {}
-    _handler: Handler | None = None
+    direct: Mapping[bytes, FastPathHandler] = {}
+    _handler: FastPathHandler | None = None
     _piece = b""
 
     def on_message_begin(self) -> None:
@@ -153,7 +153,7 @@ class DirectProtocol(HttpToolsProtocol):
         before = self.cycle
         # a process that drains has `connection: close` among the default headers (infra.process), and no other
         keep_alive = self.parser.should_keep_alive() and not self.server_state.default_headers
-        exchange = Exchange(self, keep_alive=keep_alive)
+        exchange = DeferredResponse(self, keep_alive=keep_alive)
         # from here on a request that was sent without waiting for the answer is queued, as uvicorn does it
         self.cycle = cast(Any, exchange)
         try:

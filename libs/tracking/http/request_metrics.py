@@ -18,7 +18,7 @@ BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 _NAMES = (*map(str, BOUNDS_S), "+Inf")
 
 
-class Answered:
+class RouteMetrics:
     """Requests of one route that were answered with one status; `is_ingestion`: their events are stored."""
 
     __slots__ = ("counts", "is_ingestion", "total_s")
@@ -38,14 +38,16 @@ class RequestMetrics(Collector):
     """All of a process."""
 
     def __init__(self) -> None:
-        self._answered: dict[tuple[str, str, str, str], Answered] = {}
+        self._answered: dict[tuple[str, str, str, str], RouteMetrics] = {}
 
-    def answered(self, service: str, method: str, route: str, status: int, *, is_ingestion: bool = False) -> Answered:
+    def answered(
+        self, service: str, method: str, route: str, status: int, *, is_ingestion: bool = False
+    ) -> RouteMetrics:
         """Those with these labels."""
         key = (service, method, route, str(status))
         found = self._answered.get(key)
         if found is None:
-            found = self._answered[key] = Answered(is_ingestion=is_ingestion)
+            found = self._answered[key] = RouteMetrics(is_ingestion=is_ingestion)
         return found
 
     def collect(self) -> Iterator[Metric]:
@@ -61,7 +63,7 @@ class RequestMetrics(Collector):
         ingestion = HistogramMetricFamily(
             "volcanion_event_ingestion_duration_seconds", "From a request's whole body to its commit."
         )
-        routes: dict[tuple[str, str, str], list[Answered]] = {}
+        routes: dict[tuple[str, str, str], list[RouteMetrics]] = {}
         for labels, answered in self._answered.items():
             requests.add_metric(labels, sum(answered.counts))
             routes.setdefault(labels[:3], []).append(answered)
@@ -71,7 +73,7 @@ class RequestMetrics(Collector):
         yield from (requests, seconds, ingestion)
 
 
-def _histogram(lines: Iterable[Answered]) -> tuple[list[tuple[str, float]], float]:
+def _histogram(lines: Iterable[RouteMetrics]) -> tuple[list[tuple[str, float]], float]:
     """Cumulative buckets `(le, requests)`, and the sum of seconds."""
     known = list(lines)
     counts = accumulate(sum(line.counts[n] for line in known) for n in range(len(BOUNDS_S) + 1))

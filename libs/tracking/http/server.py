@@ -13,9 +13,9 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from tracking.http.deadlines import Deadlines, Sweep, protocol_for
+from tracking.http.deadlines import DeadlineChecker, Deadlines, protocol_for
 from tracking.http.health import Health, Ping
-from tracking.http.protocol import Handler
+from tracking.http.protocol import FastPathHandler
 from tracking.infra import metrics
 
 _log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class _ListeningSettings(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
+class ServerOptions:
     """Where a process listens, how long it waits for a client, and how long it takes to stop."""
 
     host: str
@@ -71,14 +71,14 @@ class Listening:
 
 
 async def serve(
-    app: ASGIApp, health: Health, listening: Listening, direct: Mapping[str, Handler] | None = None
+    app: ASGIApp, health: Health, listening: ServerOptions, direct: Mapping[str, FastPathHandler] | None = None
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal stops at once. Raises OSError if the port is taken.
 
     `direct` are paths that infra.direct answers, with what takes them.
     """
     metrics.register_process_metrics()
-    sweep = Sweep(listening.deadlines)
+    sweep = DeadlineChecker(listening.deadlines)
     server = _Server(
         uvicorn.Config(
             app,
@@ -128,7 +128,7 @@ async def serve_worker(
     stop: Callable[[], None],
     *,
     pings: Mapping[str, Ping],
-    settings: Listening,
+    settings: ServerOptions,
     optional: Mapping[str, Ping] | None = None,
 ) -> None:
     """Run `work` beside its health and metrics; on SIGTERM call `stop` and wait for it to finish what is in hand.

@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 _PAUSE_S = 1.0
 
 
-class LookAside:
+class CacheAside:
     """Used only while invalidations are heard.
 
     What nobody could correct is not trusted, and a Redis that is away is noticed by the listener, not by requests.

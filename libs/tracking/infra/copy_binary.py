@@ -16,9 +16,9 @@ from tracking.infra import postgres
 from tracking.infra.postgres import Connection, OwnConnection
 
 # one value for all rows, or one for each
-Encoded = bytes | list[bytes]
+EncodedColumn = bytes | list[bytes]
 # of a column that is not empty; raises ValueError or TypeError for what its type cannot hold
-Encoder = Callable[[Sequence[Any]], Encoded]
+Encoder = Callable[[Sequence[Any]], EncodedColumn]
 Columns = Sequence[Sequence[Any]]
 
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
@@ -63,7 +63,7 @@ async def copy(
     return postgres.affected_rows(answer)
 
 
-class Rows(NamedTuple):
+class CopyRows(NamedTuple):
     """What goes into one table: its quoted name, its columns with their encoders, and these columns, equally long."""
 
     table: str
@@ -71,7 +71,7 @@ class Rows(NamedTuple):
     columns: Columns
 
 
-async def begin_with(connection: OwnConnection, *copies: Rows) -> int:
+async def begin_with(connection: OwnConnection, *copies: CopyRows) -> int:
     """Begin a transaction and copy into several tables, in one round trip; return how many rows the last one stored.
 
     The caller commits or rolls back. Raises ValueError or TypeError before anything is sent for a value that is not of
@@ -80,10 +80,10 @@ async def begin_with(connection: OwnConnection, *copies: Rows) -> int:
     statements = [f"copy {rows.table} ({', '.join(rows.encoders)}) from stdin (format binary)" for rows in copies]
     streams = [_HEADER + encode(rows.encoders.values(), rows.columns) + _TRAILER for rows in copies]
     data = b"".join(b"d%b%b%b" % (_size(len(stream) + _SIZE_BYTES), stream, _COPY_DONE) for stream in streams)
-    return postgres.affected_rows(await _Copying(connection, "; ".join(["begin", *statements]), data))
+    return postgres.affected_rows(await _PipelinedCopy(connection, "; ".join(["begin", *statements]), data))
 
 
-class _Copying:
+class _PipelinedCopy:
     """COPY statements with their rows right behind them, as CopyData and CopyDone (PostgreSQL manual, COPY Operations).
 
     asyncpg's own waits for the server to be ready before it sends rows, which takes a turn of the event loop; to its
@@ -120,8 +120,8 @@ async def _stream(encoders: Collection[Encoder], groups: Iterable[Columns]) -> A
 def encode(encoders: Iterable[Encoder], columns: Columns) -> bytes:
     """Rows as they stand between header and trailer; the columns are equally long and not empty."""
     # constants side by side become one, as most columns of most rows are
-    parts: list[Encoded] = [_field_count(len(columns))]
-    before: tuple[Encoder | None, Sequence[Any], Encoded] = (None, (), b"")
+    parts: list[EncodedColumn] = [_field_count(len(columns))]
+    before: tuple[Encoder | None, Sequence[Any], EncodedColumn] = (None, (), b"")
     for encoder, column in zip(encoders, columns, strict=True):
         # a repeated column is encoded once: the time of an event mostly is the time that its client gave
         is_repeated = encoder is before[0] and column == before[1]
@@ -145,26 +145,26 @@ def _sized(data: bytes) -> bytes:
     return (_SIZES[len(data)] if len(data) < _MANY else _size(len(data))) + data
 
 
-def texts(values: Sequence[str | None]) -> Encoded:
+def texts(values: Sequence[str | None]) -> EncodedColumn:
     """text. UnicodeEncodeError, a ValueError, for half of a surrogate pair."""
     if _is_constant(values):
         return _NULL if values[0] is None else _sized(str.encode(values[0]))
     return [_NULL if value is None else _sized(str.encode(value)) for value in values]
 
 
-def jsonb(values: Sequence[bytes | None]) -> Encoded:
+def jsonb(values: Sequence[bytes | None]) -> EncodedColumn:
     """jsonb, from its JSON text in UTF-8."""
     if _is_constant(values):
         return _NULL if values[0] is None else _sized(_JSONB_VERSION + values[0])
     return [_NULL if value is None else _sized(_JSONB_VERSION + value) for value in values]
 
 
-def jsonb_texts(values: Sequence[str | None]) -> Encoded:
+def jsonb_texts(values: Sequence[str | None]) -> EncodedColumn:
     """jsonb, from its JSON text."""
     return jsonb([None if value is None else str.encode(value) for value in values])
 
 
-def uuids(values: Sequence[UUID]) -> Encoded:
+def uuids(values: Sequence[UUID]) -> EncodedColumn:
     """uuid."""
     # comparing them takes long, so only what may well be one and the same
     if values[0] is values[-1] and _is_constant(values):
@@ -172,7 +172,7 @@ def uuids(values: Sequence[UUID]) -> Encoded:
     return [_UUID_SIZE + value.bytes for value in values]
 
 
-def uuid_arrays(values: Sequence[Sequence[UUID]]) -> Encoded:
+def uuid_arrays(values: Sequence[Sequence[UUID]]) -> EncodedColumn:
     """uuid[], none of them empty."""
     return [_sized(_uuid_array(value)) for value in values]
 
@@ -183,7 +183,7 @@ def _uuid_array(ids: Sequence[UUID]) -> bytes:
     return header + (items * len(ids) if isinstance(items, bytes) else b"".join(items))
 
 
-def uuid_texts(values: Sequence[str]) -> Encoded:
+def uuid_texts(values: Sequence[str]) -> EncodedColumn:
     """uuid, from its text."""
     encoded = [bytes.fromhex(value.replace("-", "")) for value in values]
     if any(len(data) != _UUID_BYTES for data in encoded):
@@ -191,14 +191,14 @@ def uuid_texts(values: Sequence[str]) -> Encoded:
     return [_UUID_SIZE + data for data in encoded]
 
 
-def timestamps(values: Sequence[datetime | None]) -> Encoded:
+def timestamps(values: Sequence[datetime | None]) -> EncodedColumn:
     """timestamptz; TypeError for a time without a time zone."""
     if _is_constant(values):
         return _timestamps(values[:1])[0]
     return _timestamps(values)
 
 
-def timestamp_texts(values: Sequence[str | None]) -> Encoded:
+def timestamp_texts(values: Sequence[str | None]) -> EncodedColumn:
     """timestamptz, from ISO 8601 with a time zone."""
     if _is_constant(values):
         return _timestamps(_parsed(values[:1]))[0]
@@ -227,7 +227,7 @@ def _timestamps(values: Sequence[datetime | None]) -> list[bytes]:
     return encoded
 
 
-def booleans(values: Sequence[bool]) -> Encoded:
+def booleans(values: Sequence[bool]) -> EncodedColumn:
     """boolean; TypeError for what is only like one."""
     if not set(map(type, values)) <= {bool}:
         raise TypeError("a boolean that is none")
@@ -236,7 +236,7 @@ def booleans(values: Sequence[bool]) -> Encoded:
     return [_TRUE if value else _FALSE for value in values]
 
 
-def integers(values: Sequence[int | None]) -> Encoded:
+def integers(values: Sequence[int | None]) -> EncodedColumn:
     """integer; ValueError for what is none of 32 bits."""
     try:
         if _is_constant(values):

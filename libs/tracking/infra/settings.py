@@ -148,7 +148,7 @@ class QuerySettings(ProcessSettings):
     statistics_ttl_s: Annotated[int, Field(ge=1)] = 300
 
 
-class OperateSettings(BaseSettings):
+class CliSettings(BaseSettings):
     """For `python -m services.cli`, which is no process that stays."""
 
     model_config = SettingsConfigDict(env_prefix="TRACKING_", extra="ignore")

@@ -33,7 +33,7 @@ _LOG_FILES_KEPT = 14
 _is_on = False
 
 
-class JsonLines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """`{timestamp, level, message, properties}` on one line; `extra=` goes into properties."""
 
     def __init__(self, service: str, environment: str) -> None:
@@ -65,7 +65,7 @@ def configure_logging(service: str, environment: str, level: str, log_file: str 
         handlers.append(
             TimedRotatingFileHandler(log_file, when="midnight", utc=True, backupCount=_LOG_FILES_KEPT, encoding="utf-8")
         )
-    formatter = JsonLines(service, environment)
+    formatter = JsonFormatter(service, environment)
     for handler in handlers:
         handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=handlers, force=True)

@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from services.query.database import answering
-from services.query.time_range import Range
+from services.query.time_range import TimeRange
 from tracking.infra.postgres import Connection, Pool
 
 # from the clock, so that no version that a cache may hold from a read database before this one comes back
@@ -28,7 +28,7 @@ select coalesce(sum(version), 0)::bigint
 """
 
 
-async def version(connection: Pool | Connection, system_id: UUID, within: Range) -> int:
+async def version(connection: Pool | Connection, system_id: UUID, within: TimeRange) -> int:
     """A number that grows with each change to the range's days."""
     with answering():
         found: int = await connection.fetchval(_VERSION, system_id, within.start.date(), within.end.date())

@@ -15,7 +15,7 @@ _SHOWN_BYTES = 2_048
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedEvent:
+class RejectedEvent:
     """`raw` is text (what is no UTF-8 shows as U+FFFD), of a listed one its beginning; None where it is not kept."""
 
     id: UUID
@@ -72,7 +72,7 @@ select count(*)
 
 async def list_refused(
     connection: Connection, partner_system_id: UUID | None, reason: str | None, limit: int, offset: int
-) -> tuple[list[RefusedEvent], int]:
+) -> tuple[list[RejectedEvent], int]:
     """A page, the newest first, and how many there are in all; None takes any."""
     rows = await connection.fetch(_LIST, partner_system_id, reason, limit, offset, _SHOWN_BYTES)
     total = await connection.fetchval(_COUNT, partner_system_id, reason)
@@ -90,7 +90,7 @@ _FIND = (
 )
 
 
-async def find_refused(connection: Connection, refused_id: UUID) -> RefusedEvent:
+async def find_refused(connection: Connection, refused_id: UUID) -> RejectedEvent:
     """Raises NotFound."""
     row = await connection.fetchrow(_FIND, refused_id)
     if row is None:
@@ -98,7 +98,7 @@ async def find_refused(connection: Connection, refused_id: UUID) -> RefusedEvent
     return _refused(row)
 
 
-def _refused(row: Any) -> RefusedEvent:
+def _refused(row: Any) -> RejectedEvent:
     raw = row["raw"]
     text = None if raw is None else raw.decode(errors="replace")
-    return RefusedEvent(**{**row, "details": orjson.loads(row["details"]), "raw": text})
+    return RejectedEvent(**{**row, "details": orjson.loads(row["details"]), "raw": text})

@@ -7,11 +7,11 @@ from uuid import UUID
 from tracking.infra.postgres import Connection
 
 # (system, the beginning of an hour in UTC)
-Hour = tuple[UUID, datetime]
+HourKey = tuple[UUID, datetime]
 # system, hour, event name
-CountKey = tuple[UUID, datetime, str]
+HourlyCountKey = tuple[UUID, datetime, str]
 # each as many as KINDS, in their order; of a difference some may be negative
-Counts = Mapping[CountKey, Sequence[int]]
+HourlyCounts = Mapping[HourlyCountKey, Sequence[int]]
 # what is counted apart: columns of both tables
 KINDS = ("valid", "invalid", "bots_valid", "bots_invalid")
 
@@ -54,22 +54,22 @@ select partner_system_id, (bucket at time zone 'UTC')::date, event_name,
 """
 
 
-async def add(connection: Connection, counts: Counts) -> None:
+async def add(connection: Connection, counts: HourlyCounts) -> None:
     """Add to the counts of hours and of their days; inside a transaction."""
     await add_to_hours(connection, counts)
     await connection.execute(_ADD_TO_DAYS, *_keys(counts), *_numbers(counts))
 
 
-async def add_to_hours(connection: Connection, counts: Counts) -> None:
+async def add_to_hours(connection: Connection, counts: HourlyCounts) -> None:
     """Add to the counts of hours alone."""
     await connection.execute(_ADD_TO_HOURS, *_keys(counts), *_numbers(counts))
 
 
-def _keys(keys: Collection[CountKey]) -> tuple[list[UUID], list[datetime], list[str]]:
+def _keys(keys: Collection[HourlyCountKey]) -> tuple[list[UUID], list[datetime], list[str]]:
     return [system for system, _, _ in keys], [hour for _, hour, _ in keys], [name for _, _, name in keys]
 
 
-def _numbers(counts: Counts) -> Iterator[list[int]]:
+def _numbers(counts: HourlyCounts) -> Iterator[list[int]]:
     return ([numbers[kind] for numbers in counts.values()] for kind in range(len(KINDS)))
 
 
@@ -86,7 +86,7 @@ delete from read.event_counts_hourly as known
 """
 
 
-async def delete_empty_hours(connection: Connection, keys: Collection[CountKey]) -> None:
+async def delete_empty_hours(connection: Connection, keys: Collection[HourlyCountKey]) -> None:
     """Delete those of these counts by hour that have become nothing."""
     await connection.execute(_DELETE_EMPTY_HOURS, *_keys(keys))
 
@@ -141,7 +141,7 @@ delete from read.event_counts_daily as known
 """
 
 
-async def repair_days(connection: Connection, hours: Collection[Hour]) -> list[Hour]:
+async def repair_days(connection: Connection, hours: Collection[HourKey]) -> list[HourKey]:
     """Make the counts of the days of these hours the sums of their hours; the day of each count that was not."""
     keys = [system for system, _ in hours], [hour for _, hour in hours]
     wrong = await connection.fetch(_REPAIR_DAYS, *keys)

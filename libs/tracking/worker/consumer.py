@@ -56,7 +56,7 @@ B = TypeVar("B", bound=Batch)
 Days = Collection[tuple[UUID, date]]
 
 
-class DeadLetterLimit(Exception):
+class DeadLetterLimitReached(Exception):
     """So many messages were given up that something general must be wrong."""
 
 
@@ -127,7 +127,7 @@ class InboxConsumer(Generic[B]):
             try:
                 await postgres.ping(self._pool)
                 await self._session(beat)
-            except DeadLetterLimit as error:
+            except DeadLetterLimitReached as error:
                 self.state = f"paused: {error}"
                 metrics.consumer_paused.labels(self._consumer).set(1)
                 _log.error("%s", error)
@@ -313,7 +313,7 @@ class InboxConsumer(Generic[B]):
         except postgres.TRANSIENT as error:
             raise Unavailable("postgres_unavailable", postgres.describe(error)) from error
         if count >= self._dead_letter_limit:
-            raise DeadLetterLimit(
+            raise DeadLetterLimitReached(
                 f"{self._consumer} has {count} dead letters (limit {self._dead_letter_limit}): retry or discard them "
                 f"(dead-letters list --consumer {self._consumer}), then consumption goes on by itself"
             )

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import Field
 
 from services.admin.models.pages import PARTNER_ID, Page, PageParameters
-from tracking.domain.dead_letter import Reason, State
+from tracking.domain.dead_letter import DeadLetterReason, DeadLetterState
 from tracking.http.json_api import JsonModel
 
 _ID, _BATCH_ID, _EVENT_ID = (
@@ -23,7 +23,7 @@ class DeadLetterFilter(PageParameters):
     """Those of a consumer, or in a state."""
 
     consumer: Annotated[str | None, Field(max_length=100, pattern=r"^[a-z_]+$", examples=["projector"])] = None
-    state: Annotated[State | None, Field(examples=["open"])] = None
+    state: Annotated[DeadLetterState | None, Field(examples=["open"])] = None
 
 
 class DeadLetterSystem(JsonModel):
@@ -40,8 +40,10 @@ class DeadLetterAnswer(JsonModel):
 
     id: Annotated[UUID, Field(examples=[_ID])]
     consumer: Annotated[str, Field(examples=["projector"])]
-    state: Annotated[State, Field(description="open waits for a decision; applied: it is in the inbox after all")]
-    reason: Annotated[Reason, Field(examples=["not_applicable"])]
+    state: Annotated[
+        DeadLetterState, Field(description="open waits for a decision; applied: it is in the inbox after all")
+    ]
+    reason: Annotated[DeadLetterReason, Field(examples=["not_applicable"])]
     error: Annotated[str | None, Field(description="what the consumer said", examples=[_ERROR])]
     batch_id: Annotated[UUID | None, Field(examples=[_BATCH_ID])]
     message_id: Annotated[str | None, Field(examples=[_BATCH_ID])]

@@ -10,14 +10,14 @@ from services.admin.models.pages import PARTNER_ID, SYSTEM_ID, Page, PageParamet
 from tracking.http.json_api import FieldFault, JsonModel
 
 
-class RefusedFilter(PageParameters):
+class RejectedEventFilter(PageParameters):
     """Those of a partner system, or for a reason."""
 
     partner_system_id: UUID | None = None
     reason: Annotated[str | None, Field(max_length=100, pattern=r"^[a-z_]+$", examples=["invalid_event"])] = None
 
 
-class RefusedAnswer(JsonModel):
+class RejectedEventAnswer(JsonModel):
     """An event, or a whole request, of a known key that was refused: 1 000 of each system are kept, for 30 days."""
 
     id: Annotated[UUID, Field(examples=["019b4fe1-9c40-7d2a-8f3b-5b2e6c9d1a01"])]
@@ -43,5 +43,5 @@ class RefusedAnswer(JsonModel):
     correlation_id: str
 
 
-class RefusedPage(Page[RefusedAnswer]):
+class RejectedEventPage(Page[RejectedEventAnswer]):
     """A page of what was refused, the newest first."""

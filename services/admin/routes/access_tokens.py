@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin.commands import Administration
+from services.admin.commands import AdminCommands
 from services.admin.models.access_tokens import IssuedToken, NewToken, TokenAnswer, TokenPage
 from services.admin.models.pages import PageParameters
 from services.admin.routes.payloads import body, created, path_id, show, show_page
@@ -14,10 +14,10 @@ from tracking.domain.access_token import AccessToken
 from tracking.http.json_api import read_query
 
 
-class TokenRoutes:
+class AccessTokenRoutes:
     """Handlers of `/api/tokens`."""
 
-    def __init__(self, administration: Administration) -> None:
+    def __init__(self, administration: AdminCommands) -> None:
         self._administration = administration
 
     async def issue(self, request: Request) -> Response:

@@ -5,17 +5,17 @@ from datetime import UTC, datetime, timedelta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin.commands import Administration
+from services.admin.commands import AdminCommands
 from services.admin.models.api_keys import IssuedKey, KeyAnswer, KeyList, NewKey, Rotation
 from services.admin.routes.payloads import body, created, path_id, show
 from services.admin.store import api_keys, partner_systems
 from tracking.domain.api_key import ApiKey
 
 
-class KeyRoutes:
+class ApiKeyRoutes:
     """Handlers of `/api/partnersystems/{id}/apikeys`."""
 
-    def __init__(self, administration: Administration) -> None:
+    def __init__(self, administration: AdminCommands) -> None:
         self._administration = administration
 
     async def issue_key(self, request: Request) -> Response:

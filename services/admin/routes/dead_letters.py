@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin.commands import Administration
+from services.admin.commands import AdminCommands
 from services.admin.models.dead_letters import DeadLetterAnswer, DeadLetterFilter, DeadLetterPage, WholeDeadLetterAnswer
 from services.admin.routes.payloads import path_id, show, show_page
 from tracking.http.json_api import read_query
@@ -13,7 +13,7 @@ from tracking.tables.dead_letters import decisions
 class DeadLetterRoutes:
     """Handlers of `/api/deadletters`."""
 
-    def __init__(self, administration: Administration) -> None:
+    def __init__(self, administration: AdminCommands) -> None:
         self._administration = administration
 
     async def list(self, request: Request) -> Response:

@@ -7,7 +7,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin.commands import Administration
+from services.admin.commands import AdminCommands
 from services.admin.models.event_structures import (
     NewStructure,
     NewVersion,
@@ -24,10 +24,10 @@ from tracking.domain.event_structure import EventStructure
 from tracking.http.json_api import json_response, read_query
 
 
-class StructureRoutes:
+class EventStructureRoutes:
     """Handlers of `/api/eventstructures` and `/api/partners/{id}/eventstructures`."""
 
-    def __init__(self, administration: Administration) -> None:
+    def __init__(self, administration: AdminCommands) -> None:
         self._administration = administration
 
     async def define(self, request: Request) -> Response:

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin.commands import Administration
+from services.admin.commands import AdminCommands
 from services.admin.models.partner_systems import (
     NewSystem,
     RegisteredSystem,
@@ -30,7 +30,7 @@ from tracking.http.json_api import read_query
 class PartnerRoutes:
     """Handlers of `/api/partners` and `/api/partnersystems`."""
 
-    def __init__(self, administration: Administration) -> None:
+    def __init__(self, administration: AdminCommands) -> None:
         self._administration = administration
 
     async def register_partner(self, request: Request) -> Response:

@@ -3,30 +3,30 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.admin.commands import Administration
-from services.admin.models.rejected_events import RefusedAnswer, RefusedFilter, RefusedPage
+from services.admin.commands import AdminCommands
+from services.admin.models.rejected_events import RejectedEventAnswer, RejectedEventFilter, RejectedEventPage
 from services.admin.routes.payloads import path_id, show, show_page
 from tracking.http.json_api import read_query
 from tracking.tables import rejected_events
 
 
-class RefusedRoutes:
+class RejectedEventRoutes:
     """Handlers of `/api/refused`."""
 
-    def __init__(self, administration: Administration) -> None:
+    def __init__(self, administration: AdminCommands) -> None:
         self._administration = administration
 
     async def list(self, request: Request) -> Response:
         """List what was refused, the newest first."""
-        wanted = read_query(request, RefusedFilter)
+        wanted = read_query(request, RejectedEventFilter)
         async with self._administration.reading() as connection:
             found = await rejected_events.list_refused(
                 connection, wanted.partner_system_id, wanted.reason, wanted.page_size, wanted.offset
             )
-        return show_page(RefusedPage, found, wanted)
+        return show_page(RejectedEventPage, found, wanted)
 
     async def get(self, request: Request) -> Response:
         """Show one with all of what is kept of it."""
         id_ = path_id(request)
         async with self._administration.reading() as connection:
-            return show(RefusedAnswer, await rejected_events.find_refused(connection, id_))
+            return show(RejectedEventAnswer, await rejected_events.find_refused(connection, id_))

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from tracking.tables.dead_letters.decisions import DeadLetter, LetterSystem, WholeDeadLetter
+from tracking.tables.dead_letters.decisions import AffectedSystem, DeadLetter, DeadLetterDetails
 
 _HEADINGS = ("ID", "CONSUMER", "STATE", "REASON", "EVENTS", "DELIVERIES", "TIMES", "LAST SEEN", "SYSTEM", "BATCH")
 _WIDEST = 40
@@ -19,7 +19,7 @@ def as_json(answer: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, DeadLetter | LetterSystem):
+    if isinstance(value, DeadLetter | AffectedSystem):
         return {_camel(name): _plain(content) for name, content in asdict(value).items()}
     if isinstance(value, Mapping):
         return {_camel(name): _plain(content) for name, content in value.items()}
@@ -75,7 +75,7 @@ def _line(text: str, most: int) -> str:
     return printable if len(printable) <= most else printable[: most - 1] + "…"
 
 
-def details(letter: WholeDeadLetter) -> str:
+def details(letter: DeadLetterDetails) -> str:
     """Everything, a line each; then the events' ids and the beginning of the body."""
     systems = [
         f"{system.name or 'unknown'} ({system.id}) of {system.partner_name or 'unknown'}"

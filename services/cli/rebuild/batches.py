@@ -14,12 +14,12 @@ from typing import Any
 from uuid import UUID
 
 from services.cli.rebuild import batches
-from services.cli.rebuild.links import Naming
+from services.cli.rebuild.links import LinkingEvent
 from tracking.contracts import topology
 from tracking.domain.identity_link import LINKING_TYPES, earliest
 from tracking.infra.postgres import Connection
 from tracking.tables import identities, range_versions, rollups
-from tracking.tables.rollups import KINDS, CountKey, Counts, Hour, kind
+from tracking.tables.rollups import KINDS, HourKey, HourlyCountKey, HourlyCounts, kind
 
 # (system, event_timestamp, id), the primary key of the read model
 EventKey = tuple[UUID, datetime, UUID]
@@ -65,7 +65,7 @@ _NAMES = slice(3, 5)
 _EVENT_NAME, _EVENT_TIMESTAMP, _IS_VALID, _IS_BOT, _EVENT_TYPE = (
     COLUMNS.index(name) for name in ("event_name", "event_timestamp", "is_valid", "is_bot", "event_type")
 )
-_NAMING = [COLUMNS.index(name) for name in Naming._fields]
+_NAMING = [COLUMNS.index(name) for name in LinkingEvent._fields]
 
 
 class UnknownSystem(Exception):
@@ -73,7 +73,7 @@ class UnknownSystem(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class BatchRow:
     """A batch: the n-th event is (partner_system_ids[n], event_ids[n])."""
 
     id: UUID
@@ -82,25 +82,25 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class BatchGroup:
     """Batches in the order of their ids, and the rows of each as the read model should have them."""
 
     rows: dict[UUID, list[Row]]
     missing_events: int
 
-    def single(self) -> list["Chunk"]:
+    def single(self) -> list["BatchGroup"]:
         """The same batches one by one."""
-        return [Chunk({batch_id: rows}, 0) for batch_id, rows in self.rows.items()]
+        return [BatchGroup({batch_id: rows}, 0) for batch_id, rows in self.rows.items()]
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class GroupResult:
     """What became of a chunk."""
 
     events: int
     repaired: int
     links: int
-    hours: set[Hour]
+    hours: set[HourKey]
     # by consumer, the first batch that was not in its inbox
     entered: dict[str, UUID]
 
@@ -115,14 +115,14 @@ select id, partner_system_ids, event_ids
 """
 
 
-async def chunks(write: Connection, position: UUID, through: UUID) -> AsyncGenerator[Chunk, None]:
+async def chunks(write: Connection, position: UUID, through: UUID) -> AsyncGenerator[BatchGroup, None]:
     """The batches after `position` up to `through`, some 4 000 events at a time. Raises UnknownSystem."""
     while rows := await write.fetch(_BATCHES, position, through, _PAGE_BATCHES):
         position = rows[-1]["id"]
-        claims: list[Claim] = []
+        claims: list[BatchRow] = []
         events = 0
         for row in rows:
-            claim = Claim(*row.values())
+            claim = BatchRow(*row.values())
             if claims and events + len(claim.event_ids) > CHUNK_EVENTS:
                 yield await _read(write, claims)
                 claims, events = [], 0
@@ -131,7 +131,7 @@ async def chunks(write: Connection, position: UUID, through: UUID) -> AsyncGener
         yield await _read(write, claims)
 
 
-async def one_ahead(source: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
+async def one_ahead(source: AsyncGenerator[BatchGroup, None]) -> AsyncGenerator[BatchGroup, None]:
     """The same, reading the next while the caller works on one."""
     upcoming = asyncio.ensure_future(anext(source, None))
     try:
@@ -183,7 +183,7 @@ select claimed.batch_id,
 """
 
 
-async def _read(write: Connection, claims: Sequence[Claim]) -> Chunk:
+async def _read(write: Connection, claims: Sequence[BatchRow]) -> BatchGroup:
     rows: dict[UUID, list[Row]] = {claim.id: [] for claim in claims}
     async with write.transaction(readonly=True):
         await write.execute(_KEEP_TO_KEYS)
@@ -197,7 +197,7 @@ async def _read(write: Connection, claims: Sequence[Claim]) -> Chunk:
         if row[2] is None:
             raise UnknownSystem(f"the write database has events of system {row[0]}, but no such system")
         rows[batch_id].append(tuple(row))
-    return Chunk(rows, sum(len(claim.event_ids) for claim in claims) - len(found))
+    return BatchGroup(rows, sum(len(claim.event_ids) for claim in claims) - len(found))
 
 
 _ENTER_INBOXES = """
@@ -211,7 +211,7 @@ returning batch_id, consumer
 """
 
 
-async def apply(read: Connection, chunk: Chunk) -> Applied:
+async def apply(read: Connection, chunk: BatchGroup) -> GroupResult:
     """Make the read model agree with the chunk; inside a transaction. Raises what PostgreSQL raises."""
     entered = await read.fetch(_ENTER_INBOXES, list(chunk.rows), list(topology.CONSUMERS))
     rows = [row for batch in chunk.rows.values() for row in batch]
@@ -221,7 +221,7 @@ async def apply(read: Connection, chunk: Chunk) -> Applied:
     counts = count(counted)
     if counts:
         await rollups.add(read, counts)
-    namings = (Naming(*(row[column] for column in _NAMING)) for row in rows if row[_EVENT_TYPE] in LINKING_TYPES)
+    namings = (LinkingEvent(*(row[column] for column in _NAMING)) for row in rows if row[_EVENT_TYPE] in LINKING_TYPES)
     linked = await identities.link(read, earliest(link for naming in namings for link in naming.links()))
     touched = {(row[0], row[_EVENT_TIMESTAMP]) for row in changed} | {(system, hour) for system, hour, _ in counts}
     await range_versions.raise_versions(read, touched)
@@ -229,12 +229,12 @@ async def apply(read: Connection, chunk: Chunk) -> Applied:
     for batch_id, consumer in entered:
         first[consumer] = min(batch_id, first.get(consumer, batch_id))
     hours = {(row[0], hour_of(row[_EVENT_TIMESTAMP])) for row in rows}
-    return Applied(len(rows), len(changed), linked, hours, first)
+    return GroupResult(len(rows), len(changed), linked, hours, first)
 
 
-def count(rows: Sequence[Row]) -> Counts:
+def count(rows: Sequence[Row]) -> HourlyCounts:
     """Rows of the read model by system, hour and name."""
-    counts: dict[CountKey, list[int]] = {}
+    counts: dict[HourlyCountKey, list[int]] = {}
     for row in rows:
         numbers = counts.setdefault((row[0], hour_of(row[_EVENT_TIMESTAMP]), row[_EVENT_NAME]), [0] * len(KINDS))
         numbers[kind(row[_IS_VALID], row[_IS_BOT])] += 1

@@ -7,9 +7,9 @@ from datetime import datetime
 
 from services.cli.commands import Command
 from services.cli.rebuild.batches import UnknownSystem
-from services.cli.rebuild.report import Progress, as_json, summary
-from services.cli.rebuild.run import RebuildRefused, rebuild
-from services.cli.rebuild.state import Range
+from services.cli.rebuild.report import ProgressLine, as_json, summary
+from services.cli.rebuild.run import RebuildNotStarted, rebuild
+from services.cli.rebuild.state import ReceivedRange
 from tracking.domain.timestamps import parse_timestamp
 from tracking.infra import postgres
 from tracking.infra.postgres import Pool
@@ -43,8 +43,8 @@ def _time(text: str) -> datetime:
 
 async def _run(arguments: argparse.Namespace, write: Pool, read: Pool) -> int:
     """Rebuild as asked; the exit status."""
-    progress = Progress(sys.stderr)
-    within = None if arguments.resume else Range(arguments.from_time, arguments.to_time)
+    progress = ProgressLine(sys.stderr)
+    within = None if arguments.resume else ReceivedRange(arguments.from_time, arguments.to_time)
     try:
         done = await rebuild(
             write,
@@ -54,7 +54,7 @@ async def _run(arguments: argparse.Namespace, write: Pool, read: Pool) -> int:
             starts_over=arguments.restart,
             report=progress.show,
         )
-    except (RebuildRefused, UnknownSystem) as error:
+    except (RebuildNotStarted, UnknownSystem) as error:
         return _say(progress, str(error), _REFUSED)
     except postgres.TRANSIENT as error:
         return _say(progress, f"{postgres.describe(error)}; run the command again to go on", _INTERRUPTED)
@@ -66,7 +66,7 @@ async def _run(arguments: argparse.Namespace, write: Pool, read: Pool) -> int:
     return _INCOMPLETE if done.failed_batches else _DONE
 
 
-def _say(progress: Progress, message: str, status: int) -> int:
+def _say(progress: ProgressLine, message: str, status: int) -> int:
     progress.end()
     sys.stderr.write(f"rebuild: {message}\n")
     return status

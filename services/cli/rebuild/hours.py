@@ -17,7 +17,7 @@ from services.cli.rebuild.batches import EventKey
 from tracking.contracts import topology
 from tracking.infra.postgres import Connection
 from tracking.tables import range_versions, rollups
-from tracking.tables.rollups import KINDS, CountKey, Counts, Hour
+from tracking.tables.rollups import KINDS, HourKey, HourlyCountKey, HourlyCounts
 
 _REMEMBER_HOURS = """
 insert into read.rebuild_hours (partner_system_id, bucket)
@@ -43,7 +43,7 @@ select partner_system_id, bucket
 """
 
 
-async def waiting(read: Connection) -> list[Hour]:
+async def waiting(read: Connection) -> list[HourKey]:
     """The next hours to be compared; a day is never divided, as it is summed up when its hours are right."""
     hours = [(row["partner_system_id"], row["bucket"]) for row in await read.fetch(_WAITING, GROUP_HOURS)]
     if len(hours) < GROUP_HOURS:
@@ -130,31 +130,31 @@ select known.partner_system_id,
 """
 
 
-class HalfApplied:
+class PartiallyAppliedCounts:
     """Counts of batches that one consumer has applied and the other not yet; each is read once."""
 
     def __init__(self, write: Connection) -> None:
         self._write = write
-        self._known: dict[UUID, Counts] = {}
+        self._known: dict[UUID, HourlyCounts] = {}
 
-    async def counts(self, batches: Mapping[UUID, str]) -> Counts:
+    async def counts(self, batches: Mapping[UUID, str]) -> HourlyCounts:
         """What the events of the read model are ahead of the rollup by; negative where they are behind."""
         self._known = {batch_id: counts for batch_id, counts in self._known.items() if batch_id in batches}
         for batch_id in batches.keys() - self._known.keys():
             self._known[batch_id] = await _count_batch(self._write, batch_id)
-        ahead = Difference()
+        ahead = CountDifference()
         for batch_id, consumer in batches.items():
             ahead.add(self._known[batch_id], 1 if consumer == "projector" else -1)
         return ahead.counts
 
 
-class Difference:
+class CountDifference:
     """Counts added and subtracted."""
 
     def __init__(self) -> None:
-        self._numbers: dict[CountKey, list[int]] = {}
+        self._numbers: dict[HourlyCountKey, list[int]] = {}
 
-    def add(self, counts: Counts, sign: int) -> None:
+    def add(self, counts: HourlyCounts, sign: int) -> None:
         """Add `counts` `sign` times."""
         for key, numbers in counts.items():
             known = self._numbers.setdefault(key, [0] * len(KINDS))
@@ -162,7 +162,7 @@ class Difference:
                 known[index] += sign * number
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> HourlyCounts:
         """What is not nothing."""
         return {key: numbers for key, numbers in self._numbers.items() if any(numbers)}
 
@@ -185,13 +185,13 @@ select e.partner_system_id,
 """
 
 
-async def _count_batch(write: Connection, batch_id: UUID) -> Counts:
+async def _count_batch(write: Connection, batch_id: UUID) -> HourlyCounts:
     async with write.transaction(readonly=True):
         await write.execute(_KEEP_TO_KEYS)
         return _as_counts(await write.fetch(_COUNT_BATCH, batch_id))
 
 
-async def compare(snapshot: Connection, half_applied: HalfApplied, hours: Sequence[Hour]) -> Counts:
+async def compare(snapshot: Connection, half_applied: PartiallyAppliedCounts, hours: Sequence[HourKey]) -> HourlyCounts:
     """What has to be added to the counts of these hours to make them those of their events."""
     wanted = [system for system, _ in hours], [hour for _, hour in hours]
     async with snapshot.transaction(isolation="repeatable_read", readonly=True):
@@ -201,14 +201,14 @@ async def compare(snapshot: Connection, half_applied: HalfApplied, hours: Sequen
         counted = _as_counts(await snapshot.fetch(_COUNTED, *wanted))
     ahead = await half_applied.counts({row["batch_id"]: row["consumer"] for row in half})
     among = set(hours)
-    difference = Difference()
+    difference = CountDifference()
     difference.add(events, 1)
     difference.add({key: counts for key, counts in ahead.items() if key[:2] in among}, -1)
     difference.add(counted, -1)
     return difference.counts
 
 
-def _as_counts(rows: Sequence[Any]) -> Counts:
+def _as_counts(rows: Sequence[Any]) -> HourlyCounts:
     return {(system, hour, name): numbers for system, hour, name, *numbers in rows}
 
 
@@ -220,7 +220,7 @@ delete from read.rebuild_hours as done
 """
 
 
-async def settle(read: Connection, hours: Sequence[Hour], difference: Counts) -> int:
+async def settle(read: Connection, hours: Sequence[HourKey], difference: HourlyCounts) -> int:
     """Add the difference, sum up the days, take the hours off the list; inside a transaction. How many were wrong."""
     await read.execute(_KEEP_TO_KEYS)
     if difference:
@@ -254,7 +254,7 @@ select given.partner_system_id, given.event_timestamp, given.id
 """
 
 
-async def find_strays(snapshot: Connection, write: Connection, hours: Sequence[Hour]) -> list[EventKey]:
+async def find_strays(snapshot: Connection, write: Connection, hours: Sequence[HourKey]) -> list[EventKey]:
     """Rows of these hours that the write database does not have, or has at another time.
 
     What the read model has was committed in the write database before, so looking there afterwards is fair.
@@ -282,7 +282,7 @@ async def _not_stored(write: Connection, keys: Sequence[EventKey]) -> list[Event
     return [(row["partner_system_id"], row["event_timestamp"], row["id"]) for row in rows]
 
 
-async def remember_hours(read: Connection, hours: Collection[Hour]) -> None:
+async def remember_hours(read: Connection, hours: Collection[HourKey]) -> None:
     """Note hours whose counts are to be compared with the events."""
     if hours:
         await read.execute(_REMEMBER_HOURS, [system for system, _ in hours], [hour for _, hour in hours])

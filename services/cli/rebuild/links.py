@@ -10,16 +10,16 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from tracking.domain.identity_link import Link, linked_ids
+from tracking.domain.identity_link import IdentityLink, linked_ids
 from tracking.infra.postgres import Connection
 
 _PAGE_LINKS = 5_000
 # where a page begins: system, kind, id
-Place = tuple[UUID, str, str]
-FIRST_PLACE: Place = (UUID(int=0), "", "")
+LinkPosition = tuple[UUID, str, str]
+FIRST_POSITION: LinkPosition = (UUID(int=0), "", "")
 
 
-class Naming(NamedTuple):
+class LinkingEvent(NamedTuple):
     """What an event says of ids; the columns of `write.tracking_events`."""
 
     partner_system_id: UUID
@@ -30,11 +30,14 @@ class Naming(NamedTuple):
     anonymous_id: str | None
     event_properties: bytes
 
-    def links(self) -> list[Link]:
+    def links(self) -> list[IdentityLink]:
         """The links that it justifies."""
         user_id = str(self.user_id)
         found = linked_ids(self.event_type, self.user_id, self.anonymous_id, self.event_properties)
-        return [Link(self.partner_system_id, kind, id_, user_id, self.event_timestamp, self.id) for kind, id_ in found]
+        return [
+            IdentityLink(self.partner_system_id, kind, id_, user_id, self.event_timestamp, self.id)
+            for kind, id_ in found
+        ]
 
 
 _PAGE = """
@@ -46,9 +49,9 @@ select partner_system_id, kind, id, user_id, linked_at, event_id
 """
 
 
-async def page(read: Connection, after: Place) -> list[Link]:
+async def page(read: Connection, after: LinkPosition) -> list[IdentityLink]:
     """The next links after a place."""
-    return [Link(*row) for row in await read.fetch(_PAGE, *after, _PAGE_LINKS)]
+    return [IdentityLink(*row) for row in await read.fetch(_PAGE, *after, _PAGE_LINKS)]
 
 
 _NAMING = """
@@ -66,14 +69,14 @@ select e.partner_system_id,
 """
 
 
-async def unjustified(write: Connection, links: Sequence[Link], *, deletes_strays: bool) -> list[Link]:
+async def unjustified(write: Connection, links: Sequence[IdentityLink], *, deletes_strays: bool) -> list[IdentityLink]:
     """Those whose event says otherwise, or, if `deletes_strays`, is not in the write database.
 
     What the read database has was committed in the write database before, so looking there afterwards is fair.
     """
     named = {(link.partner_system_id, link.event_id) for link in links}
     rows = await write.fetch(_NAMING, [system for system, _ in named], [event for _, event in named])
-    events = [Naming(*row) for row in rows]
+    events = [LinkingEvent(*row) for row in rows]
     justified = {link for event in events for link in event.links()}
     stored = {(event.partner_system_id, event.id) for event in events}
     return [

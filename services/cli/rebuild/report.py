@@ -6,12 +6,12 @@ from typing import TextIO
 
 import orjson
 
-from services.cli.rebuild.state import Rebuild
+from services.cli.rebuild.state import RebuildState
 
 _EVERY_S = {True: 0.2, False: 5.0}
 
 
-class Progress:
+class ProgressLine:
     """One line that changes on a terminal, else a line now and then."""
 
     def __init__(self, out: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
@@ -24,7 +24,7 @@ class Progress:
         self._events_before = 0
         self._shown_at = 0.0
 
-    def show(self, rebuild: Rebuild) -> None:
+    def show(self, rebuild: RebuildState) -> None:
         """To be called after each step."""
         now = self._clock()
         done, total = _steps(rebuild)
@@ -41,7 +41,7 @@ class Progress:
         if self._is_terminal and self._phase:
             self._out.write("\n")
 
-    def _line(self, rebuild: Rebuild, done: int, total: int, seconds: float) -> str:
+    def _line(self, rebuild: RebuildState, done: int, total: int, seconds: float) -> str:
         if rebuild.phase == "links":
             return f"{rebuild.phase:>8} {rebuild.checked_links:,} checked"
         percent = 100 if total == 0 else min(100 * done // total, 100)
@@ -59,7 +59,7 @@ class Progress:
         self._out.flush()
 
 
-def _steps(rebuild: Rebuild) -> tuple[int, int]:
+def _steps(rebuild: RebuildState) -> tuple[int, int]:
     if rebuild.phase == "batches":
         return rebuild.done_batches, rebuild.total_batches
     return rebuild.done_hours, rebuild.total_hours
@@ -71,7 +71,7 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def summary(rebuild: Rebuild) -> str:
+def summary(rebuild: RebuildState) -> str:
     """The result in words."""
     lines = [
         f"The read model is rebuilt ({rebuild.range}).",
@@ -94,7 +94,7 @@ def summary(rebuild: Rebuild) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_json(rebuild: Rebuild) -> str:
+def as_json(rebuild: RebuildState) -> str:
     """The result for a program."""
     return (
         orjson.dumps(

@@ -16,16 +16,16 @@ import asyncpg
 from services.cli.rebuild import batches, hours, state
 from services.cli.rebuild import hours as rebuild_hours
 from services.cli.rebuild import links as rebuild_links
-from services.cli.rebuild.batches import Applied, Chunk, EventKey
-from services.cli.rebuild.hours import HalfApplied
-from services.cli.rebuild.state import Range, Rebuild
-from tracking.domain.identity_link import Link
+from services.cli.rebuild.batches import BatchGroup, EventKey, GroupResult
+from services.cli.rebuild.hours import PartiallyAppliedCounts
+from services.cli.rebuild.state import RebuildState, ReceivedRange
+from tracking.domain.identity_link import IdentityLink
 from tracking.infra.postgres import Connection, Pool
 from tracking.tables import identities, range_versions
-from tracking.tables.rollups import Hour
+from tracking.tables.rollups import HourKey
 
 T = TypeVar("T")
-Report = Callable[[Rebuild], None]
+Report = Callable[[RebuildState], None]
 
 _REBUILD_LOCK = 7_236_402
 # the server may need a moment to notice that the process before us was killed
@@ -39,7 +39,7 @@ _TRY_LOCK = "select pg_try_advisory_lock($1)"
 
 
 @dataclass(frozen=True, slots=True)
-class Sessions:
+class RebuildConnections:
     """Connections that a rebuild keeps to its end."""
 
     write: Connection
@@ -51,19 +51,19 @@ class Sessions:
     """Reads the read database as it is at one moment."""
 
 
-class RebuildRefused(Exception):
+class RebuildNotStarted(Exception):
     """Nothing was done, and why."""
 
 
 async def rebuild(
     write_pool: Pool,
     read_pool: Pool,
-    within: Range | None,
+    within: ReceivedRange | None,
     *,
     deletes_strays: bool,
     starts_over: bool,
     report: Report,
-) -> Rebuild:
+) -> RebuildState:
     """Rebuild what was received `within`; None goes on with the unfinished one, whatever its range.
 
     An unfinished rebuild of the same range is taken up unless `starts_over`; of another range, it is given up. `report`
@@ -75,7 +75,7 @@ async def rebuild(
             await connections.enter_async_context(pool.acquire())
             for pool in (write_pool, write_pool, read_pool, read_pool)
         ]
-        sessions = Sessions(*opened)
+        sessions = RebuildConnections(*opened)
         await _lock(sessions.read)
         work = await _take_up(sessions, within, deletes_strays, starts_over)
         report(work)
@@ -97,28 +97,30 @@ async def _lock(read: Connection) -> None:
     deadline = asyncio.get_running_loop().time() + _LOCK_WAIT_S
     while not await read.fetchval(_TRY_LOCK, _REBUILD_LOCK):
         if asyncio.get_running_loop().time() > deadline:
-            raise RebuildRefused("another rebuild of this read database is running; there can be one at a time")
+            raise RebuildNotStarted("another rebuild of this read database is running; there can be one at a time")
         await asyncio.sleep(0.2)
 
 
-async def _take_up(sessions: Sessions, within: Range | None, deletes_strays: bool, starts_over: bool) -> Rebuild:
+async def _take_up(
+    sessions: RebuildConnections, within: ReceivedRange | None, deletes_strays: bool, starts_over: bool
+) -> RebuildState:
     known = await state.unfinished(sessions.read)
     if within is None:
         if known is None:
-            raise RebuildRefused("there is no unfinished rebuild to go on with")
+            raise RebuildNotStarted("there is no unfinished rebuild to go on with")
         return known
     if known and (known.range, known.deletes_strays) == (within, deletes_strays) and not starts_over:
         return known
     return await state.begin(sessions.read, sessions.write, within, deletes_strays)
 
 
-async def _check_links(sessions: Sessions, work: Rebuild, report: Report) -> Rebuild:
-    place = rebuild_links.FIRST_PLACE
+async def _check_links(sessions: RebuildConnections, work: RebuildState, report: Report) -> RebuildState:
+    place = rebuild_links.FIRST_POSITION
     while links := await rebuild_links.page(sessions.read, place):
         place = links[-1][:3]
         wrong = await rebuild_links.unjustified(sessions.write, links, deletes_strays=work.deletes_strays)
 
-        async def delete(wrong: Sequence[Link] = wrong, known: Rebuild = work) -> Rebuild:
+        async def delete(wrong: Sequence[IdentityLink] = wrong, known: RebuildState = work) -> RebuildState:
             deleted = await identities.unlink(sessions.read, wrong)
             counted = replace(known, deleted_links=known.deleted_links + deleted)
             await state.save(sessions.read, counted)
@@ -134,8 +136,8 @@ async def _check_links(sessions: Sessions, work: Rebuild, report: Report) -> Reb
     return work
 
 
-async def _rebuild_batches(sessions: Sessions, work: Rebuild, report: Report) -> Rebuild:
-    remembered: set[Hour] = set()
+async def _rebuild_batches(sessions: RebuildConnections, work: RebuildState, report: Report) -> RebuildState:
+    remembered: set[HourKey] = set()
     source = batches.chunks(sessions.ahead, work.position, work.through)
     async with aclosing(batches.one_ahead(source)) as chunks:
         async for chunk in chunks:
@@ -147,7 +149,7 @@ async def _rebuild_batches(sessions: Sessions, work: Rebuild, report: Report) ->
                     work = await _rebuild_suspect(sessions, single, work, remembered)
             report(work)
 
-    async def turn_to_hours() -> Rebuild:
+    async def turn_to_hours() -> RebuildState:
         if work.range.is_everything:
             await rebuild_hours.remember_all(sessions.read, of_events_too=work.deletes_strays)
         turned = replace(work, phase="hours", total_hours=await rebuild_hours.count_waiting(sessions.read))
@@ -157,8 +159,10 @@ async def _rebuild_batches(sessions: Sessions, work: Rebuild, report: Report) ->
     return await _patiently(sessions.read, turn_to_hours)
 
 
-async def _rebuild_chunk(sessions: Sessions, chunk: Chunk, work: Rebuild, remembered: set[Hour]) -> Rebuild:
-    async def apply() -> tuple[Rebuild, Applied]:
+async def _rebuild_chunk(
+    sessions: RebuildConnections, chunk: BatchGroup, work: RebuildState, remembered: set[HourKey]
+) -> RebuildState:
+    async def apply() -> tuple[RebuildState, GroupResult]:
         applied = await batches.apply(sessions.read, chunk)
         await hours.remember_hours(sessions.read, applied.hours - remembered)
         moved = replace(
@@ -178,7 +182,9 @@ async def _rebuild_chunk(sessions: Sessions, chunk: Chunk, work: Rebuild, rememb
     return moved
 
 
-async def _rebuild_suspect(sessions: Sessions, single: Chunk, work: Rebuild, remembered: set[Hour]) -> Rebuild:
+async def _rebuild_suspect(
+    sessions: RebuildConnections, single: BatchGroup, work: RebuildState, remembered: set[HourKey]
+) -> RebuildState:
     try:
         return await _rebuild_chunk(sessions, single, work, remembered)
     except _BATCH_FAULTS:
@@ -194,8 +200,8 @@ async def _rebuild_suspect(sessions: Sessions, single: Chunk, work: Rebuild, rem
         return passed
 
 
-async def _rebuild_hours(sessions: Sessions, work: Rebuild, report: Report) -> Rebuild:
-    half_applied = HalfApplied(sessions.write)
+async def _rebuild_hours(sessions: RebuildConnections, work: RebuildState, report: Report) -> RebuildState:
+    half_applied = PartiallyAppliedCounts(sessions.write)
     while hours := await rebuild_hours.waiting(sessions.read):
         if work.deletes_strays:
             strays = await rebuild_hours.find_strays(sessions.snapshot, sessions.write, hours)
@@ -206,8 +212,8 @@ async def _rebuild_hours(sessions: Sessions, work: Rebuild, report: Report) -> R
     return work
 
 
-async def _delete_strays(read: Connection, strays: list[EventKey], work: Rebuild) -> Rebuild:
-    async def delete() -> Rebuild:
+async def _delete_strays(read: Connection, strays: list[EventKey], work: RebuildState) -> RebuildState:
+    async def delete() -> RebuildState:
         await batches.delete_events(read, strays)
         await range_versions.raise_versions(read, {(system, at) for system, at, _ in strays})
         counted = replace(work, deleted_strays=work.deleted_strays + len(strays))
@@ -217,10 +223,12 @@ async def _delete_strays(read: Connection, strays: list[EventKey], work: Rebuild
     return await _patiently(read, delete)
 
 
-async def _rebuild_counts(sessions: Sessions, half_applied: HalfApplied, hours: list[Hour], work: Rebuild) -> Rebuild:
+async def _rebuild_counts(
+    sessions: RebuildConnections, half_applied: PartiallyAppliedCounts, hours: list[HourKey], work: RebuildState
+) -> RebuildState:
     difference = await rebuild_hours.compare(sessions.snapshot, half_applied, hours)
 
-    async def settle() -> Rebuild:
+    async def settle() -> RebuildState:
         corrected = await rebuild_hours.settle(sessions.read, hours, difference)
         settled = replace(
             work,

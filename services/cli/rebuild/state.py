@@ -13,7 +13,7 @@ _NONE = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class ReceivedRange:
     """When batches were received: from `from_time`, before `to_time`; None = no bound."""
 
     from_time: datetime | None
@@ -33,7 +33,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
-class Rebuild:
+class RebuildState:
     """A row of `read.rebuilds`; counters grow in the transactions that they count."""
 
     from_time: datetime | None
@@ -59,9 +59,9 @@ class Rebuild:
     """By this process: they are all checked again if it does not get to their end."""
 
     @property
-    def range(self) -> Range:
+    def range(self) -> ReceivedRange:
         """As asked for."""
-        return Range(self.from_time, self.to_time)
+        return ReceivedRange(self.from_time, self.to_time)
 
 
 _UNFINISHED = """
@@ -75,10 +75,10 @@ select from_time, to_time, deletes_strays, position, through, total_batches, pha
 """
 
 
-async def unfinished(read: Connection) -> Rebuild | None:
+async def unfinished(read: Connection) -> RebuildState | None:
     """The one that was interrupted."""
     row = await read.fetchrow(_UNFINISHED)
-    return Rebuild(*row.values()) if row else None
+    return RebuildState(*row.values()) if row else None
 
 
 _LAST_BATCH = """
@@ -108,10 +108,10 @@ update read.rebuilds
 """
 
 
-async def begin(read: Connection, write: Connection, within: Range, deletes_strays: bool) -> Rebuild:
+async def begin(read: Connection, write: Connection, within: ReceivedRange, deletes_strays: bool) -> RebuildState:
     """A new one over what is committed now; the hours that an unfinished one has left pass to it."""
     before = _NONE if within.from_time is None else _before(first_id_of(within.from_time))
-    rebuild = Rebuild(within.from_time, within.to_time, deletes_strays, before, through=before, total_batches=0)
+    rebuild = RebuildState(within.from_time, within.to_time, deletes_strays, before, through=before, total_batches=0)
     rebuild = replace(await reach(write, rebuild), phase="links" if within.is_everything else "batches")
     async with read.transaction():
         await read.execute(_GIVE_UP_OTHERS)
@@ -129,7 +129,7 @@ async def begin(read: Connection, write: Connection, within: Range, deletes_stra
     return rebuild
 
 
-async def reach(write: Connection, rebuild: Rebuild) -> Rebuild:
+async def reach(write: Connection, rebuild: RebuildState) -> RebuildState:
     """The same through the last batch of its range that is committed now."""
     last = UUID(int=(1 << 128) - 1) if rebuild.to_time is None else _before(first_id_of(rebuild.to_time))
     through: UUID = await write.fetchval(_LAST_BATCH, last) or _NONE
@@ -163,7 +163,7 @@ update read.rebuilds
 """
 
 
-async def save(read: Connection, rebuild: Rebuild) -> None:
+async def save(read: Connection, rebuild: RebuildState) -> None:
     """Inside the transaction whose work it counts."""
     await read.execute(
         _SAVE,
@@ -198,7 +198,7 @@ select created_at
 _CREATE_PARTITION = "select read.create_partition($1, $2)"
 
 
-async def create_partitions(read: Connection, write: Connection, rebuild: Rebuild) -> None:
+async def create_partitions(read: Connection, write: Connection, rebuild: RebuildState) -> None:
     """Those of the months in which the batches came: an empty read database has only the last ones."""
     first: datetime | None = await write.fetchval(_FIRST_BATCH, rebuild.position, rebuild.through)
     if first is None:

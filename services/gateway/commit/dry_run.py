@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from services.gateway.commit.micro_batch import Outcome
+from services.gateway.commit.micro_batch import CommitResult
 from tracking.domain.errors import Unavailable
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import postgres
@@ -17,15 +17,15 @@ select id
 """
 
 
-class Rehearsal:
+class DryRunCommit:
     """Answers as `GroupCommit.submit` would, but for what only PostgreSQL's own checks could find."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def outcome(self, events: Sequence[TrackingEvent]) -> Outcome:
+    async def outcome(self, events: Sequence[TrackingEvent]) -> CommitResult:
         """Which of the events, all of one system, are stored already or come twice here. Raises Unavailable."""
-        outcome = Outcome()
+        outcome = CommitResult()
         named = [event.id for event in events if event.message_id is not None]
         if not named:
             return outcome

@@ -5,17 +5,17 @@ from operator import attrgetter
 from typing import Any
 
 from services.gateway.commit.group_commit import CommittedBatch
-from services.gateway.lookups.event_structures import Structures
-from tracking.contracts.events_tracked import System
+from services.gateway.lookups.event_structures import EventStructureLookup
+from tracking.contracts.events_tracked import HasSystemContext
 from tracking.infra import metrics
 
 _KIND = attrgetter("partner_system_id.int", "event_name", "is_valid")
 
 
-class EventCounts:
+class EventMetrics:
     """Counts events by partner, system and name."""
 
-    def __init__(self, structures: Structures) -> None:
+    def __init__(self, structures: EventStructureLookup) -> None:
         self._structures = structures
         self._labels: dict[tuple[int, str], tuple[Any, Any]] = {}
 
@@ -28,7 +28,7 @@ class EventCounts:
             if not is_valid:
                 failed.inc(number)
 
-    def _counters(self, system: System, event_name: str) -> tuple[Any, Any]:
+    def _counters(self, system: HasSystemContext, event_name: str) -> tuple[Any, Any]:
         # a name becomes a label only if somebody registered it: clients can make up names without end
         name = event_name if self._structures.is_registered(system.partner_id, event_name) else "other"
         label = (system.partner_system_id.int, name)

@@ -25,15 +25,15 @@ import asyncpg
 from services.gateway.commit.micro_batch import (
     MAX_MESSAGE_BYTES,
     MAX_MESSAGE_EVENTS,
-    Chunk,
-    OnDone,
-    Outcome,
-    Rows,
+    CommitResult,
+    MicroBatch,
+    OnCommitted,
+    PendingEvents,
     parts,
     size_of,
 )
 from services.gateway.commit.store import ROW_FAULTS, EventStore, describe, is_lasting
-from tracking.contracts.events_tracked import System
+from tracking.contracts.events_tracked import HasSystemContext
 from tracking.domain.errors import Unavailable
 from tracking.domain.ids import fresh_id
 from tracking.domain.tracking_event import TrackingEvent
@@ -57,12 +57,12 @@ class CommittedBatch:
 
     id: UUID
     created_at: datetime
-    systems: Sequence[System]
+    systems: Sequence[HasSystemContext]
     events: Sequence[TrackingEvent]
 
 
 @dataclass(slots=True)
-class _Search:
+class _Bisection:
     """How the search for a bad row within one micro-batch goes."""
 
     has_stored: bool = False
@@ -91,7 +91,7 @@ class GroupCommit:
         self._room_events = buffer_events
         self._room_bytes = buffer_bytes
         self._half_events, self._half_bytes = buffer_events // 2, buffer_bytes // 2
-        self._waiting: deque[Chunk] = deque()
+        self._waiting: deque[PendingEvents] = deque()
         self._waiting_events = self._waiting_bytes = 0
         self._in_flight = 0
         self._wake = asyncio.Event()
@@ -100,20 +100,20 @@ class GroupCommit:
         self._loop = asyncio.get_running_loop()
         metrics.buffered_events.set_function(lambda: buffer_events - self._room_events)
 
-    async def submit(self, events: Sequence[TrackingEvent], system: System) -> Outcome:
+    async def submit(self, events: Sequence[TrackingEvent], system: HasSystemContext) -> CommitResult:
         """Store the events of one request; they may share a transaction with others'.
 
         Raises Unavailable when the buffer is full, or the database did not commit within the deadline. Some of the
         events may be stored then all the same: with client ids a repeat is harmless.
         """
-        outcome = Outcome()
+        outcome = CommitResult()
         futures: list[asyncio.Future[None]] = []
-        chunks: list[Chunk] = []
+        chunks: list[PendingEvents] = []
         deadline = time.monotonic() + self._deadline_s
         for first, part, size_bytes in parts(events):
             future = self._loop.create_future()
             futures.append(future)
-            chunks.append(Chunk(part, first, system, size_bytes, deadline, outcome, partial(_resolve, future)))
+            chunks.append(PendingEvents(part, first, system, size_bytes, deadline, outcome, partial(_resolve, future)))
         if not self._has_room(len(events), sum(chunk.size_bytes for chunk in chunks)):
             raise Unavailable("overloaded", _OVERLOADED, 1)
         for chunk in chunks:
@@ -127,12 +127,14 @@ class GroupCommit:
                 raise result
         return outcome
 
-    def offer(self, event: TrackingEvent, system: System, on_done: OnDone) -> bool:
+    def offer(self, event: TrackingEvent, system: HasSystemContext, on_done: OnCommitted) -> bool:
         """Store one event and call `on_done` with its outcome or the error `submit` would raise; False: no room."""
         size_bytes = size_of(event)
         if not self._has_room(1, size_bytes):
             return False
-        self._wait(Chunk((event,), 0, system, size_bytes, time.monotonic() + self._deadline_s, Outcome(), on_done))
+        self._wait(
+            PendingEvents((event,), 0, system, size_bytes, time.monotonic() + self._deadline_s, CommitResult(), on_done)
+        )
         return True
 
     def require_room(self, body_bytes: int) -> None:
@@ -153,7 +155,7 @@ class GroupCommit:
         self._room_bytes -= size_bytes
         return True
 
-    def _wait(self, chunk: Chunk) -> None:
+    def _wait(self, chunk: PendingEvents) -> None:
         self._waiting.append(chunk)
         self._waiting_events += len(chunk.events)
         self._waiting_bytes += chunk.size_bytes
@@ -193,7 +195,7 @@ class GroupCommit:
         self._is_closing = True
         self._wake.set()
 
-    def _take(self) -> list[Chunk]:
+    def _take(self) -> list[PendingEvents]:
         taken = [self._waiting.popleft()]
         events, size_bytes = len(taken[0].events), taken[0].size_bytes
         while self._waiting:
@@ -207,10 +209,10 @@ class GroupCommit:
         self._waiting_bytes -= sum(chunk.size_bytes for chunk in taken)
         return taken
 
-    async def _flush(self, chunks: list[Chunk]) -> None:
+    async def _flush(self, chunks: list[PendingEvents]) -> None:
         started = time.perf_counter()
         try:
-            await self._commit(Rows(chunks), min(chunk.deadline for chunk in chunks), _Search())
+            await self._commit(MicroBatch(chunks), min(chunk.deadline for chunk in chunks), _Bisection())
         except BaseException as error:
             # the others must go on; whoever waits hears of the failure
             self._release(chunks, error)
@@ -225,7 +227,7 @@ class GroupCommit:
         metrics.commit_events.observe(sum(len(chunk.events) for chunk in chunks))
         metrics.commit_seconds.observe(time.perf_counter() - started)
 
-    async def _commit(self, rows: "Rows", deadline: float, search: _Search) -> None:
+    async def _commit(self, rows: "MicroBatch", deadline: float, search: _Bisection) -> None:
         batch_id = fresh_id(time.time_ns() // 1_000_000, getrandbits(74))
         created_at = datetime.now(UTC)
         is_retry = False
@@ -254,7 +256,7 @@ class GroupCommit:
         if fresh:
             self._on_commit(CommittedBatch(batch_id, created_at, rows.systems, fresh))
 
-    async def _isolate(self, rows: "Rows", deadline: float, fault: BaseException, search: _Search) -> None:
+    async def _isolate(self, rows: "MicroBatch", deadline: float, fault: BaseException, search: _Bisection) -> None:
         """Halve until the row that PostgreSQL refuses stands alone; the others commit."""
         if len(rows.events) > 1:
             for half in rows.halves():
@@ -270,14 +272,14 @@ class GroupCommit:
             _log.error("PostgreSQL stores nothing, and no event is at fault: %s", describe(fault))
             rows.postpone()
 
-    def _release(self, chunks: list[Chunk], error: BaseException | None) -> None:
+    def _release(self, chunks: list[PendingEvents], error: BaseException | None) -> None:
         for chunk in chunks:
             self._room_events += len(chunk.events)
             self._room_bytes += chunk.size_bytes
             chunk.on_done(chunk.outcome, error or chunk.outcome.failure)
 
 
-def _resolve(future: asyncio.Future[None], _: Outcome, error: BaseException | None) -> None:
+def _resolve(future: asyncio.Future[None], _: CommitResult, error: BaseException | None) -> None:
     if future.done():
         return  # its request was cancelled
     if error is None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from uuid import UUID
 
-from tracking.contracts.events_tracked import System
+from tracking.contracts.events_tracked import HasSystemContext
 from tracking.domain.errors import Unavailable
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import metrics
@@ -18,7 +18,7 @@ _NO_DUPLICATES: Set[int] = frozenset()
 _NO_REFUSALS: Mapping[int, str] = MappingProxyType({})
 
 
-class Outcome:
+class CommitResult:
     """What became of submitted events, by position; those in neither were stored now, unless `failure` is set.
 
     `failure`: at least one could not be stored and may be later, so the whole request is to come again.
@@ -55,38 +55,38 @@ class Outcome:
         self._refused[position] = why
 
 
-OnDone = Callable[[Outcome, BaseException | None], None]
+OnCommitted = Callable[[CommitResult, BaseException | None], None]
 
 
 @dataclass(slots=True, eq=False)
-class Chunk:
+class PendingEvents:
     """Events of one request from position `first` on, as many as fit a message; `deadline` by time.monotonic."""
 
     events: Sequence[TrackingEvent]
     first: int
-    system: System
+    system: HasSystemContext
     size_bytes: int
     deadline: float
-    outcome: Outcome
-    on_done: OnDone
+    outcome: CommitResult
+    on_done: OnCommitted
 
 
-class Rows:
+class MicroBatch:
     """The distinct events of some chunks, and where each stood in its request (made when somebody asks)."""
 
-    def __init__(self, chunks: Sequence[Chunk]) -> None:
+    def __init__(self, chunks: Sequence[PendingEvents]) -> None:
         # a number is hashed faster than a UUID
         self.systems = list({chunk.system.partner_system_id.int: chunk.system for chunk in chunks}.values())
         self.events: Sequence[TrackingEvent] = [event for chunk in chunks for event in chunk.events]
         self._chunks = chunks
-        self._owners: list[list[tuple[Outcome, int]]] | None = None
+        self._owners: list[list[tuple[CommitResult, int]]] | None = None
         # only an id that a client made can come twice
         if any(event.message_id is not None for event in self.events):
             self._merge_repeats()
 
     def _merge_repeats(self) -> None:
         distinct: list[TrackingEvent] = []
-        owners: list[list[tuple[Outcome, int]]] = []
+        owners: list[list[tuple[CommitResult, int]]] = []
         seen: dict[tuple[UUID, UUID], int] = {}
         for event, [owner] in zip(self.events, self.owners(), strict=True):
             row = seen.setdefault((event.partner_system_id, event.id), len(distinct))
@@ -97,7 +97,7 @@ class Rows:
                 owners[row].append(owner)
         self.events, self._owners = distinct, owners
 
-    def owners(self) -> list[list[tuple[Outcome, int]]]:
+    def owners(self) -> list[list[tuple[CommitResult, int]]]:
         """For each event the outcome of its request and its position there; more than one for repeats."""
         if self._owners is None:
             self._owners = [
@@ -137,12 +137,12 @@ class Rows:
                     "database_unavailable", "The event could not be stored now; try again.", 2
                 )
 
-    def halves(self) -> "list[Rows]":
+    def halves(self) -> "list[MicroBatch]":
         """Two parts that can be committed on their own."""
         middle = len(self.events) // 2
         halves = []
         for part in (slice(0, middle), slice(middle, None)):
-            half = Rows(())
+            half = MicroBatch(())
             half.events, half._owners, half.systems = self.events[part], self.owners()[part], self.systems
             halves.append(half)
         return halves

@@ -16,9 +16,9 @@ from uuid import UUID
 
 import orjson
 
-from services.gateway.commit.micro_batch import Outcome
-from services.gateway.events.rejection import Refused
-from services.gateway.http.request import Request
+from services.gateway.commit.micro_batch import CommitResult
+from services.gateway.events.rejection import Rejection
+from services.gateway.http.request import GatewayRequest
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import TrackingError
 from tracking.domain.ids import fresh_id
@@ -59,7 +59,7 @@ delete from write.refused_events
 """
 
 
-class Refusal(NamedTuple):
+class RejectedEventRow(NamedTuple):
     """A row of the inbox, in the order of _INSERT; `position` None: the whole request; `raw_bytes` before any cut."""
 
     id: UUID
@@ -81,33 +81,33 @@ class _Why(NamedTuple):
     faults: Sequence[dict[str, Any]]
 
 
-class RefusedInbox:
+class RejectedEventWriter:
     """Note what was refused; `run` writes it down, `flush` does so once."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._waiting: list[Refusal] = []
+        self._waiting: list[RejectedEventRow] = []
         self._of_system: Counter[UUID] = Counter()
         self._waiting_bytes = 0
 
-    def note_request(self, request: Request, key: ApiKeyEntry, error: TrackingError) -> None:
+    def note_request(self, request: GatewayRequest, key: ApiKeyEntry, error: TrackingError) -> None:
         """A request that was refused as a whole, with its body as far as it was read."""
         raw_bytes = request.declared_bytes or len(request.raw or b"")
         self._note(request, key, None, _Why(error.code, error.message, error.details), request.raw, raw_bytes)
 
     def note_batch(
         self,
-        request: Request,
+        request: GatewayRequest,
         key: ApiKeyEntry,
         envelopes: Sequence[Any],
-        decided: Sequence[TrackingEvent | Refused],
-        outcome: Outcome,
+        decided: Sequence[TrackingEvent | Rejection],
+        outcome: CommitResult,
     ) -> None:
         """What was refused of a batch: what is no event, and what PostgreSQL cannot hold."""
         events = 0
         for position, (envelope, item) in enumerate(zip(envelopes, decided, strict=True)):
             line = None
-            if isinstance(item, Refused):
+            if isinstance(item, Rejection):
                 line, why = item.raw, _Why(item.reason, item.message, item.faults)
             else:
                 events += 1
@@ -119,7 +119,7 @@ class RefusedInbox:
 
     def _note(
         self,
-        request: Request,
+        request: GatewayRequest,
         key: ApiKeyEntry,
         position: int | None,
         why: _Why,
@@ -139,7 +139,7 @@ class RefusedInbox:
         self._waiting_bytes += size_bytes
         now = datetime.now(UTC)
         self._waiting.append(
-            Refusal(
+            RejectedEventRow(
                 fresh_id(to_unix_ms(now), getrandbits(74)),
                 system_id,
                 now,

@@ -15,7 +15,7 @@ import asyncpg
 from tracking.domain.timestamps import to_unix_ms
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import copy_binary, postgres
-from tracking.infra.copy_binary import Columns, Encoder, Rows
+from tracking.infra.copy_binary import Columns, CopyRows, Encoder
 from tracking.infra.postgres import Connection, OwnConnection, Pool
 
 
@@ -182,11 +182,11 @@ class EventStore:
         self, connection: OwnConnection, batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]
     ) -> bool:
         """False if at least one of them is stored already, and nothing was stored now."""
-        batch = Rows("write.event_batches", _BATCH_ENCODERS, _batch_columns(batch_id, created_at, events))
+        batch = CopyRows("write.event_batches", _BATCH_ENCODERS, _batch_columns(batch_id, created_at, events))
         try:
             # not committed in the same breath: if a trigger left out a row, all of it must be undone
             stored = await copy_binary.begin_with(
-                connection, batch, Rows("write.tracking_events", _ENCODERS, _columns(events))
+                connection, batch, CopyRows("write.tracking_events", _ENCODERS, _columns(events))
             )
             _require_all(stored, events)
             await connection.execute("commit")

@@ -13,11 +13,11 @@ from uuid import UUID
 import orjson
 
 from services.gateway.events import privacy
-from services.gateway.events.privacy import Personal
+from services.gateway.events.privacy import PersonalData
 from services.gateway.events.properties import NUL, REPLACEMENT, stored
-from services.gateway.events.rejection import Notes, Refused
+from services.gateway.events.rejection import EventErrors, Rejection
 from services.gateway.http.clock import _clock
-from services.gateway.lookups.event_structures import Structures
+from services.gateway.lookups.event_structures import EventStructureLookup
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed
 from tracking.domain.ids import client_event_id, fresh_id
@@ -29,7 +29,7 @@ _MAX_SCHEMA_VERSION = 2**31 - 1
 
 
 @dataclass(slots=True)
-class Sender:
+class IngestContext:
     """What the events of one request share."""
 
     key: ApiKeyEntry
@@ -48,7 +48,7 @@ class Sender:
         self.received_ms = _clock.ms if self.received_at is _clock.at else to_unix_ms(self.received_at)
 
 
-def _text(envelope: dict[str, Any], name: str, most: int, notes: Notes) -> str | None:
+def _text(envelope: dict[str, Any], name: str, most: int, notes: EventErrors) -> str | None:
     """A string of at most `most` characters; null and "" count as missing."""
     value = envelope.get(name)
     if not value and (value is None or value == ""):
@@ -65,7 +65,7 @@ def _text(envelope: dict[str, Any], name: str, most: int, notes: Notes) -> str |
     return value
 
 
-def _timestamp(envelope: dict[str, Any], name: str, notes: Notes) -> datetime | None:
+def _timestamp(envelope: dict[str, Any], name: str, notes: EventErrors) -> datetime | None:
     """ISO 8601 as UTC."""
     value = envelope.get(name)
     if value is None:
@@ -76,7 +76,7 @@ def _timestamp(envelope: dict[str, Any], name: str, notes: Notes) -> datetime | 
     return parsed
 
 
-def _schema_version(envelope: dict[str, Any], notes: Notes) -> int | None:
+def _schema_version(envelope: dict[str, Any], notes: EventErrors) -> int | None:
     """A whole number from 1."""
     value = envelope.get("schemaVersion")
     if value is None:
@@ -87,7 +87,7 @@ def _schema_version(envelope: dict[str, Any], notes: Notes) -> int | None:
     return value
 
 
-def _event_type(envelope: dict[str, Any], notes: Notes) -> str | None:
+def _event_type(envelope: dict[str, Any], notes: EventErrors) -> str | None:
     """One of EVENT_TYPES; None is track."""
     value = envelope["eventType"]
     if value is not None and (not isinstance(value, str) or value not in EVENT_TYPES):
@@ -95,7 +95,7 @@ def _event_type(envelope: dict[str, Any], notes: Notes) -> str | None:
     return value if value != "track" else None
 
 
-def _client_id(envelope: dict[str, Any], sender: Sender, position: int, notes: Notes) -> str | None:
+def _client_id(envelope: dict[str, Any], sender: IngestContext, position: int, notes: EventErrors) -> str | None:
     """`eventId`, or its other name `messageId`, or what the Idempotency-Key makes of it."""
     for name in ("eventId", "messageId"):
         if name in envelope:
@@ -106,16 +106,18 @@ def _client_id(envelope: dict[str, Any], sender: Sender, position: int, notes: N
     return f"{key}:{position}" if key is not None and position else key
 
 
-def decide(envelope: Any, sender: Sender, structures: Structures, position: int = 0) -> TrackingEvent | Refused:
+def decide(
+    envelope: Any, sender: IngestContext, structures: EventStructureLookup, position: int = 0
+) -> TrackingEvent | Rejection:
     """The event that `envelope` is, or why it is none. `position` counts within a batch.
 
     Raises structures.NotLoaded when a validator must be fetched first; nothing has happened then, so ask again.
     """
     if not isinstance(envelope, dict):
-        if isinstance(envelope, Refused):
+        if isinstance(envelope, Rejection):
             return envelope  # a line of NDJSON that was no JSON
-        return Refused("invalid_event", "An event must be a JSON object.")
-    notes = Notes()
+        return Rejection("invalid_event", "An event must be a JSON object.")
+    notes = EventErrors()
     name = _text(envelope, "eventName", 200, notes)
     user_id = _text(envelope, "userId", 255, notes)
     anonymous_id = _text(envelope, "anonymousId", 255, notes)
@@ -128,13 +130,13 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
         return _refuse(name, user_id or anonymous_id, notes)
 
     kept = stored(envelope.get("eventProperties"), sender.event_bytes, notes)
-    if isinstance(kept, Refused):
+    if isinstance(kept, Rejection):
         return kept
     properties, text = kept
     context = None
     if envelope.get("context") is not None:
         kept = stored(envelope["context"], sender.event_bytes, notes, "context", len(text))
-        if isinstance(kept, Refused):
+        if isinstance(kept, Rejection):
             return kept
         context = kept[0]
     if notes.has_nul:
@@ -147,7 +149,7 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
         identity = client_event_id(sender.key.partner_system_id, client_id, original)
     surroundings, is_bot = None, False
     if context is not None or sender.address is not None or sender.key.settings.privacy_rules:
-        person = Personal(user_id, anonymous_id, properties, context)
+        person = PersonalData(user_id, anonymous_id, properties, context)
         (user_id, anonymous_id), text, surroundings, is_bot = _settled(person, text, sender)
     event_timestamp, clock_adjusted = settle_time(original, sent_at, sender.received_at)
     # in the order of its fields: by name it would take twice as long, for every event
@@ -175,7 +177,7 @@ def decide(envelope: Any, sender: Sender, structures: Structures, position: int 
 
 
 def _settled(
-    person: Personal, text: bytes, sender: Sender
+    person: PersonalData, text: bytes, sender: IngestContext
 ) -> tuple[tuple[str | None, str | None], bytes, bytes | None, bool]:
     """What may be kept: both ids, the properties and the context as JSON text, and whether it is of a bot."""
     settings = sender.key.settings
@@ -186,14 +188,14 @@ def _settled(
     return (person.user_id, person.anonymous_id), text, context, is_bot
 
 
-def _refuse(name: str | None, actor: str | None, notes: Notes) -> Refused:
+def _refuse(name: str | None, actor: str | None, notes: EventErrors) -> Rejection:
     faulty = {fault["field"] for fault in notes.faults}
     if name is None and "eventName" not in faulty:
         notes.fault("eventName", "required")
     if actor is None and not faulty & {"userId", "anonymousId"}:
         notes.fault("anonymousId", "required when userId is missing")
     message = "; ".join(f"{fault['field']}: {fault['message']}" for fault in notes.faults)
-    return Refused("invalid_event", f"Not an event: {message}.", tuple(notes.faults))
+    return Rejection("invalid_event", f"Not an event: {message}.", tuple(notes.faults))
 
 
 def _validate(
@@ -202,8 +204,8 @@ def _validate(
     partner_id: UUID,
     name: str,
     version: int | None,
-    structures: Structures,
-    notes: Notes,
+    structures: EventStructureLookup,
+    notes: EventErrors,
 ) -> None:
     try:
         structure = structures.find(partner_id, name, version)

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from services.gateway.events.rejection import Refused
+from services.gateway.events.rejection import Rejection
 from tracking.domain.errors import Malformed, TooLarge
 
 _MOST_LINES = 100_000  # more would hold up others while they are read
@@ -84,4 +84,4 @@ def _decode_line(line: bytes) -> Any:
     try:
         return read_json(line)
     except orjson.JSONDecodeError as error:
-        return Refused("malformed_json", f"This line is not JSON: {error}.", raw=line)
+        return Rejection("malformed_json", f"This line is not JSON: {error}.", raw=line)

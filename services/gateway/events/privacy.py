@@ -13,7 +13,7 @@ from uuid import UUID
 import orjson
 
 from services.gateway.events.bots import is_bot
-from tracking.domain.system_settings import IpPolicy, PrivacyRule, Step, SystemSettings
+from tracking.domain.system_settings import IpPolicy, PathSegment, PrivacyRule, SystemSettings
 
 _KEPT_BITS = {4: 24, 6: 48}
 _HASH_BYTES = 16
@@ -21,7 +21,7 @@ _DROPPED = object()
 
 
 @dataclass(frozen=True, slots=True)
-class Personal:
+class PersonalData:
     """The parts of an event that may tell of a person; JSON as objects."""
 
     user_id: str | None
@@ -46,8 +46,8 @@ def settled_ip(address: str, policy: IpPolicy) -> str | None:
 
 
 def settled(
-    settings: SystemSettings, system_id: UUID, event: Personal, address: str | None, user_agent: str | None
-) -> tuple[Personal, bool]:
+    settings: SystemSettings, system_id: UUID, event: PersonalData, address: str | None, user_agent: str | None
+) -> tuple[PersonalData, bool]:
     """`event` as it may be stored, and whether a bot sent it.
 
     `address` and `user_agent` are those of a browser; they go into the context where the SDK says none of its own.
@@ -68,11 +68,11 @@ def settled(
             context.setdefault("userAgent", user_agent)
         agent = context.get("userAgent")
         is_sent_by_bot = isinstance(agent, str) and is_bot(agent)
-    event = Personal(event.user_id, event.anonymous_id, event.properties, context)
+    event = PersonalData(event.user_id, event.anonymous_id, event.properties, context)
     return (applied(settings, system_id, event) if settings.privacy_rules else event), is_sent_by_bot
 
 
-def applied(settings: SystemSettings, system_id: UUID, event: Personal) -> Personal:
+def applied(settings: SystemSettings, system_id: UUID, event: PersonalData) -> PersonalData:
     """`event` after the rules of its system, in their order; objects are changed in place."""
     tree = {
         "userId": event.user_id,
@@ -82,13 +82,13 @@ def applied(settings: SystemSettings, system_id: UUID, event: Personal) -> Perso
     }
     for rule in settings.privacy_rules:
         _walk(tree, rule.steps, _change(rule, system_id))
-    return Personal(tree.get("userId"), tree.get("anonymousId"), tree.get("properties"), tree.get("context"))
+    return PersonalData(tree.get("userId"), tree.get("anonymousId"), tree.get("properties"), tree.get("context"))
 
 
-Change = Callable[[Any], Any]
+Transform = Callable[[Any], Any]
 
 
-def _change(rule: PrivacyRule, system_id: UUID) -> Change:
+def _change(rule: PrivacyRule, system_id: UUID) -> Transform:
     if rule.action == "drop":
         return lambda value: _DROPPED
     if rule.action == "truncate":
@@ -106,7 +106,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
-def _walk(parent: Any, steps: tuple[Step, ...], change: Change) -> None:
+def _walk(parent: Any, steps: tuple[PathSegment, ...], change: Transform) -> None:
     step, rest = steps[0], steps[1:]
     if step is None:
         if not isinstance(parent, list):

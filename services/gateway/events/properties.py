@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from services.gateway.events.rejection import Notes, Refused
+from services.gateway.events.rejection import EventErrors, Rejection
 
 _MAX_DEPTH = 64
 _TOO_DEEP = f"eventProperties is nested deeper than {_MAX_DEPTH} levels."
@@ -16,8 +16,8 @@ REPLACEMENT = "\ufffd"
 
 
 def stored(
-    value: Any, most_bytes: int, notes: Notes, field: str = "eventProperties", beside_bytes: int = 0
-) -> tuple[Any, bytes] | Refused:
+    value: Any, most_bytes: int, notes: EventErrors, field: str = "eventProperties", beside_bytes: int = 0
+) -> tuple[Any, bytes] | Rejection:
     """The value as an object and as JSON text, within the limits of depth and, with `beside_bytes`, of size."""
     try:
         if isinstance(value, dict):
@@ -25,13 +25,13 @@ def stored(
         else:
             value, text = _object(value, notes, field)
     except orjson.JSONEncodeError:
-        return Refused("too_deep", _TOO_DEEP)  # orjson reads 1 024 levels but writes only 254
+        return Rejection("too_deep", _TOO_DEEP)  # orjson reads 1 024 levels but writes only 254
     size_bytes = len(text) + beside_bytes
     if size_bytes > most_bytes:
-        return Refused("event_too_large", f"The event has {size_bytes} bytes; the limit is {most_bytes}.")
+        return Rejection("event_too_large", f"The event has {size_bytes} bytes; the limit is {most_bytes}.")
     # fewer brackets than levels cannot be too deep, and that is nearly every event
     if text.count(b"{") + text.count(b"[") > _MAX_DEPTH and _is_too_deep(value):
-        return Refused("too_deep", _TOO_DEEP)
+        return Rejection("too_deep", _TOO_DEEP)
     if b"\\" in text and b"\\u0000" in text:
         value, found = _without_nul(value)
         if found:
@@ -40,7 +40,7 @@ def stored(
     return value, text
 
 
-def _object(value: Any, notes: Notes, field: str) -> tuple[Any, bytes]:
+def _object(value: Any, notes: EventErrors, field: str) -> tuple[Any, bytes]:
     if value is None:
         return {}, b"{}"
     if isinstance(value, str):

@@ -3,21 +3,21 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Reason = Literal["malformed_json", "invalid_event", "event_too_large", "too_deep", "not_storable"]
+RejectionReason = Literal["malformed_json", "invalid_event", "event_too_large", "too_deep", "not_storable"]
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejection:
     """Not an event: why, and each fault as `{field, message}`."""
 
-    reason: Reason
+    reason: RejectionReason
     message: str
     faults: tuple[dict[str, str], ...] = ()
     # a line of NDJSON that is no JSON; else what was sent is at hand
     raw: bytes | None = None
 
 
-class Notes:
+class EventErrors:
     """What reading an envelope brought up: every fault, so that a sender hears of all of them at once.
 
     `errors` do not refuse an event, it is stored with them.

@@ -7,7 +7,7 @@ its context, ids may be numbers, and one bad message never spoils its batch.
 from collections.abc import Mapping
 from typing import Any
 
-from services.gateway.events.rejection import Refused
+from services.gateway.events.rejection import Rejection
 from tracking.domain.tracking_event import EVENT_TYPES
 
 KINDS: Mapping[str, str] = {kind: kind for kind in EVENT_TYPES} | {kind[0]: kind for kind in EVENT_TYPES}
@@ -29,14 +29,14 @@ def messages_of(body: Any, kind: str | None) -> tuple[list[Any], Any, Any]:
     return [body], body.get("sentAt"), body.get("writeKey")
 
 
-def envelope(message: Any, kind: str | None) -> dict[str, Any] | Refused:
+def envelope(message: Any, kind: str | None) -> dict[str, Any] | Rejection:
     """`message` as an envelope for `ingest.decide`; Refused if it is none or its type is unknown."""
     if not isinstance(message, dict):
-        return Refused("invalid_event", "A message must be a JSON object.")
+        return Rejection("invalid_event", "A message must be a JSON object.")
     kind = kind or message.get("type")
     if not isinstance(kind, str) or kind not in EVENT_TYPES:
         fault = {"field": "type", "message": f"must be one of {', '.join(EVENT_TYPES)}"}
-        return Refused("invalid_event", f"Not an event: type: {fault['message']}.", (fault,))
+        return Rejection("invalid_event", f"Not an event: type: {fault['message']}.", (fault,))
     context = message.get("context")
     return {
         "eventName": message.get("event") if kind == "track" else kind,

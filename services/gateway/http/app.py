@@ -13,15 +13,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.gateway.events import decode
 from services.gateway.http import clock
-from services.gateway.http.browser import DEFAULT_NAMES, BrowserRoutes, Names
+from services.gateway.http.browser import DEFAULT_NAMES, BrowserRouteNames, BrowserRoutes
 from services.gateway.http.cors import CORS, PREFLIGHT
-from services.gateway.http.ingestion import Intake
+from services.gateway.http.ingestion import Ingestion
 from services.gateway.http.openapi import documentation
 from services.gateway.http.paths import BATCH_PATH, INGEST_PATH
-from services.gateway.http.request import ClientGone, Request
+from services.gateway.http.request import ClientDisconnected, GatewayRequest
 from services.gateway.http.responses import SERVICE, batch_answer, event_of, known_error, observe, single_answer
 from services.gateway.http.sdk import SdkRoutes
-from tracking.http.edge import Edge
+from tracking.http.edge import EdgeMiddleware
 from tracking.http.errors import error_headers, error_payload
 from tracking.http.health import Health
 from tracking.infra import correlation, telemetry
@@ -30,13 +30,13 @@ _DRAIN_BYTES = 32 * 1024 * 1024
 _DRAIN_S = 3.0
 
 
-class Gateway:
+class EventRoutes:
     """Handles the two routes of our own; those of the SDKs are in sdk.py."""
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: Ingestion) -> None:
         self._intake = intake
 
-    async def ingest(self, request: Request) -> bytes:
+    async def ingest(self, request: GatewayRequest) -> bytes:
         """Store one event.
 
         202 says that the event is on disk. An event that breaks its schema is stored too, with isValid=false.
@@ -50,7 +50,7 @@ class Gateway:
         event = event_of(decided[0])
         return single_answer(event, await self._intake.store(decided, sender), is_dry_run=sender.is_dry_run)
 
-    async def batch(self, request: Request) -> bytes:
+    async def batch(self, request: GatewayRequest) -> bytes:
         """Store many events.
 
         202 says that every event not listed as refused is on disk; one bad event never refuses the others.
@@ -65,13 +65,15 @@ class Gateway:
         return batch_answer(decided, outcome, received_at, is_dry_run=sender.is_dry_run)
 
 
-Handler = Callable[[Request], Awaitable[bytes]]
+Handler = Callable[[GatewayRequest], Awaitable[bytes]]
 
 
-class App:
+class GatewayApp:
     """The ASGI application: hot routes by a dictionary, the rest by Starlette."""
 
-    def __init__(self, gateway: Gateway, sdk: SdkRoutes, browser: BrowserRoutes, intake: Intake, rest: ASGIApp) -> None:
+    def __init__(
+        self, gateway: EventRoutes, sdk: SdkRoutes, browser: BrowserRoutes, intake: Ingestion, rest: ASGIApp
+    ) -> None:
         self._intake = intake
         self._handlers: dict[str, tuple[Handler, int]] = {
             INGEST_PATH: (gateway.ingest, 202),
@@ -101,7 +103,7 @@ class App:
             return
         handler, status = found
         started = time.perf_counter()
-        request = Request(scope, receive)
+        request = GatewayRequest(scope, receive)
         correlation.enter(request.correlation_id)
         extra: dict[str, str] = {}
         try:
@@ -110,7 +112,7 @@ class App:
                     body = await handler(request)
             else:
                 body = await handler(request)
-        except ClientGone:
+        except ClientDisconnected:
             observe(scope["path"], 499, started)
             return
         except Exception as error:
@@ -140,10 +142,10 @@ class App:
         observe(scope["path"], status, started)
 
 
-def build(intake: Intake, sdk: SdkRoutes, health: Health, names: Names = DEFAULT_NAMES) -> App:
+def build(intake: Ingestion, sdk: SdkRoutes, health: Health, names: BrowserRouteNames = DEFAULT_NAMES) -> GatewayApp:
     """The application with its health, metrics and documentation."""
-    gateway, browser = Gateway(intake), BrowserRoutes(intake, sdk, names)
+    gateway, browser = EventRoutes(intake), BrowserRoutes(intake, sdk, names)
     docs, documented = documentation(gateway, sdk, browser)
     # what is documented once more, for the 405 of another method
     rest = Starlette(routes=[*health.routes(), *docs.routes(documented), *documented.routes])
-    return App(gateway, sdk, browser, intake, Edge(rest, SERVICE))
+    return GatewayApp(gateway, sdk, browser, intake, EdgeMiddleware(rest, SERVICE))

@@ -14,10 +14,10 @@ from services.gateway.events import segment
 from services.gateway.events.pixel import message_of
 from services.gateway.http import clock
 from services.gateway.http.cors import CORS, Headers
-from services.gateway.http.ingestion import Intake
-from services.gateway.http.request import Request
+from services.gateway.http.ingestion import Ingestion
+from services.gateway.http.request import GatewayRequest
 from services.gateway.http.responses import SERVICE, event_of, known_error, single_answer
-from services.gateway.http.script import Script
+from services.gateway.http.script import TrackerScript
 from services.gateway.http.sdk import SdkRoutes
 from tracking.http.errors import error_headers
 from tracking.http.request_metrics import requests
@@ -39,7 +39,7 @@ _FOR_ANY_PAGE: Headers = [
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class BrowserRouteNames:
     """The last parts of the paths."""
 
     beacon: str = "beacon"
@@ -47,10 +47,10 @@ class Names:
     script: str = "tracker.js"
 
 
-DEFAULT_NAMES = Names()
+DEFAULT_NAMES = BrowserRouteNames()
 
 
-class PixelRequest(Request):
+class PixelRequest(GatewayRequest):
     """An image is asked for without Origin; which page it is on stands in Referer, if anywhere."""
 
     __slots__ = ("referrer",)
@@ -73,13 +73,13 @@ class PixelRequest(Request):
 class BrowserRoutes:
     """Handles the three; `sdk` says under which prefix, and takes what a beacon brings."""
 
-    def __init__(self, intake: Intake, sdk: SdkRoutes, names: Names) -> None:
+    def __init__(self, intake: Ingestion, sdk: SdkRoutes, names: BrowserRouteNames) -> None:
         self._intake = intake
         self._sdk = sdk
         self.beacon_path = f"{sdk.prefix}/{names.beacon}"
         self.pixel_path = f"{sdk.prefix}/{names.pixel}"
         self.script_path = f"{sdk.prefix}/{names.script}"
-        self._script = Script(names.beacon)
+        self._script = TrackerScript(names.beacon)
         self.script = self._script.answer
 
     def pages(self) -> Mapping[tuple[str, str], ASGIApp]:
@@ -91,7 +91,7 @@ class BrowserRoutes:
             ("HEAD", self.script_path): self.script,
         }
 
-    async def beacon(self, request: Request) -> bytes:
+    async def beacon(self, request: GatewayRequest) -> bytes:
         """Store what a page sends while it closes.
 
         As `batch`; the key is in the query or the body, since `navigator.sendBeacon` cannot set headers, and the body

@@ -9,34 +9,34 @@ import time
 import orjson
 
 from services.gateway.commit.group_commit import GroupCommit
-from services.gateway.commit.micro_batch import Outcome
+from services.gateway.commit.micro_batch import CommitResult
 from services.gateway.events import decide, decode
-from services.gateway.events.decide import Sender
-from services.gateway.events.rejection import Refused
+from services.gateway.events.decide import IngestContext
+from services.gateway.events.rejection import Rejection
 from services.gateway.http import clock
 from services.gateway.http.paths import INGEST_PATH
-from services.gateway.http.request import Head, Limits
+from services.gateway.http.request import RequestHead, RequestLimits
 from services.gateway.http.responses import known_error, observe, single_answer
-from services.gateway.lookups.api_keys import ApiKeys
-from services.gateway.lookups.event_structures import NotLoaded, Structures
-from services.gateway.lookups.rate_limits import RateLimits
+from services.gateway.lookups.api_keys import ApiKeyLookup
+from services.gateway.lookups.event_structures import EventStructureLookup, SchemaNotLoaded
+from services.gateway.lookups.rate_limits import RateLimiter
 from tracking.domain.errors import TrackingError
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.http.errors import error_headers, error_payload
-from tracking.http.protocol import Exchange, Headers
+from tracking.http.protocol import DeferredResponse, Headers
 from tracking.infra import correlation, telemetry
 
 
-class SingleEvents:
+class SingleEventFastPath:
     """`take` is the handler of INGEST_PATH for infra.direct."""
 
     def __init__(
         self,
-        keys: ApiKeys,
-        structures: Structures,
+        keys: ApiKeyLookup,
+        structures: EventStructureLookup,
         commits: GroupCommit,
-        rates: RateLimits,
-        limits: Limits,
+        rates: RateLimiter,
+        limits: RequestLimits,
     ) -> None:
         self._rates = rates
         self._keys = keys
@@ -44,10 +44,10 @@ class SingleEvents:
         self._commits = commits
         self._limits = limits
 
-    def take(self, headers: Headers, body: bytes, exchange: Exchange) -> bool:
+    def take(self, headers: Headers, body: bytes, exchange: DeferredResponse) -> bool:
         """Store the event and answer after its commit, or decline."""
         started = time.perf_counter()
-        head = Head(headers)
+        head = RequestHead(headers)
         if len(body) > self._limits.event_bytes or not head.is_plain or head.origin or telemetry.is_tracing():
             return False
         correlation.enter(head.correlation_id)
@@ -58,28 +58,28 @@ class SingleEvents:
             key = self._keys.authenticate_known(given, received_at) if isinstance(given, str) else None
             if key is None:
                 return False
-            sender = Sender(key, received_at, head.correlation_id, self._limits.event_bytes)
+            sender = IngestContext(key, received_at, head.correlation_id, self._limits.event_bytes)
             sender.idempotency_key = head.idempotency_key()
             event = decide.decide(envelope, sender, self._structures)
-        except (TrackingError, NotLoaded):
+        except (TrackingError, SchemaNotLoaded):
             return False
-        if isinstance(event, Refused) or not self._rates.take_known(key.partner_system_id, key.settings, 1):
+        if isinstance(event, Rejection) or not self._rates.take_known(key.partner_system_id, key.settings, 1):
             return False
-        waiting = _Waiting(exchange, event, started)
+        waiting = _PendingResponse(exchange, event, started)
         return self._commits.offer(event, key, waiting.settle)
 
 
-class _Waiting:
+class _PendingResponse:
     """A request whose event is on its way to the disk."""
 
     __slots__ = ("_event", "_exchange", "_started")
 
-    def __init__(self, exchange: Exchange, event: TrackingEvent, started: float) -> None:
+    def __init__(self, exchange: DeferredResponse, event: TrackingEvent, started: float) -> None:
         self._exchange = exchange
         self._event = event
         self._started = started
 
-    def settle(self, outcome: Outcome, error: BaseException | None) -> None:
+    def settle(self, outcome: CommitResult, error: BaseException | None) -> None:
         event = self._event
         headers = b"content-type: application/json\r\nx-correlation-id: %b\r\n" % event.correlation_id.encode()
         status = 202

@@ -7,40 +7,40 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from services.gateway.commit.dry_run import Rehearsal
+from services.gateway.commit.dry_run import DryRunCommit
 from services.gateway.commit.group_commit import GroupCommit
-from services.gateway.commit.micro_batch import Outcome
-from services.gateway.commit.rejected import RefusedInbox
+from services.gateway.commit.micro_batch import CommitResult
+from services.gateway.commit.rejected import RejectedEventWriter
 from services.gateway.events import decide as ingest
-from services.gateway.events.decide import Sender
-from services.gateway.events.rejection import Refused
+from services.gateway.events.decide import IngestContext
+from services.gateway.events.rejection import Rejection
 from services.gateway.http import clock
 from services.gateway.http.client_address import Network, client_address
-from services.gateway.http.request import Limits, Request, Room
-from services.gateway.lookups.api_keys import ApiKeys
-from services.gateway.lookups.event_structures import NotLoaded, Structures
-from services.gateway.lookups.rate_limits import RateLimits
+from services.gateway.http.request import BodyBudget, GatewayRequest, RequestLimits
+from services.gateway.lookups.api_keys import ApiKeyLookup
+from services.gateway.lookups.event_structures import EventStructureLookup, SchemaNotLoaded
+from services.gateway.lookups.rate_limits import RateLimiter
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Forbidden, Malformed, TooLarge, TrackingError
 from tracking.domain.timestamps import parse_timestamp
 from tracking.domain.tracking_event import TrackingEvent
 
-Decided = Sequence[TrackingEvent | Refused]
+Decided = Sequence[TrackingEvent | Rejection]
 _HOLD_S = 0.010
 
 
-class Intake:
+class Ingestion:
     """Used by the routes; none of it knows HTTP."""
 
     def __init__(
         self,
-        keys: ApiKeys,
-        structures: Structures,
+        keys: ApiKeyLookup,
+        structures: EventStructureLookup,
         commits: GroupCommit,
-        rates: RateLimits,
-        limits: Limits,
-        inbox: RefusedInbox,
-        rehearsal: Rehearsal,
+        rates: RateLimiter,
+        limits: RequestLimits,
+        inbox: RejectedEventWriter,
+        rehearsal: DryRunCommit,
         trusted_proxies: Sequence[Network] = (),
     ) -> None:
         self._inbox = inbox
@@ -51,15 +51,17 @@ class Intake:
         self._structures = structures
         self._commits = commits
         self._limits = limits
-        self._room = Room(limits.bodies_bytes)
+        self._room = BodyBudget(limits.bodies_bytes)
 
-    async def body(self, request: Request) -> bytes:
+    async def body(self, request: GatewayRequest) -> bytes:
         """The whole body, inflated; raises as `Request.body`, and Unavailable if its events would find no room."""
         body = await request.body(self._limits, self._room)
         self._commits.require_room(len(body))
         return body
 
-    async def sender(self, request: Request, key_in_body: Any, received_at: datetime, sent_at: Any = None) -> Sender:
+    async def sender(
+        self, request: GatewayRequest, key_in_body: Any, received_at: datetime, sent_at: Any = None
+    ) -> IngestContext:
         """Who sends. Raises Unauthenticated, Forbidden, Unavailable, Malformed for a bad Idempotency-Key.
 
         `sent_at` is that of a whole batch: an unreadable one only means that clocks are not corrected.
@@ -77,7 +79,7 @@ class Intake:
         if request.is_of_browser:
             address = client_address(request.peer, request.forwarded_for, self._trusted_proxies)
             user_agent = request.user_agent
-        return Sender(
+        return IngestContext(
             key=key,
             address=address,
             user_agent=user_agent,
@@ -92,7 +94,7 @@ class Intake:
     async def _key(self, given: str | None, at: datetime) -> ApiKeyEntry:
         return self._keys.authenticate_known(given, at) or await self._keys.authenticate(given, at)
 
-    async def decide(self, envelopes: list[Any], sender: Sender) -> Decided:
+    async def decide(self, envelopes: list[Any], sender: IngestContext) -> Decided:
         """Decide one after the other; where a validator must be loaded first, wait for it and go on from there.
 
         Raises TooLarge for too many at once, TooMany for too many a second, Unavailable where a schema cannot be had.
@@ -102,7 +104,7 @@ class Intake:
                 "too_many_events", f"{len(envelopes)} events; the limit is {self._limits.batch_events} a batch."
             )
         await self._rates.take(sender.key.partner_system_id, sender.key.settings, len(envelopes))
-        decided: list[TrackingEvent | Refused] = []
+        decided: list[TrackingEvent | Rejection] = []
         while len(decided) < len(envelopes):
             until = time.perf_counter() + _HOLD_S
             try:
@@ -113,11 +115,11 @@ class Intake:
                         # a large batch, or one whose schemas cost much: the requests of others get their turn
                         await asyncio.sleep(0)
                         until = time.perf_counter() + _HOLD_S
-            except NotLoaded as missing:
+            except SchemaNotLoaded as missing:
                 await self._structures.load(missing.wanted)
         return decided
 
-    async def store(self, decided: Decided, sender: Sender) -> Outcome:
+    async def store(self, decided: Decided, sender: IngestContext) -> CommitResult:
         """Commit what is an event; positions in the outcome count events only. Raises Unavailable.
 
         Of a dry run nothing is stored.
@@ -125,14 +127,16 @@ class Intake:
         events = [event for event in decided if isinstance(event, TrackingEvent)]
         if sender.is_dry_run:
             return await self._rehearsal.outcome(events)
-        return await self._commits.submit(events, sender.key) if events else Outcome()
+        return await self._commits.submit(events, sender.key) if events else CommitResult()
 
-    def note_refused(self, request: Request, envelopes: Sequence[Any], decided: Decided, outcome: Outcome) -> None:
+    def note_refused(
+        self, request: GatewayRequest, envelopes: Sequence[Any], decided: Decided, outcome: CommitResult
+    ) -> None:
         """Keep for a person what was refused of a batch."""
-        if request.inbox_key is not None and (outcome.refused or any(isinstance(item, Refused) for item in decided)):
+        if request.inbox_key is not None and (outcome.refused or any(isinstance(item, Rejection) for item in decided)):
             self._inbox.note_batch(request, request.inbox_key, envelopes, decided, outcome)
 
-    async def note_error(self, request: Request, error: TrackingError) -> None:
+    async def note_error(self, request: GatewayRequest, error: TrackingError) -> None:
         """Keep for a person a request that cannot be read, or is no event, if its sender is known."""
         if not isinstance(error, Malformed | TooLarge):
             return

@@ -10,22 +10,22 @@ import orjson
 
 from services.gateway.commit.group_commit import GroupCommit
 from services.gateway.http.cors import CORS_LINES
-from services.gateway.http.request import Head
+from services.gateway.http.request import RequestHead
 from services.gateway.http.responses import observe
 from tracking.domain.errors import Unavailable
 from tracking.http.errors import error_headers, error_payload
-from tracking.http.protocol import Exchange, Handler, Headers
+from tracking.http.protocol import DeferredResponse, FastPathHandler, Headers
 
 
-class Shed:
+class LoadShedder:
     """The handler of a route: refuses, or passes on to `then`."""
 
-    def __init__(self, path: str, commits: GroupCommit, then: Handler | None = None) -> None:
+    def __init__(self, path: str, commits: GroupCommit, then: FastPathHandler | None = None) -> None:
         self._path = path
         self._commits = commits
         self._then = then
 
-    def take(self, headers: Headers, body: bytes, exchange: Exchange) -> bool:
+    def take(self, headers: Headers, body: bytes, exchange: DeferredResponse) -> bool:
         """True if it was refused, or `then` took it."""
         try:
             self._commits.require_room(len(body))
@@ -34,9 +34,9 @@ class Shed:
             return True
         return self._then is not None and self._then(headers, body, exchange)
 
-    def _refuse(self, headers: Headers, exchange: Exchange, full: Unavailable) -> None:
+    def _refuse(self, headers: Headers, exchange: DeferredResponse, full: Unavailable) -> None:
         started = time.perf_counter()
-        head = Head(headers)
+        head = RequestHead(headers)
         lines = b"content-type: application/json\r\nx-correlation-id: %b\r\n" % head.correlation_id.encode()
         for name, value in error_headers(full).items():
             lines += f"{name.lower()}: {value}\r\n".encode()

@@ -205,7 +205,7 @@ class SdkAnswer(IngestAnswer):
     success: Literal[True]
 
 
-class Refusal(JsonModel):
+class RejectedMessage(JsonModel):
     """A message that was not stored, and why."""
 
     index: int
@@ -223,4 +223,4 @@ class SdkBatchAnswer(JsonModel):
     invalid: int
     refused: int
     dry_run: DryRunMark = None
-    refusals: Annotated[list[Refusal], Field(description="The first 20.")]
+    refusals: Annotated[list[RejectedMessage], Field(description="The first 20.")]

@@ -23,7 +23,7 @@ from services.gateway.http.models import (
 from services.gateway.http.paths import BATCH_PATH, INGEST_PATH
 from tracking.domain.tracking_event import EVENT_TYPES
 from tracking.http.json_api import ErrorBody
-from tracking.http.openapi import Documentation
+from tracking.http.openapi import OpenApiDocument
 
 _ERRORS: dict[int, type[BaseModel] | None] = dict.fromkeys((400, 401, 403, 413, 429, 503), ErrorBody)
 
@@ -64,9 +64,9 @@ class _Sdk(Protocol):
     def batch(self) -> Handler: ...
 
 
-def documentation(own: _Own, sdk: _Sdk, browser: _Browser) -> tuple[Documentation, Starlette]:
+def documentation(own: _Own, sdk: _Sdk, browser: _Browser) -> tuple[OpenApiDocument, Starlette]:
     """The document, and the routes it describes."""
-    docs = Documentation(
+    docs = OpenApiDocument(
         title="Volcanion Tracking gateway",
         description=(
             "Receives events. 202, or 200 to an SDK, says that they are on disk; a repeat with the same eventId or "

@@ -36,7 +36,7 @@ _MOST_CONTAINERS = 500_000
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RequestLimits:
     """What a request may be; bytes and events. `bodies_bytes` is for all bodies that are under way."""
 
     body_bytes: int
@@ -47,11 +47,11 @@ class Limits:
     batch_events: int
 
 
-class ClientGone(Exception):
+class ClientDisconnected(Exception):
     """The client closed the connection before its request was whole; nobody waits for an answer."""
 
 
-class Room:
+class BodyBudget:
     """Bytes that all bodies under way may take together: many slow senders must not fill the memory."""
 
     def __init__(self, free_bytes: int) -> None:
@@ -68,7 +68,7 @@ class Room:
         self._free_bytes += size
 
 
-class Head:
+class RequestHead:
     """What a request says before its body."""
 
     __slots__ = ("_headers", "_query", "correlation_id")
@@ -139,7 +139,7 @@ class Head:
         return value.decode("latin-1")
 
 
-class Request(Head):
+class GatewayRequest(RequestHead):
     """One request on the hot path."""
 
     __slots__ = (
@@ -157,7 +157,7 @@ class Request(Head):
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         super().__init__(scope["headers"], scope["query_string"])
-        self._held: tuple[Room, int] | None = None
+        self._held: tuple[BodyBudget, int] | None = None
         self._receive = receive
         self.path: str = scope["path"]
         self.is_read = False
@@ -171,7 +171,7 @@ class Request(Head):
         # a route that only pages use says so itself
         self.is_of_browser = self.origin is not None
 
-    async def body(self, limits: Limits, room: Room) -> bytes:
+    async def body(self, limits: RequestLimits, room: BodyBudget) -> bytes:
         """The whole body, inflated. `release` gives back the room of a large one.
 
         Raises TooLarge over a limit (before reading what Content-Length says is too much), Malformed for a body that
@@ -204,14 +204,14 @@ class Request(Head):
             self._held = None
             room.give(size)
 
-    async def _read(self, limit: int, room: Room) -> bytes:
+    async def _read(self, limit: int, room: BodyBudget) -> bytes:
         chunks: list[bytes] = []
         size = 0
         try:
             while True:
                 message = await self._receive()
                 if message["type"] == "http.disconnect":
-                    raise ClientGone
+                    raise ClientDisconnected
                 chunk = message.get("body", b"")
                 if size + len(chunk) > limit:
                     raise TooLarge("body_too_large", f"The body is larger than {limit} bytes.")

@@ -9,11 +9,11 @@ from typing import Any
 
 import orjson
 
-from services.gateway.commit.micro_batch import Outcome
-from services.gateway.events.rejection import Refused
+from services.gateway.commit.micro_batch import CommitResult
+from services.gateway.events.rejection import Rejection
 from tracking.domain.errors import Malformed, Rejected, TooLarge, TrackingError, Unavailable
 from tracking.domain.tracking_event import TrackingEvent
-from tracking.http.request_metrics import Answered, requests
+from tracking.http.request_metrics import RouteMetrics, requests
 from tracking.infra import metrics
 
 _log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ _SHOWN_REFUSALS = 20
 _TOO_LARGE = frozenset({"event_too_large", "too_deep"})
 
 
-def event_of(decided: TrackingEvent | Refused) -> TrackingEvent:
+def event_of(decided: TrackingEvent | Rejection) -> TrackingEvent:
     """The event of a request for one event. Raises Malformed or TooLarge if it is refused."""
     if isinstance(decided, TrackingEvent):
         return decided
@@ -31,7 +31,7 @@ def event_of(decided: TrackingEvent | Refused) -> TrackingEvent:
     raise kind(decided.reason, decided.message, decided.faults)
 
 
-def single_answer(event: TrackingEvent, outcome: Outcome, *, is_dry_run: bool = False) -> bytes:
+def single_answer(event: TrackingEvent, outcome: CommitResult, *, is_dry_run: bool = False) -> bytes:
     """The body of 202 for one event. Raises Malformed if PostgreSQL refused it."""
     if outcome.refused:
         metrics.events_refused.labels("not_storable").inc()
@@ -48,7 +48,11 @@ def single_answer(event: TrackingEvent, outcome: Outcome, *, is_dry_run: bool = 
 
 
 def batch_answer(
-    decided: Sequence[TrackingEvent | Refused], outcome: Outcome, received_at: datetime, *, is_dry_run: bool = False
+    decided: Sequence[TrackingEvent | Rejection],
+    outcome: CommitResult,
+    received_at: datetime,
+    *,
+    is_dry_run: bool = False,
 ) -> bytes:
     """The body of 202 for a batch: the sums, and a result for each event in its order."""
     sums, results = _results(decided, outcome)
@@ -56,7 +60,9 @@ def batch_answer(
     return orjson.dumps({**sums, **dry_run, "receivedAt": shown(received_at), "results": results})
 
 
-def sdk_answer(decided: Sequence[TrackingEvent | Refused], outcome: Outcome, *, is_dry_run: bool = False) -> bytes:
+def sdk_answer(
+    decided: Sequence[TrackingEvent | Rejection], outcome: CommitResult, *, is_dry_run: bool = False
+) -> bytes:
     """The body of 200 for a batch of an SDK, which reads no results: the sums, and the first refusals for a person."""
     sums, results = _results(decided, outcome)
     refusals = [{"index": n, **result} for n, result in enumerate(results) if result.pop("status") == "refused"]
@@ -65,12 +71,12 @@ def sdk_answer(decided: Sequence[TrackingEvent | Refused], outcome: Outcome, *, 
 
 
 def _results(
-    decided: Sequence[TrackingEvent | Refused], outcome: Outcome
+    decided: Sequence[TrackingEvent | Rejection], outcome: CommitResult
 ) -> tuple[dict[str, int], list[dict[str, Any]]]:
     results: list[dict[str, Any]] = []
     refused = invalid = position = 0
     for item in decided:
-        if isinstance(item, Refused):
+        if isinstance(item, Rejection):
             metrics.events_refused.labels(item.reason).inc()
             refused += 1
             result: dict[str, Any] = {"status": "refused", "code": item.reason, "message": item.message}
@@ -125,7 +131,7 @@ def known_error(error: BaseException) -> TrackingError:
     return TrackingError("internal_error", "Something failed here; the log has it under this correlation id.")
 
 
-_answered: dict[tuple[str, int], Answered] = {}
+_answered: dict[tuple[str, int], RouteMetrics] = {}
 
 
 def observe(path: str, status: int, started: float) -> None:

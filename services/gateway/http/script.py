@@ -18,7 +18,7 @@ _ROUTE_LINE = 'const ROUTE = "beacon";'
 _NO_WEIGHT = re.compile(r"q\s*=\s*0(\.0*)?")
 
 
-class Script:
+class TrackerScript:
     """The snippet as it is served: packed once, known by the hash of its content."""
 
     def __init__(self, beacon_name: str) -> None:

@@ -7,24 +7,24 @@ import orjson
 
 from services.gateway.events import decode, segment
 from services.gateway.http import clock
-from services.gateway.http.ingestion import Intake
-from services.gateway.http.request import Request
+from services.gateway.http.ingestion import Ingestion
+from services.gateway.http.request import GatewayRequest
 from services.gateway.http.responses import event_of, sdk_answer, single_answer
 
 
 class SdkRoutes:
     """Handles `/v1/*`, or what the settings call it."""
 
-    def __init__(self, intake: Intake, prefix: str = "/v1") -> None:
+    def __init__(self, intake: Ingestion, prefix: str = "/v1") -> None:
         self._intake = intake
         self.prefix = prefix
 
-    def handlers(self) -> Mapping[str, Callable[[Request], Awaitable[bytes]]]:
+    def handlers(self) -> Mapping[str, Callable[[GatewayRequest], Awaitable[bytes]]]:
         """By path."""
         singles = {f"{self.prefix}/{name}": partial(self.message, kind=kind) for name, kind in segment.KINDS.items()}
         return {**singles, **{f"{self.prefix}/{name}": self.batch for name in segment.BATCH_NAMES}}
 
-    async def message(self, request: Request, kind: str) -> bytes:
+    async def message(self, request: GatewayRequest, kind: str) -> bytes:
         """Store one message of an SDK.
 
         200 says that it is on disk. The type is that of the path; `messageId` makes a repeat harmless.
@@ -39,7 +39,7 @@ class SdkRoutes:
         answer = single_answer(event, outcome, is_dry_run=sender.is_dry_run)
         return orjson.dumps({"success": True, **orjson.loads(answer)})
 
-    async def batch(self, request: Request) -> bytes:
+    async def batch(self, request: GatewayRequest) -> bytes:
         """Store many messages of an SDK, of any types.
 
         200 says that every message not listed as refused is on disk. A bad message never refuses the others: an SDK

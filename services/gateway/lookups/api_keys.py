@@ -52,7 +52,7 @@ update write.api_keys as k
 """
 
 
-class ApiKeys:
+class ApiKeyLookup:
     """Authenticates; safe to call for every request."""
 
     def __init__(self, redis: Redis, pool: postgres.Pool, *, ttl_s: float) -> None:

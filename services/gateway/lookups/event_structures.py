@@ -43,7 +43,7 @@ select schema
 
 
 @dataclass(frozen=True, slots=True)
-class StructureVersion:
+class SchemaRef:
     """A schema that can be named: the `version` of the structure `structure_id`."""
 
     structure_id: UUID
@@ -54,23 +54,23 @@ class StructureVersion:
 
 @dataclass(slots=True)
 class _Versions:
-    by_number: dict[int, StructureVersion] = field(default_factory=dict)
-    current: StructureVersion | None = None
+    by_number: dict[int, SchemaRef] = field(default_factory=dict)
+    current: SchemaRef | None = None
 
 
 # by name first: a string's hash is kept with it, that of a pair or a UUID is computed each time
 _Index = dict[str, dict[UUID | None, _Versions]]
 
 
-class NotLoaded(Exception):
+class SchemaNotLoaded(Exception):
     """The validator of `wanted` must be loaded first: `await load(wanted)`, then ask again."""
 
-    def __init__(self, wanted: StructureVersion) -> None:
+    def __init__(self, wanted: SchemaRef) -> None:
         super().__init__(wanted)
         self.wanted = wanted
 
 
-class Structures:
+class EventStructureLookup:
     """Answers in memory; `run` keeps the index fresh."""
 
     def __init__(self, redis: Redis, pool: postgres.Pool) -> None:
@@ -82,7 +82,7 @@ class Structures:
         self._is_loaded = False
         self.is_heard = False
 
-    def find(self, partner_id: UUID, event_name: str, version: int | None) -> StructureVersion | None:
+    def find(self, partner_id: UUID, event_name: str, version: int | None) -> SchemaRef | None:
         """The structure that decides: the partner's own wins over the global one. None = nothing to meet.
 
         Raises Malformed (`unknown_schema_version`) if `version` is named and there is none such.
@@ -105,15 +105,15 @@ class Structures:
         by_partner = self._index.get(event_name)
         return by_partner is not None and (partner_id in by_partner or None in by_partner)
 
-    def validator(self, wanted: StructureVersion) -> Validator:
+    def validator(self, wanted: SchemaRef) -> Validator:
         """Raises NotLoaded where it was not needed before."""
         key = (wanted.structure_id, wanted.version)
         validator = self._compiled.get(key)
         if validator is None:
-            raise NotLoaded(wanted)
+            raise SchemaNotLoaded(wanted)
         return validator
 
-    async def load(self, wanted: StructureVersion) -> None:
+    async def load(self, wanted: SchemaRef) -> None:
         """Make the validator ready. Raises Unavailable when the schema can be had from nowhere."""
         schema = await self._from_redis(wanted)
         if schema is None:
@@ -152,7 +152,7 @@ class Structures:
         """Read the whole index. Raises postgres.FAILURES."""
         index: _Index = {}
         for row in await self._pool.fetch(_INDEX):
-            found = StructureVersion(row["id"], row["version"], row["partner_id"], row["event_name"])
+            found = SchemaRef(row["id"], row["version"], row["partner_id"], row["event_name"])
             versions = index.setdefault(found.event_name, {}).setdefault(found.partner_id, _Versions())
             versions.by_number[found.version] = found
             is_newer = versions.current is None or found.version > versions.current.version
@@ -161,7 +161,7 @@ class Structures:
         self._index = index
         self._is_loaded = True
 
-    async def _from_redis(self, wanted: StructureVersion) -> Any:
+    async def _from_redis(self, wanted: SchemaRef) -> Any:
         try:
             data = await self._redis.get(cache_entries.event_structure_cache_key(wanted.partner_id, wanted.event_name))
             if data is None:
@@ -174,7 +174,7 @@ class Structures:
         except (*cache.FAILURES, orjson.JSONDecodeError, KeyError, TypeError):
             return None
 
-    async def _from_database(self, wanted: StructureVersion) -> Any:
+    async def _from_database(self, wanted: SchemaRef) -> Any:
         try:
             text = await self._pool.fetchval(_SCHEMA, wanted.structure_id, wanted.version)
         except postgres.FAILURES as error:

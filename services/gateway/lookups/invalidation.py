@@ -2,12 +2,12 @@
 
 from redis.asyncio import Redis
 
-from services.gateway.lookups.api_keys import ApiKeys
-from services.gateway.lookups.event_structures import Structures
+from services.gateway.lookups.api_keys import ApiKeyLookup
+from services.gateway.lookups.event_structures import EventStructureLookup
 from tracking.infra.redis import InvalidationListener
 
 
-def listener(redis: Redis, keys: ApiKeys, structures: Structures) -> InvalidationListener:
+def listener(redis: Redis, keys: ApiKeyLookup, structures: EventStructureLookup) -> InvalidationListener:
     """Forgets what changed; forgets everything when something may have been missed."""
 
     async def on_message(message: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from redis.asyncio import Redis
 
-from tracking.domain.errors import TooMany
+from tracking.domain.errors import TooManyRequests
 from tracking.domain.system_settings import SystemSettings
 from tracking.infra import metrics, postgres
 from tracking.infra import redis as cache
@@ -62,7 +62,7 @@ class _Bucket:
     local_at: float = 0.0
 
 
-class RateLimits:
+class RateLimiter:
     """`take_known` for what was leased already, `take` for all else; both let systems without a limit through."""
 
     def __init__(self, redis: Redis) -> None:
@@ -123,9 +123,9 @@ class RateLimits:
             raise self._too_many(rate, int(tokens), (enough - tokens) / rate, events)
         bucket.local_tokens = tokens - events
 
-    def _too_many(self, rate: int, left: int, wait_s: float, events: int) -> TooMany:
+    def _too_many(self, rate: int, left: int, wait_s: float, events: int) -> TooManyRequests:
         metrics.rate_limited.inc(events)
-        return TooMany(
+        return TooManyRequests(
             "rate_limited",
             f"This system may send {rate} events a second; come back later with the same events.",
             retry_after_s=max(1, math.ceil(wait_s)),

@@ -80,7 +80,7 @@ class _Content:
 
 
 @dataclass(slots=True)
-class Collector:
+class DeadLetterCollector:
     """Empties the dead-letter queue of one consumer."""
 
     consumer: str

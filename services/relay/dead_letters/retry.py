@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.relay import leader, messages
-from services.relay.messages import ClaimCheck
+from services.relay.messages import BatchRow
 from tracking.contracts import topology
 from tracking.infra.postgres import Connection, Pool
 from tracking.infra.rabbitmq import Publisher
@@ -45,7 +45,7 @@ update write.dead_letters
 
 
 @dataclass(slots=True)
-class Retries:
+class DeadLetterRetrier:
     """Of one consumer."""
 
     consumer: str
@@ -72,7 +72,7 @@ class Retries:
         if not letter["is_batch"]:
             return bytes(letter["body"])
         claim = await connection.fetchrow(_CLAIM, letter["batch_id"])
-        body = None if claim is None else await messages.read_message(connection, ClaimCheck(**dict(claim)))
+        body = None if claim is None else await messages.read_message(connection, BatchRow(**dict(claim)))
         if body is not None:
             return body
         _log.warning("batch %s cannot be made again: its events are gone", letter["batch_id"])

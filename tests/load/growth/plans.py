@@ -15,13 +15,13 @@ import asyncpg
 import httpx
 
 from services.query import auth, database
-from services.query.app import Query, build
-from services.query.auth import AccessTokens, Systems
-from services.query.cache import Tallies
+from services.query.app import QueryRoutes, build
+from services.query.auth import AccessTokenLookup, SystemOwners
+from services.query.cache import StatisticsCache
 from tracking.http.health import Health
 from tracking.infra import postgres
 from tracking.infra import redis as cache
-from tracking.infra.cache_aside import LookAside
+from tracking.infra.cache_aside import CacheAside
 
 _TABLE = "tracking_events_read_model"
 _EXPLAIN = "explain (analyze, buffers, format json) "
@@ -95,9 +95,9 @@ async def plans(url: str, token: str) -> AsyncIterator[Plans]:
         server_settings={"timezone": "UTC", **database.SETTINGS},
     )
     redis = cache.open_redis("redis://127.0.0.1:1", timeout_s=1)
-    beside = LookAside(redis)
-    query = Query(pool, Systems(partial(auth.owner, pool)), Tallies(beside, pool, ttl_s=1))
-    app = build(query, AccessTokens(beside, pool, ttl_s=1), Health("query", {}))
+    beside = CacheAside(redis)
+    query = QueryRoutes(pool, SystemOwners(partial(auth.owner, pool)), StatisticsCache(beside, pool, ttl_s=1))
+    app = build(query, AccessTokenLookup(beside, pool, ttl_s=1), Health("query", {}))
     headers = {"Authorization": f"Bearer {token}"}
     try:
         async with httpx.AsyncClient(

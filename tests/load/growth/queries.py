@@ -46,7 +46,7 @@ select event_timestamp, id
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class GrowthSample:
     """What a client that has looked around in a read model knows of its first system."""
 
     year: Year
@@ -79,7 +79,7 @@ class Known:
         return f"/api/events/partner-system/{self.year.system_ids[0]}"
 
 
-Path = Callable[[Known, Random], str]
+Path = Callable[[GrowthSample, Random], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +101,22 @@ def _whole(year: Year) -> dict[str, str]:
     return {"startDate": shown(year.start), "endDate": shown(year.stop - _STEP)}
 
 
-def _of_the_year(**filters: Callable[[Known, Random], Any]) -> Path:
-    def path(known: Known, dice: Random) -> str:
+def _of_the_year(**filters: Callable[[GrowthSample, Random], Any]) -> Path:
+    def path(known: GrowthSample, dice: Random) -> str:
         asked = _whole(known.year) | {name: value(known, dice) for name, value in filters.items()}
         return f"{known.system}?{urlencode(asked)}"
 
     return path
 
 
-def _first_page(known: Known, dice: Random) -> str:
+def _first_page(known: GrowthSample, dice: Random) -> str:
     """30 days to a full hour, which is what a list is about unless it is told otherwise."""
     end = known.year.start + 30 * _DAY + _HOUR * dice.randrange(334 * 24)
     asked = {"startDate": shown(end - 30 * _DAY), "endDate": shown(end - _STEP)}
     return f"{known.system}?{urlencode(asked)}"
 
 
-def _event(known: Known, dice: Random) -> str:
+def _event(known: GrowthSample, dice: Random) -> str:
     return f"/api/events/{dice.choice(known.event_ids)}"
 
 
@@ -136,7 +136,7 @@ def _nearly_all(year: Year, dice: Random) -> dict[str, str]:
 
 
 def _statistics(within: Callable[[Year, Random], dict[str, str]], **also: str) -> Path:
-    def path(known: Known, dice: Random) -> str:
+    def path(known: GrowthSample, dice: Random) -> str:
         return f"{known.system}/statistics?{urlencode(within(known.year, dice) | also)}"
 
     return path

@@ -24,13 +24,13 @@ from rich.console import Console
 from rich.table import Table
 
 from services.query.parameters import StatisticsParameters
-from tests.load.environment import Room
+from tests.load.environment import BenchEnvironment
 from tests.load.growth import storage as growth_storage
 from tests.load.growth.plans import Reading, plans
-from tests.load.growth.queries import DEEP_PAGE, FIRST_PAGE, QUESTIONS, STATISTICS, Known, Question
+from tests.load.growth.queries import DEEP_PAGE, FIRST_PAGE, QUESTIONS, STATISTICS, GrowthSample, Question
 from tests.load.loader import load
 from tests.load.loader.events import Year
-from tests.load.report import Row
+from tests.load.report import BenchRow
 from tests.support.read_model import add_token
 from tests.support.service_processes import running
 from tests.support.stack import Stack
@@ -54,10 +54,10 @@ select count(*)
 
 
 @dataclass(slots=True)
-class Side:
+class GrowthSide:
     """A read model of one size, with a query service of its own."""
 
-    known: Known
+    known: GrowthSample
     url: str
     owner_url: str
     client: http.client.HTTPConnection
@@ -94,7 +94,7 @@ class Growth:
 
     rounds = 1
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: BenchEnvironment) -> None:
         self._room = room
         large = int(os.environ.get("EVENTS") or (200_000 if room.is_quick else 10_000_000))
         self._sizes = (large // TIMES_AS_MANY, large)
@@ -103,17 +103,19 @@ class Growth:
         p99, ratio = (50, 1.2) if large >= _AIMED_AT else (None, None)
         sizes = f"{shortly(large)} ÷ {shortly(large // TIMES_AS_MANY)}"
         self._p99 = {
-            question.name: Row(f"{question.name}, uncached, {shortly(large)} events: p99", p99, " ms", is_ceiling=True)
+            question.name: BenchRow(
+                f"{question.name}, uncached, {shortly(large)} events: p99", p99, " ms", is_ceiling=True
+            )
             for question in STATISTICS
         }
         self._ratios = {
-            question.name: Row(f"{question.name}: time at {sizes}", ratio, " ms", is_ceiling=True)
+            question.name: BenchRow(f"{question.name}: time at {sizes}", ratio, " ms", is_ceiling=True)
             for question in (*STATISTICS, FIRST_PAGE, DEEP_PAGE)
         }
         self._remarks: list[str] = []
 
     @property
-    def rows(self) -> Sequence[Row]:
+    def rows(self) -> Sequence[BenchRow]:
         """In the order of the design."""
         return (*self._p99.values(), *self._ratios.values())
 
@@ -136,7 +138,7 @@ class Growth:
         self._note(*sides)
 
     @asynccontextmanager
-    async def _side(self, events: int) -> AsyncIterator[Side]:
+    async def _side(self, events: int) -> AsyncIterator[GrowthSide]:
         year = Year(events)
         async with self._room.stack() as stack:
             loaded = await self._load(stack, year)
@@ -150,8 +152,14 @@ class Growth:
                 url = services.url("query")
                 client = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_LONGEST_S)
                 storage = growth_storage.of_read_model(stack.read_url(), events)
-                yield Side(
-                    await Known.of(stack, year), url, stack.read_url(), client, token, stack.read_url("query"), storage
+                yield GrowthSide(
+                    await GrowthSample.of(stack, year),
+                    url,
+                    stack.read_url(),
+                    client,
+                    token,
+                    stack.read_url("query"),
+                    storage,
                 )
                 client.close()
 
@@ -163,7 +171,7 @@ class Growth:
         await owner.execute("checkpoint")
         return loaded
 
-    def _measure(self, sides: Sequence[Side], question: Question) -> None:
+    def _measure(self, sides: Sequence[GrowthSide], question: Question) -> None:
         for side in sides:
             for number in range(_WARM_UPS):
                 _, path, body = side.ask(question, _MOST_SAMPLES + number)
@@ -179,13 +187,13 @@ class Growth:
                     assert json.loads(body)["meta"]["cached"] is False
                 side.times_ms.setdefault(question.name, []).append(taken_ms)
 
-    async def _explain(self, side: Side) -> None:
+    async def _explain(self, side: GrowthSide) -> None:
         async with plans(side.query_url, side.token) as explained:
             for question in QUESTIONS:
                 path = question.path(side.known, Random(0))  # noqa: S311
                 side.reads[question.name] = await explained.reading(path)
 
-    def _note(self, small: Side, large: Side) -> None:
+    def _note(self, small: GrowthSide, large: GrowthSide) -> None:
         for name, row in self._p99.items():
             row.add(percentile_99(large.times_ms[name]))
         for name, row in self._ratios.items():
@@ -206,7 +214,7 @@ def percentile_99(values: Sequence[float]) -> float:
     return quantiles(values, n=100, method="inclusive")[98] if len(values) >= 100 else max(values)
 
 
-def _compare(side: Side, path: str, body: bytes) -> None:
+def _compare(side: GrowthSide, path: str, body: bytes) -> None:
     """AssertionError unless the statistics are a count of the events."""
     asked = {name: values[0] for name, values in parse_qs(urlsplit(path).query).items()}
     parameters = StatisticsParameters.model_validate(asked)
@@ -223,7 +231,7 @@ def _require_disk(events: int) -> None:
         raise SystemExit(f"{events:,} events need {needed / 1e9:.0f} GB of disk, {free / 1e9:.0f} are free")
 
 
-def _table(small: Side, large: Side) -> Table:
+def _table(small: GrowthSide, large: GrowthSide) -> Table:
     shown = Table(title="growth: over HTTP, one request at a time, uncached")
     shown.add_column("question")
     for side in (small, large):

@@ -13,9 +13,9 @@ from typing import Any
 
 from tracking.domain.errors import Malformed
 from tracking.infra.validation import explain, rules
-from tracking.infra.validation.compiler import Program, ValueFault, write_program
+from tracking.infra.validation.compiler import CompiledSchema, SchemaViolation, write_program
 from tracking.infra.validation.cost import is_affordable, is_surely_affordable, weigh
-from tracking.infra.validation.schema_tree import Node, outline
+from tracking.infra.validation.schema_tree import SchemaNode, outline
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def check_schema(schema: Any) -> None:
     write_program(_checked(schema))
 
 
-def _checked(schema: Any) -> list[Node]:
+def _checked(schema: Any) -> list[SchemaNode]:
     _raise_any(rules.size_faults(schema))
     _raise_any(rules.shape_faults(schema))
     nodes = outline(schema)
@@ -51,7 +51,7 @@ class Validator:
 
     __slots__ = ("_levels", "_nodes", "_program")
 
-    def __init__(self, nodes: list[Node], program: Program) -> None:
+    def __init__(self, nodes: list[SchemaNode], program: CompiledSchema) -> None:
         self._nodes = nodes
         self._program = program
         self._levels = weigh(nodes)
@@ -70,7 +70,7 @@ class Validator:
             if not is_small and not is_affordable(self._levels, value):
                 return [explain.fault("validation_too_costly", "", "#", "is too large to be validated by this schema")]
             self._program.meets(value)
-        except ValueFault:
+        except SchemaViolation:
             return self._explain(value)
         except Exception as error:
             # whatever a schema makes fastjsonschema do, the event is stored
@@ -85,7 +85,7 @@ class Validator:
         return [explain.fault("schema", "", "#", "does not meet the schema; it is too large to say where")]
 
 
-class _Faulty(Validator):
+class _UnusableSchema(Validator):
     """Stands for a schema that is not usable, so that its events are stored and flagged."""
 
     __slots__ = ("_error",)
@@ -113,4 +113,4 @@ def compile_schema(schema: Any) -> Validator:
         return Validator(nodes, write_program(nodes))
     except Exception as error:
         _log.error("a stored schema cannot be compiled: %s", error)
-        return _Faulty(error)
+        return _UnusableSchema(error)

@@ -22,11 +22,11 @@ import fastjsonschema
 
 from tracking.infra.validation.formats import FORMATS, is_base64, is_encoded_json, is_json
 from tracking.infra.validation.patterns import Pattern, compile_pattern
-from tracking.infra.validation.schema_tree import CHILD_NAMED, CHILD_ONE, IN_PLACE_MANY, IN_PLACE_ONE, Node
+from tracking.infra.validation.schema_tree import CHILD_NAMED, CHILD_ONE, IN_PLACE_MANY, IN_PLACE_ONE, SchemaNode
 
 # The quotient of the largest double and the smallest has 632 digits.
 _EXACT = Context(prec=700, traps=[])
-ValueFault = fastjsonschema.JsonSchemaValueException
+SchemaViolation = fastjsonschema.JsonSchemaValueException
 DRAFT = "http://json-schema.org/draft-07/schema#"
 _LEVELS_IN_A_FUNCTION = 5
 _NODES_IN_A_FUNCTION = 25
@@ -46,14 +46,14 @@ DECIDED_WHOLE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class CompiledSchema:
     """`meets(value)` and `decide[number of the node][keyword](value)` raise ValueFault unless the value is good."""
 
     meets: Callable[[Any], object]
     decide: Mapping[int, Mapping[str, Callable[[Any], object]]]
 
 
-def write_program(nodes: list[Node]) -> Program:
+def write_program(nodes: list[SchemaNode]) -> CompiledSchema:
     """Raises what fastjsonschema and Python raise; no schema is known that keeps the rules and is not compiled."""
     writer = _Writer()
     entry = writer.function(nodes[0])
@@ -63,13 +63,13 @@ def write_program(nodes: list[Node]) -> Program:
         if node.target is None and (found := node.keywords())
     }
     functions = writer.compile()
-    return Program(
+    return CompiledSchema(
         functions[entry],
         {number: {keyword: functions[name] for keyword, name in made.items()} for number, made in names.items()},
     )
 
 
-def _followed(root: Node) -> list[Node]:
+def _followed(root: SchemaNode) -> list[SchemaNode]:
     """The nodes that the telling of faults can come to."""
     found = {root.number: root}
     waiting = [root]
@@ -92,20 +92,20 @@ class _Writer:
 
     def __init__(self) -> None:
         self._definitions: dict[str, Any] = {}
-        self._unwritten: dict[str, Node] = {}
+        self._unwritten: dict[str, SchemaNode] = {}
         self._formats: dict[str, Callable[[Any], Any]] = {}
         self._names: dict[str, Pattern] = {}
         self._own: dict[str, Callable[..., None]] = {}
         self._nodes_in_function = 0
 
-    def function(self, node: Node) -> str:
+    def function(self, node: SchemaNode) -> str:
         """The name of the node's definition."""
         name = f"n{node.number}"
         if name not in self._definitions:
             self._unwritten.setdefault(name, node)
         return name
 
-    def keyword_function(self, node: Node, keyword: str) -> str:
+    def keyword_function(self, node: SchemaNode, keyword: str) -> str:
         """The name of a definition with one keyword of the node."""
         name = f"k{node.number}x{DECIDED_WHOLE.index(keyword)}"
         self._nodes_in_function = 0
@@ -139,7 +139,7 @@ class _Writer:
         space.update({f"validate___definitions_{name}": function for name, function in self._own.items()})
         return {name: _bind(space[f"validate___definitions_{name}"], self._formats) for name in self._definitions}
 
-    def _inner(self, node: Node, level: int) -> Any:
+    def _inner(self, node: SchemaNode, level: int) -> Any:
         if isinstance(node.schema, bool):
             return node.schema
         if node.target is not None:
@@ -149,7 +149,7 @@ class _Writer:
             return _reference(self.function(node))
         return self._write(node, level)
 
-    def _write(self, node: Node, level: int) -> Any:
+    def _write(self, node: SchemaNode, level: int) -> Any:
         if isinstance(node.schema, bool):
             return node.schema
         if node.target is not None:
@@ -167,7 +167,7 @@ class _Writer:
             written["allOf"] = [*written.get("allOf", ()), *beside]
         return _without_effectless(written)
 
-    def _write_parts(self, node: Node, written: dict[str, Any], level: int) -> None:
+    def _write_parts(self, node: SchemaNode, written: dict[str, Any], level: int) -> None:
         for key in IN_PLACE_MANY:
             if key in node.many:
                 written[key] = [self._inner(child, level) for child in node.many[key]]
@@ -191,7 +191,7 @@ class _Writer:
                 for name, names in node.keywords()["dependencies"].items()
             }
 
-    def _only(self, node: Node, keyword: str, level: int) -> dict[str, Any]:
+    def _only(self, node: SchemaNode, keyword: str, level: int) -> dict[str, Any]:
         """The node with that keyword alone."""
         if keyword in _BESIDE:
             return self._beside(node, keyword)
@@ -203,7 +203,7 @@ class _Writer:
             return {keyword: [self._inner(child, level + 1) for child in node.many[keyword]]}
         return {keyword: node.keywords()[keyword]}
 
-    def _beside(self, node: Node, keyword: str) -> dict[str, Any]:
+    def _beside(self, node: SchemaNode, keyword: str) -> dict[str, Any]:
         value = node.keywords()[keyword]
         if keyword == "multipleOf":
             return self._function(_multiple_of(value))
@@ -254,7 +254,7 @@ def _multiple_of(divisor: int | float) -> Callable[..., None]:
         else:
             is_good = _EXACT.remainder(Decimal(repr(value)), exact) == 0
         if not is_good:
-            raise ValueFault("must be a multiple")
+            raise SchemaViolation("must be a multiple")
 
     return check
 
@@ -270,7 +270,7 @@ def _one_of(values: list[Any]) -> Callable[..., None]:
         else:
             is_good = (_kind(value), value) in scalars
         if not is_good:
-            raise ValueFault("must be one of the values")
+            raise SchemaViolation("must be one of the values")
 
     return check
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from tracking.infra.validation.patterns import compile_pattern
-from tracking.infra.validation.schema_tree import Node
+from tracking.infra.validation.schema_tree import SchemaNode
 
 DEEPEST = 64
 # 25 ms: the gateway's event loop is held by nothing longer than 50 ms, and telling the faults comes on top.
@@ -27,7 +27,7 @@ _PER_ITEM = 8
 _COLLISION = 0.6
 
 
-class Weight(NamedTuple):
+class SchemaCost(NamedTuple):
     """Of one value: its `units`, those of each character of its text, and how many uniqueItems look into it."""
 
     units: float = 0
@@ -35,16 +35,16 @@ class Weight(NamedTuple):
     unique: float = 0
 
 
-NOTHING = Weight()
+NOTHING = SchemaCost()
 
 
-def weigh(nodes: list[Node]) -> list[Weight]:
+def weigh(nodes: list[SchemaNode]) -> list[SchemaCost]:
     """By depth, 0 is the whole value; ends where the schema does not look deeper. References must not loop in place."""
     order = _in_place_first(nodes)
     below = {node.number: (NOTHING, NOTHING) for node in nodes}
-    levels: list[Weight] = []
+    levels: list[SchemaCost] = []
     for depth in range(DEEPEST + 1):
-        here: dict[int, tuple[Weight, Weight]] = {}
+        here: dict[int, tuple[SchemaCost, SchemaCost]] = {}
         for node in order:
             own = (_own(node),) * 2 if depth == 0 else _children(node, below, is_next=depth == 1)
             parts = [here[part.number] for part in node.in_place()]
@@ -56,13 +56,13 @@ def weigh(nodes: list[Node]) -> list[Weight]:
     return levels
 
 
-def _either(pair: tuple[Weight, Weight]) -> Weight:
+def _either(pair: tuple[SchemaCost, SchemaCost]) -> SchemaCost:
     return _most(pair)
 
 
-def _in_place_first(nodes: list[Node]) -> list[Node]:
+def _in_place_first(nodes: list[SchemaNode]) -> list[SchemaNode]:
     """Every node after those it tries on the same value."""
-    order: list[Node] = []
+    order: list[SchemaNode] = []
     seen: set[int] = set()
     for start in nodes:
         waiting = [(start, False)]
@@ -77,9 +77,9 @@ def _in_place_first(nodes: list[Node]) -> list[Node]:
     return order
 
 
-def _own(node: Node) -> Weight:
+def _own(node: SchemaNode) -> SchemaCost:
     if node.target is not None:
-        return Weight(_NODE)
+        return SchemaCost(_NODE)
     found = node.keywords()
     units = _NODE + _KEYWORD * len(found)
     for value in (*found.get("enum", ()), *([found["const"]] if "const" in found else ())):
@@ -104,7 +104,7 @@ def _own(node: Node) -> Weight:
     if "pattern" in found:
         units += _CALL
         text += _PER_CHARACTER * compile_pattern(found["pattern"]).programsize
-    return Weight(units, text)
+    return SchemaCost(units, text)
 
 
 def count_scalars(value: Any) -> int:
@@ -114,7 +114,9 @@ def count_scalars(value: Any) -> int:
     return 1
 
 
-def _children(node: Node, below: dict[int, tuple[Weight, Weight]], *, is_next: bool) -> tuple[Weight, Weight]:
+def _children(
+    node: SchemaNode, below: dict[int, tuple[SchemaCost, SchemaCost]], *, is_next: bool
+) -> tuple[SchemaCost, SchemaCost]:
     """Of a value inside an object and inside an array; a child has one name, so of `properties` the heaviest counts.
 
     `is_next`: the value is a child, not further inside, so the cost of finding its schemas is part of it.
@@ -122,7 +124,7 @@ def _children(node: Node, below: dict[int, tuple[Weight, Weight]], *, is_next: b
     if node.target is not None or not node.keywords():
         return NOTHING, NOTHING
 
-    def weight(*children: Node | None) -> Weight:
+    def weight(*children: SchemaNode | None) -> SchemaCost:
         return _most(_either(below[child.number]) for child in children if child is not None)
 
     named, one, many = node.named, node.one, node.many
@@ -134,12 +136,12 @@ def _children(node: Node, below: dict[int, tuple[Weight, Weight]], *, is_next: b
     if is_next:
         of_object = _sum(of_object, _finding(node))
         of_array = _sum(
-            of_array, Weight(_BRANCH if "contains" in one else 0, 0, bool(node.keywords().get("uniqueItems")))
+            of_array, SchemaCost(_BRANCH if "contains" in one else 0, 0, bool(node.keywords().get("uniqueItems")))
         )
     return of_object, of_array
 
 
-def _finding(node: Node) -> Weight:
+def _finding(node: SchemaNode) -> SchemaCost:
     """Of trying a property's name."""
     patterns = node.keywords().get("patternProperties", {})
     units = float(_CALL * len(patterns))
@@ -147,24 +149,24 @@ def _finding(node: Node) -> Weight:
         units += _BRANCH
     if "additionalProperties" in node.one:
         units += len(node.keywords().get("properties", {}))
-    return Weight(units, _PER_CHARACTER * sum(compile_pattern(pattern).programsize for pattern in patterns))
+    return SchemaCost(units, _PER_CHARACTER * sum(compile_pattern(pattern).programsize for pattern in patterns))
 
 
-def _sum(*weights: Weight) -> Weight:
-    return Weight(*(sum(column) for column in zip(*weights, strict=True)))
+def _sum(*weights: SchemaCost) -> SchemaCost:
+    return SchemaCost(*(sum(column) for column in zip(*weights, strict=True)))
 
 
-def _most(weights: Iterable[Weight]) -> Weight:
-    return Weight(*(max(column) for column in zip(NOTHING, *weights, strict=True)))
+def _most(weights: Iterable[SchemaCost]) -> SchemaCost:
+    return SchemaCost(*(max(column) for column in zip(NOTHING, *weights, strict=True)))
 
 
-def is_surely_affordable(levels: list[Weight], size_bytes: int) -> bool:
+def is_surely_affordable(levels: list[SchemaCost], size_bytes: int) -> bool:
     """The same from the length of the value's JSON alone, which has at most a value for each two bytes."""
     heaviest = _most(levels)
     return not heaviest.unique and size_bytes * (heaviest.units / 2 + heaviest.text) <= BUDGET
 
 
-def is_affordable(levels: list[Weight], value: Any) -> bool:
+def is_affordable(levels: list[SchemaCost], value: Any) -> bool:
     """Whether the validation of `value` stays within BUDGET."""
     spent = 0.0
     looking = 0.0

@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from tracking.infra.validation.compiler import Program, ValueFault
+from tracking.infra.validation.compiler import CompiledSchema, SchemaViolation
 from tracking.infra.validation.patterns import compile_pattern
-from tracking.infra.validation.schema_tree import Node, step
+from tracking.infra.validation.schema_tree import SchemaNode, step
 
 MAX_ERRORS = 20
 _LONGEST_SHOWN = 100
@@ -63,20 +63,20 @@ def _pointer(place: _Place) -> str:
     return step("", *reversed(parts))
 
 
-def faults(root: Node, program: Program, value: Any) -> list[_Fault]:
+def faults(root: SchemaNode, program: CompiledSchema, value: Any) -> list[_Fault]:
     """At most MAX_ERRORS, of the first parts of a large value only. No value of the event stands in the messages."""
-    teller = _Teller(program)
+    teller = _ErrorCollector(program)
     teller.node(root, value, (), "")
     return teller.found[:MAX_ERRORS]
 
 
-class _Teller:
-    def __init__(self, program: Program) -> None:
+class _ErrorCollector:
+    def __init__(self, program: CompiledSchema) -> None:
         self._decide = program.decide
         self._visits = 0
         self.found: list[_Fault] = []
 
-    def node(self, node: Node, value: Any, place: _Place, keyword: str) -> None:
+    def node(self, node: SchemaNode, value: Any, place: _Place, keyword: str) -> None:
         """`keyword` led to this node: it names what `false` forbids."""
         self._visits += 1
         if self._visits > _MOST_VISITS or len(self.found) >= MAX_ERRORS:
@@ -97,7 +97,7 @@ class _Teller:
         elif isinstance(value, list):
             self._array(node, value, place)
 
-    def _in_place(self, node: Node, value: Any, place: _Place) -> None:
+    def _in_place(self, node: SchemaNode, value: Any, place: _Place) -> None:
         for child in node.many.get("allOf", ()):
             self.node(child, value, place, "allOf")
         if "if" in node.one:
@@ -105,7 +105,7 @@ class _Teller:
             if branch in node.one:
                 self.node(node.one[branch], value, place, branch)
 
-    def _object(self, node: Node, value: dict[str, Any], place: _Place) -> None:
+    def _object(self, node: SchemaNode, value: dict[str, Any], place: _Place) -> None:
         for name in node.keywords().get("required", ()):
             if name not in value:
                 self._tell("required", (place, name), step(node.pointer, "required"), "is required")
@@ -127,7 +127,7 @@ class _Teller:
             if rest is not None and name not in properties and not matched:
                 self.node(rest, item, inner, "additionalProperties")
 
-    def _dependency(self, node: Node, name: str, wanted: Any, value: dict[str, Any], place: _Place) -> None:
+    def _dependency(self, node: SchemaNode, name: str, wanted: Any, value: dict[str, Any], place: _Place) -> None:
         if not isinstance(wanted, list):
             self.node(node.named["dependencies"][name], value, place, "dependencies")
             return
@@ -136,7 +136,7 @@ class _Teller:
                 message = f"is required beside {_shown(name)}"
                 self._tell("dependencies", (place, other), step(node.pointer, "dependencies", name), message)
 
-    def _array(self, node: Node, value: list[Any], place: _Place) -> None:
+    def _array(self, node: SchemaNode, value: list[Any], place: _Place) -> None:
         every = node.one.get("items")
         first = node.many.get("items", [])
         rest = node.one.get("additionalItems") if first else None
@@ -153,7 +153,7 @@ class _Teller:
 def _is_good(decide: Callable[[Any], object], value: Any) -> bool:
     try:
         decide(value)
-    except ValueFault:
+    except SchemaViolation:
         return False
     return True
 

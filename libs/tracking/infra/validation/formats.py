@@ -12,7 +12,7 @@ from datetime import date
 
 import orjson
 
-from tracking.infra.validation.patterns import PatternFault, compile_pattern
+from tracking.infra.validation.patterns import PatternError, compile_pattern
 
 _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 _TIME = re.compile(r"([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]++)?(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))")
@@ -120,7 +120,7 @@ def is_regex(text: str) -> bool:
     """What `pattern` would take."""
     try:
         compile_pattern(text)
-    except PatternFault:
+    except PatternError:
         return False
     return True
 

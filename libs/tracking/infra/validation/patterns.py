@@ -21,7 +21,7 @@ _ANY = r"[^\n\r\x{2028}\x{2029}]"
 _SAME_ESCAPES = frozenset("bBdDwWfnrtvSpP")
 
 
-class PatternFault(ValueError):
+class PatternError(ValueError):
     """The pattern is not taken; the message says why, in words for its author."""
 
 
@@ -38,7 +38,7 @@ class Pattern(Protocol):
 def compile_pattern(pattern: str) -> Pattern:
     """Raises PatternFault."""
     if len(pattern) > MAX_CHARACTERS:
-        raise PatternFault(f"longer than {MAX_CHARACTERS} characters")
+        raise PatternError(f"longer than {MAX_CHARACTERS} characters")
     options = re2.Options()
     options.log_errors = False
     options.never_capture = True
@@ -47,11 +47,11 @@ def compile_pattern(pattern: str) -> Pattern:
     except re2.error as error:
         message = error.args[0] if error.args else ""
         text = message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
-        raise PatternFault(text) from error
+        raise PatternError(text) from error
     except UnicodeEncodeError as error:
-        raise PatternFault("half of a surrogate pair") from error
+        raise PatternError("half of a surrogate pair") from error
     if compiled.programsize > MAX_PROGRAM:
-        raise PatternFault("its counted repetitions make it too large; use smaller counts")
+        raise PatternError("its counted repetitions make it too large; use smaller counts")
     return cast("Pattern", compiled)
 
 
@@ -68,13 +68,13 @@ def _translate(pattern: str) -> Iterator[str]:
             in_class = rest[0] != "]"
         elif rest[0] == "[":
             if rest[1:2] == "]" or rest[1:3] == "^]":
-                raise PatternFault("an empty class")
+                raise PatternError("an empty class")
             in_class = True
             piece = "["
         elif rest[0] == ".":
             piece = _ANY
         elif rest[:2] == "(?" and rest[2:3] != ":" and not (rest[2:3] == "<" and rest[3:4] not in ("=", "!")):
-            raise PatternFault(f"{rest[:3]!r}: look-around and flags are not supported")
+            raise PatternError(f"{rest[:3]!r}: look-around and flags are not supported")
         else:
             piece = rest[0]
         yield piece
@@ -96,14 +96,14 @@ def _escape(rest: str, in_class: bool) -> tuple[int, str]:
     if letter in ("u", "x"):
         digits = rest[2:6] if letter == "u" else rest[2:4]
         if len(digits) != (4 if letter == "u" else 2) or any(d not in "0123456789abcdefABCDEF" for d in digits):
-            raise PatternFault(f"\\{letter} without its hexadecimal digits")
+            raise PatternError(f"\\{letter} without its hexadecimal digits")
         if 0xD800 <= int(digits, 16) <= 0xDFFF:
-            raise PatternFault("half of a surrogate pair; write the character itself")
+            raise PatternError("half of a surrogate pair; write the character itself")
         return 2 + len(digits), f"\\x{{{digits}}}"
     if letter == "0" and not rest[2:3].isdigit():
         return 2, r"\x{0}"
     if letter == "b" and in_class:
         return 2, r"\x{8}"
     if letter.isalnum() and letter not in _SAME_ESCAPES:
-        raise PatternFault(f"\\{letter} is not supported (back-references never are)")
+        raise PatternError(f"\\{letter} is not supported (back-references never are)")
     return 2, f"\\{letter}"

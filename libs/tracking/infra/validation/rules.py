@@ -13,11 +13,11 @@ from typing import Any
 import orjson
 
 from tracking.infra.validation import explain
-from tracking.infra.validation.compiler import Program, ValueFault, write_program
+from tracking.infra.validation.compiler import CompiledSchema, SchemaViolation, write_program
 from tracking.infra.validation.cost import HEAVIEST, count_scalars, weigh
 from tracking.infra.validation.formats import FORMATS
-from tracking.infra.validation.patterns import PatternFault, compile_pattern
-from tracking.infra.validation.schema_tree import MAX_DEPTH, Node, outline, step
+from tracking.infra.validation.patterns import PatternError, compile_pattern
+from tracking.infra.validation.schema_tree import MAX_DEPTH, SchemaNode, outline, step
 
 MAX_BYTES = 64 * 1024
 MAX_NODES = 500
@@ -85,18 +85,18 @@ def shape_faults(schema: Any) -> Iterator[Fault]:
     nodes, program = _meta_schema()
     try:
         program.meets(schema)
-    except ValueFault:
+    except SchemaViolation:
         for found in explain.faults(nodes[0], program, schema):
             yield "#" + found["path"], found["message"]
 
 
 @cache
-def _meta_schema() -> tuple[list[Node], Program]:
+def _meta_schema() -> tuple[list[SchemaNode], CompiledSchema]:
     nodes = outline(orjson.loads(Path(__file__).with_name("draft_07.json").read_bytes()))
     return nodes, write_program(nodes)
 
 
-def rule_faults(nodes: list[Node]) -> Iterator[Fault]:
+def rule_faults(nodes: list[SchemaNode]) -> Iterator[Fault]:
     """What the meta-schema lets through and we do not."""
     if len(nodes) > MAX_NODES:
         yield "#", f"{len(nodes)} sub-schemas; the limit is {MAX_NODES}"
@@ -131,7 +131,7 @@ def _is_nested(value: Any, levels: int) -> bool:
     )
 
 
-def _keyword_faults(node: Node, found: dict[str, Any]) -> Iterator[Fault]:
+def _keyword_faults(node: SchemaNode, found: dict[str, Any]) -> Iterator[Fault]:
     for keyword in found:
         if keyword not in _ASSERTIONS and keyword not in _ANNOTATIONS and not keyword.startswith("x-"):
             reason = "belongs to a later draft" if keyword in _LATER_DRAFTS else "is no keyword of draft-07"
@@ -145,7 +145,7 @@ def _keyword_faults(node: Node, found: dict[str, Any]) -> Iterator[Fault]:
         )
 
 
-def _text_faults(node: Node, found: dict[str, Any]) -> Iterator[Fault]:
+def _text_faults(node: SchemaNode, found: dict[str, Any]) -> Iterator[Fault]:
     if "format" in found and found["format"] not in FORMATS:
         yield step(node.pointer, "format"), f"unknown, so it would be ignored; known are {', '.join(FORMATS)}"
     for keyword, known in _CONTENT.items():
@@ -156,11 +156,11 @@ def _text_faults(node: Node, found: dict[str, Any]) -> Iterator[Fault]:
     for place, pattern in places:
         try:
             compile_pattern(pattern)
-        except PatternFault as fault:
+        except PatternError as fault:
             yield place, f"not a pattern we can run: {fault}"
 
 
-def _reference_faults(node: Node, found: dict[str, Any]) -> Iterator[Fault]:
+def _reference_faults(node: SchemaNode, found: dict[str, Any]) -> Iterator[Fault]:
     if "$ref" not in found:
         return
     place = step(node.pointer, "$ref")
@@ -173,7 +173,7 @@ def _reference_faults(node: Node, found: dict[str, Any]) -> Iterator[Fault]:
         yield place, f"draft-07 ignores what stands beside it ({', '.join(ignored)}); use allOf"
 
 
-def _effect_faults(node: Node, found: dict[str, Any]) -> Iterator[Fault]:
+def _effect_faults(node: SchemaNode, found: dict[str, Any]) -> Iterator[Fault]:
     for keyword in ("then", "else"):
         if keyword in found and "if" not in found:
             yield step(node.pointer, keyword), "has no effect without if"
@@ -183,7 +183,7 @@ def _effect_faults(node: Node, found: dict[str, Any]) -> Iterator[Fault]:
         yield step(node.pointer, "additionalItems"), "has no effect unless items is an array"
 
 
-def loop_faults(nodes: list[Node]) -> Iterator[Fault]:
+def loop_faults(nodes: list[SchemaNode]) -> Iterator[Fault]:
     """References that come back to where they started without looking at a part of the value: they would never end."""
     is_done: dict[int, bool] = {}
     for start in nodes:
@@ -201,7 +201,7 @@ def loop_faults(nodes: list[Node]) -> Iterator[Fault]:
                 return
 
 
-def cost_faults(nodes: list[Node]) -> Iterator[Fault]:
+def cost_faults(nodes: list[SchemaNode]) -> Iterator[Fault]:
     """Schemas that would take too long on a small value; references must not loop."""
     if max(max(weight) for weight in weigh(nodes)) > HEAVIEST:
         yield "#", "too expensive: its references and alternatives multiply"

@@ -18,23 +18,23 @@ MAX_DEPTH = 32
 
 
 @dataclass(slots=True, eq=False)
-class Node:
+class SchemaNode:
     """One sub-schema. `pointer` is its place (`#/properties/price`); the last three hold the sub-schemas by keyword."""
 
     schema: dict[str, Any] | bool
     pointer: str
     depth: int
     number: int
-    target: "Node | None" = None
-    one: dict[str, "Node"] = field(default_factory=dict)
-    many: dict[str, list["Node"]] = field(default_factory=dict)
-    named: dict[str, dict[str, "Node"]] = field(default_factory=dict)
+    target: "SchemaNode | None" = None
+    one: dict[str, "SchemaNode"] = field(default_factory=dict)
+    many: dict[str, list["SchemaNode"]] = field(default_factory=dict)
+    named: dict[str, dict[str, "SchemaNode"]] = field(default_factory=dict)
 
     def keywords(self) -> dict[str, Any]:
         """Empty for true and false."""
         return self.schema if isinstance(self.schema, dict) else {}
 
-    def in_place(self) -> Iterator["Node"]:
+    def in_place(self) -> Iterator["SchemaNode"]:
         """The sub-schemas that are tried on the value itself."""
         if self.target is not None:
             yield self.target
@@ -51,9 +51,9 @@ def step(pointer: str, *parts: object) -> str:
     return "/".join([pointer, *(str(part).replace("~", "~0").replace("/", "~1") for part in parts)])
 
 
-def outline(schema: dict[str, Any] | bool) -> list[Node]:
+def outline(schema: dict[str, Any] | bool) -> list[SchemaNode]:
     """All nodes, the root first. Shapes must be those of the meta-schema; depth and references are not judged here."""
-    nodes: list[Node] = []
+    nodes: list[SchemaNode] = []
     _add(nodes, schema, "#", 0)
     by_pointer = {node.pointer: node for node in nodes}
     for node in nodes:
@@ -63,8 +63,8 @@ def outline(schema: dict[str, Any] | bool) -> list[Node]:
     return nodes
 
 
-def _add(nodes: list[Node], schema: dict[str, Any] | bool, pointer: str, depth: int) -> Node:
-    node = Node(schema, pointer, depth, len(nodes))
+def _add(nodes: list[SchemaNode], schema: dict[str, Any] | bool, pointer: str, depth: int) -> SchemaNode:
+    node = SchemaNode(schema, pointer, depth, len(nodes))
     nodes.append(node)
     if isinstance(schema, dict) and depth <= MAX_DEPTH:
         for keyword, value in schema.items():
@@ -72,7 +72,7 @@ def _add(nodes: list[Node], schema: dict[str, Any] | bool, pointer: str, depth: 
     return node
 
 
-def _add_keyword(nodes: list[Node], node: Node, keyword: str, value: Any) -> None:
+def _add_keyword(nodes: list[SchemaNode], node: SchemaNode, keyword: str, value: Any) -> None:
     depth = node.depth + 1
     if keyword in IN_PLACE_ONE or keyword in CHILD_ONE or (keyword == "items" and not isinstance(value, list)):
         node.one[keyword] = _add(nodes, value, step(node.pointer, keyword), depth)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from tracking.domain.dead_letter import Reason, State
+from tracking.domain.dead_letter import DeadLetterReason, DeadLetterState
 from tracking.domain.errors import Conflict, NotFound
 from tracking.infra.postgres import Connection
 
@@ -14,7 +14,7 @@ _SHOWN_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class LetterSystem:
+class AffectedSystem:
     """A partner system with events in the batch; a name is None if the write database does not know the system."""
 
     id: UUID
@@ -33,13 +33,13 @@ class DeadLetter:
 
     id: UUID
     consumer: str
-    state: State
-    reason: Reason
+    state: DeadLetterState
+    reason: DeadLetterReason
     error: str | None
     batch_id: UUID | None
     message_id: str | None
     event_count: int
-    partner_systems: Sequence[LetterSystem]
+    partner_systems: Sequence[AffectedSystem]
     deliveries: int
     times: int
     first_seen_at: datetime
@@ -48,7 +48,7 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class WholeDeadLetter(DeadLetter):
+class DeadLetterDetails(DeadLetter):
     """With the events' ids and the first 4 KiB of the body as text (what is no UTF-8 shows as U+FFFD)."""
 
     event_ids: Sequence[UUID]
@@ -100,7 +100,7 @@ select count(*)
 
 
 async def list_letters(
-    connection: Connection, consumer: str | None, state: State | None, limit: int, offset: int
+    connection: Connection, consumer: str | None, state: DeadLetterState | None, limit: int, offset: int
 ) -> tuple[list[DeadLetter], int]:
     """A page, the first seen first, and how many there are in all; None takes any."""
     rows = await connection.fetch(_LIST, consumer, state, limit, offset)
@@ -114,13 +114,13 @@ _FIND = (
 )
 
 
-async def find_letter(connection: Connection, letter_id: UUID) -> WholeDeadLetter:
+async def find_letter(connection: Connection, letter_id: UUID) -> DeadLetterDetails:
     """Raises NotFound."""
     row = await connection.fetchrow(_FIND, letter_id, _SHOWN_BYTES)
     if row is None:
         raise _not_found(letter_id)
     values = _values(row)
-    return WholeDeadLetter(**{**values, "body_start": values["body_start"].decode(errors="replace")})
+    return DeadLetterDetails(**{**values, "body_start": values["body_start"].decode(errors="replace")})
 
 
 _LOCK = """
@@ -186,7 +186,7 @@ async def open_letters(connection: Connection, consumer: str) -> list[UUID]:
 
 
 def _values(row: Any) -> dict[str, Any]:
-    return {**row, "partner_systems": [LetterSystem(*system) for system in row["partner_systems"]]}
+    return {**row, "partner_systems": [AffectedSystem(*system) for system in row["partner_systems"]]}
 
 
 def _not_found(letter_id: UUID) -> NotFound:
