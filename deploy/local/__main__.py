@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from deploy.local import LocalStackError, stack, status
-from deploy.local.layout import Layout, only_one
+from deploy.local.layout import Layout, hold_lock
 
 
 def main() -> int:
@@ -30,7 +30,7 @@ def _run(arguments: argparse.Namespace) -> int:
             return 0
         case "operate":
             stack.operate(arguments.words)
-    with only_one():
+    with hold_lock():
         match arguments.command:
             case "up":
                 credentials = stack.up()

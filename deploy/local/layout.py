@@ -12,7 +12,7 @@ from typing import Any
 
 from deploy.local import LocalStackError
 from deploy.local.server import random_secret, write_private
-from deploy.local.services import MOST_PROCESSES, ROLES, SERVICES, known
+from deploy.local.services import MOST_PROCESSES, ROLES, SERVICES, get_service
 
 ROOT = Path(__file__).parents[2]
 HOME = ROOT / ".local"
@@ -25,9 +25,9 @@ SERVER_PORTS = {
     "rabbitmq_distribution": 14370,
 }
 SECRETS = ("postgres", "redis", "rabbitmq", *(f"role_{role}" for role in ROLES))
-PASSED_ON = ("TRACKING_LOG_LEVEL", "TRACKING_OTLP_ENDPOINT", "TRACKING_TRACE_SAMPLE_RATIO")
+INHERITED_VARIABLES = ("TRACKING_LOG_LEVEL", "TRACKING_OTLP_ENDPOINT", "TRACKING_TRACE_SAMPLE_RATIO")
 """Settings that a developer may give to all services by setting them for `make up`."""
-OFFSET = "TRACKING_LOCAL_PORT_OFFSET"
+PORT_OFFSET_VARIABLE = "TRACKING_LOCAL_PORT_OFFSET"
 LONGEST_SOCKET_PATH = 100
 """Linux allows 107 bytes (unix(7)); supervisor adds its pid while it makes the socket."""
 
@@ -61,7 +61,7 @@ class Layout:
             _read_json(HOME / "secrets.json"),
             saved.get("passed_on", {})
             if environ is None
-            else {name: environ[name] for name in PASSED_ON if name in environ},
+            else {name: environ[name] for name in INHERITED_VARIABLES if name in environ},
         )
 
     def save(self) -> None:
@@ -83,7 +83,7 @@ class Layout:
 
     def scale(self, service: str, count: str) -> None:
         """Raises LocalStackError for a service or a count that cannot be."""
-        known(service)
+        get_service(service)
         if not count.isascii() or not count.isdigit() or not 1 <= int(count) <= MOST_PROCESSES:
             raise LocalStackError(f"N is {count!r}; it may be 1 to {MOST_PROCESSES}")
         self.processes[service] = int(count)
@@ -128,7 +128,7 @@ def source_hash() -> str:
 
 
 @contextmanager
-def only_one() -> Iterator[None]:
+def hold_lock() -> Iterator[None]:
     """Two commands at once on one checkout would start everything twice; the second waits."""
     HOME.mkdir(mode=0o755, exist_ok=True)
     with (HOME / "lock").open("w") as file:
@@ -143,12 +143,14 @@ def ports_from(saved: Mapping[str, int], environ: Mapping[str, str]) -> dict[str
     for name, default in defaults.items():
         if port_variable(name) in environ:
             ports[name] = _number(port_variable(name), environ, 1)
-        elif OFFSET in environ:
-            ports[name] = default + _number(OFFSET, environ, -8000)
+        elif PORT_OFFSET_VARIABLE in environ:
+            ports[name] = default + _number(PORT_OFFSET_VARIABLE, environ, -8000)
         else:
             ports[name] = saved.get(name, default)
         if not 1 <= ports[name] <= 65535:
-            raise LocalStackError(f"{ports[name]} is no port for {name}; see {OFFSET} and {port_variable(name)}")
+            raise LocalStackError(
+                f"{ports[name]} is no port for {name}; see {PORT_OFFSET_VARIABLE} and {port_variable(name)}"
+            )
     return ports
 
 

@@ -85,7 +85,7 @@ class Servers:
         }
 
 
-def place_postgres(say: Callable[[str], None]) -> None:
+def link_postgres_folder(say: Callable[[str], None]) -> None:
     """Give PostgreSQL a folder that its user can reach; a checkout in /root is closed to everyone but root."""
     folder, user = HOME / "postgres", system_user()
     if folder.exists() or user is None:
@@ -127,7 +127,7 @@ def service_programs(layout: Layout, servers: Servers) -> list[Program]:
     for service, count in layout.processes.items():
         for index in range(count):
             port = layout.service_port(service, index)
-            settings = services.environment(service, servers, port, layout.secrets["admin_token"])
+            settings = services.make_environment(service, servers, port, layout.secrets["admin_token"])
             name = service if index == 0 else f"{service}-{index + 1}"
             command = [sys.executable, "-m", f"services.{service}"]
             programs.append(Program(name, service, port, command, settings | shared, ready_check(port)))

@@ -49,14 +49,14 @@ SERVICES: Mapping[str, Service] = {
 ROLES = (*SERVICES, "operate")
 
 
-def known(name: str) -> Service:
+def get_service(name: str) -> Service:
     """Raises LocalStackError, which lists the names, for any other."""
     if name not in SERVICES:
         raise LocalStackError(f"there is no service {name!r}; there are {', '.join(SERVICES)}")
     return SERVICES[name]
 
 
-def operate_environment(addresses: Addresses) -> dict[str, str]:
+def make_cli_environment(addresses: Addresses) -> dict[str, str]:
     """The settings of `python -m services.cli`."""
     return {
         "TRACKING_WRITE_DATABASE_URL": addresses.write_url("operate"),
@@ -64,7 +64,7 @@ def operate_environment(addresses: Addresses) -> dict[str, str]:
     }
 
 
-def environment(name: str, addresses: Addresses, port: int, admin_token: str) -> dict[str, str]:
+def make_environment(name: str, addresses: Addresses, port: int, admin_token: str) -> dict[str, str]:
     """The settings of one process, listening on loopback."""
     needs = SERVICES[name].needs
     settings = {"TRACKING_HOST": "127.0.0.1", "TRACKING_PORT": str(port), "TRACKING_ENVIRONMENT": "local"}

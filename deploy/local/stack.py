@@ -10,9 +10,9 @@ from functools import partial
 
 from deploy.local import LocalStackError, debian_packages, demo_partner, orphans
 from deploy.local.layout import HOME, ROOT, Layout, port_variable
-from deploy.local.programs import Program, Servers, place_postgres, server_programs, service_programs
+from deploy.local.programs import Program, Servers, link_postgres_folder, server_programs, service_programs
 from deploy.local.server import LOOPBACK, is_port_free, wait_until
-from deploy.local.services import operate_environment
+from deploy.local.services import make_cli_environment
 from deploy.local.supervisor import Supervisor
 
 READY_TIMEOUT_S = 90
@@ -30,7 +30,7 @@ def up() -> dict[str, str]:
     layout = Layout.load(os.environ)
     layout.save()
     supervisor = Supervisor(layout)
-    place_postgres(say)
+    link_postgres_folder(say)
     servers = Servers.of(layout)
     if not supervisor.answers():
         orphans.end(say)
@@ -101,7 +101,7 @@ def operate(words: Sequence[str]) -> None:
     layout = Layout.load()
     if "role_operate" not in layout.secrets:
         raise LocalStackError("there is no local system that knows this command: make up")
-    environment = operate_environment(Servers.of(layout))
+    environment = make_cli_environment(Servers.of(layout))
     os.execve(sys.executable, [sys.executable, "-m", "services.cli", *words], os.environ | environment)  # noqa: S606
 
 

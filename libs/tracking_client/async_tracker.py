@@ -13,8 +13,8 @@ import httpx
 
 from tracking_client import lifetime
 from tracking_client.buffer import Buffer
-from tracking_client.delivery import Delivery, GatewayResponse, Pause, Post, unsent
-from tracking_client.gateway_http import GatewayEndpoint, answer_of, no_answer
+from tracking_client.delivery import Delivery, GatewayResponse, Pause, Post, make_unsent_failures
+from tracking_client.gateway_http import GatewayEndpoint, make_no_response, read_response
 from tracking_client.options import Options
 from tracking_client.outcome import OnError, OnStored, OutcomeReporter
 from tracking_client.tracker import SenderThread
@@ -69,19 +69,19 @@ class AsyncTracker(TrackingMethods):
 
     async def flush(self, timeout_s: float = 10.0) -> bool:
         """Send what was tracked so far; True once each of these events has ended and its callback has returned."""
-        target = self._buffer.hurry()
+        target = self._buffer.flush()
         self._start()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while self._buffer.settled < target:
+                while self._buffer.done_count < target:
                     self._progress.clear()
                     await self._progress.wait()
-        return self._buffer.settled >= target
+        return self._buffer.done_count >= target
 
     async def close(self, timeout_s: float | None = None) -> bool:
         """Send what is left, take no more; False if something went to `on_error` as `unsent` for want of time."""
         self._is_closed = True
-        self._buffer.hurry()
+        self._buffer.flush()
         self._start()
         task = self._task
         if task is not None:
@@ -90,7 +90,7 @@ class AsyncTracker(TrackingMethods):
             await asyncio.wait({task})
         await self._client.aclose()
         left = self._take_left()
-        self._tell(unsent(left))
+        self._tell(make_unsent_failures(left))
         lifetime.release(self)
         return not left
 
@@ -118,7 +118,7 @@ class AsyncTracker(TrackingMethods):
         if loop is not self._loop:
             if self._loop is not None:  # connections and tasks stay with their loop
                 self._client = self._gateway.async_client()
-                self._buffer.put_back(self._withdrawn())
+                self._buffer.requeue(self._withdrawn())
                 self._task = None
             self._loop = loop
             self._changed, self._progress = asyncio.Event(), asyncio.Event()
@@ -141,23 +141,23 @@ class AsyncTracker(TrackingMethods):
         except Exception:
             _log.exception("sending failed; it begins anew with the next event")
         finally:
-            self._buffer.put_back(self._withdrawn())
+            self._buffer.requeue(self._withdrawn())
             if not len(self._buffer):
                 lifetime.release(self)
 
     async def _deliver(self, delivery: Delivery) -> None:
         while (step := delivery.step(time.monotonic())) is not None:
             if isinstance(step, Pause):
-                self._reporter.retried()
+                self._reporter.count_retry()
                 await asyncio.sleep(step.seconds)
             else:
-                self._tell(delivery.answered(await self._post(step), time.monotonic()))
+                self._tell(delivery.handle_response(await self._post(step), time.monotonic()))
 
     async def _post(self, post: Post) -> GatewayResponse:
         try:
-            return answer_of(await self._client.post(**self._gateway.request(post)))
+            return read_response(await self._client.post(**self._gateway.request(post)))
         except httpx.HTTPError as error:
-            return no_answer(error)
+            return make_no_response(error)
 
     def _withdrawn(self) -> list[EncodedEvent]:
         return self._delivery.withdraw() if self._delivery is not None else []
@@ -167,6 +167,6 @@ class AsyncTracker(TrackingMethods):
 
     def _tell(self, outcomes: list[Any]) -> None:
         self._reporter.tell(outcomes)
-        self._buffer.settle(len(outcomes))
+        self._buffer.mark_done(len(outcomes))
         if self._loop is not None:
             self._progress.set()

@@ -16,9 +16,9 @@ class Buffer:
         self._bytes = 0
         self._since = 0.0
         self._hurried = 0
-        self.taken_in = 0
+        self.accepted_count = 0
         """How many events `put` took."""
-        self.settled = 0
+        self.done_count = 0
         """How many of them have ended; `settle` counts them."""
 
     def __len__(self) -> int:
@@ -33,20 +33,20 @@ class Buffer:
             self._since = now
         self._waiting.append(event)
         self._bytes += size
-        self.taken_in += 1
+        self.accepted_count += 1
         return True
 
-    def hurry(self) -> int:
+    def flush(self) -> int:
         """What waits now is due at once. `settled` reaches the number returned when all that was put has ended."""
-        self._hurried = self.taken_in
-        return self.taken_in
+        self._hurried = self.accepted_count
+        return self.accepted_count
 
     def due_in_s(self, now: float) -> float | None:
         """Until a batch is due; None if nothing waits."""
         if not self._waiting:
             return None
         is_full = len(self._waiting) >= self._options.batch_events or self._bytes >= self._options.batch_bytes
-        if is_full or self.taken_in - len(self._waiting) < self._hurried:
+        if is_full or self.accepted_count - len(self._waiting) < self._hurried:
             return 0.0
         return max(0.0, self._since + self._options.linger_s - now)
 
@@ -64,7 +64,7 @@ class Buffer:
         self._since = now
         return batch
 
-    def put_back(self, events: Iterable[EncodedEvent]) -> None:
+    def requeue(self, events: Iterable[EncodedEvent]) -> None:
         """What was taken and has not ended, in front of the others, whatever the bounds."""
         for event in reversed(list(events)):
             self._waiting.appendleft(event)
@@ -77,6 +77,6 @@ class Buffer:
         self._bytes = 0
         return everything
 
-    def settle(self, count: int) -> None:
+    def mark_done(self, count: int) -> None:
         """So many events have ended, and those who had to hear of it have."""
-        self.settled += count
+        self.done_count += count

@@ -108,7 +108,7 @@ class Delivery:
             self._tried_since = now
         return Post(self._parts[0])
 
-    def answered(self, answer: GatewayResponse, now: float) -> list[Stored | Failure]:
+    def handle_response(self, answer: GatewayResponse, now: float) -> list[Stored | Failure]:
         """What has become of events by this answer to the last Post."""
         if not self._parts:
             return []  # withdrawn meanwhile
@@ -174,7 +174,7 @@ def _failure(event: EncodedEvent, code: str, message: str) -> Failure:
     return Failure(code, message, json.loads(event.body))
 
 
-def unsent(events: Sequence[EncodedEvent]) -> list[Failure]:
+def make_unsent_failures(events: Sequence[EncodedEvent]) -> list[Failure]:
     """For what is left at the end."""
     message = "No time was left to send it, or to hear that it is stored."
     return [_failure(event, "unsent", message) for event in events]

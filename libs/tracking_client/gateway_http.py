@@ -52,7 +52,7 @@ class GatewayEndpoint:
         return {"url": self.url.rstrip("/") + _PATH, "content": content, "headers": headers}
 
 
-def answer_of(response: httpx.Response) -> GatewayResponse:
+def read_response(response: httpx.Response) -> GatewayResponse:
     """The whole of a response."""
     try:
         payload = response.json()
@@ -64,6 +64,6 @@ def answer_of(response: httpx.Response) -> GatewayResponse:
     return GatewayResponse(response.status_code, payload, wish_s, f"{response.status_code} {shown}".strip())
 
 
-def no_answer(error: httpx.HTTPError) -> GatewayResponse:
+def make_no_response(error: httpx.HTTPError) -> GatewayResponse:
     """Nobody knows whether the request arrived."""
     return GatewayResponse(0, trouble=repr(error))

@@ -80,7 +80,7 @@ class OutcomeReporter:
         with self._lock:
             return replace(self._counts, failures=dict(self._counts.failures))
 
-    def retried(self) -> None:
+    def count_retry(self) -> None:
         """Count an attempt that must be repeated."""
         with self._lock:
             self._counts.retries += 1

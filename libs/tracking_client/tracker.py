@@ -13,8 +13,8 @@ import httpx
 
 from tracking_client import lifetime
 from tracking_client.buffer import Buffer
-from tracking_client.delivery import Delivery, GatewayResponse, Pause, Post, unsent
-from tracking_client.gateway_http import GatewayEndpoint, answer_of, no_answer
+from tracking_client.delivery import Delivery, GatewayResponse, Pause, Post, make_unsent_failures
+from tracking_client.gateway_http import GatewayEndpoint, make_no_response, read_response
 from tracking_client.options import Options
 from tracking_client.outcome import OnError, OnStored, OutcomeReporter
 from tracking_client.tracking_methods import EncodedEvent, PutError, TrackingMethods
@@ -117,24 +117,24 @@ class SenderThread:
     def take_over(self, events: list[EncodedEvent]) -> None:
         """What another tracker leaves behind, whatever the bounds; `close` sends it."""
         with self._changed:
-            self._buffer.put_back(events)
+            self._buffer.requeue(events)
 
     def flush(self, timeout_s: float) -> bool:
         """See Tracker."""
         with self._changed:
-            target = self._buffer.hurry()
+            target = self._buffer.flush()
             if len(self._buffer):
                 self._start()
             self._changed.notify_all()
             if self._thread is threading.current_thread():
-                return self._buffer.settled >= target  # in a callback: nothing is sent while it waits
-            return self._changed.wait_for(lambda: self._buffer.settled >= target, timeout_s)
+                return self._buffer.done_count >= target  # in a callback: nothing is sent while it waits
+            return self._changed.wait_for(lambda: self._buffer.done_count >= target, timeout_s)
 
     def finish(self) -> None:
         """Take no more; the thread ends when everything is sent."""
         with self._changed:
             self._is_closed = True
-            self._buffer.hurry()
+            self._buffer.flush()
             self._changed.notify_all()
 
     def close(self, timeout_s: float) -> bool:
@@ -151,7 +151,7 @@ class SenderThread:
             thread.join(timeout_s + _GRACE_S)
         with self._changed:
             left = [*(self._delivery.withdraw() if self._delivery else ()), *self._buffer.take_all()]
-        self._tell(unsent(left))
+        self._tell(make_unsent_failures(left))
         lifetime.release(self)
         return not left
 
@@ -174,7 +174,7 @@ class SenderThread:
             _log.exception("sending failed; it begins anew with the next event")
         with self._changed:
             if self._delivery is not None:
-                self._buffer.put_back(self._delivery.withdraw())
+                self._buffer.requeue(self._delivery.withdraw())
             self._thread = None
             if not len(self._buffer):
                 lifetime.release(self)
@@ -198,25 +198,25 @@ class SenderThread:
     def _deliver(self, client: httpx.Client, delivery: Delivery) -> None:
         while not self._is_too_late() and (step := delivery.step(time.monotonic())) is not None:
             if isinstance(step, Pause):
-                self._reporter.retried()
+                self._reporter.count_retry()
                 self._pause(step.seconds)
                 continue
             answer = self._post(client, step)
             with self._changed:
-                outcomes = delivery.answered(answer, time.monotonic())
+                outcomes = delivery.handle_response(answer, time.monotonic())
             self._tell(outcomes)
 
     def _post(self, client: httpx.Client, post: Post) -> GatewayResponse:
         timeout_s = max(_SHORTEST_S, min(self._options.timeout_s, self._left_s()))
         try:
-            return answer_of(client.post(**self._gateway.request(post), timeout=timeout_s))
+            return read_response(client.post(**self._gateway.request(post), timeout=timeout_s))
         except httpx.HTTPError as error:
-            return no_answer(error)
+            return make_no_response(error)
 
     def _tell(self, outcomes: list[Any]) -> None:
         self._reporter.tell(outcomes)
         with self._changed:
-            self._buffer.settle(len(outcomes))
+            self._buffer.mark_done(len(outcomes))
             self._changed.notify_all()
 
     def _pause(self, seconds: float) -> None:

@@ -160,7 +160,7 @@ class TrackingMethods(ABC):
     def _accept(self, event_id: str, envelope: dict[str, Any]) -> None:
         try:
             envelope["eventTimestamp"] = _iso(envelope["eventTimestamp"])
-            event = EncodedEvent(event_id, encoded(envelope))
+            event = EncodedEvent(event_id, encode_json(envelope))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             self._fail("not_json", f"The event cannot be written as JSON: {error}", envelope)
             return
@@ -183,7 +183,7 @@ class TrackingMethods(ABC):
         """Take the event without waiting, or say why not."""
 
 
-def encoded(envelope: Mapping[str, Any]) -> bytes:
+def encode_json(envelope: Mapping[str, Any]) -> bytes:
     """JSON in UTF-8. Raises TypeError, ValueError and RecursionError for what has no JSON, NaN included."""
     text = json.dumps(envelope, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
     try:

@@ -3,7 +3,7 @@
 from contextlib import AsyncExitStack
 from random import getrandbits
 
-from services.admin.app import SERVICE, build
+from services.admin.app import SERVICE, create_app
 from services.admin.bootstrap import Bootstrap
 from services.admin.commands import AdminCommands
 from services.admin.outbox import Outbox
@@ -39,11 +39,13 @@ async def main() -> None:
         health = Health(
             SERVICE,
             {"postgres": lambda: postgres.ping(pool), "bootstrap": bootstrap.ping},
-            {"redis": lambda: cache.ping(redis)},
+            {"redis": lambda: cache.ping_redis(redis)},
         )
-        app = build(administration, health)
-        async with process.running(outbox.run(lambda: health.beat("outbox", 60)), bootstrap.run()):
-            await server.serve(app, health, ServerOptions.of(settings))
+        app = create_app(administration, health)
+        async with process.run_in_background(
+            outbox.run(lambda: health.record_heartbeat("outbox", 60)), bootstrap.run()
+        ):
+            await server.serve(app, health, ServerOptions.from_settings(settings))
 
 
 if __name__ == "__main__":

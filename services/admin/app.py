@@ -74,7 +74,7 @@ class _RouteTable:
         query: type[BaseModel] | None = None,
     ) -> None:
         """A route that reads."""
-        self._docs.route(
+        self._docs.describe(
             answers={200: answer, **_ERROR_RESPONSES}, tag=_tag(path), query=query, operation_id=operation_id
         )(handler)
         self.routes.append(Route(path, handler, methods=["GET"]))
@@ -91,7 +91,7 @@ class _RouteTable:
         status: int = 200,
     ) -> None:
         """A route that changes something."""
-        self._docs.route(answers={status: answer, **_CHANGES}, tag=_tag(path), body=body, operation_id=operation_id)(
+        self._docs.describe(answers={status: answer, **_CHANGES}, tag=_tag(path), body=body, operation_id=operation_id)(
             handler
         )
         self.routes.append(Route(path, handler, methods=methods))
@@ -215,13 +215,13 @@ def _dead_letters(table: _RouteTable, routes: DeadLetterRoutes) -> None:
     table.change(["POST"], f"{path}/{{id}}/discard", "deadletter_discard", routes.discard, answer)
 
 
-def _refused(table: _RouteTable, routes: RejectedEventRoutes) -> None:
+def _rejected_events(table: _RouteTable, routes: RejectedEventRoutes) -> None:
     path = "/api/refused"
     table.get(path, "refused_list", routes.list, RejectedEventPage, RejectedEventFilter)
     table.get(f"{path}/{{id}}", "refused_get", routes.get, RejectedEventAnswer)
 
 
-def build(administration: AdminCommands, health: Health) -> ASGIApp:
+def create_app(administration: AdminCommands, health: Health) -> ASGIApp:
     """The application with its health, metrics and documentation."""
     docs = OpenApiDocument(
         title="Volcanion Tracking administration",
@@ -237,9 +237,9 @@ def build(administration: AdminCommands, health: Health) -> ASGIApp:
     _structures(table, EventStructureRoutes(administration))
     _tokens(table, AccessTokenRoutes(administration))
     _dead_letters(table, DeadLetterRoutes(administration))
-    _refused(table, RejectedEventRoutes(administration))
+    _rejected_events(table, RejectedEventRoutes(administration))
     documented = Starlette(routes=table.routes)
-    app = Starlette(routes=[*table.routes, *health.routes(), *docs.routes(documented)])
+    app = Starlette(routes=[*table.routes, *health.make_routes(), *docs.make_routes(documented)])
     app.router.redirect_slashes = False
     # the router alone: Starlette's own error middleware would answer before the edge, as text
     return EdgeMiddleware(AdminAuthMiddleware(app.router, administration), SERVICE)

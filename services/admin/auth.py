@@ -34,8 +34,8 @@ class AdminAuthMiddleware:
         scheme, _, secret = header.partition(b" ")
         if scheme.lower() != b"bearer" or not secret.strip():
             raise Unauthenticated("missing_token", "No token: send Authorization: Bearer <token>.")
-        async with self._administration.reading() as connection:
-            token = await access_tokens.find_token_of(connection, sha256(secret.strip()).digest())
+        async with self._administration.read_connection() as connection:
+            token = await access_tokens.find_token_by_hash(connection, sha256(secret.strip()).digest())
         now = datetime.now(UTC)
         if token is None:
             raise Unauthenticated("unknown_token", "This token is not known.")

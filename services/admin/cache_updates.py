@@ -32,7 +32,7 @@ class CacheUpdates:
         self.values[key] = value
 
 
-async def read_entries(connection: Connection, payloads: Sequence[dict[str, Any]]) -> CacheUpdates:
+async def read_cache_updates(connection: Connection, payloads: Sequence[dict[str, Any]]) -> CacheUpdates:
     """All that the domain events with these payloads may have changed."""
     entries = CacheUpdates()
     for payload in payloads:
@@ -77,7 +77,7 @@ def _add_keys(entries: CacheUpdates, rows: Sequence[Any]) -> None:
         values = dict(row)
         digest = values.pop("key_sha256").hex()
         invalidation = {"kind": "api_key", "sha256": digest}
-        entries.add(cache_entries.api_key_cache_key(digest), ApiKeyEntry.from_row(values).encode(), invalidation)
+        entries.add(cache_entries.make_api_key_cache_key(digest), ApiKeyEntry.from_row(values).encode(), invalidation)
 
 
 _SYSTEM = """
@@ -91,7 +91,7 @@ def _add_systems(entries: CacheUpdates, rows: Sequence[Any]) -> None:
     for row in rows:
         values = {**row, "settings": decode_settings(row["settings"])}
         shown = SystemAnswer.model_validate(values).model_dump_json(by_alias=True)
-        entries.add(cache_entries.partner_system_cache_key(row["id"]), shown.encode())
+        entries.add(cache_entries.make_partner_system_cache_key(row["id"]), shown.encode())
 
 
 _STRUCTURE = """
@@ -123,7 +123,7 @@ async def _add_structure(entries: CacheUpdates, connection: Connection, structur
             for row in await connection.fetch(_VERSIONS, structure_id)
         ],
     }
-    key = cache_entries.event_structure_cache_key(partner_id, structure["event_name"])
+    key = cache_entries.make_event_structure_cache_key(partner_id, structure["event_name"])
     invalidation = {"kind": "structure", "eventName": structure["event_name"], "partnerId": partner_id or ""}
     entries.add(key, orjson.dumps(entry), invalidation)
 
@@ -141,4 +141,6 @@ async def _add_token(entries: CacheUpdates, connection: Connection, token_id: UU
         values = dict(row)
         digest = values.pop("token_sha256").hex()
         invalidation = {"kind": "access_token", "sha256": digest}
-        entries.add(cache_entries.access_token_cache_key(digest), AccessTokenEntry(**values).encode(), invalidation)
+        entries.add(
+            cache_entries.make_access_token_cache_key(digest), AccessTokenEntry(**values).encode(), invalidation
+        )

@@ -12,7 +12,7 @@ from services.admin.store import access_tokens, api_keys, event_structures, part
 from services.admin.unit_of_work import UnitOfWorkFactory
 from tracking.domain.access_token import AccessToken, Scope
 from tracking.domain.api_key import ApiKey
-from tracking.domain.credentials import Fingerprint, make_secret
+from tracking.domain.credentials import Fingerprint, generate_secret
 from tracking.domain.errors import Conflict, Malformed
 from tracking.domain.event_structure import EventStructure, PartnerEventStructure, StructureVersion
 from tracking.domain.partner import Partner, PartnerSystem, SystemType
@@ -31,34 +31,34 @@ class AdminCommands:
 
     def __init__(self, changes: UnitOfWorkFactory) -> None:
         self._changes = changes
-        self.reading = changes.reading
+        self.read_connection = changes.read_connection
 
     async def register_partner(self, name: str, email: str) -> Partner:
         """Raises Conflict if the address is taken."""
         now = datetime.now(UTC)
         partner = Partner.register(self._changes.new_id(now), name, email, now)
-        async with self._changes.change() as change:
+        async with self._changes.begin() as change:
             await partners.insert_partner(change.connection, partner)
-            await change.note(partner)
+            await change.record_events(partner)
         return partner
 
     async def update_partner(self, partner_id: UUID, name: str | None, email: str | None) -> Partner:
         """Change what is given."""
-        async with self._changes.change() as change:
+        async with self._changes.begin() as change:
             partner = await partners.find_partner(change.connection, partner_id, lock=True)
             partner.update(datetime.now(UTC), name=name, email=email)
             await partners.update_partner(change.connection, partner)
-            await change.note(partner)
+            await change.record_events(partner)
         return partner
 
     async def set_partner_active(self, partner_id: UUID, *, is_active: bool) -> Partner:
         """Activate or deactivate."""
         now = datetime.now(UTC)
-        async with self._changes.change() as change:
+        async with self._changes.begin() as change:
             partner = await partners.find_partner(change.connection, partner_id, lock=True)
             partner.activate(now) if is_active else partner.deactivate(now)
             await partners.update_partner(change.connection, partner)
-            await change.note(partner)
+            await change.record_events(partner)
         return partner
 
     async def register_system(
@@ -71,15 +71,15 @@ class AdminCommands:
     ) -> tuple[PartnerSystem, str]:
         """The system and the secret of its first key."""
         now = datetime.now(UTC)
-        async with self._changes.change() as change:
+        async with self._changes.begin() as change:
             partner = await partners.find_partner(change.connection, partner_id)
             id_ = self._changes.new_id(now)
             system = PartnerSystem.register(id_, partner, name, type_, description, now, settings)
-            secret = make_secret("sk_")
+            secret = generate_secret("sk_")
             key = ApiKey.issue(self._changes.new_id(now), system.id, FIRST_KEY_NAME, secret, now)
             await partner_systems.insert_system(change.connection, system)
             await api_keys.insert_key(change.connection, key)
-            await change.note(system, key)
+            await change.record_events(system, key)
         return system, secret
 
     async def update_system(
@@ -92,56 +92,56 @@ class AdminCommands:
     ) -> PartnerSystem:
         """Change what is given; `change_settings` makes the new settings of the present ones."""
         now = datetime.now(UTC)
-        async with self._changes.change() as change:
+        async with self._changes.begin() as change:
             system = await partner_systems.find_system(change.connection, system_id, lock=True)
             system.update(now, name=name, type=type_, description=description)
             if change_settings is not None:
                 system.change_settings(now, change_settings(system.settings))
             await partner_systems.update_system(change.connection, system)
-            await change.note(system)
+            await change.record_events(system)
         return system
 
     async def set_system_active(self, system_id: UUID, *, is_active: bool) -> PartnerSystem:
         """Activate or deactivate."""
         now = datetime.now(UTC)
-        async with self._changes.change() as change:
+        async with self._changes.begin() as change:
             system = await partner_systems.find_system(change.connection, system_id, lock=True)
             system.activate(now) if is_active else system.deactivate(now)
             await partner_systems.update_system(change.connection, system)
-            await change.note(system)
+            await change.record_events(system)
         return system
 
     async def issue_key(self, system_id: UUID, name: str, expires_at: datetime | None) -> tuple[ApiKey, str]:
         """A further key and its secret."""
         now = datetime.now(UTC)
-        async with self._changes.change() as change:
+        async with self._changes.begin() as change:
             system = await partner_systems.find_system(change.connection, system_id)
-            secret = make_secret("sk_")
+            secret = generate_secret("sk_")
             key = ApiKey.issue(self._changes.new_id(now), system.id, name, secret, now, expires_at)
             await api_keys.insert_key(change.connection, key)
-            await change.note(key)
+            await change.record_events(key)
         return key, secret
 
     async def rotate_key(self, system_id: UUID, key_id: UUID, grace: timedelta) -> tuple[ApiKey, str]:
         """The successor and its secret; the old key works on for `grace`."""
-        async with self._changes.change() as change:
+        async with self._changes.begin() as change:
             key = await api_keys.find_key(change.connection, system_id, key_id, lock=True)
             # the time at which it is ours alone: another's may lie after the one at which we began to wait
             now = datetime.now(UTC)
-            secret = make_secret("sk_")
+            secret = generate_secret("sk_")
             successor = key.rotate(self._changes.new_id(now), secret, now, grace)
             await api_keys.update_key(change.connection, key)
             await api_keys.insert_key(change.connection, successor)
-            await change.note(key, successor)
+            await change.record_events(key, successor)
         return successor, secret
 
     async def revoke_key(self, system_id: UUID, key_id: UUID) -> None:
         """End a key at once."""
-        async with self._changes.change() as change:
+        async with self._changes.begin() as change:
             key = await api_keys.find_key(change.connection, system_id, key_id, lock=True)
             key.revoke(datetime.now(UTC))
             await api_keys.update_key(change.connection, key)
-            await change.note(key)
+            await change.record_events(key)
 
     async def define_structure(
         self, partner_id: UUID | None, event_name: str, description: str, schema: Any, *, publish: bool
@@ -153,12 +153,12 @@ class AdminCommands:
         structure = (
             EventStructure.define(id_, event_name, description, now)
             if partner_id is None
-            else PartnerEventStructure.define_for(partner_id, id_, event_name, description, now)
+            else PartnerEventStructure.define_for_partner(partner_id, id_, event_name, description, now)
         )
         structure.add_version(schema, now, publish=publish)
-        async with self._changes.change() as change:
+        async with self._changes.begin() as change:
             await event_structures.insert_structure(change.connection, structure)
-            await change.note(structure)
+            await change.record_events(structure)
         return structure
 
     async def add_version(self, structure_id: UUID, schema: Any, *, publish: bool) -> StructureVersion:
@@ -179,11 +179,11 @@ class AdminCommands:
 
     @asynccontextmanager
     async def _structure(self, structure_id: UUID) -> AsyncIterator[EventStructure]:
-        async with self._changes.change() as change:
+        async with self._changes.begin() as change:
             structure = await event_structures.find_structure(change.connection, structure_id, lock=True)
             yield structure
             await event_structures.update_structure(change.connection, structure)
-            await change.note(structure)
+            await change.record_events(structure)
 
     async def issue_token(
         self, name: str, scope: Scope, partner_id: UUID | None, expires_at: datetime | None
@@ -193,34 +193,34 @@ class AdminCommands:
             fault = {"field": "name", "message": f"{BOOTSTRAP_NAME!r} is the token that the environment names"}
             raise Malformed("invalid_body", f"name: {fault['message']}.", [fault])
         now = datetime.now(UTC)
-        secret = make_secret("tk_")
+        secret = generate_secret("tk_")
         token = AccessToken.issue(
             self._changes.new_id(now), name, secret, scope, now, partner_id=partner_id, expires_at=expires_at
         )
-        async with self._changes.change() as change:
+        async with self._changes.begin() as change:
             await access_tokens.insert_token(change.connection, token)
-            await change.note(token)
+            await change.record_events(token)
         return token, secret
 
     async def revoke_token(self, token_id: UUID) -> None:
         """End a token at once."""
-        async with self._changes.change() as change:
+        async with self._changes.begin() as change:
             token = await access_tokens.find_token(change.connection, token_id, lock=True)
             token.revoke(datetime.now(UTC))
             await access_tokens.update_token(change.connection, token)
-            await change.note(token)
+            await change.record_events(token)
 
     async def retry_dead_letter(self, letter_id: UUID) -> DeadLetter:
         """Have the relay send it again. Raises Conflict if it was applied, or cannot be sent."""
-        async with self._changes.change() as change:
-            await decisions.retry_letter(change.connection, letter_id)
-            return await decisions.find_letter(change.connection, letter_id)
+        async with self._changes.begin() as change:
+            await decisions.mark_for_retry(change.connection, letter_id)
+            return await decisions.find_dead_letter(change.connection, letter_id)
 
     async def discard_dead_letter(self, letter_id: UUID) -> DeadLetter:
         """Settle it without its being applied. Raises Conflict if it was applied."""
-        async with self._changes.change() as change:
-            await decisions.discard_letter(change.connection, letter_id)
-            return await decisions.find_letter(change.connection, letter_id)
+        async with self._changes.begin() as change:
+            await decisions.mark_discarded(change.connection, letter_id)
+            return await decisions.find_dead_letter(change.connection, letter_id)
 
     async def accept_bootstrap_token(self, secret: str) -> None:
         """Make the environment's admin token good, and those that it named earlier void.
@@ -228,9 +228,9 @@ class AdminCommands:
         Raises Conflict where the secret is that of a token which may only read.
         """
         now = datetime.now(UTC)
-        wanted = Fingerprint.of(secret)
-        async with self._changes.change() as change:
-            known = await access_tokens.lock_bootstrap(change.connection, BOOTSTRAP_NAME, wanted.sha256)
+        wanted = Fingerprint.from_secret(secret)
+        async with self._changes.begin() as change:
+            known = await access_tokens.lock_bootstrap_tokens(change.connection, BOOTSTRAP_NAME, wanted.sha256)
             for token in known:
                 if token.fingerprint != wanted:
                     token.revoke(now)
@@ -240,11 +240,11 @@ class AdminCommands:
                     _log.warning("the environment names an admin token that was revoked: it is good again")
                     token.reinstate(now)
                 await access_tokens.update_token(change.connection, token)
-                await change.note(token)
+                await change.record_events(token)
             if all(token.fingerprint != wanted for token in known):
                 token = AccessToken.issue(self._changes.new_id(now), BOOTSTRAP_NAME, secret, Scope.ADMIN, now)
                 await access_tokens.insert_token(change.connection, token)
-                await change.note(token)
+                await change.record_events(token)
 
 
 async def _check(schema: Any) -> None:

@@ -15,7 +15,7 @@ from uuid import UUID
 import orjson
 from redis.asyncio import Redis
 
-from services.admin.cache_updates import CacheUpdates, read_entries
+from services.admin.cache_updates import CacheUpdates, read_cache_updates
 from tracking.domain.domain_events import DomainEvent
 from tracking.infra import correlation, postgres
 from tracking.infra import redis as cache
@@ -28,7 +28,7 @@ _EVERY_S = 1.0
 _LOOP_TIMEOUT_S = 30.0
 # From here on one invalidation of everything is cheaper for all than one for each entry.
 _MANY = 20
-_AWAY: tuple[type[BaseException], ...] = (*cache.FAILURES, *postgres.TRANSIENT)
+_AWAY: tuple[type[BaseException], ...] = (*cache.REDIS_ERRORS, *postgres.TRANSIENT_ERRORS)
 
 _INSERT = """
 insert into write.domain_events (id, name, occurred_at, payload, correlation_id)
@@ -36,7 +36,7 @@ values ($1, $2, $3, $4, $5)
 """
 
 
-async def write_down(
+async def insert_domain_events(
     connection: Connection, events: Iterable[DomainEvent], new_id: Callable[[datetime], UUID]
 ) -> list[UUID]:
     """In the transaction of the change; returns the ids to deliver after it."""
@@ -46,7 +46,7 @@ async def write_down(
             event.name,
             event.occurred_at,
             orjson.dumps(event.payload()),
-            correlation.current() or "",
+            correlation.get_current() or "",
         )
         for event in events
     ]
@@ -107,22 +107,22 @@ class Outbox:
             async with asyncio.timeout(timeout_s), self._pool.acquire() as connection, connection.transaction():
                 rows = await connection.fetch(select, argument)
                 if rows:
-                    await self._tell(connection, [orjson.loads(row["payload"]) for row in rows])
+                    await self._update_caches(connection, [orjson.loads(row["payload"]) for row in rows])
                     await connection.execute(_MARK_DELIVERED, [row["id"] for row in rows])
                 return len(rows)
         except _AWAY as error:
-            _log.warning("changes wait to be told to the caches: %s", postgres.describe(error))
+            _log.warning("changes wait to be told to the caches: %s", postgres.describe_error(error))
         except Exception:
             # a consumer's edge: a bug here must neither undo an answer nor end the process that could be mended
             _log.exception("changes cannot be told to the caches")
         return 0
 
-    async def _tell(self, connection: Connection, payloads: list[dict[str, Any]]) -> None:
-        entries = await read_entries(connection, payloads)
+    async def _update_caches(self, connection: Connection, payloads: list[dict[str, Any]]) -> None:
+        entries = await read_cache_updates(connection, payloads)
         while True:
             await self._write(entries)
             # another process may have read after us and written before us; what stands there last must be the newest
-            present = await read_entries(connection, payloads)
+            present = await read_cache_updates(connection, payloads)
             if present == entries:
                 return
             entries = present

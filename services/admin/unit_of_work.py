@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from uuid import UUID
 
-from services.admin.outbox import Outbox, write_down
+from services.admin.outbox import Outbox, insert_domain_events
 from tracking.domain.aggregate import Aggregate
 from tracking.domain.errors import Unavailable
-from tracking.domain.ids import fresh_id
+from tracking.domain.ids import make_uuid7
 from tracking.domain.timestamps import to_unix_ms
 from tracking.infra import postgres
 from tracking.infra.postgres import Connection, Pool
@@ -23,13 +23,13 @@ class UnitOfWork:
 
     def __init__(self, connection: Connection, new_id: Callable[[datetime], UUID]) -> None:
         self.connection = connection
-        self.noted: list[UUID] = []
+        self.event_ids: list[UUID] = []
         self._new_id = new_id
 
-    async def note(self, *aggregates: Aggregate) -> None:
+    async def record_events(self, *aggregates: Aggregate) -> None:
         """Write down what happened to them."""
         for aggregate in aggregates:
-            self.noted += await write_down(self.connection, aggregate.take_events(), self._new_id)
+            self.event_ids += await insert_domain_events(self.connection, aggregate.pull_events(), self._new_id)
 
 
 class UnitOfWorkFactory:
@@ -43,25 +43,25 @@ class UnitOfWorkFactory:
 
     def new_id(self, now: datetime) -> UUID:
         """A UUIDv7, so that rows lie in the order of their making."""
-        return fresh_id(to_unix_ms(now), self._new_bits(74))
+        return make_uuid7(to_unix_ms(now), self._new_bits(74))
 
     @asynccontextmanager
-    async def change(self) -> AsyncIterator[UnitOfWork]:
+    async def begin(self) -> AsyncIterator[UnitOfWork]:
         """Commit at the end of the block, deliver, then go on. Raises Unavailable when the database is away."""
         try:
             async with self._pool.acquire(timeout=self._timeout_s) as connection, connection.transaction():
                 change = UnitOfWork(connection, self.new_id)
                 yield change
-        except postgres.TRANSIENT as error:
-            _log.warning("a change failed: %s", postgres.describe(error))
+        except postgres.TRANSIENT_ERRORS as error:
+            _log.warning("a change failed: %s", postgres.describe_error(error))
             raise Unavailable("database_unavailable", "The change could not be made; try again.", _AGAIN_S) from error
-        await self._outbox.deliver(change.noted)
+        await self._outbox.deliver(change.event_ids)
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Connection]:
+    async def read_connection(self) -> AsyncIterator[Connection]:
         """A connection for queries. Raises Unavailable when the database is away."""
         try:
             async with self._pool.acquire(timeout=self._timeout_s) as connection:
                 yield connection
-        except postgres.TRANSIENT as error:
+        except postgres.TRANSIENT_ERRORS as error:
             raise Unavailable("database_unavailable", "The database cannot be read; try again.", _AGAIN_S) from error

@@ -42,7 +42,7 @@ async def main() -> None:
             GatewayOptions(**settings.model_dump(include=set(GatewayOptions.__dataclass_fields__))),
             RequestLimits(**settings.model_dump(include=set(RequestLimits.__dataclass_fields__))),
             [ip_network(part.strip()) for part in settings.trusted_proxies.split(",")],
-            ServerOptions.of(settings),
+            ServerOptions.from_settings(settings),
         )
 
 

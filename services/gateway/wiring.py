@@ -12,7 +12,7 @@ from services.gateway.commit.group_commit import CommittedBatch, GroupCommit
 from services.gateway.commit.publish import BatchPublisher
 from services.gateway.commit.rejected import RejectedEventWriter
 from services.gateway.commit.store import EventStore
-from services.gateway.http.app import build
+from services.gateway.http.app import create_app
 from services.gateway.http.browser import BrowserRouteNames
 from services.gateway.http.client_address import Network
 from services.gateway.http.fast_path import SingleEventFastPath
@@ -24,7 +24,7 @@ from services.gateway.http.responses import SERVICE
 from services.gateway.http.sdk import SdkRoutes
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup
-from services.gateway.lookups.invalidation import listener
+from services.gateway.lookups.invalidation import make_invalidation_listener
 from services.gateway.lookups.rate_limits import RateLimiter
 from tracking.http import server
 from tracking.http.health import Health
@@ -72,7 +72,7 @@ async def run(
     counts = EventMetrics(structures)
 
     def on_commit(batch: CommittedBatch) -> None:
-        publisher.offer(batch)
+        publisher.enqueue(batch)
         counts.count(batch)
 
     commits = GroupCommit(
@@ -86,22 +86,22 @@ async def run(
     health = Health(
         SERVICE,
         {"postgres": lambda: postgres.ping(clients.pool), "structures": structures.ping},
-        {"redis": lambda: cache.ping(clients.redis), "rabbitmq": clients.broker.ping},
+        {"redis": lambda: cache.ping_redis(clients.redis), "rabbitmq": clients.broker.ping},
     )
     rates = RateLimiter(clients.redis)
     inbox = RejectedEventWriter(clients.pool)
     intake = Ingestion(keys, structures, commits, rates, limits, inbox, DryRunCommit(clients.pool), trusted_proxies)
     names = BrowserRouteNames(choices.beacon_name, choices.pixel_name, choices.script_name)
-    app = build(intake, SdkRoutes(intake, choices.sdk_prefix), health, names)
+    app = create_app(intake, SdkRoutes(intake, choices.sdk_prefix), health, names)
     singles = SingleEventFastPath(keys, structures, commits, rates, limits)
-    direct = {path: LoadShedder(path, commits).take for path in app.paths}
-    direct[INGEST_PATH] = LoadShedder(INGEST_PATH, commits, singles.take).take
+    direct = {path: LoadShedder(path, commits).handle for path in app.paths}
+    direct[INGEST_PATH] = LoadShedder(INGEST_PATH, commits, singles.handle).handle
     async with asyncio.TaskGroup() as work:
-        publishing = work.create_task(publisher.run(lambda: health.beat("publish", 60)))
-        committing = work.create_task(commits.run(lambda: health.beat("commit", 60)))
-        async with process.running(
-            listener(clients.redis, keys, structures).run(),
-            keys.mark_used_regularly(),
+        publishing = work.create_task(publisher.run(lambda: health.record_heartbeat("publish", 60)))
+        committing = work.create_task(commits.run(lambda: health.record_heartbeat("commit", 60)))
+        async with process.run_in_background(
+            make_invalidation_listener(clients.redis, keys, structures).run(),
+            keys.run_last_used_updates(),
             structures.run(),
             inbox.run(),
         ):

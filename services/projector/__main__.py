@@ -41,7 +41,7 @@ async def main() -> None:
             consumer.run,
             consumer.stop,
             pings={"postgres": lambda: postgres.ping(pool), "queue": consumer.ping},
-            settings=server.ServerOptions.of(settings),
+            settings=server.ServerOptions.from_settings(settings),
         )
 
 

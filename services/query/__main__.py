@@ -4,10 +4,10 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from services.query import auth, database
-from services.query.app import SERVICE, QueryRoutes, build
+from services.query.app import SERVICE, QueryRoutes, create_app
 from services.query.auth import AccessTokenLookup, SystemOwners
 from services.query.cache import StatisticsCache
-from services.query.invalidation import listener
+from services.query.invalidation import make_invalidation_listener
 from tracking.http import server
 from tracking.http.health import Health
 from tracking.http.server import ServerOptions
@@ -28,7 +28,7 @@ async def main() -> None:
             service=SERVICE,
             connect_timeout_s=settings.connect_timeout_s,
             query_timeout_s=settings.query_timeout_s,
-            settings=database.SETTINGS,
+            settings=database.SESSION_SETTINGS,
         )
         resources.push_async_callback(postgres.close_pool, pool)
         redis = cache.open_redis(settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s)
@@ -37,13 +37,13 @@ async def main() -> None:
         tokens = AccessTokenLookup(beside, pool, ttl_s=settings.token_cache_ttl_s)
         query = QueryRoutes(
             pool,
-            SystemOwners(partial(auth.owner, pool)),
+            SystemOwners(partial(auth.find_owner, pool)),
             StatisticsCache(beside, pool, ttl_s=settings.statistics_ttl_s),
         )
-        health = Health(SERVICE, {"postgres": lambda: postgres.ping(pool)}, {"redis": lambda: cache.ping(redis)})
-        app = build(query, tokens, health)
-        async with process.running(listener(redis, beside, tokens).run()):
-            await server.serve(app, health, ServerOptions.of(settings))
+        health = Health(SERVICE, {"postgres": lambda: postgres.ping(pool)}, {"redis": lambda: cache.ping_redis(redis)})
+        app = create_app(query, tokens, health)
+        async with process.run_in_background(make_invalidation_listener(redis, beside, tokens).run()):
+            await server.serve(app, health, ServerOptions.from_settings(settings))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from services.query.cursor import PagePosition
-from services.query.database import Row, answering
+from services.query.database import Row, translate_errors
 from services.query.parameters import EventFilters
 from services.query.time_range import TimeRange
 from tracking.infra.postgres import Connection, Pool
@@ -73,9 +73,9 @@ select array(select id from users) as user_ids,
 """
 
 
-async def find(pool: Pool, system_id: UUID, filters: EventFilters) -> Actor:
+async def find_actor(pool: Pool, system_id: UUID, filters: EventFilters) -> Actor:
     """The actor that the user id or the anonymous id of the filters belongs to; of both, exactly one is given."""
-    with answering():
+    with translate_errors():
         row = await pool.fetchrow(_FIND, system_id, filters.user_id, filters.anonymous_id)
     if row is None or not row["user_ids"]:
         return Actor([], [filters.anonymous_id or ""])
@@ -140,13 +140,13 @@ select newest.*
 """
 
 
-async def page(
+async def list_actor_events(
     pool: Pool, system_id: UUID, actor: Actor, position: PagePosition, filters: EventFilters, *, limit: int, offset: int
 ) -> Sequence[Row]:
     """Events of the actor, as `views.page`; the filters' own ids do not matter. Raises Unavailable, as all here."""
     before = (position.within.start, position.before, position.before_id)
-    with answering():
-        return await pool.fetch(_PAGE, system_id, *before, *_wanted(actor, filters), limit, offset)
+    with translate_errors():
+        return await pool.fetch(_PAGE, system_id, *before, *_bind(actor, filters), limit, offset)
 
 
 _COUNT = """
@@ -198,14 +198,16 @@ select coalesce(sum(number), 0)::bigint
 """
 
 
-async def count(pool: Pool, system_id: UUID, actor: Actor, within: TimeRange, filters: EventFilters) -> int:
+async def count_actor_events(
+    pool: Pool, system_id: UUID, actor: Actor, within: TimeRange, filters: EventFilters
+) -> int:
     """How many events of the actor there are on all pages."""
-    with answering():
-        found: int = await pool.fetchval(_COUNT, system_id, within.start, within.end, *_wanted(actor, filters))
+    with translate_errors():
+        found: int = await pool.fetchval(_COUNT, system_id, within.start, within.end, *_bind(actor, filters))
     return found
 
 
-def _wanted(actor: Actor, filters: EventFilters) -> tuple[object, ...]:
+def _bind(actor: Actor, filters: EventFilters) -> tuple[object, ...]:
     return (
         filters.event_name,
         actor.user_ids,
@@ -272,17 +274,17 @@ select version
 
 async def version(connection: Pool | Connection, system_id: UUID, within: TimeRange, *, merged: bool) -> list[int]:
     """Changes with each change to the range's events and, if it matters, with each to the links."""
-    with answering():
+    with translate_errors():
         links = await connection.fetchval(_VERSION, system_id) if merged else None
-    return [await range_versions.version(connection, system_id, within), links or 0]
+    return [await range_versions.read_version(connection, system_id, within), links or 0]
 
 
-async def number_with_version(
+async def count_actors_with_version(
     pool: Pool, system_id: UUID, within: TimeRange, *, includes_bots: bool, merged: bool
 ) -> tuple[int, list[int]]:
     """How many actors the range's events have, and the version it is of, as they were at one moment."""
     statement = _COUNT_MERGED_ACTORS if merged else _COUNT_ACTORS
-    with answering():
+    with translate_errors():
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
             known = await version(connection, system_id, within, merged=merged)
             await connection.execute(_FOR_MANY_ROWS)

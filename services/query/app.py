@@ -15,15 +15,15 @@ from starlette.types import ASGIApp
 
 from services.query import actors, database, freshness, statistics
 from services.query import events as views
-from services.query.auth import AccessTokenLookup, QueryAuthMiddleware, SystemOwners, partner_of
-from services.query.cache import StatisticsCache, shown
+from services.query.auth import AccessTokenLookup, QueryAuthMiddleware, SystemOwners, get_visible_partner_id
+from services.query.cache import StatisticsCache, format_timestamp
 from services.query.models import Event, EventList, Statistics
 from services.query.parameters import EventFilters, ListParameters, StatisticsParameters
 from services.query.time_range import TimeRange
 from tracking.domain.errors import Malformed, NotFound
 from tracking.http.edge import EdgeMiddleware
 from tracking.http.health import Health
-from tracking.http.json_api import ErrorBody, json_response, read_query
+from tracking.http.json_api import ErrorBody, read_query, render_json
 from tracking.http.openapi import OpenApiDocument
 from tracking.infra.postgres import Pool
 
@@ -50,66 +50,70 @@ class QueryRoutes:
         system_id = await self._system(request)
         asked = read_query(request, ListParameters)
         now = datetime.now(UTC)
-        position, filters, offset = asked.position(system_id, now), asked.filters(), asked.offset()
+        position, filters, offset = asked.get_position(system_id, now), asked.to_filters(), asked.get_offset()
         limit = asked.page_size + 1
-        is_merged = asked.merges()
-        as_of = await self._as_of(filters.is_narrow)
+        is_merged = asked.should_merge()
+        as_of = await self._as_of(filters.needs_raw_events)
         if is_merged:
-            actor = await actors.find(self._pool, system_id, filters)
-            rows = await actors.page(self._pool, system_id, actor, position, filters, limit=limit, offset=offset)
-            total = await actors.count(self._pool, system_id, actor, position.within, filters)
+            actor = await actors.find_actor(self._pool, system_id, filters)
+            rows = await actors.list_actor_events(
+                self._pool, system_id, actor, position, filters, limit=limit, offset=offset
+            )
+            total = await actors.count_actor_events(self._pool, system_id, actor, position.within, filters)
         else:
-            rows = await views.page(self._pool, system_id, position, filters, limit=limit, offset=offset)
+            rows = await views.list_events(self._pool, system_id, position, filters, limit=limit, offset=offset)
             total = await self._count(system_id, position.within, filters)
         shown_rows = rows[: asked.page_size]
         has_more = len(rows) > asked.page_size
         last = (shown_rows[-1]["event_timestamp"], shown_rows[-1]["id"]) if has_more else None
-        return json_response(
+        return render_json(
             {
                 "events": [_event(row) for row in shown_rows],
                 "totalCount": total,
                 "pageNumber": asked.page_number,
                 "pageSize": asked.page_size,
-                "nextCursor": asked.next_cursor(system_id, position.within, last) if last else None,
-                "meta": _meta(as_of, filters.is_narrow, is_cached=False),
+                "nextCursor": asked.make_next_cursor(system_id, position.within, last) if last else None,
+                "meta": _meta(as_of, filters.needs_raw_events, is_cached=False),
             }
         )
 
     async def _count(self, system_id: UUID, within: TimeRange, filters: EventFilters) -> int:
-        if filters.is_narrow:
-            return await views.count(self._pool, system_id, within, filters)
-        counts = await statistics.counts(self._pool, system_id, within, filters.event_name)
-        return sum(_wanted(numbers, filters.is_valid, filters.is_bot) for numbers in counts.values())
+        if filters.needs_raw_events:
+            return await views.count_events(self._pool, system_id, within, filters)
+        counts = await statistics.count_by_name(self._pool, system_id, within, filters.event_name)
+        return sum(_sum_kinds(numbers, filters.is_valid, filters.is_bot) for numbers in counts.values())
 
     async def event(self, request: Request) -> Response:
         """One event by its id."""
         event_id = _uuid(request.path_params["eventId"])
-        row = None if event_id is None else await views.event(self._pool, event_id, partner_of(request))
+        row = (
+            None if event_id is None else await views.find_event(self._pool, event_id, get_visible_partner_id(request))
+        )
         if row is None:
             raise NotFound("unknown_event", "There is no such event.")
-        return json_response(_event(row))
+        return render_json(_event(row))
 
     async def statistics(self, request: Request) -> Response:
         """Counts of a partner system over a range, exact for any range; without bots unless they are asked for."""
         system_id = await self._system(request)
         asked = read_query(request, StatisticsParameters)
         now = datetime.now(UTC)
-        within, is_merged = asked.range(now), asked.merges()
+        within, is_merged = asked.to_time_range(now), asked.should_merge()
         as_of = await self._as_of(False)
-        tally = await self._tallies.of(system_id, within, now)
+        tally = await self._tallies.get_statistics(system_id, within, now)
         bots = None if asked.include_bots else False
-        valid = sum(_wanted(numbers, True, bots) for numbers in tally.counts.values())
-        invalid = sum(_wanted(numbers, False, bots) for numbers in tally.counts.values())
-        by_name = {name: _wanted(numbers, None, bots) for name, numbers in tally.counts.items()}
+        valid = sum(_sum_kinds(numbers, True, bots) for numbers in tally.counts.values())
+        invalid = sum(_sum_kinds(numbers, False, bots) for numbers in tally.counts.values())
+        by_name = {name: _sum_kinds(numbers, None, bots) for name, numbers in tally.counts.items()}
         asked_for: dict[str, int] = {}
         is_cached = tally.is_cached
         if asked.unique_actors:
-            actors_seen = await self._tallies.actors(
+            actors_seen = await self._tallies.count_actors(
                 system_id, within, now, includes_bots=asked.include_bots, merged=is_merged
             )
             asked_for["uniqueActors"] = actors_seen.number
             is_cached = is_cached and actors_seen.is_cached
-        return json_response(
+        return render_json(
             {
                 "partnerSystemId": system_id,
                 "totalEvents": valid + invalid,
@@ -117,8 +121,8 @@ class QueryRoutes:
                 "invalidEvents": invalid,
                 "eventCounts": {name: number for name, number in by_name.items() if number},
                 **asked_for,
-                "startDate": shown(within.start),
-                "endDate": shown(within.end),
+                "startDate": format_timestamp(within.start),
+                "endDate": format_timestamp(within.end),
                 "meta": _meta(as_of, False, is_cached=is_cached),
             }
         )
@@ -128,12 +132,14 @@ class QueryRoutes:
         if system_id is None:
             fault = {"field": "partnerSystemId", "message": "not a UUID"}
             raise Malformed("invalid_parameters", "partnerSystemId in the path is not a UUID.", [fault])
-        await self._systems.require_visible(system_id, partner_of(request))
+        await self._systems.require_visible(system_id, get_visible_partner_id(request))
         return system_id
 
     async def _as_of(self, is_raw: bool) -> datetime | None:
         # asked before the data: what is applied between the two would be promised and not be there
-        return await freshness.as_of(self._pool, freshness.EVENTS if is_raw else freshness.EVENTS_AND_COUNTS)
+        return await freshness.read_watermark(
+            self._pool, freshness.EVENT_CONSUMERS if is_raw else freshness.STATISTICS_CONSUMERS
+        )
 
 
 def _meta(as_of: datetime | None, is_raw: bool, *, is_cached: bool) -> dict[str, Any]:
@@ -146,7 +152,7 @@ def _meta(as_of: datetime | None, is_raw: bool, *, is_cached: bool) -> dict[str,
     }
 
 
-def _wanted(numbers: tuple[int, int, int, int], is_valid: bool | None, is_bot: bool | None) -> int:
+def _sum_kinds(numbers: tuple[int, int, int, int], is_valid: bool | None, is_bot: bool | None) -> int:
     """Of views.Counts; None = either."""
     kinds = ((True, False), (False, False), (True, True), (False, True))
     return sum(
@@ -192,7 +198,7 @@ def _event(row: database.Row) -> dict[str, Any]:
     }
 
 
-def build(query: QueryRoutes, tokens: AccessTokenLookup, health: Health) -> ASGIApp:
+def create_app(query: QueryRoutes, tokens: AccessTokenLookup, health: Health) -> ASGIApp:
     """The application with its health, metrics and documentation, which alone are open."""
     docs = OpenApiDocument(
         title="Volcanion Tracking query",
@@ -207,13 +213,13 @@ def build(query: QueryRoutes, tokens: AccessTokenLookup, health: Health) -> ASGI
     documented: Sequence[Route] = [
         Route(
             _LIST_PATH,
-            docs.route(query=ListParameters, answers={200: EventList, **_ERRORS}, tag="events", operation_id="events")(
-                query.events
-            ),
+            docs.describe(
+                query=ListParameters, answers={200: EventList, **_ERRORS}, tag="events", operation_id="events"
+            )(query.events),
         ),
         Route(
             _STATISTICS_PATH,
-            docs.route(
+            docs.describe(
                 query=StatisticsParameters,
                 answers={200: Statistics, **_ERRORS},
                 tag="statistics",
@@ -222,9 +228,9 @@ def build(query: QueryRoutes, tokens: AccessTokenLookup, health: Health) -> ASGI
         ),
         Route(
             _EVENT_PATH,
-            docs.route(answers={200: Event, **_ERRORS}, tag="events", operation_id="event")(query.event),
+            docs.describe(answers={200: Event, **_ERRORS}, tag="events", operation_id="event")(query.event),
         ),
     ]
-    open_routes = [*health.routes(), *docs.routes(Starlette(routes=documented))]
+    open_routes = [*health.make_routes(), *docs.make_routes(Starlette(routes=documented))]
     router = Router(routes=[*open_routes, *documented], redirect_slashes=False)
     return EdgeMiddleware(QueryAuthMiddleware(router, tokens, [route.path for route in open_routes]), SERVICE)

@@ -15,7 +15,7 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.query.database import answering
+from services.query.database import translate_errors
 from tracking.contracts import cache_entries
 from tracking.contracts.cache_entries import AccessTokenEntry
 from tracking.domain.errors import NotFound, Unauthenticated, Unavailable
@@ -80,7 +80,7 @@ class AccessTokenLookup:
             raise Unauthenticated("expired_token", "This access token has expired.")
         return entry
 
-    def forget(self, digest: str | None = None) -> None:
+    def invalidate(self, digest: str | None = None) -> None:
         """Drop one token's entry, or all; what is being loaded meanwhile is looked up again."""
         self._generation += 1
         if digest is None:
@@ -100,7 +100,7 @@ class AccessTokenLookup:
     async def _look_up(self, digest: str) -> AccessTokenEntry | None:
         while True:
             generation = self._generation
-            data = await self._redis.get(cache_entries.access_token_cache_key(digest))
+            data = await self._redis.get(cache_entries.make_access_token_cache_key(digest))
             entry = AccessTokenEntry.decode(data) if data is not None else None
             if entry is None:
                 entry = await self._from_database(digest)
@@ -108,7 +108,7 @@ class AccessTokenLookup:
                 continue  # an invalidation came by; what we saw may be from before it
             if len(self._entries) >= _MOST_ENTRIES:
                 self._entries.clear()
-            is_sure = entry is not None and self._redis.is_heard
+            is_sure = entry is not None and self._redis.is_subscribed
             ttl_s = self._ttl_s if is_sure else min(self._ttl_s, _UNSURE_TTL_S)
             self._entries[digest] = (entry, time.monotonic() + ttl_s)
             return entry
@@ -116,7 +116,7 @@ class AccessTokenLookup:
     async def _from_database(self, digest: str) -> AccessTokenEntry | None:
         try:
             row = await self._pool.fetchrow(_LOAD, bytes.fromhex(digest))
-        except postgres.TRANSIENT as error:
+        except postgres.TRANSIENT_ERRORS as error:
             raise Unavailable(
                 "database_unavailable", "The access token cannot be checked now; try again.", 2
             ) from error
@@ -140,7 +140,7 @@ class QueryAuthMiddleware:
         await self._app(scope, receive, send)
 
 
-def partner_of(request: Request) -> UUID | None:
+def get_visible_partner_id(request: Request) -> UUID | None:
     """The one partner whose data the request may see; None = all partners."""
     entry: AccessTokenEntry = request.scope["access_token"]
     return None if entry.scope == "admin" else entry.partner_id
@@ -171,8 +171,8 @@ class SystemOwners:
             raise NotFound("unknown_partner_system", "There is no such partner system.")
 
 
-async def owner(pool: Pool, system_id: UUID) -> UUID | None:
+async def find_owner(pool: Pool, system_id: UUID) -> UUID | None:
     """The partner of a system, None if it is not known (yet: the relay copies systems within about a second)."""
-    with answering():
+    with translate_errors():
         found: UUID | None = await pool.fetchval(_OWNER, system_id)
     return found

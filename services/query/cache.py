@@ -46,18 +46,18 @@ class StatisticsCache:
         self._pool = pool
         self._ttl_s = ttl_s
 
-    async def actors(
+    async def count_actors(
         self, system_id: UUID, within: TimeRange, now: datetime, *, includes_bots: bool, merged: bool
     ) -> ActorCount:
         """How many actors the range's events have. Raises Unavailable."""
-        shown_range = shown(within.start), shown(within.end)
-        key = actors_cache_key(system_id, *shown_range, includes_bots=includes_bots, merged=merged)
+        shown_range = format_timestamp(within.start), format_timestamp(within.end)
+        key = make_actors_cache_key(system_id, *shown_range, includes_bots=includes_bots, merged=merged)
         entry = _decode_actors(await self._redis.get(key))
         if entry is not None and entry[1] == await actors.version(self._pool, system_id, within, merged=merged):
             metrics.cache_lookups.labels("actors", "redis").inc()
             return ActorCount(entry[0], is_cached=True)
         metrics.cache_lookups.labels("actors", "database").inc()
-        number, version = await actors.number_with_version(
+        number, version = await actors.count_actors_with_version(
             self._pool, system_id, within, includes_bots=includes_bots, merged=merged
         )
         await self._redis.put(key, orjson.dumps({"version": version, "actors": number}), self._life_s(within, now))
@@ -66,21 +66,21 @@ class StatisticsCache:
     def _life_s(self, within: TimeRange, now: datetime) -> int:
         return self._ttl_s if within.end < now else min(self._ttl_s, _LIVE_TTL_S)
 
-    async def of(self, system_id: UUID, within: TimeRange, now: datetime) -> StatisticsResult:
+    async def get_statistics(self, system_id: UUID, within: TimeRange, now: datetime) -> StatisticsResult:
         """Raises Unavailable."""
-        key = statistics_cache_key(system_id, shown(within.start), shown(within.end))
+        key = make_statistics_cache_key(system_id, format_timestamp(within.start), format_timestamp(within.end))
         entry = _decode(await self._redis.get(key))
-        if entry is not None and entry[1] == await range_versions.version(self._pool, system_id, within):
+        if entry is not None and entry[1] == await range_versions.read_version(self._pool, system_id, within):
             metrics.cache_lookups.labels("statistics", "redis").inc()
             return StatisticsResult(entry[0], is_cached=True)
         metrics.cache_lookups.labels("statistics", "database").inc()
-        counts, version = await statistics.counts_with_version(self._pool, system_id, within)
+        counts, version = await statistics.count_by_name_with_version(self._pool, system_id, within)
         entry_bytes = orjson.dumps({"version": version, "counts": counts})
         await self._redis.put(key, entry_bytes, self._life_s(within, now))
         return StatisticsResult(counts, is_cached=False)
 
 
-def shown(at: datetime) -> str:
+def format_timestamp(at: datetime) -> str:
     """With Z, and microseconds only where there are any."""
     return at.replace(tzinfo=None).isoformat() + "Z"
 
@@ -108,12 +108,12 @@ def _decode_actors(data: bytes | None) -> tuple[int, list[int]] | None:
         return None
 
 
-def statistics_cache_key(system_id: object, start: str, end: str) -> str:
+def make_statistics_cache_key(system_id: object, start: str, end: str) -> str:
     """An answer of the statistics endpoint."""
     return f"stats:{system_id}:{start}:{end}"
 
 
-def actors_cache_key(system_id: object, start: str, end: str, *, includes_bots: bool, merged: bool) -> str:
+def make_actors_cache_key(system_id: object, start: str, end: str, *, includes_bots: bool, merged: bool) -> str:
     """The number of actors beside that answer."""
     kinds = (":bots" if includes_bots else "") + (":merged" if merged else "")
-    return f"{statistics_cache_key(system_id, start, end)}:actors{kinds}"
+    return f"{make_statistics_cache_key(system_id, start, end)}:actors{kinds}"

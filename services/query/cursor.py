@@ -27,6 +27,6 @@ class PagePosition:
     before_id: UUID
 
     @classmethod
-    def first(cls, within: TimeRange) -> Self:
+    def at_start(cls, within: TimeRange) -> Self:
         """All of the range; no event has the highest id, as none of its versions does."""
         return cls(within, within.end, UUID(int=2**128 - 1))

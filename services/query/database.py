@@ -10,7 +10,7 @@ from tracking.infra import postgres
 # Of every session. Without sorting, a page is read in the order of an index and ends with its last row, even where the
 # planner believes that few rows match; what must be sorted is, at a price that would switch compiling on. To start
 # processes that work side by side takes ten times as long as to count a day; for a year it pays.
-SETTINGS = {
+SESSION_SETTINGS = {
     "plan_cache_mode": "force_custom_plan",
     "enable_sort": "off",
     "jit": "off",
@@ -20,10 +20,10 @@ Row = Any
 
 
 @contextmanager
-def answering() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Around each statement: Unavailable is what callers hear of a database that is away."""
     try:
         yield
-    except postgres.TRANSIENT as error:
-        message = f"The read database does not answer: {postgres.describe(error)}"
+    except postgres.TRANSIENT_ERRORS as error:
+        message = f"The read database does not answer: {postgres.describe_error(error)}"
         raise Unavailable("database_unavailable", message, 2) from error

@@ -9,7 +9,7 @@ from dataclasses import astuple
 from uuid import UUID
 
 from services.query.cursor import PagePosition
-from services.query.database import Row, answering
+from services.query.database import Row, translate_errors
 from services.query.parameters import EventFilters
 from services.query.time_range import TimeRange
 from tracking.infra.postgres import Pool
@@ -76,12 +76,12 @@ select *
 """
 
 
-async def page(
+async def list_events(
     pool: Pool, system_id: UUID, position: PagePosition, filters: EventFilters, *, limit: int, offset: int
 ) -> Sequence[Row]:
     """Events of a system, newest first, `offset` after the position. Raises Unavailable, as every function here."""
     statement = _PAGE if filters.correlation_id is None else _PAGE_OF_REQUEST
-    with answering():
+    with translate_errors():
         return await pool.fetch(
             statement,
             system_id,
@@ -139,10 +139,10 @@ select count(*)
 """
 
 
-async def count(pool: Pool, system_id: UUID, within: TimeRange, filters: EventFilters) -> int:
+async def count_events(pool: Pool, system_id: UUID, within: TimeRange, filters: EventFilters) -> int:
     """How many events have what the filters ask for, by the events themselves."""
     statement = _COUNT if filters.correlation_id is None else _COUNT_OF_REQUEST
-    with answering():
+    with translate_errors():
         found: int = await pool.fetchval(statement, system_id, within.start, within.end, *astuple(filters))
     return found
 
@@ -157,7 +157,7 @@ select *
 """
 
 
-async def event(pool: Pool, event_id: UUID, partner_id: UUID | None) -> Row | None:
+async def find_event(pool: Pool, event_id: UUID, partner_id: UUID | None) -> Row | None:
     """One event, if it is of that partner or all partners may be seen."""
-    with answering():
+    with translate_errors():
         return await pool.fetchrow(_EVENT, event_id, partner_id)

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from services.query.database import answering
+from services.query.database import translate_errors
 from tracking.infra.postgres import Pool
 
 # Whose progress an answer depends on.
-EVENTS = ("projector",)
-EVENTS_AND_COUNTS = ("projector", "statistics")
+EVENT_CONSUMERS = ("projector",)
+STATISTICS_CONSUMERS = ("projector", "statistics")
 
 
 _AS_OF = """
@@ -18,8 +18,8 @@ select case when count(*) = cardinality($1::text[]) then min(applied_through) en
 """
 
 
-async def as_of(pool: Pool, consumers: Sequence[str]) -> datetime | None:
+async def read_watermark(pool: Pool, consumers: Sequence[str]) -> datetime | None:
     """Everything committed before it has been applied by all of `consumers`; None when that is not known yet."""
-    with answering():
+    with translate_errors():
         found: datetime | None = await pool.fetchval(_AS_OF, consumers)
     return found

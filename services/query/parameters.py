@@ -64,7 +64,7 @@ class RangeParameters(JsonModel):
     def _without_empty(cls, given: Any) -> Any:
         return {name: value for name, value in given.items() if value != ""} if isinstance(given, dict) else given
 
-    def range(self, now: datetime) -> TimeRange:
+    def to_time_range(self, now: datetime) -> TimeRange:
         """The range, on whole hours where it is our choice. Raises Malformed if it ends before it starts."""
         end = self.end_date or _hour_of(now) + _DAY + _HOUR - _STEP
         until = min(end + _STEP, _hour_of(now))
@@ -88,7 +88,7 @@ class EventFilters:
     is_bot: bool | None = None
 
     @property
-    def is_narrow(self) -> bool:
+    def needs_raw_events(self) -> bool:
         """Whether only the events themselves can be counted; the rollups know names, validity and bots."""
         narrow = (self.user_id, self.anonymous_id, self.correlation_id, self.event_type)
         return any(value is not None for value in narrow)
@@ -113,7 +113,7 @@ class StatisticsParameters(RangeParameters):
         ),
     ] = False
 
-    def merges(self) -> bool:
+    def should_merge(self) -> bool:
         """Whether actors are merged. Raises Malformed where none are counted."""
         if self.merge_identities and not self.unique_actors:
             raise _unmergeable("goes with uniqueActors=true")
@@ -149,13 +149,13 @@ class ListParameters(RangeParameters):
         ),
     ] = False
 
-    def merges(self) -> bool:
+    def should_merge(self) -> bool:
         """Whether an actor is asked for. Raises Malformed unless it is clear which."""
         if self.merge_identities and (self.user_id is None) == (self.anonymous_id is None):
             raise _unmergeable("goes with either userId or anonymousId")
         return self.merge_identities
 
-    def filters(self) -> EventFilters:
+    def to_filters(self) -> EventFilters:
         """What the events must have."""
         return EventFilters(
             self.event_name,
@@ -167,7 +167,7 @@ class ListParameters(RangeParameters):
             self.is_bot,
         )
 
-    def offset(self) -> int:
+    def get_offset(self) -> int:
         """Events before the page. Raises Malformed where skipping them would take long."""
         if self.cursor is not None:
             return 0
@@ -178,21 +178,21 @@ class ListParameters(RangeParameters):
         return offset
 
     def _digest(self, system_id: UUID) -> bytes:
-        asked = (str(system_id), self.start_date, self.end_date, *astuple(self.filters()))
+        asked = (str(system_id), self.start_date, self.end_date, *astuple(self.to_filters()))
         if self.merge_identities:
             asked += ("merged",)
         return blake2b(repr(asked).encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
-    def next_cursor(self, system_id: UUID, within: TimeRange, last: "tuple[datetime, UUID]") -> str:
+    def make_next_cursor(self, system_id: UUID, within: TimeRange, last: "tuple[datetime, UUID]") -> str:
         """Continues after the event `last`, in the same range even if that was ours and has moved on meanwhile."""
         moments = [(at - _EPOCH) // _STEP for at in (last[0], within.start, within.end)]
         packed = _CURSOR.pack(moments[0], last[1].bytes, moments[1], moments[2], self._digest(system_id))
         return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
-    def position(self, system_id: UUID, now: datetime) -> "PagePosition":
+    def get_position(self, system_id: UUID, now: datetime) -> "PagePosition":
         """Where the page starts. Raises Malformed for a cursor that is none, or of another question."""
         if self.cursor is None:
-            return PagePosition.first(self.range(now))
+            return PagePosition.at_start(self.to_time_range(now))
         try:
             padded = self.cursor.encode("ascii") + b"=" * (-len(self.cursor) % 4)
             at, event_id, start, end, digest = _CURSOR.unpack(base64.b64decode(padded, b"-_", validate=True))

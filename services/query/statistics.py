@@ -3,11 +3,11 @@
 from datetime import datetime
 from uuid import UUID
 
-from services.query.database import answering
+from services.query.database import translate_errors
 from services.query.events import CountsByName
 from services.query.time_range import TimeRange
 from tracking.infra.postgres import Connection, Pool
-from tracking.tables.range_versions import version
+from tracking.tables.range_versions import read_version
 
 # Whole days [$5, $6) and hours [$4, $5) and [$6, $7) from the rollups, the ragged ends [$3, $4) and [$7, $8) from the
 # events, in one snapshot.
@@ -78,29 +78,29 @@ select event_name,
 """
 
 
-def borders(within: TimeRange) -> tuple[datetime, ...]:
+def split_range(within: TimeRange) -> tuple[datetime, ...]:
     """$3 to $8 of _COUNTS, ascending: where the parts by events, hours, days, hours and events begin, and the end."""
     first_hour, last_hour = within.whole_hours()
     if first_hour >= last_hour:
-        return (within.start, *[within.stop] * 5)
+        return (within.start, *[within.exclusive_end] * 5)
     first_day, last_day = within.whole_days()
     if first_day >= last_day:
         first_day = last_day = last_hour
-    return within.start, first_hour, first_day, last_day, last_hour, within.stop
+    return within.start, first_hour, first_day, last_day, last_hour, within.exclusive_end
 
 
-async def counts(
+async def count_by_name(
     connection: Pool | Connection, system_id: UUID, within: TimeRange, event_name: str | None
 ) -> CountsByName:
     """`{event name: (valid, invalid, valid of bots, invalid of bots)}`, most frequent first; of one name if given."""
-    with answering():
-        rows = await connection.fetch(_COUNTS, system_id, event_name, *borders(within))
+    with translate_errors():
+        rows = await connection.fetch(_COUNTS, system_id, event_name, *split_range(within))
     return {name: (valid, invalid, *bots) for name, valid, invalid, *bots in rows}
 
 
-async def counts_with_version(pool: Pool, system_id: UUID, within: TimeRange) -> tuple[CountsByName, int]:
+async def count_by_name_with_version(pool: Pool, system_id: UUID, within: TimeRange) -> tuple[CountsByName, int]:
     """Both as they were at one moment."""
-    with answering():
+    with translate_errors():
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-            known = await version(connection, system_id, within)
-            return await counts(connection, system_id, within, None), known
+            known = await read_version(connection, system_id, within)
+            return await count_by_name(connection, system_id, within, None), known

@@ -41,18 +41,18 @@ class TimeRange:
     end: datetime
 
     @property
-    def stop(self) -> datetime:
+    def exclusive_end(self) -> datetime:
         """The first moment after it; PostgreSQL counts microseconds too."""
         return self.end + _STEP
 
     def whole_hours(self) -> "tuple[datetime, datetime]":
         """The first and the last hour border inside [start, stop]; equal or reversed if it holds no whole hour."""
-        first, last = _hour_of(self.start), _hour_of(self.stop)
+        first, last = _hour_of(self.start), _hour_of(self.exclusive_end)
         return (first if first == self.start else first + _HOUR), last
 
     def whole_days(self) -> "tuple[datetime, datetime]":
         """The first and the last midnight (UTC) inside [start, stop]; equal or reversed if it holds no whole day."""
-        first, last = _day_of(self.start), _day_of(self.stop)
+        first, last = _day_of(self.start), _day_of(self.exclusive_end)
         return (first if first == self.start else first + _DAY), last
 
 

@@ -50,7 +50,7 @@ async def main() -> None:
             relay.stop,
             pings={"write": lambda: postgres.ping(write), "read": lambda: postgres.ping(read)},
             optional={"rabbitmq": publisher.ping},
-            settings=ServerOptions.of(settings),
+            settings=ServerOptions.from_settings(settings),
         )
 
 

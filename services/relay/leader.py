@@ -8,6 +8,6 @@ RELAY_LOCK = 7_236_401
 _TRY_LOCK = "select pg_try_advisory_xact_lock($1)"
 
 
-async def is_leading(connection: Connection) -> bool:
+async def try_lead(connection: Connection) -> bool:
     """Whether this relay is the one that works; for the length of the transaction."""
     return bool(await connection.fetchval(_TRY_LOCK, RELAY_LOCK))

@@ -9,10 +9,10 @@ from datetime import timedelta
 
 from services.relay.dead_letters.collect import DeadLetterCollector
 from services.relay.dead_letters.retry import DeadLetterRetrier
-from services.relay.partitions import keep_partitions
+from services.relay.partitions import maintain_partitions
 from services.relay.reconcile import Reconciler
 from services.relay.reference_data import ReferenceDataReplicator
-from services.relay.republish import count_unpublished, republish
+from services.relay.republish import republish, update_unpublished_metrics
 from tracking.contracts import topology
 from tracking.infra import postgres
 from tracking.infra.postgres import Pool
@@ -66,7 +66,7 @@ class Relay:
         """Work until `stop`; publishing a backlog does not hold up the other steps."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._publish(beat))
-            tasks.create_task(self._follow(beat))
+            tasks.create_task(self._run_steps(beat))
 
     async def _publish(self, beat: Callable[[], None]) -> None:
         has_more = False
@@ -80,15 +80,15 @@ class Relay:
         return await republish(self._write, self._publisher, self._unpublished_after_s)
 
     async def _count(self) -> None:
-        await count_unpublished(self._write)
+        await update_unpublished_metrics(self._write)
 
-    async def _follow(self, beat: Callable[[], None]) -> None:
+    async def _run_steps(self, beat: Callable[[], None]) -> None:
         while not self._stopping.is_set():
             beat()
             is_due = time.monotonic() >= self._partitions_due
             if is_due and await self._step("partitions", self._keep_partitions):
                 self._partitions_due = time.monotonic() + _PARTITIONS_EVERY_S
-            await self._step("reference", self._reference.copy)
+            await self._step("reference", self._reference.replicate)
             await self._step("count", self._count)
             for name, step in self._steps.items():
                 beat()
@@ -96,15 +96,15 @@ class Relay:
             await self._pause()
 
     async def _keep_partitions(self) -> bool:
-        await keep_partitions(self._write, self._read, self._retention_months)
+        await maintain_partitions(self._write, self._read, self._retention_months)
         return True
 
     async def _step(self, name: str, step: Callable[[], Awaitable[bool | None]]) -> bool | None:
         try:
             result = await step()
-        except postgres.TRANSIENT as error:
+        except postgres.TRANSIENT_ERRORS as error:
             if name not in self._failing:
-                _log.warning("%s waits: %s", name, postgres.describe(error))
+                _log.warning("%s waits: %s", name, postgres.describe_error(error))
             self._failing.add(name)
             return None
         if name in self._failing:

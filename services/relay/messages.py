@@ -70,7 +70,7 @@ class BatchRow:
     event_ids: Sequence[UUID]
 
 
-async def read_message(connection: Connection, claim: BatchRow) -> bytes | None:
+async def build_message(connection: Connection, claim: BatchRow) -> bytes | None:
     """The message of a batch, with the names as they are now; None if retention has dropped all of its events.
 
     Inside a transaction: it steers the planner.
@@ -88,7 +88,7 @@ async def read_message(connection: Connection, claim: BatchRow) -> bytes | None:
     )
 
 
-async def publish(
+async def publish_message(
     publisher: Publisher, body: bytes, message_id: UUID | str, *, reason: str, only_to: str | None = None
 ) -> bool:
     """Publish to everybody, or to the queue `only_to`; False if the broker did not take it (it is tried again)."""
@@ -99,7 +99,7 @@ async def publish(
             message_id=str(message_id),
             message_type=events_tracked.MESSAGE_TYPE,
             content_type=events_tracked.CONTENT_TYPE,
-            headers=telemetry.trace_headers(),
+            headers=telemetry.inject_trace_context(),
             **route,
         )
     except Unavailable:

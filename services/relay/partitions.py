@@ -31,7 +31,7 @@ _TABLES = {
 }
 
 
-async def keep_partitions(write: Pool, read: Pool, retention_months: int | None) -> None:
+async def maintain_partitions(write: Pool, read: Pool, retention_months: int | None) -> None:
     """Create this month's and the next three; drop those older than `retention_months`.
 
     Refused events go after 30 days. Raises postgres.TRANSIENT.

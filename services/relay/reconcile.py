@@ -19,7 +19,7 @@ from services.relay import leader, messages
 from services.relay.messages import BatchRow
 from tracking.contracts import topology
 from tracking.domain.errors import Unavailable
-from tracking.domain.ids import first_id_of, fresh_id
+from tracking.domain.ids import make_lowest_id, make_uuid7
 from tracking.domain.timestamps import to_unix_ms
 from tracking.infra import metrics
 from tracking.infra.postgres import Connection, Pool
@@ -147,7 +147,7 @@ class Reconciler:
     publisher: Publisher
     unapplied_after: timedelta
     # missing though the queues were seen empty, since when; in the future after a repeat
-    _suspected: dict[UUID, datetime] = field(default_factory=dict)
+    _missing_since: dict[UUID, datetime] = field(default_factory=dict)
 
     async def reconcile(self) -> None:
         """Look once: move the position, tell the progress, repeat what was lost. Raises postgres.TRANSIENT."""
@@ -163,13 +163,13 @@ class Reconciler:
         metrics.batches_unapplied.labels(self.consumer).set(len(missing))
         metrics.oldest_unapplied_seconds.labels(self.consumer).set((looked_at - oldest).total_seconds())
         metrics.open_dead_letters.labels(self.consumer).set(count_open)
-        await self._repeat(missing, looked_at)
+        await self._republish_lost(missing, looked_at)
 
     async def _find_missing(
         self, looked_at: datetime, position: UUID, letters: Mapping[UUID, Any]
     ) -> list[_MissingBatch]:
         """Batches after the position that are neither in the inbox nor dead letters; moves the position."""
-        settled = first_id_of(looked_at - _SETTLED_AFTER)
+        settled = make_lowest_id(looked_at - _SETTLED_AFTER)
         proven = after = position
         missing: list[_MissingBatch] = []
         for _ in range(_MOST_PAGES):
@@ -208,46 +208,48 @@ class Reconciler:
             if row["batch_id"] not in applied and row["created_at"] is not None
         ]
 
-    async def _repeat(self, missing: Sequence[_MissingBatch], looked_at: datetime) -> None:
+    async def _republish_lost(self, missing: Sequence[_MissingBatch], looked_at: datetime) -> None:
         grace = self.unapplied_after / 2
         late = {
             batch.id: looked_at - batch.sent_at
             for batch in missing
             if batch.sent_at is not None and looked_at - batch.sent_at > grace
         }
-        self._suspected = {id_: since for id_, since in self._suspected.items() if id_ in late}
-        names = topology.queue_names(self.consumer)
-        if not late or not await self._are_drained(names.work, names.dead):
+        self._missing_since = {id_: since for id_, since in self._missing_since.items() if id_ in late}
+        names = topology.get_queue_names(self.consumer)
+        if not late or not await self._are_drained(names.work, names.dead_letter):
             return
         # twice: what is in no queue may be in the hands of a worker, who has some seconds of work there
         lost = [
             id_
             for id_, age in late.items()
-            if looked_at - self._suspected.setdefault(id_, looked_at) >= grace and age > self.unapplied_after
+            if looked_at - self._missing_since.setdefault(id_, looked_at) >= grace and age > self.unapplied_after
         ][:_MOST_REPEATS]
         if not lost:
             return
         until = time.monotonic() + _REPEAT_FOR_S
         async with self.write.acquire() as connection, connection.transaction():
-            if not await leader.is_leading(connection):
+            if not await leader.try_lead(connection):
                 return
             for row in await connection.fetch(_CLAIMS, lost):
                 claim = BatchRow(**dict(row))
-                body = await messages.read_message(connection, claim)
+                body = await messages.build_message(connection, claim)
                 if body is None:
-                    await self._give_up(connection, claim)
+                    await self._record_dead_letter(connection, claim)
                     continue
-                if not await messages.publish(self.publisher, body, claim.id, reason="unapplied", only_to=names.work):
+                if not await messages.publish_message(
+                    self.publisher, body, claim.id, reason="unapplied", only_to=names.work
+                ):
                     return
-                self._suspected[claim.id] = looked_at + 2 * self.unapplied_after
+                self._missing_since[claim.id] = looked_at + 2 * self.unapplied_after
                 if time.monotonic() > until:
                     return
 
-    async def _give_up(self, connection: Connection, claim: BatchRow) -> None:
+    async def _record_dead_letter(self, connection: Connection, claim: BatchRow) -> None:
         _log.error("%s never applied batch %s, and its events are gone", self.consumer, claim.id)
         await connection.execute(
             _KEEP_AS_DEAD_LETTER,
-            fresh_id(to_unix_ms(datetime.now(UTC)), getrandbits(74)),
+            make_uuid7(to_unix_ms(datetime.now(UTC)), getrandbits(74)),
             self.consumer,
             claim.id,
             str(claim.id),
@@ -258,6 +260,6 @@ class Reconciler:
     async def _are_drained(self, *queues: str) -> bool:
         """While messages wait in a queue, what is missing is most likely among them."""
         try:
-            return not any([await self.publisher.depth(queue) for queue in queues])
+            return not any([await self.publisher.get_queue_depth(queue) for queue in queues])
         except Unavailable:
             return False

@@ -52,7 +52,7 @@ class ReferenceDataReplicator:
         self._all_due = 0.0
         self._since = _BEGINNING
 
-    async def copy(self) -> None:
+    async def replicate(self) -> None:
         """Bring the read database up to date. Raises postgres.TRANSIENT."""
         began = datetime.now(UTC)
         is_due = time.monotonic() >= self._all_due

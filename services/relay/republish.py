@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from services.relay import leader, messages
 from services.relay.messages import BatchRow
-from tracking.domain.ids import first_id_of
+from tracking.domain.ids import make_lowest_id
 from tracking.infra import metrics
 from tracking.infra.postgres import Pool
 from tracking.infra.rabbitmq import Publisher
@@ -39,21 +39,21 @@ async def republish(pool: Pool, publisher: Publisher, after_s: float) -> bool:
 
     Raises postgres.TRANSIENT. A batch whose confirm was lost is published twice; the inboxes know it.
     """
-    before = first_id_of(datetime.now(UTC) - timedelta(seconds=after_s))
+    before = make_lowest_id(datetime.now(UTC) - timedelta(seconds=after_s))
     async with pool.acquire() as connection, connection.transaction():
-        if not await leader.is_leading(connection):
+        if not await leader.try_lead(connection):
             return False
         claims = [BatchRow(**dict(row)) for row in await connection.fetch(_UNPUBLISHED, before, _AT_ONCE)]
         for claim in claims:
-            body = await messages.read_message(connection, claim)
+            body = await messages.build_message(connection, claim)
             # without events there is nothing to send; the reconciler finds it in no inbox and tells a person
-            if body is not None and not await messages.publish(publisher, body, claim.id, reason="unpublished"):
+            if body is not None and not await messages.publish_message(publisher, body, claim.id, reason="unpublished"):
                 return False
             await messages.mark_published(connection, claim.id)
     return len(claims) == _AT_ONCE
 
 
-async def count_unpublished(pool: Pool) -> None:
+async def update_unpublished_metrics(pool: Pool) -> None:
     """Bring the gauges up to date. Raises postgres.TRANSIENT."""
     found = await pool.fetchrow(_COUNT_UNPUBLISHED)
     assert found is not None  # noqa: S101 - a count has a row

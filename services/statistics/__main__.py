@@ -2,7 +2,7 @@
 
 from contextlib import AsyncExitStack
 
-from services.statistics.aggregate import CONSUMER, tally
+from services.statistics.aggregate import CONSUMER, aggregate
 from tracking.contracts import events_tracked
 from tracking.http import server
 from tracking.infra import postgres, process, telemetry
@@ -30,7 +30,7 @@ async def main() -> None:
             pool=pool,
             decode=events_tracked.decode,
             unreadable=events_tracked.UnreadableMessage,
-            apply=tally,
+            apply=aggregate,
             group_events=settings.group_events,
             prefetch_messages=settings.prefetch_messages,
             dead_letter_limit=settings.dead_letter_limit,
@@ -41,7 +41,7 @@ async def main() -> None:
             consumer.run,
             consumer.stop,
             pings={"postgres": lambda: postgres.ping(pool), "queue": consumer.ping},
-            settings=server.ServerOptions.of(settings),
+            settings=server.ServerOptions.from_settings(settings),
         )
 
 

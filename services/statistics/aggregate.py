@@ -11,20 +11,20 @@ from tracking.tables import rollups
 CONSUMER = "statistics"
 
 
-async def tally(connection: Connection, batches: Sequence[EventsTracked]) -> set[tuple[UUID, date]]:
+async def aggregate(connection: Connection, batches: Sequence[EventsTracked]) -> set[tuple[UUID, date]]:
     """Add the batches to the rollups; return the (system, UTC day) pairs that changed."""
-    counts = count(batches)
-    await rollups.add(connection, counts)
+    counts = count_events(batches)
+    await rollups.add_counts(connection, counts)
     return {(system, hour.date()) for system, hour, _ in counts}
 
 
-def count(batches: Sequence[EventsTracked]) -> rollups.HourlyCounts:
+def count_events(batches: Sequence[EventsTracked]) -> rollups.HourlyCounts:
     """Events by system, UTC hour and event name."""
     counts: dict[tuple[str, str, str], list[int]] = {}
     for batch in batches:
         systems = [str(system.partner_system_id) for system in batch.systems]
         for number, timestamp, name, is_valid, is_bot in zip(
-            batch.system, batch.event_timestamp, batch.event_name, batch.is_valid, batch.is_bot, strict=True
+            batch.system_indexes, batch.event_timestamps, batch.event_names, batch.is_valid, batch.is_bot, strict=True
         ):
             key = (systems[number], timestamp[:13], name)
             entry = counts.get(key)

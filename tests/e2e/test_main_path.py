@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.http_client import http_client
 from tests.support.polling import until
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 ALL = ("gateway", "relay", "projector", "statistics", "admin", "query")
@@ -72,7 +72,7 @@ class Product:
 @pytest.fixture
 async def product(stack: Stack) -> AsyncIterator[Product]:
     """All six services."""
-    async with running(stack, *ALL) as services, http_client(timeout=20) as client:
+    async with run_services(stack, *ALL) as services, http_client(timeout=20) as client:
         yield Product(services, client)
 
 

@@ -18,7 +18,7 @@ from tests.faults.request_mix import ORDER_SCHEMA, SenderSystem
 from tests.faults.tcp_proxy import TcpProxy, proxied
 from tests.support.backing_services import LocalServices
 from tests.support.registry import publish_structure, register_system
-from tests.support.service_processes import ROOT, ServiceProcesses, running
+from tests.support.service_processes import ROOT, ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 OTHERS = ("relay", "projector", "statistics", "admin", "query")
@@ -64,7 +64,7 @@ class FaultEnvironment:
 
 
 @asynccontextmanager
-async def opened(
+async def open_environment(
     backing: LocalServices,
     stack: Stack,
     seed: int,
@@ -84,8 +84,8 @@ async def opened(
             ):
                 networks[name] = await opening.enter_async_context(proxied(urlsplit(url).port or 0))
                 gateway_settings[variable] = _through(url, networks[name].port)
-        others = await opening.enter_async_context(running(stack, *OTHERS, settings=settings))
-        running_gateways = await opening.enter_async_context(running(stack, *gateways, settings=gateway_settings))
+        others = await opening.enter_async_context(run_services(stack, *OTHERS, settings=settings))
+        running_gateways = await opening.enter_async_context(run_services(stack, *gateways, settings=gateway_settings))
         yield FaultEnvironment(backing, stack, running_gateways, others, networks, Random(seed), pace)  # noqa: S311
 
 
@@ -103,7 +103,7 @@ async def register(stack: Stack, number: int = 3) -> list[SenderSystem]:
 
 
 @asynccontextmanager
-async def under_load(plan: LoadPlan) -> AsyncIterator[Ledger]:
+async def run_load(plan: LoadPlan) -> AsyncIterator[Ledger]:
     """Send inside; at the end wait for the last answers. The ledger given is filled then."""
     ledger = Ledger()
     with tempfile.TemporaryDirectory(prefix="tracking-load-") as folder:

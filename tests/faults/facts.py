@@ -99,6 +99,6 @@ async def _ask_query(services: ServiceProcesses, systems: Sequence[UUID]) -> dic
 def _dead_messages(stack: Stack) -> int:
     number = 0
     for consumer in topology.CONSUMERS:
-        path = f"/api/queues/{stack.virtual_host}/{topology.queue_names(consumer).dead}"
+        path = f"/api/queues/{stack.virtual_host}/{topology.get_queue_names(consumer).dead_letter}"
         number += stack.manage("GET", path).json().get("messages", 0)
     return number

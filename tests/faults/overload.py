@@ -11,7 +11,7 @@ from statistics import mean, median
 
 import httpx
 
-from tests.faults.environment import opened
+from tests.faults.environment import open_environment
 from tests.faults.open_loop_load import OpenLoopLoad, ResponseCounts
 from tests.load import wrk
 from tests.load.measure import an_event
@@ -82,7 +82,7 @@ async def run_overload(backing: LocalServices, stack: Stack, seed: int, *, secon
     """Measure capacity, then flood, then look how fast it is itself again."""
     found = Overload()
     try:
-        async with opened(backing, stack, seed) as site:
+        async with open_environment(backing, stack, seed) as site:
             single = an_event((await register_system(stack)).api_key)
             event = {name: value for name, value in single.items() if name != "apiKey"}
             batch = json.dumps({"apiKey": single["apiKey"], "events": [event] * BATCH})

@@ -15,7 +15,7 @@ _GRACE_S = float(ProcessSettings.model_fields["shutdown_grace_s"].default)
 _GATEWAYS = ("gateway", "gateway-2")
 
 
-async def roll(site: FaultEnvironment) -> None:
+async def restart_in_turn(site: FaultEnvironment) -> None:
     """Restart everything, the gateways in turn and twice. AssertionError when a process does not end as it should."""
     assert DRAIN_DELAY_S > HEALTH_INTERVAL_S, "an edge would still choose a gateway that has stopped listening"
     for name in (*_GATEWAYS, *OTHERS, *_GATEWAYS):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tests.faults import facts
 from tests.faults.checker import Findings, check
 from tests.faults.edge import edge
-from tests.faults.environment import FaultEnvironment, opened, register, under_load
+from tests.faults.environment import FaultEnvironment, open_environment, register, run_load
 from tests.faults.ledger import Ledger
 from tests.faults.load_generator import LoadPlan
 from tests.faults.rolling_restart import DRAIN_DELAY_S
@@ -57,7 +57,7 @@ async def run_fault(
     row = FaultRow(fault.name, fault.what)
     try:
         async with _opened(fault, backing, stack, seed, pace, settings or {}) as (site, url):
-            async with under_load(LoadPlan(url, await register(stack), seed)) as ledger:
+            async with run_load(LoadPlan(url, await register(stack), seed)) as ledger:
                 await site.pause(2, 3)
                 await fault.run(site)
                 await site.pause(2, 3)
@@ -77,13 +77,15 @@ async def _opened(
 ) -> AsyncIterator[tuple[FaultEnvironment, str]]:
     """The site, and where to send."""
     if not fault.is_behind_edge:
-        async with opened(backing, stack, seed, pace=pace, is_proxied=fault.is_proxied, settings=settings) as site:
+        async with open_environment(
+            backing, stack, seed, pace=pace, is_proxied=fault.is_proxied, settings=settings
+        ) as site:
             yield site, site.gateways.url("gateway")
         return
     names = ("gateway", "gateway-2")
     settings = {**settings, "TRACKING_DRAIN_DELAY_S": str(DRAIN_DELAY_S)}
     async with (
-        opened(backing, stack, seed, pace=pace, gateways=names, settings=settings) as site,
+        open_environment(backing, stack, seed, pace=pace, gateways=names, settings=settings) as site,
         edge([site.gateways.url(name) for name in names]) as url,
     ):
         yield site, url

@@ -8,7 +8,7 @@ from functools import partial
 import redis
 
 from tests.faults.environment import OTHERS, FaultEnvironment
-from tests.faults.rolling_restart import roll
+from tests.faults.rolling_restart import restart_in_turn
 from tracking.contracts import topology
 
 _TIMES = 3
@@ -86,7 +86,7 @@ async def _delete_queues(site: FaultEnvironment) -> None:
     for consumer in topology.CONSUMERS:
         await site.pause(1, 3)
         site.breaks()
-        site.stack.manage("DELETE", f"/api/queues/{site.stack.virtual_host}/{topology.queue_names(consumer).work}")
+        site.stack.manage("DELETE", f"/api/queues/{site.stack.virtual_host}/{topology.get_queue_names(consumer).work}")
         site.mends()
 
 
@@ -98,7 +98,7 @@ async def _purge_queues(site: FaultEnvironment) -> None:
         site.others.signal(worker, signal.SIGSTOP)
     await site.pause(3, 5)
     for worker in _WORKERS:
-        queue = topology.queue_names(worker).work
+        queue = topology.get_queue_names(worker).work
         site.stack.manage("DELETE", f"/api/queues/{site.stack.virtual_host}/{queue}/contents")
     site.mends()
     for worker in _WORKERS:
@@ -181,5 +181,7 @@ FAULTS = (
         for is_reset in (False, True)
     ),
     Fault("power-cut", "every process and server: SIGKILL at once", _cut_power),
-    Fault("rolling-restart", "every process: SIGTERM, two gateways behind an edge", roll, is_behind_edge=True),
+    Fault(
+        "rolling-restart", "every process: SIGTERM, two gateways behind an edge", restart_in_turn, is_behind_edge=True
+    ),
 )

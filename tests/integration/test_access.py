@@ -14,7 +14,7 @@ from tests.support.http_client import http_client
 from tests.support.read_model import Seen, System, add_events, add_system, add_token
 from tests.support.registry import register_system
 from tests.support.routes import OPEN, SCRIPT, filled, http_services, routes
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 NOON = datetime(2025, 12, 24, 12, tzinfo=UTC)
@@ -25,7 +25,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 @pytest.fixture
 async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """The three HTTP services."""
-    async with running(stack, "gateway", "admin", "query") as services:
+    async with run_services(stack, "gateway", "admin", "query") as services:
         yield services
 
 
@@ -215,7 +215,7 @@ async def test_statistics_in_the_cache_are_not_shared_with_another_partner(
 
 async def test_a_worker_answers_nothing_but_health_and_metrics(stack: Stack) -> None:
     workers = ("relay", "projector", "statistics")
-    async with running(stack, *workers) as services:
+    async with run_services(stack, *workers) as services:
         for worker in workers:
             for path in ("/", "/api/partners", "/api/events/ingest", "/openapi/v1.json", "/docs", "/health", "/debug"):
                 for method in ("GET", "POST", "DELETE"):

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from tests.support.admin_api import SCHEMA, a_partner, a_system, administrator, cached, cached_key
 from tests.support.http_client import http_client
 from tests.support.polling import until
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 from tracking.contracts import cache_entries
 from tracking.infra import redis as cache
@@ -24,7 +24,7 @@ NOWHERE = {"TRACKING_REDIS_URL": "redis://127.0.0.1:1"}
 @pytest.fixture
 async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """The administration alone."""
-    async with running(stack, "admin") as services:
+    async with run_services(stack, "admin") as services:
         yield services
 
 
@@ -65,7 +65,7 @@ async def test_a_system_stands_in_redis_as_it_is_shown(admin: httpx.AsyncClient,
 
     for change in ({"name": "New"}, {"description": "Other"}):
         await admin.patch(path, json=change)
-        entry = await cached(stack, cache_entries.partner_system_cache_key(system["id"]))
+        entry = await cached(stack, cache_entries.make_partner_system_cache_key(system["id"]))
         assert json.loads(entry or b"") == (await admin.get(path)).json()
 
     await admin.patch(f"/api/partners/{system['partnerId']}", json={"name": "Acme Inc"})
@@ -114,7 +114,7 @@ async def until_silent(pubsub: Any) -> AsyncIterator[dict[str, Any]]:
 
 
 async def test_entries_end_with_their_time_to_live(stack: Stack) -> None:
-    async with running(stack, "admin", settings={"TRACKING_CACHE_TTL_S": "100"}) as services:
+    async with run_services(stack, "admin", settings={"TRACKING_CACHE_TTL_S": "100"}) as services:
         async with administrator(services) as admin:
             await a_system(admin)
             await admin.post("/api/eventstructures", json={"eventName": "p", "schema": SCHEMA})
@@ -126,7 +126,7 @@ async def test_entries_end_with_their_time_to_live(stack: Stack) -> None:
 
 
 async def test_a_change_while_redis_is_away_is_told_when_it_is_back(stack: Stack) -> None:
-    async with running(stack, "admin", settings={"TRACKING_REDIS_URL": "redis://127.0.0.1:1"}) as services:
+    async with run_services(stack, "admin", settings={"TRACKING_REDIS_URL": "redis://127.0.0.1:1"}) as services:
         headers = {"Authorization": f"Bearer {services.admin_token}"}
         async with http_client(base_url=services.url("admin"), headers=headers, timeout=20) as admin:
             system = await a_system(admin)
@@ -134,7 +134,7 @@ async def test_a_change_while_redis_is_away_is_told_when_it_is_back(stack: Stack
             assert response.status_code == 200
     assert await cached_key(stack, system["apiKey"]) is None
 
-    async with running(stack, "admin"):
+    async with run_services(stack, "admin"):
         entry = await until(lambda: cached_key(stack, system["apiKey"]), lambda found: found is not None)
 
     assert entry is not None
@@ -144,7 +144,7 @@ async def test_a_change_while_redis_is_away_is_told_when_it_is_back(stack: Stack
 
 
 async def test_without_redis_an_answer_does_not_wait_long_and_the_process_is_ready(stack: Stack) -> None:
-    async with running(stack, "admin", settings=NOWHERE) as services, administrator(services) as admin:
+    async with run_services(stack, "admin", settings=NOWHERE) as services, administrator(services) as admin:
         async with asyncio.timeout(5):
             system = await a_system(admin)
         health = await admin.get("/health/ready")
@@ -162,7 +162,7 @@ async def test_a_redis_that_answers_nothing_does_not_hold_up_a_change(stack: Sta
     server = await asyncio.start_server(hold, "127.0.0.1")
     port = server.sockets[0].getsockname()[1]
     settings = {"TRACKING_REDIS_URL": f"redis://127.0.0.1:{port}", "TRACKING_REDIS_TIMEOUT_S": "0.3"}
-    async with running(stack, "admin", settings=settings) as services, administrator(services) as admin:
+    async with run_services(stack, "admin", settings=settings) as services, administrator(services) as admin:
         async with asyncio.timeout(3):
             await a_partner(admin)
     server.close()
@@ -171,14 +171,14 @@ async def test_a_redis_that_answers_nothing_does_not_hold_up_a_change(stack: Sta
 
 async def test_a_backlog_is_delivered_by_several_processes_without_a_pause(stack: Stack) -> None:
     owner = await stack.write()
-    async with running(stack, "admin", settings=NOWHERE) as services, administrator(services) as admin:
+    async with run_services(stack, "admin", settings=NOWHERE) as services, administrator(services) as admin:
         systems = await asyncio.gather(*(a_system(admin) for _ in range(40)))
         for _ in range(3):
             for system in systems:
                 await admin.patch(f"/api/partnersystems/{system['id']}", json={"name": f"{_}"})
     assert await owner.fetchval("select count(*) from write.domain_events where delivered_at is null") > 200
 
-    async with running(stack, "admin", "admin-2"):
+    async with run_services(stack, "admin", "admin-2"):
         await until(
             lambda: owner.fetchval("select count(*) from write.domain_events where delivered_at is null"),
             lambda waiting: waiting == 0,
@@ -190,7 +190,7 @@ async def test_a_backlog_is_delivered_by_several_processes_without_a_pause(stack
 
 
 async def test_changes_at_once_in_several_processes_leave_the_newest_in_redis(stack: Stack) -> None:
-    async with running(stack, "admin", "admin-2") as services:
+    async with run_services(stack, "admin", "admin-2") as services:
         async with administrator(services) as one, administrator(services, "admin-2") as two:
             system = await a_system(one)
             path = f"/api/partnersystems/{system['id']}"
@@ -219,7 +219,7 @@ async def test_what_happened_is_written_down_without_secrets(admin: httpx.AsyncC
 
 
 async def test_an_answer_without_its_database_is_503_and_comes_back(stack: Stack) -> None:
-    async with running(stack, "admin") as services, administrator(services) as admin:
+    async with run_services(stack, "admin") as services, administrator(services) as admin:
         owner = await stack.write()
         name = await owner.fetchval("select current_database()")
         await owner.execute(f'alter database "{name}" with connection limit 0')

@@ -8,14 +8,14 @@ import httpx
 import pytest
 
 from tests.support.admin_api import NOBODY, a_system, administrator, cached_key
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 
 @pytest.fixture
 async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """The administration alone."""
-    async with running(stack, "admin") as services:
+    async with run_services(stack, "admin") as services:
         yield services
 
 

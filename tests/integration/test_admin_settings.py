@@ -13,11 +13,11 @@ import pytest
 
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup
-from services.gateway.lookups.invalidation import listener
+from services.gateway.lookups.invalidation import make_invalidation_listener
 from tests.support.admin_api import a_partner, a_system, administrator, cached, cached_key
 from tests.support.polling import until
 from tests.support.registry import register_system
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 from tracking.contracts import cache_entries
 from tracking.domain.system_settings import DEFAULT_SETTINGS, PrivacyRule, SystemSettings
@@ -47,7 +47,7 @@ DOWN = "redis://127.0.0.1:1"
 @pytest.fixture
 async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """The administration alone."""
-    async with running(stack, "admin") as services:
+    async with run_services(stack, "admin") as services:
         yield services
 
 
@@ -69,7 +69,7 @@ async def a_gateways_keys(stack: Stack, redis_url: str) -> AsyncIterator[ApiKeyL
         resources.push_async_callback(redis.aclose)
         keys = ApiKeyLookup(redis, pool, ttl_s=600)
         await resources.enter_async_context(
-            process.running(listener(redis, keys, EventStructureLookup(redis, pool)).run())
+            process.run_in_background(make_invalidation_listener(redis, keys, EventStructureLookup(redis, pool)).run())
         )
         yield keys
 
@@ -203,7 +203,7 @@ async def test_a_change_stands_in_redis_before_the_answer_for_every_key(admin: h
         entry = await cached_key(stack, secret)
         assert entry is not None
         assert entry.settings == AS_A_VALUE
-    shown = await cached(stack, cache_entries.partner_system_cache_key(system["id"]))
+    shown = await cached(stack, cache_entries.make_partner_system_cache_key(system["id"]))
     assert json.loads(shown or b"") == (await admin.get(path)).json()
     owner = await stack.write()
     names = await owner.fetch("select name from write.domain_events where delivered_at is not null order by id")
@@ -217,7 +217,7 @@ async def test_a_change_reaches_a_gateways_keys_within_a_second(
     system = await a_system(admin)
     async with a_gateways_keys(stack, stack.redis_url if redis == "up" else DOWN) as keys:
         if redis == "up":
-            await until(lambda: asyncio.sleep(0, keys.is_heard), bool)
+            await until(lambda: asyncio.sleep(0, keys.is_subscribed), bool)
         assert await settings_of(keys, system["apiKey"]) == DEFAULT_SETTINGS
 
         await admin.patch(f"/api/partnersystems/{system['id']}", json={"settings": EVERYTHING})

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.support.admin_api import NOBODY, SCHEMA, a_partner, administrator, cached
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 from tracking.contracts import cache_entries
 
@@ -18,7 +18,7 @@ from tracking.contracts import cache_entries
 @pytest.fixture
 async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """The administration alone."""
-    async with running(stack, "admin") as services:
+    async with run_services(stack, "admin") as services:
         yield services
 
 
@@ -136,7 +136,7 @@ async def test_what_was_published_stands_in_redis_without_drafts(admin: httpx.As
         await admin.post(f"{location}/versions/1/deprecate")
         owner = None if path == "/api/eventstructures" else partner_id
 
-        entry = json.loads(await cached(stack, cache_entries.event_structure_cache_key(owner, "p")) or b"")
+        entry = json.loads(await cached(stack, cache_entries.make_event_structure_cache_key(owner, "p")) or b"")
 
         assert entry == {
             "structureId": location.rpartition("/")[2],

@@ -12,7 +12,7 @@ from openapi_spec_validator import validate
 from tests.support.admin_api import NOBODY, a_partner, administrator, cached
 from tests.support.http_client import http_client
 from tests.support.polling import until
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 from tracking.contracts import cache_entries
 from tracking.contracts.cache_entries import AccessTokenEntry
@@ -21,7 +21,7 @@ from tracking.contracts.cache_entries import AccessTokenEntry
 @pytest.fixture
 async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """The administration alone."""
-    async with running(stack, "admin") as services:
+    async with run_services(stack, "admin") as services:
         yield services
 
 
@@ -61,7 +61,7 @@ async def test_a_token_opens_what_its_scope_says(
 
 
 def cache_key(token: str) -> str:
-    return cache_entries.access_token_cache_key(sha256(token.encode()).hexdigest())
+    return cache_entries.make_access_token_cache_key(sha256(token.encode()).hexdigest())
 
 
 @pytest.mark.parametrize(("method", "suffix"), [("DELETE", ""), ("POST", "/revoke")])
@@ -144,9 +144,9 @@ async def test_health_metrics_and_documentation_are_open(services: ServiceProces
 
 
 async def test_another_first_token_in_the_environment_replaces_the_old_one(stack: Stack) -> None:
-    async with running(stack, "admin") as first:
+    async with run_services(stack, "admin") as first:
         old = first.admin_token
-    async with running(stack, "admin") as second, http_client(base_url=second.url("admin")) as client:
+    async with run_services(stack, "admin") as second, http_client(base_url=second.url("admin")) as client:
         statuses = [
             (await client.get("/api/partners", headers={"Authorization": f"Bearer {token}"})).status_code
             for token in (old, second.admin_token)
@@ -156,7 +156,7 @@ async def test_another_first_token_in_the_environment_replaces_the_old_one(stack
 
 
 async def test_many_processes_that_start_at_once_store_the_first_token_once(stack: Stack) -> None:
-    async with running(stack, "admin", "admin-2", "admin-3") as services:
+    async with run_services(stack, "admin", "admin-2", "admin-3") as services:
         assert await status_with(services, services.admin_token) == (200, None)
 
     owner = await stack.write()
@@ -164,7 +164,7 @@ async def test_many_processes_that_start_at_once_store_the_first_token_once(stac
 
 
 async def test_the_token_that_the_environment_names_is_good_again_after_a_restart(stack: Stack) -> None:
-    async with running(stack, "admin") as services:
+    async with run_services(stack, "admin") as services:
         async with administrator(services) as admin:
             [token] = (await admin.get("/api/tokens")).json()["items"]
             assert token["name"] == "bootstrap"

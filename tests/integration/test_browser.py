@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Page, async_playwright
 from tests.support.admin_api import a_system, administrator
 from tests.support.http_client import http_client
 from tests.support.polling import until
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 SITE = "shop.example"
@@ -58,7 +58,7 @@ def site(chromium: str) -> Any:
 @pytest.fixture
 async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """Gateway and admin."""
-    async with running(stack, "gateway", "admin") as services:
+    async with run_services(stack, "gateway", "admin") as services:
         yield services
 
 

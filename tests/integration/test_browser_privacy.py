@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.admin_api import a_system, administrator
 from tests.support.http_client import http_client
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 ORIGIN = "https://shop.example.com"
@@ -25,7 +25,7 @@ RULES = [
 @pytest.fixture
 async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """Gateway and administration."""
-    async with running(stack, "gateway", "admin") as services:
+    async with run_services(stack, "gateway", "admin") as services:
         yield services
 
 

@@ -12,7 +12,7 @@ from services.gateway.http.browser import GIF
 from tests.support.admin_api import a_system, administrator
 from tests.support.http_client import http_client
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import running
+from tests.support.service_processes import run_services
 from tests.support.stack import Stack
 
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
@@ -30,7 +30,7 @@ async def sender(stack: Stack) -> Registered:
 async def client(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     """Of a gateway alone."""
     async with (
-        running(stack, "gateway") as services,
+        run_services(stack, "gateway") as services,
         http_client(base_url=services.url("gateway"), timeout=20) as client,
     ):
         yield client
@@ -103,7 +103,7 @@ async def test_a_pixel_is_an_event_and_always_an_image(
 
 
 async def test_pixels_of_pages_that_may_not_send_are_refused(stack: Stack) -> None:
-    async with running(stack, "gateway", "admin") as services:
+    async with run_services(stack, "gateway", "admin") as services:
         async with administrator(services) as admin:
             system = await a_system(admin)
             path = f"/api/partnersystems/{system['id']}"
@@ -135,7 +135,9 @@ async def test_the_script_is_packed_kept_and_asked_for_again(client: httpx.Async
 async def test_every_name_can_be_another(stack: Stack, sender: Registered) -> None:
     names = {"SDK_PREFIX": "/m/x", "BEACON_NAME": "b1", "PIXEL_NAME": "p.gif", "SCRIPT_NAME": "s.js"}
     async with (
-        running(stack, "gateway", settings={f"TRACKING_{name}": value for name, value in names.items()}) as services,
+        run_services(
+            stack, "gateway", settings={f"TRACKING_{name}": value for name, value in names.items()}
+        ) as services,
         http_client(base_url=services.url("gateway"), params={"writeKey": sender.api_key}) as client,
     ):
         script = await client.get("/m/x/s.js")
@@ -161,7 +163,7 @@ async def test_every_name_can_be_another(stack: Stack, sender: Registered) -> No
 )
 async def test_a_name_that_cannot_be_is_said_at_the_start(stack: Stack, name: str, value: str, said: str) -> None:
     with pytest.raises(AssertionError, match=said):
-        async with running(stack, "gateway", settings={f"TRACKING_{name}": value}):
+        async with run_services(stack, "gateway", settings={f"TRACKING_{name}": value}):
             pass
 
 

@@ -15,7 +15,7 @@ from tests.support.admin_api import a_system, administrator
 from tests.support.backing_services import free_port
 from tests.support.polling import until
 from tests.support.registry import Registered, publish_structure, register_system
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 from tracking_client import AsyncTracker, Failure, Options, Stored, Tracker
 from tracking_client.tracking_methods import TrackingMethods
@@ -81,7 +81,7 @@ async def sender(stack: Stack) -> Registered:
 @pytest.fixture
 async def services(stack: Stack, sender: Registered) -> AsyncIterator[ServiceProcesses]:
     """A gateway alone."""
-    async with running(stack, "gateway") as services:
+    async with run_services(stack, "gateway") as services:
         yield services
 
 
@@ -249,7 +249,7 @@ async def test_a_batch_larger_than_the_gateway_takes_arrives_in_parts(
 ) -> None:
     options = Options(batch_events=300)
     async with (
-        running(stack, "gateway", settings={"TRACKING_BATCH_EVENTS": "40"}) as services,
+        run_services(stack, "gateway", settings={"TRACKING_BATCH_EVENTS": "40"}) as services,
         a_client(kind, services.url("gateway"), sender.api_key, options) as client,
     ):
         ids = client.track(300)
@@ -261,7 +261,7 @@ async def test_a_batch_larger_than_the_gateway_takes_arrives_in_parts(
 
 
 async def test_a_client_that_sends_too_fast_waits_as_long_as_it_is_told(kind: str, stack: Stack) -> None:
-    async with running(stack, "gateway", "admin") as services, administrator(services) as admin:
+    async with run_services(stack, "gateway", "admin") as services, administrator(services) as admin:
         system = await a_system(admin)
         settings = {"settings": {"rateLimit": {"eventsPerSecond": 100, "burst": 100}}}
         changed = await admin.patch(f"/api/partnersystems/{system['id']}", json=settings)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.test_pipeline import QUICK
 from tests.sdks.lossy_proxy import losing_answers
-from tests.support.service_processes import ROOT, ServiceProcesses, running
+from tests.support.service_processes import ROOT, ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 EVERYTHING = ("gateway", "admin", "relay", "projector", "statistics", "query")
@@ -37,7 +37,7 @@ async def demo(services: ServiceProcesses, gateway_url: str, *arguments: str) ->
 
 @pytest.mark.parametrize("drop_every", [None, 3])
 async def test_the_demo_counts_and_lists_everything_it_sent_once(stack: Stack, drop_every: int | None) -> None:
-    async with running(stack, *EVERYTHING, settings=QUICK) as services:
+    async with run_services(stack, *EVERYTHING, settings=QUICK) as services:
         if drop_every is None:
             status, output = await demo(services, services.url("gateway"), "--events", "1000")
         else:

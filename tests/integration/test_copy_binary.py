@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 AT = datetime(2026, 11, 23, 10, 30, 0, 123456, tzinfo=UTC)
 IDS = [uuid4() for _ in range(3)]
 ENCODERS: dict[str, Encoder] = {
-    "id": copy_binary.uuids,
-    "id_text": copy_binary.uuid_texts,
-    "name": copy_binary.texts,
-    "at": copy_binary.timestamps,
-    "at_again": copy_binary.timestamps,
-    "at_text": copy_binary.timestamp_texts,
-    "document": copy_binary.jsonb,
-    "document_text": copy_binary.jsonb_texts,
-    "flag": copy_binary.booleans,
-    "number": copy_binary.integers,
+    "id": copy_binary.encode_uuids,
+    "id_text": copy_binary.encode_uuids_from_text,
+    "name": copy_binary.encode_texts,
+    "at": copy_binary.encode_timestamps,
+    "at_again": copy_binary.encode_timestamps,
+    "at_text": copy_binary.encode_timestamps_from_text,
+    "document": copy_binary.encode_jsonb_values,
+    "document_text": copy_binary.encode_jsonb_from_text,
+    "flag": copy_binary.encode_booleans,
+    "number": copy_binary.encode_integers,
 }
 TABLE = """
 create temporary table kinds (
@@ -161,7 +161,7 @@ async def test_what_postgresql_refuses_leaves_the_connection_usable(connection: 
     assert await connection.fetchval("select count(*) from kinds") == 2
 
 
-LISTS: dict[str, Encoder] = {"name": copy_binary.texts, "ids": copy_binary.uuid_arrays}
+LISTS: dict[str, Encoder] = {"name": copy_binary.encode_texts, "ids": copy_binary.encode_uuid_arrays}
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ async def lists(connection: "Connection") -> "Connection":
 
 
 async def begun_with(connection: "Connection", lists: Sequence[Sequence[Any]], kinds: Sequence[Sequence[Any]]) -> int:
-    return await copy_binary.begin_with(
+    return await copy_binary.begin_and_copy(
         connection, CopyRows("pg_temp.lists", LISTS, lists), CopyRows("pg_temp.kinds", ENCODERS, kinds)
     )
 
@@ -225,6 +225,6 @@ async def test_nothing_is_begun_for_what_a_column_cannot_hold(lists: "Connection
 def test_ids_of_systems_may_be_equal_without_being_the_same() -> None:
     first, again = UUID(int=1), UUID(int=1)
 
-    assert copy_binary.encode([copy_binary.uuids], [[first, again]]) == copy_binary.encode(
-        [copy_binary.uuids], [[first, first]]
+    assert copy_binary.encode_rows([copy_binary.encode_uuids], [[first, again]]) == copy_binary.encode_rows(
+        [copy_binary.encode_uuids], [[first, first]]
     )

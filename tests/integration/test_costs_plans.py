@@ -57,7 +57,9 @@ async def add_weeks(stack: Stack, systems: list[System], begin: datetime) -> Non
 
 async def blocks(stack: Stack, statement: str, *parameters: Any) -> int:
     """Read or found in memory, while it ran as the service runs it."""
-    connection = await asyncpg.connect(stack.read_url("query"), server_settings={"timezone": "UTC"} | database.SETTINGS)
+    connection = await asyncpg.connect(
+        stack.read_url("query"), server_settings={"timezone": "UTC"} | database.SESSION_SETTINGS
+    )
     try:
         text = await connection.fetchval("explain (analyze, buffers, format json) " + statement, *parameters)
     finally:
@@ -79,16 +81,18 @@ async def touched(stack: Stack, system: System) -> Mapping[str, int]:
         return (system.id, ALL.start, position.before, position.before_id, *astuple(filters), LIMIT, 0)
 
     return {
-        "first page": await blocks(stack, events._PAGE, *page(PagePosition.first(ALL), EventFilters())),
+        "first page": await blocks(stack, events._PAGE, *page(PagePosition.at_start(ALL), EventFilters())),
         "page in the middle": await blocks(stack, events._PAGE, *page(deep, EventFilters())),
         "page of a name": await blocks(
-            stack, events._PAGE, *page(PagePosition.first(ALL), EventFilters(event_name="name_1"))
+            stack, events._PAGE, *page(PagePosition.at_start(ALL), EventFilters(event_name="name_1"))
         ),
         "page of a user": await blocks(
-            stack, events._PAGE, *page(PagePosition.first(ALL), EventFilters(user_id="user_6_7"))
+            stack, events._PAGE, *page(PagePosition.at_start(ALL), EventFilters(user_id="user_6_7"))
         ),
         "event by its id": await blocks(stack, events._EVENT, event_id, None),
-        "counts of a month": await blocks(stack, statistics._COUNTS, system.id, None, *statistics.borders(NOVEMBER)),
+        "counts of a month": await blocks(
+            stack, statistics._COUNTS, system.id, None, *statistics.split_range(NOVEMBER)
+        ),
         "version of a month": await blocks(
             stack, range_versions._VERSION, system.id, NOVEMBER.start.date(), NOVEMBER.end.date()
         ),

@@ -55,7 +55,7 @@ class Gateway:
         self._commits.clear()
         with CallCounter() as calls:
             for body in bodies:
-                self._singles.take(headers, body, answers)
+                self._singles.handle(headers, body, answers)
             await answers.whole.wait()
         assert [len(batch.events) for batch in self._commits] == [number]
         return calls.number
@@ -84,8 +84,8 @@ async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
     running = asyncio.create_task(commits.run(lambda: None))
     try:
         # what is heard of changes is trusted for longer than a second
-        keys.is_heard = True
-        await keys.authenticate(sender.api_key, clock.now())
+        keys.is_subscribed = True
+        await keys.authenticate(sender.api_key, clock.get_receive_time())
         yield Gateway(SingleEventFastPath(keys, structures, commits, RateLimiter(redis), LIMITS), committed)
     finally:
         commits.close()

@@ -8,7 +8,7 @@ import pytest
 from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 from tests.support.wire_counter import WireProxy, WireTraffic, at_most, counted
 from tracking.contracts import topology
@@ -82,15 +82,15 @@ class Worker:
         connection = await rabbitmq.connect(self._stack.rabbitmq_url, name="test", timeout_s=10)
         async with connection:
             channel = await connection.channel()
-            queue = topology.queue_names(self._name).work
-            await until(lambda: rabbitmq.queue_depth(channel, queue, 10), lambda waiting: waiting == 0)
+            queue = topology.get_queue_names(self._name).work
+            await until(lambda: rabbitmq.get_queue_depth(channel, queue, 10), lambda waiting: waiting == 0)
 
 
 @pytest.mark.parametrize("name", ["projector", "statistics"])
 async def test_a_group_costs_the_same_however_many_batches_and_events_it_has(
     stack: Stack, sender: Registered, name: str
 ) -> None:
-    async with counted(stack, name) as (_, wires), running(stack, "gateway") as gateway:
+    async with counted(stack, name) as (_, wires), run_services(stack, "gateway") as gateway:
         worker = Worker(stack, name, gateway, wires["read"])
         await worker.take(sender, 3)
         for events in (20, 200):
@@ -104,7 +104,7 @@ async def test_a_group_costs_the_same_however_many_batches_and_events_it_has(
 
 
 async def test_links_between_ids_cost_a_group_one_statement_more(stack: Stack, sender: Registered) -> None:
-    async with counted(stack, "projector") as (_, wires), running(stack, "gateway") as gateway:
+    async with counted(stack, "projector") as (_, wires), run_services(stack, "gateway") as gateway:
         worker = Worker(stack, "projector", gateway, wires["read"])
         await worker.take(sender, 3, "identify")
 

@@ -25,7 +25,7 @@ from tests.support.dead_letters import (
 from tests.support.polling import until
 from tests.support.rebuild import assert_counted
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import ROOT, ServiceProcesses, running
+from tests.support.service_processes import ROOT, ServiceProcesses, run_services
 from tests.support.stack import Stack
 from tracking.contracts import topology
 
@@ -42,7 +42,7 @@ async def sender(stack: Stack) -> Registered:
 async def services(stack: Stack, sender: Registered) -> AsyncIterator[ServiceProcesses]:
     """Everything that an event passes through; three dead letters stop a worker."""
     settings = {**QUICK, "TRACKING_DEAD_LETTER_LIMIT": "3"}
-    async with running(stack, "gateway", *WORKERS, settings=settings) as services:
+    async with run_services(stack, "gateway", *WORKERS, settings=settings) as services:
         yield services
 
 

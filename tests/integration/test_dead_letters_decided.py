@@ -9,7 +9,7 @@ import pytest
 from tests.support.admin_api import administrator
 from tests.support.dead_letters import done, volcanion
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import running
+from tests.support.service_processes import run_services
 from tests.support.stack import Stack
 
 
@@ -50,7 +50,7 @@ async def test_the_administration_lists_shows_and_decides(stack: Stack, sender: 
         await keep(stack, 3, state="discarded"),
         await keep(stack, 4, state="applied"),
     ]
-    async with running(stack, "admin") as services, administrator(services) as admin:
+    async with run_services(stack, "admin") as services, administrator(services) as admin:
         every = (await admin.get("/api/deadletters", params={"pageSize": 3})).json()
         assert [item["id"] for item in every["items"]] == ids[:3]
         assert every["totalCount"] == 4

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.http_client import http_client
 from tests.support.registry import Registered, publish_structure, register_system
-from tests.support.service_processes import running
+from tests.support.service_processes import run_services
 from tests.support.stack import Stack
 
 GOOD = {"eventName": "order", "userId": "u", "eventId": "o-1", "eventProperties": {"total": 1}}
@@ -28,7 +28,7 @@ async def sender(stack: Stack) -> Registered:
 async def client(stack: Stack, sender: Registered) -> AsyncIterator[httpx.AsyncClient]:
     """Of a gateway alone."""
     async with (
-        running(stack, "gateway") as services,
+        run_services(stack, "gateway") as services,
         http_client(base_url=services.url("gateway"), headers={"X-Api-Key": sender.api_key}, timeout=20) as client,
     ):
         yield client

@@ -41,7 +41,7 @@ async def test_messages_that_wait_and_do_not_come_end_the_session(
         for _ in range(3):
             assert await consumer._take(nothing, channel) == ([], False)
 
-        queue = topology.queue_names(CONSUMER).work
+        queue = topology.get_queue_names(CONSUMER).work
         await channel.default_exchange.publish(aio_pika.Message(b"{}"), queue)
         assert await consumer._take(nothing, channel) == ([], False)
         with pytest.raises(inbox._SessionOver, match="1 messages wait"):

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.http_client import http_client
 from tests.support.registry import Registered, publish_structure, register_system
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 INGEST, BATCH = "/api/events/ingest", "/api/events/batch"
@@ -30,7 +30,7 @@ async def sender(stack: Stack) -> Registered:
 @pytest.fixture
 async def services(stack: Stack, sender: Registered) -> AsyncIterator[ServiceProcesses]:
     """A gateway alone: no worker reads what it publishes."""
-    async with running(stack, "gateway") as services:
+    async with run_services(stack, "gateway") as services:
         yield services
 
 

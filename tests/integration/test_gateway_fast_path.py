@@ -14,7 +14,7 @@ from tests.support.admin_api import a_system, administrator
 from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 INGEST = "/api/events/ingest"
@@ -29,7 +29,7 @@ async def sender(stack: Stack) -> Registered:
 @pytest.fixture
 async def services(stack: Stack, sender: Registered) -> AsyncIterator[ServiceProcesses]:
     """A gateway alone, which has seen the key."""
-    async with running(stack, "gateway") as services:
+    async with run_services(stack, "gateway") as services:
         await Connection.ask(services, a_request(sender))
         yield services
 
@@ -195,7 +195,7 @@ async def test_a_stop_waits_for_the_event_in_hand_and_for_the_one_half_sent(
 
 
 async def test_without_a_commit_in_time_the_answer_is_503(stack: Stack, sender: Registered) -> None:
-    async with running(stack, "gateway", settings={"TRACKING_COMMIT_DEADLINE_S": "0.5"}) as services:
+    async with run_services(stack, "gateway", settings={"TRACKING_COMMIT_DEADLINE_S": "0.5"}) as services:
         await Connection.ask(services, a_request(sender))
         async with nothing_commits(stack):
             status, headers, body = await Connection.ask(services, a_request(sender))
@@ -205,7 +205,7 @@ async def test_without_a_commit_in_time_the_answer_is_503(stack: Stack, sender: 
 
 
 async def test_a_deactivated_system_is_refused_the_short_way_too(stack: Stack) -> None:
-    async with running(stack, "gateway", "admin") as services, administrator(services) as admin:
+    async with run_services(stack, "gateway", "admin") as services, administrator(services) as admin:
         system = await a_system(admin)
         sender = Registered(UUID(system["partnerId"]), UUID(system["id"]), system["apiKey"])
         assert (await Connection.ask(services, a_request(sender)))[0] == 202

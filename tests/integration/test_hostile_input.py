@@ -6,10 +6,10 @@ from tests.hostile import admin, gateway, query, sdk
 from tests.hostile.case import Case, faults_of, resident_bytes
 from tests.hostile.framing import Route
 from tests.support import raw_http
-from tests.support.admin_api import one_of_each
+from tests.support.admin_api import register_one_of_each
 from tests.support.read_model import add_system, add_token
 from tests.support.registry import register_system
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 # short, as some of the cases never send what they promise
@@ -45,41 +45,41 @@ async def attack(services: ServiceProcesses, name: str, cases: list[Case], norma
 async def test_the_gateway_stands_hostile_input(stack: Stack, is_batch: bool) -> None:
     sender = await register_system(stack)
     table = gateway.Table(sender.api_key, is_batch=is_batch)
-    async with running(stack, "gateway", settings=DEADLINES) as services:
+    async with run_services(stack, "gateway", settings=DEADLINES) as services:
         await attack(services, "gateway", table.cases(), table.route)
 
 
 @pytest.mark.parametrize("kind", ["track", "batch", "beacon"])
 async def test_the_routes_of_sdks_stand_hostile_input(stack: Stack, kind: str) -> None:
     table = sdk.Table((await register_system(stack)).api_key, kind)
-    async with running(stack, "gateway", settings=DEADLINES) as services:
+    async with run_services(stack, "gateway", settings=DEADLINES) as services:
         await attack(services, "gateway", table.cases(), table.route)
 
 
 async def test_the_pixel_stands_hostile_input(stack: Stack) -> None:
     table = sdk.Pixels((await register_system(stack)).api_key)
-    async with running(stack, "gateway", settings=DEADLINES) as services:
+    async with run_services(stack, "gateway", settings=DEADLINES) as services:
         await attack(services, "gateway", table.cases(), table.route)
 
 
 @pytest.mark.parametrize("kind", ["list", "statistics", "event"])
 async def test_query_stands_hostile_input(stack: Stack, kind: str) -> None:
     table = query.Table(await add_token(stack, "admin"), (await add_system(stack)).id, kind)
-    async with running(stack, "query", settings=DEADLINES) as services:
+    async with run_services(stack, "query", settings=DEADLINES) as services:
         await attack(services, "query", table.cases(), table.route)
 
 
 async def test_the_administration_stands_hostile_bodies(stack: Stack) -> None:
-    async with running(stack, "admin", settings=DEADLINES) as services:
-        known = await one_of_each(services)
+    async with run_services(stack, "admin", settings=DEADLINES) as services:
+        known = await register_one_of_each(services)
         table = admin.Table(services.admin_token, known)
         for body in admin.bodies(known):
             await attack(services, "admin", table.of_body(body), table.normal())
 
 
 async def test_the_administration_stands_hostile_paths_and_http(stack: Stack) -> None:
-    async with running(stack, "admin", settings=DEADLINES) as services:
-        known = await one_of_each(services)
+    async with run_services(stack, "admin", settings=DEADLINES) as services:
+        known = await register_one_of_each(services)
         table = admin.Table(services.admin_token, known)
         cases = [*table.framing(), *table.of_paths(), *table.of_lists()]
         await attack(services, "admin", cases, table.normal())

@@ -17,7 +17,7 @@ from tests.support.costly_schemas import hostile, nested
 from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.registry import publish_structure, register_system
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 NAMES = [
@@ -56,7 +56,7 @@ class Edge:
 
 @asynccontextmanager
 async def an_edge(stack: Stack) -> AsyncIterator[Edge]:
-    async with running(stack, "admin", "gateway") as services, administrator(services) as admin:
+    async with run_services(stack, "admin", "gateway") as services, administrator(services) as admin:
         headers = {"X-Api-Key": (await a_system(admin))["apiKey"]}
         async with http_client(base_url=services.url("gateway"), headers=headers, timeout=30) as gateway:
             yield Edge(admin, gateway, services)
@@ -243,7 +243,7 @@ async def test_the_dearest_schemas_with_the_dearest_events_are_answered(stack: S
 async def test_events_of_another_partner_do_not_meet_a_partners_hostile_schema(stack: Stack) -> None:
     mine, other = await register_system(stack), await register_system(stack, "Other")
     await publish_structure(stack, "shared", {"$ref": "#"}, partner_id=mine.partner_id)
-    async with running(stack, "gateway") as services:
+    async with run_services(stack, "gateway") as services:
         async with http_client(base_url=services.url("gateway"), timeout=20) as client:
             event = {"eventName": "shared", "userId": "u", "eventProperties": {}}
             answers = [

@@ -13,7 +13,7 @@ from tests.support.http_client import http_client
 from tests.support.identity_events import batch, connect, identify
 from tests.support.polling import until
 from tests.support.read_model import Seen, System, add_events, add_system, add_token
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 START = datetime(2025, 12, 1, tzinfo=UTC)
@@ -38,7 +38,7 @@ LINKS = {
 @pytest.fixture
 async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """Query alone."""
-    async with running(stack, "query") as services:
+    async with run_services(stack, "query") as services:
         yield services
 
 

@@ -13,7 +13,7 @@ from tests.support.admin_api import a_system, administrator
 from tests.support.http_client import http_client
 from tests.support.json_schema_suite import Group, Part, as_property, groups
 from tests.support.polling import until
-from tests.support.service_processes import running
+from tests.support.service_processes import run_services
 from tests.support.stack import Stack
 
 # Why a schema is refused, by the beginning of the reason; each refuses rather than decides wrongly.
@@ -77,7 +77,7 @@ async def test_every_case_of_the_suite_is_decided_rightly_or_its_schema_is_refus
     counts: Counter[str] = Counter()
     wrong: list[Any] = []
     everything = list(enumerate(groups(part)))
-    async with running(stack, "admin", "gateway") as services, administrator(services) as admin:
+    async with run_services(stack, "admin", "gateway") as services, administrator(services) as admin:
         refusals = {number: await registered(admin, f"suite-{number}", group) for number, group in everything}
         await admin.post("/api/eventstructures", json={"eventName": "the last", "schema": {"required": ["a"]}})
         headers = {"X-Api-Key": (await a_system(admin))["apiKey"]}

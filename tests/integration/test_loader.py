@@ -20,7 +20,7 @@ from tests.load.loader.events import EVENTS_A_VISITOR, PARTNER_NAME, SYSTEM_NAME
 from tests.support.http_client import http_client
 from tests.support.read_model import add_token
 from tests.support.rebuild import COUNTS, EVENTS, LINKS, RECOUNT
-from tests.support.service_processes import running
+from tests.support.service_processes import run_services
 from tests.support.stack import Stack, Templates
 from tracking.contracts.events_tracked import EventsTracked, SystemContext, decode, encode
 from tracking.domain.tracking_event import TrackingEvent
@@ -50,7 +50,7 @@ async def applied(loaded: Stack, templates: Templates) -> Any:
         batches = await as_batches(loaded)
         async with connection.transaction():
             touched = [("projector", key) for key in await project.project(connection, batches)]
-            touched += [("statistics", key) for key in await aggregate.tally(connection, batches)]
+            touched += [("statistics", key) for key in await aggregate.aggregate(connection, batches)]
         await connection.execute("create table touched (consumer text, system_id uuid, day date)")
         await connection.copy_records_to_table("touched", records=[(consumer, *key) for consumer, key in touched])
         yield connection
@@ -118,7 +118,7 @@ async def test_query_serves_what_was_loaded(loaded: Stack) -> None:
     ]
 
     async with (
-        running(loaded, "query") as services,
+        run_services(loaded, "query") as services,
         http_client(base_url=services.url("query"), headers={"Authorization": f"Bearer {token}"}) as client,
     ):
         for system_id in YEAR.system_ids:
@@ -219,7 +219,7 @@ async def test_the_page_at_depth_begins_where_it_says(loaded: Stack) -> None:
     known = await GrowthSample.of(loaded, YEAR)
 
     async with (
-        running(loaded, "query") as services,
+        run_services(loaded, "query") as services,
         http_client(base_url=services.url("query"), headers={"Authorization": f"Bearer {token}"}) as client,
     ):
         response = await client.get(DEEP_PAGE.path(replace(known, cursors=known.cursors[:1]), Random(1)))  # noqa: S311

@@ -16,10 +16,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.support.admin_api import one_of_each
+from tests.support.admin_api import register_one_of_each
 from tests.support.read_model import add_system, add_token
 from tests.support.registry import register_system
-from tests.support.service_processes import running
+from tests.support.service_processes import run_services
 from tests.support.stack import Stack
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -72,7 +72,7 @@ def _call(operation: Any, mode: GenerationMode, ids: Mapping[str, str] | None, h
 
 @pytest.mark.parametrize("service", ["gateway", "admin", "query"])
 async def test_what_is_documented_is_what_is_answered(stack: Stack, service: str) -> None:
-    async with running(stack, service) as services:
+    async with run_services(stack, service) as services:
         headers = {"Authorization": f"Bearer {services.admin_token}"}
         known: Known = {}
         if service == "gateway":
@@ -81,7 +81,7 @@ async def test_what_is_documented_is_what_is_answered(stack: Stack, service: str
             headers = {"Authorization": f"Bearer {await add_token(stack, 'admin')}"}
             known = {"/api/events/partner-system": {"partnerSystemId": str((await add_system(stack)).id)}}
         else:
-            things = await one_of_each(services)
+            things = await register_one_of_each(services)
             known = {
                 "/api/partners/": {"id": things.partner},
                 "/api/partnersystems/": {"id": things.system, "key_id": things.key},

@@ -16,7 +16,7 @@ from tests.integration.test_pipeline import QUICK, both, reach, send
 from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import running
+from tests.support.service_processes import run_services
 from tests.support.stack import Stack
 
 INGEST = "/api/events/ingest"
@@ -34,12 +34,12 @@ def an_envelope(sender: Registered, **changes: Any) -> dict[str, Any]:
 
 
 async def test_without_the_broker_every_event_is_taken_and_published_later(stack: Stack, sender: Registered) -> None:
-    async with running(stack, "gateway", settings={"TRACKING_RABBITMQ_URL": f"amqp://x:x@{NOBODY}/"}) as services:
+    async with run_services(stack, "gateway", settings={"TRACKING_RABBITMQ_URL": f"amqp://x:x@{NOBODY}/"}) as services:
         for start in range(0, 1000, 100):
             await send(services, sender, range(start, start + 100))
     assert await both(stack) == (0, 0)
 
-    async with running(stack, "relay", "projector", "statistics", settings=QUICK):
+    async with run_services(stack, "relay", "projector", "statistics", settings=QUICK):
         await reach(stack, 1000)
 
 
@@ -61,7 +61,7 @@ async def test_a_broker_that_hangs_up_costs_neither_events_nor_the_process(
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     url = f"amqp://x:x@127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    async with server, running(stack, "gateway", settings={"TRACKING_RABBITMQ_URL": url}) as services:
+    async with server, run_services(stack, "gateway", settings={"TRACKING_RABBITMQ_URL": url}) as services:
         sent = 0
         async with asyncio.timeout(30):
             while len(callers) < 4:
@@ -75,7 +75,7 @@ async def test_a_broker_that_hangs_up_costs_neither_events_nor_the_process(
 
 async def test_without_redis_keys_come_from_the_database(stack: Stack, sender: Registered) -> None:
     async with (
-        running(stack, "gateway", settings={"TRACKING_REDIS_URL": f"redis://{NOBODY}"}) as services,
+        run_services(stack, "gateway", settings={"TRACKING_REDIS_URL": f"redis://{NOBODY}"}) as services,
         http_client(base_url=services.url("gateway")) as client,
     ):
         assert (await client.post(INGEST, json=an_envelope(sender))).status_code == 202
@@ -91,7 +91,7 @@ async def test_without_redis_keys_come_from_the_database(stack: Stack, sender: R
 
 async def test_without_its_database_the_gateway_answers_503_and_recovers(stack: Stack, sender: Registered) -> None:
     async with (
-        running(stack, "gateway", settings={"TRACKING_COMMIT_DEADLINE_S": "0.5"}) as services,
+        run_services(stack, "gateway", settings={"TRACKING_COMMIT_DEADLINE_S": "0.5"}) as services,
         http_client(base_url=services.url("gateway"), timeout=20) as client,
     ):
         assert (await client.post(INGEST, json=an_envelope(sender))).status_code == 202
@@ -108,7 +108,7 @@ async def test_without_its_database_the_gateway_answers_503_and_recovers(stack: 
 
 async def test_a_commit_connection_that_is_cut_is_replaced_within_the_request(stack: Stack, sender: Registered) -> None:
     async with (
-        running(stack, "gateway") as services,
+        run_services(stack, "gateway") as services,
         http_client(base_url=services.url("gateway"), timeout=20) as client,
     ):
         await client.post(INGEST, json=an_envelope(sender))
@@ -127,7 +127,7 @@ async def test_a_commit_connection_that_is_cut_is_replaced_within_the_request(st
 async def test_too_much_waiting_is_told_to_come_back(stack: Stack, sender: Registered) -> None:
     settings = {"TRACKING_BUFFER_EVENTS": "50", "TRACKING_COMMIT_DEADLINE_S": "2"}
     async with (
-        running(stack, "gateway", settings=settings) as services,
+        run_services(stack, "gateway", settings=settings) as services,
         http_client(base_url=services.url("gateway"), timeout=20) as client,
     ):
         owner = await stack.write()
@@ -148,7 +148,7 @@ async def test_what_finds_no_room_is_refused_before_it_is_decoded(stack: Stack, 
     body = b'{"events": [' + b"x" * 20_000
     headers = {"Content-Type": "application/json", "X-Api-Key": sender.api_key}
     async with (
-        running(stack, "gateway", settings=settings) as services,
+        run_services(stack, "gateway", settings=settings) as services,
         http_client(base_url=services.url("gateway"), timeout=20) as client,
     ):
         owner = await stack.write()
@@ -184,7 +184,7 @@ async def test_a_gateway_that_is_stopped_loses_nothing_it_acknowledged(stack: St
                 acknowledged.append(event_id)
 
     async with (
-        running(stack, "gateway") as services,
+        run_services(stack, "gateway") as services,
         http_client(base_url=services.url("gateway"), timeout=20) as client,
     ):
         sending = [asyncio.create_task(keep_sending(client, name)) for name in range(10)]
@@ -207,7 +207,7 @@ async def test_while_a_gateway_drains_each_answer_is_the_last_of_its_connection(
     stack: Stack, sender: Registered
 ) -> None:
     async with (
-        running(stack, "gateway", settings={"TRACKING_DRAIN_DELAY_S": "2"}) as services,
+        run_services(stack, "gateway", settings={"TRACKING_DRAIN_DELAY_S": "2"}) as services,
         http_client(base_url=services.url("gateway"), timeout=20) as client,
     ):
         before = await client.post(INGEST, json=an_envelope(sender))

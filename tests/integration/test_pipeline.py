@@ -11,7 +11,7 @@ from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.rebuild import assert_counted
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 from tracking.contracts import topology
 from tracking.infra import rabbitmq
@@ -29,7 +29,7 @@ async def sender(stack: Stack) -> Registered:
 @pytest.fixture
 async def services(stack: Stack, sender: Registered) -> AsyncIterator[ServiceProcesses]:
     """Everything that an event passes through."""
-    async with running(stack, "gateway", *WORKERS, settings=QUICK) as services:
+    async with run_services(stack, "gateway", *WORKERS, settings=QUICK) as services:
         yield services
 
 
@@ -163,7 +163,7 @@ async def test_a_purged_queue_heals_by_itself(services: ServiceProcesses, stack:
     async with connection:
         channel = await connection.channel()
         for consumer in topology.CONSUMERS:
-            queue = await channel.get_queue(topology.queue_names(consumer).work)
+            queue = await channel.get_queue(topology.get_queue_names(consumer).work)
             await queue.purge()
 
     await services.start("projector", "statistics")
@@ -180,7 +180,7 @@ async def test_deleted_queues_come_back_and_nothing_is_lost(
     async with connection:
         channel = await connection.channel()
         for consumer in topology.CONSUMERS:
-            await channel.queue_delete(topology.queue_names(consumer).work)
+            await channel.queue_delete(topology.get_queue_names(consumer).work)
 
     await send(services, sender, range(50, 100))
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.http_client import http_client
 from tests.support.read_model import Seen, System, add_events, add_system, add_token
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 MICROSECOND = timedelta(microseconds=1)
@@ -23,7 +23,7 @@ DECEMBER = {"startDate": "2025-12-01T00:00:00Z", "endDate": "2025-12-31T23:59:59
 @pytest.fixture
 async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """Query alone."""
-    async with running(stack, "query") as services:
+    async with run_services(stack, "query") as services:
         yield services
 
 

@@ -14,7 +14,7 @@ from services.query.models import Event, EventList, Statistics
 from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.read_model import Seen, System, add_events, add_system, add_token
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 from tracking.contracts import cache_entries
 from tracking.contracts.cache_entries import AccessTokenEntry
@@ -27,7 +27,7 @@ OPEN = ["/health/live", "/health/ready", "/metrics", "/openapi/v1.json", "/scala
 @pytest.fixture
 async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """Query alone."""
-    async with running(stack, "query") as services:
+    async with run_services(stack, "query") as services:
         yield services
 
 
@@ -122,7 +122,7 @@ async def test_a_token_that_admin_has_just_written_to_redis_works_before_the_rel
 ) -> None:
     token, redis = "tk_fresh", cache.open_redis(stack.redis_url, timeout_s=5)
     entry = AccessTokenEntry(uuid4(), "admin", None, None, None)
-    await redis.set(cache_entries.access_token_cache_key(sha256(token.encode()).hexdigest()), entry.encode())
+    await redis.set(cache_entries.make_access_token_cache_key(sha256(token.encode()).hexdigest()), entry.encode())
 
     async def asked() -> int:
         return await status(client, f"/api/events/{uuid4()}", token)
@@ -136,11 +136,11 @@ async def test_a_revoked_token_stops_working_at_once(stack: Stack) -> None:
     digest = sha256(token.encode()).hexdigest()
     entry = AccessTokenEntry(uuid4(), "admin", None, None, None)
     gone = AccessTokenEntry(entry.token_id, "admin", None, None, datetime.now(UTC))
-    key, path = cache_entries.access_token_cache_key(digest), f"/api/events/{uuid4()}"
+    key, path = cache_entries.make_access_token_cache_key(digest), f"/api/events/{uuid4()}"
     await redis.set(key, entry.encode())
 
     async with (
-        running(stack, "query", settings={"TRACKING_TOKEN_CACHE_TTL_S": "600"}) as services,
+        run_services(stack, "query", settings={"TRACKING_TOKEN_CACHE_TTL_S": "600"}) as services,
         http_client(base_url=services.url("query"), timeout=20) as client,
     ):
         await until(lambda: status(client, path, token), lambda code: code == 404)
@@ -157,7 +157,7 @@ async def test_without_redis_every_answer_comes_from_the_database(stack: Stack) 
     nowhere = {"TRACKING_REDIS_URL": "redis://127.0.0.1:1/0"}
 
     async with (
-        running(stack, "query", settings=nowhere) as services,
+        run_services(stack, "query", settings=nowhere) as services,
         http_client(base_url=services.url("query"), timeout=20) as client,
     ):
         statuses = await asyncio.gather(*(status(client, path, token) for path in paths(system, Seen(NOON)) * 5))
@@ -173,7 +173,7 @@ async def test_a_revoked_token_stops_working_though_nobody_can_tell(stack: Stack
     deaf = {"TRACKING_REDIS_URL": "redis://127.0.0.1:1/0", "TRACKING_TOKEN_CACHE_TTL_S": "600"}
 
     async with (
-        running(stack, "query", settings=deaf) as services,
+        run_services(stack, "query", settings=deaf) as services,
         http_client(base_url=services.url("query"), timeout=20) as client,
     ):
         assert await status(client, path, token) == 404
@@ -193,7 +193,7 @@ async def test_a_slow_database_is_asked_once_for_a_token_though_redis_is_away(st
     nowhere = {"TRACKING_REDIS_URL": "redis://127.0.0.1:1/0"}
 
     async with (
-        running(stack, "query", settings=nowhere) as services,
+        run_services(stack, "query", settings=nowhere) as services,
         http_client(base_url=services.url("query"), timeout=4) as client,
     ):
         assert await status(client, f"/api/events/{uuid4()}", token) == 404
@@ -204,7 +204,7 @@ async def test_without_its_database_it_asks_to_come_back_and_then_answers_again(
     path = f"/api/events/partner-system/{system.id}"
 
     async with (
-        running(stack, "query") as services,
+        run_services(stack, "query") as services,
         http_client(base_url=services.url("query"), timeout=20) as client,
     ):
         assert await status(client, path, token) == 200

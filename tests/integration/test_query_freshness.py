@@ -14,7 +14,7 @@ import pytest
 from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.read_model import Seen, System, add_events, add_system, add_token
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 NOON = datetime(2025, 12, 24, 12, tzinfo=UTC)
@@ -30,7 +30,7 @@ select exists (select
 @pytest.fixture
 async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """Query alone."""
-    async with running(stack, "query") as services:
+    async with run_services(stack, "query") as services:
         yield services
 
 
@@ -164,7 +164,7 @@ async def test_a_redis_that_hangs_holds_up_no_answer_for_long(stack: Stack, syst
 
     async with (
         between(stack.redis_url, flows) as url,
-        running(stack, "query", settings={"TRACKING_REDIS_URL": url}) as services,
+        run_services(stack, "query", settings={"TRACKING_REDIS_URL": url}) as services,
         http_client(base_url=services.url("query"), headers=headers, timeout=20) as client,
     ):
         await until(lambda: ask(client, path), lambda answer: answer["meta"]["cached"])

@@ -59,7 +59,9 @@ async def analyse(stack: Stack) -> None:
 
 async def explained(stack: Stack, statement: str, *parameters: Any, before: str = "select") -> list[dict[str, Any]]:
     """The nodes of the plan that was run, as the service's own role and settings run it, `before` it what it sets."""
-    connection = await asyncpg.connect(stack.read_url("query"), server_settings={"timezone": "UTC"} | database.SETTINGS)
+    connection = await asyncpg.connect(
+        stack.read_url("query"), server_settings={"timezone": "UTC"} | database.SESSION_SETTINGS
+    )
     try:
         async with connection.transaction():
             await connection.execute(before)
@@ -116,7 +118,7 @@ PAGES = [
 
 
 async def test_a_page_reads_little_more_than_it_shows(stack: Stack, system: System) -> None:
-    first = PagePosition.first(ALL)
+    first = PagePosition.at_start(ALL)
     deep = PagePosition(ALL, START + timedelta(days=60), UUID(int=0))
 
     for prepare in (None, analyse):
@@ -137,7 +139,7 @@ async def test_a_page_of_a_request_reads_that_request(stack: Stack, system: Syst
         if prepare is not None:
             await prepare(stack)
         nodes = await explained(
-            stack, events._PAGE_OF_REQUEST, *page_parameters(system, PagePosition.first(ALL), filters)
+            stack, events._PAGE_OF_REQUEST, *page_parameters(system, PagePosition.at_start(ALL), filters)
         )
         assert touched(nodes) == 20
         assert read_whole(nodes) == []
@@ -146,15 +148,17 @@ async def test_a_page_of_a_request_reads_that_request(stack: Stack, system: Syst
 async def test_only_the_months_of_the_range_are_opened(stack: Stack, system: System) -> None:
     await analyse(stack)
     for filters in (EventFilters(), EventFilters(user_id="user_7")):
-        nodes = await explained(stack, events._PAGE, *page_parameters(system, PagePosition.first(NOVEMBER), filters))
+        nodes = await explained(stack, events._PAGE, *page_parameters(system, PagePosition.at_start(NOVEMBER), filters))
         assert opened(nodes) == {"2025_11"}
-    newest = await explained(stack, events._PAGE, *page_parameters(system, PagePosition.first(ALL), EventFilters()))
+    newest = await explained(stack, events._PAGE, *page_parameters(system, PagePosition.at_start(ALL), EventFilters()))
     assert opened(newest) == {"2025_12"}
 
 
 async def test_a_skipped_page_costs_what_is_skipped(stack: Stack, system: System) -> None:
     await analyse(stack)
-    nodes = await explained(stack, events._PAGE, *page_parameters(system, PagePosition.first(ALL), EventFilters(), 500))
+    nodes = await explained(
+        stack, events._PAGE, *page_parameters(system, PagePosition.at_start(ALL), EventFilters(), 500)
+    )
 
     assert touched(nodes) == 500 + LIMIT
 
@@ -179,7 +183,7 @@ async def test_counts_read_the_rollups_and_only_the_ragged_ends_from_events(stac
     await analyse(stack)
     within = TimeRange(NOVEMBER.start + timedelta(minutes=30), NOVEMBER.end)
 
-    nodes = await explained(stack, statistics._COUNTS, system.id, None, *statistics.borders(within))
+    nodes = await explained(stack, statistics._COUNTS, system.id, None, *statistics.split_range(within))
 
     an_hour = EVENTS / DAYS / 24
     names = 6
@@ -196,7 +200,7 @@ async def test_counts_of_a_day_and_of_less_read_hours_alone(stack: Stack, system
     a_day = EVENTS / DAYS
 
     for within in (TimeRange(noon, noon + timedelta(days=1)), TimeRange(noon, noon + timedelta(hours=3))):
-        nodes = await explained(stack, statistics._COUNTS, system.id, None, *statistics.borders(within))
+        nodes = await explained(stack, statistics._COUNTS, system.id, None, *statistics.split_range(within))
 
         assert touched(nodes, "event_counts_daily") == 0
         assert touched(nodes, "event_counts_hourly") <= a_day + 1
@@ -208,7 +212,7 @@ async def test_the_ragged_ends_are_counted_from_the_key_alone(stack: Stack, syst
     await owner.execute("vacuum analyze read.tracking_events_read_model")
     hour = TimeRange(START + timedelta(days=40, minutes=40), START + timedelta(days=40, minutes=100))
 
-    nodes = await explained(stack, statistics._COUNTS, system.id, None, *statistics.borders(hour))
+    nodes = await explained(stack, statistics._COUNTS, system.id, None, *statistics.split_range(hour))
 
     ends = [node for node in nodes if str(node.get("Relation Name", "")).startswith("tracking_events_read_model")]
     assert {node["Node Type"] for node in ends} == {"Index Only Scan"}
@@ -219,7 +223,7 @@ async def test_the_ragged_ends_are_counted_from_the_key_alone(stack: Stack, syst
 async def test_counts_of_all_time_read_days_alone(stack: Stack, system: System) -> None:
     await analyse(stack)
 
-    nodes = await explained(stack, statistics._COUNTS, system.id, None, *statistics.borders(ALL))
+    nodes = await explained(stack, statistics._COUNTS, system.id, None, *statistics.split_range(ALL))
 
     assert touched(nodes) == touched(nodes, "event_counts_hourly") == 0
     # of so small a table the planner reads all systems
@@ -270,8 +274,8 @@ async def test_the_ids_of_an_actor_are_found_by_its_links_alone(stack: Stack, li
 
 async def test_a_page_of_an_actor_reads_a_page_of_each_of_its_ids_at_most(stack: Stack, linked: System) -> None:
     actor = Actor([f"user_{n}" for n in (7, 107, 207)], [f"anon_{n}" for n in (7, 107)])
-    wanted = actors._wanted(actor, EventFilters())
-    first = PagePosition.first(ALL)
+    wanted = actors._bind(actor, EventFilters())
+    first = PagePosition.at_start(ALL)
     deep = PagePosition(ALL, START + timedelta(days=60), UUID(int=0))
 
     for prepare in (None, analyse):
@@ -286,7 +290,7 @@ async def test_a_page_of_an_actor_reads_a_page_of_each_of_its_ids_at_most(stack:
             assert touched(offset) <= 3 * 11 + 2 * 20
             assert read_whole(page) == read_whole(offset) == []
         counted = await explained(
-            stack, actors._COUNT, linked.id, ALL.start, ALL.end, *actors._wanted(actor, EventFilters())
+            stack, actors._COUNT, linked.id, ALL.start, ALL.end, *actors._bind(actor, EventFilters())
         )
         # averages of loops are rounded
         assert touched(counted) <= 6 * 20
@@ -295,10 +299,10 @@ async def test_a_page_of_an_actor_reads_a_page_of_each_of_its_ids_at_most(stack:
 
 async def test_only_the_months_of_the_range_are_opened_for_an_actor(stack: Stack, linked: System) -> None:
     await analyse(stack)
-    keys = (linked.id, NOVEMBER.start, NOVEMBER.end, PagePosition.first(NOVEMBER).before_id)
+    keys = (linked.id, NOVEMBER.start, NOVEMBER.end, PagePosition.at_start(NOVEMBER).before_id)
     actor = Actor(["user_7"], ["anon_7"])
 
-    page = await explained(stack, actors._PAGE, *keys, *actors._wanted(actor, EventFilters()), LIMIT, 0)
+    page = await explained(stack, actors._PAGE, *keys, *actors._bind(actor, EventFilters()), LIMIT, 0)
 
     assert opened(page) == {"2025_11"}
 

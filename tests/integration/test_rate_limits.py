@@ -11,7 +11,7 @@ from services.gateway.lookups.rate_limits import RateLimiter
 from tests.support.admin_api import a_system, administrator
 from tests.support.http_client import http_client
 from tests.support.polling import until
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 from tracking.domain.errors import TooManyRequests
 from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
@@ -33,7 +33,7 @@ def limited(rate: int, burst: int | None = None) -> SystemSettings:
 
 async def passes(limits: RateLimiter, system: UUID, settings: SystemSettings, events: int = 1) -> bool:
     try:
-        await limits.take(system, settings, events)
+        await limits.acquire(system, settings, events)
     except TooManyRequests:
         return False
     return True
@@ -101,7 +101,7 @@ async def test_without_redis_each_gateway_goes_by_a_bucket_of_its_own() -> None:
 
 
 async def test_a_limit_set_in_admin_holds_at_the_gateway_within_a_second(stack: Stack) -> None:
-    async with running(stack, "gateway", "gateway-2", "admin") as services, administrator(services) as admin:
+    async with run_services(stack, "gateway", "gateway-2", "admin") as services, administrator(services) as admin:
         system = await a_system(admin)
         event = {"apiKey": system["apiKey"], "eventName": "x", "userId": "u"}
         assert await send(services, event, 30) == [202] * 30

@@ -28,9 +28,9 @@ from tests.support.rebuild import (
     send_mixed,
 )
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
-from tracking.tables.rollups import KINDS
+from tracking.tables.rollups import COUNT_KINDS
 
 # a dozen processes are started and ended; on a busy machine that takes its time
 pytestmark = pytest.mark.timeout(150)
@@ -46,7 +46,7 @@ async def senders(stack: Stack) -> list[Registered]:
 @pytest.fixture
 async def services(stack: Stack, senders: list[Registered]) -> AsyncIterator[ServiceProcesses]:
     """Everything that an event passes through."""
-    async with running(stack, "gateway", *WORKERS, settings=QUICK) as services:
+    async with run_services(stack, "gateway", *WORKERS, settings=QUICK) as services:
         yield services
 
 
@@ -94,8 +94,8 @@ async def test_a_damaged_read_model_becomes_what_it_was(
     ("table", "known"),
     [
         ("read.tracking_events_read_model", {*COLUMNS, "processed_at"}),
-        ("read.event_counts_hourly", {"partner_system_id", "bucket", "event_name", "total", *KINDS}),
-        ("read.event_counts_daily", {"partner_system_id", "day", "event_name", *KINDS}),
+        ("read.event_counts_hourly", {"partner_system_id", "bucket", "event_name", "total", *COUNT_KINDS}),
+        ("read.event_counts_daily", {"partner_system_id", "day", "event_name", *COUNT_KINDS}),
     ],
 )
 async def test_a_rebuild_knows_every_column(stack: Stack, table: str, known: set[str]) -> None:

@@ -24,7 +24,7 @@ from tests.support.rebuild import (
     send_mixed,
 )
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 # a dozen processes are started and ended; on a busy machine that takes its time
@@ -41,7 +41,7 @@ async def senders(stack: Stack) -> list[Registered]:
 @pytest.fixture
 async def services(stack: Stack, senders: list[Registered]) -> AsyncIterator[ServiceProcesses]:
     """Everything that an event passes through."""
-    async with running(stack, "gateway", *WORKERS, settings=QUICK) as services:
+    async with run_services(stack, "gateway", *WORKERS, settings=QUICK) as services:
         yield services
 
 

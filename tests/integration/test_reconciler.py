@@ -11,10 +11,10 @@ from tests.support.dead_letters import POISON, depths, metric, purge, reach_stat
 from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import running
+from tests.support.service_processes import run_services
 from tests.support.stack import Stack
 from tracking.contracts import topology
-from tracking.domain.ids import first_id_of
+from tracking.domain.ids import make_lowest_id
 
 REPEATED = 'tracking_batches_republished_total{reason="unapplied"}'
 # of QUICK: how long a batch may be missing before it counts as lost; it is repeated after twice that again
@@ -43,7 +43,7 @@ async def reach_published(stack: Stack, number: int) -> None:
 
 async def test_a_batch_that_cannot_be_applied_is_not_sent_again_and_again(stack: Stack, sender: Registered) -> None:
     await (await stack.read()).execute(POISON)
-    async with running(stack, "gateway", *WORKERS, settings=QUICK) as services:
+    async with run_services(stack, "gateway", *WORKERS, settings=QUICK) as services:
         await send(services, sender, range(1), eventName="poison")
         await send(services, sender, range(1, 21))
         await reach_states(stack, ("open", 1))
@@ -59,13 +59,13 @@ async def test_a_batch_that_cannot_be_applied_is_not_sent_again_and_again(stack:
 async def test_what_was_purged_after_its_confirm_comes_back_within_a_minute_by_default(
     stack: Stack, sender: Registered
 ) -> None:
-    async with running(stack, "gateway", *WORKERS) as services:
+    async with run_services(stack, "gateway", *WORKERS) as services:
         await services.stop("projector", "statistics")
         for start in range(0, 100, 10):
             await send(services, sender, range(start, start + 10))
         await reach_published(stack, 10)
         for consumer in topology.CONSUMERS:
-            await purge(stack, topology.queue_names(consumer).work)
+            await purge(stack, topology.get_queue_names(consumer).work)
         assert await depths(stack) == [0, 0, 0, 0]
         await services.start("projector", "statistics")
         purged_at = time.monotonic()
@@ -81,7 +81,7 @@ async def test_what_was_purged_after_its_confirm_comes_back_within_a_minute_by_d
 
 @pytest.mark.timeout(120)
 async def test_a_backlog_of_stopped_workers_gets_no_copies(stack: Stack, sender: Registered) -> None:
-    async with running(stack, "gateway", *WORKERS, settings=QUICK) as services:
+    async with run_services(stack, "gateway", *WORKERS, settings=QUICK) as services:
         await services.stop("projector", "statistics")
         async with http_client(base_url=services.url("gateway"), timeout=20) as client:
             for number in range(300):
@@ -105,7 +105,7 @@ async def test_a_backlog_of_stopped_workers_gets_no_copies(stack: Stack, sender:
 
 async def test_what_is_not_published_is_counted_with_its_age(stack: Stack, sender: Registered) -> None:
     settings = {**QUICK, "TRACKING_UNPUBLISHED_AFTER_S": "60"}
-    async with running(stack, "gateway", *WORKERS, settings=settings) as services:
+    async with run_services(stack, "gateway", *WORKERS, settings=settings) as services:
         await send(services, sender, range(1))
         await send(services, sender, range(1, 2))
         await reach(stack, 2)
@@ -121,11 +121,11 @@ async def test_a_batch_whose_events_retention_has_dropped_holds_up_no_other(stac
     owner = await stack.write()
     await owner.execute(
         "insert into write.event_batches (id, created_at, partner_system_ids, event_ids) values ($1, now(), $2, $3)",
-        first_id_of(datetime.now(UTC) - timedelta(minutes=2)),
+        make_lowest_id(datetime.now(UTC) - timedelta(minutes=2)),
         [sender.system_id],
         [uuid4()],
     )
-    async with running(stack, "gateway", *WORKERS, settings=QUICK) as services:
+    async with run_services(stack, "gateway", *WORKERS, settings=QUICK) as services:
         await send(services, sender, range(1, 21))
         await reach(stack, 20)
 

@@ -29,10 +29,10 @@ async def test_a_lost_system_comes_back_with_the_next_copy_of_everything(
         read = await opened(stack.read_url("relay"), resources)
         copy = ReferenceDataReplicator(write, read, all_every_s=all_every_s)
         reader = await stack.read()
-        await copy.copy()
+        await copy.replicate()
         assert await reader.fetchval("select id from read.partner_systems") == registered.system_id
 
         await reader.execute("delete from read.partner_systems")
-        await copy.copy()
+        await copy.replicate()
 
         assert bool(await reader.fetchval("select count(*) from read.partner_systems")) == comes_back

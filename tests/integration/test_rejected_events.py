@@ -11,7 +11,7 @@ import pytest
 from tests.support.admin_api import a_system, administrator
 from tests.support.http_client import http_client
 from tests.support.polling import until
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 NO_EVENT = {"userId": "u", "eventProperties": {"total": 1}}
@@ -21,7 +21,7 @@ GOOD = {"eventName": "order", "userId": "u"}
 @pytest.fixture
 async def services(stack: Stack) -> AsyncIterator[ServiceProcesses]:
     """A gateway and admin."""
-    async with running(stack, "gateway", "admin") as services:
+    async with run_services(stack, "gateway", "admin") as services:
         yield services
 
 
@@ -258,5 +258,5 @@ async def test_a_thirty_first_day_is_the_last(stack: Stack) -> None:
     async def count() -> int:
         return int(await owner.fetchval("select count(*) from write.refused_events"))
 
-    async with running(stack, "relay"):
+    async with run_services(stack, "relay"):
         assert await until(count, lambda number: number <= 2) == 2

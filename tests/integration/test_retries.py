@@ -14,7 +14,7 @@ from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.read_model import System, add_system, add_token
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 EVER = {"startDate": "2000-01-01T00:00:00Z", "endDate": "2100-01-01T00:00:00Z"}
@@ -89,7 +89,7 @@ async def product(stack: Stack, *more: str) -> AsyncIterator[Product]:
     """Everything from a gateway to query, and `more` processes."""
     token = await add_token(stack)
     async with (
-        running(stack, "gateway", *more, "projector", "statistics", "query", settings=QUICK) as services,
+        run_services(stack, "gateway", *more, "projector", "statistics", "query", settings=QUICK) as services,
         http_client(timeout=20) as client,
     ):
         yield Product(stack, services, client, token)

@@ -14,7 +14,7 @@ import pytest
 from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 INGEST, BATCH = "/api/events/ingest", "/api/events/batch"
@@ -132,7 +132,7 @@ async def in_batch_rows(stack: Stack) -> list[str]:
 async def test_a_bad_row_is_refused_and_its_neighbours_are_stored(stack: Stack, sender: Registered, fault: str) -> None:
     ddl, changes = BAD[fault]
     owner = await stack.write()
-    async with running(stack, "gateway", settings={"TRACKING_COMMIT_DEADLINE_S": "25"}) as services:
+    async with run_services(stack, "gateway", settings={"TRACKING_COMMIT_DEADLINE_S": "25"}) as services:
         async with a_client(services, sender) as client:
             # a first one, so that its user id is taken
             before = (await client.post(INGEST, json=envelope(userId="taken"))).json()["eventId"]
@@ -165,7 +165,7 @@ async def test_an_error_of_the_table_in_one_row_alone_is_503_for_that_row_alone(
     stack: Stack, sender: Registered
 ) -> None:
     owner = await stack.write()
-    async with running(stack, "gateway", settings={"TRACKING_COMMIT_DEADLINE_S": "25"}) as services:
+    async with run_services(stack, "gateway", settings={"TRACKING_COMMIT_DEADLINE_S": "25"}) as services:
         async with a_client(services, sender) as client:
             await owner.execute(_TRIGGER.format(code="42501"))
 
@@ -178,7 +178,7 @@ async def test_an_error_of_the_table_in_one_row_alone_is_503_for_that_row_alone(
 
 async def test_what_postgresql_says_of_a_row_does_not_show_its_values(stack: Stack, sender: Registered) -> None:
     owner = await stack.write()
-    async with running(stack, "gateway") as services, a_client(services, sender) as client:
+    async with run_services(stack, "gateway") as services, a_client(services, sender) as client:
         await owner.execute(BAD["a check"][0])
 
         answer = await client.post(INGEST, json=envelope("bad", userId="a.person@example.com"))
@@ -230,7 +230,7 @@ async def test_trouble_of_the_database_is_503_for_all_until_it_is_over(
 ) -> None:
     breaks, mends = TROUBLES[trouble]
     owner = await stack.write()
-    async with running(stack, "gateway", settings={"TRACKING_COMMIT_DEADLINE_S": "1"}) as services:
+    async with run_services(stack, "gateway", settings={"TRACKING_COMMIT_DEADLINE_S": "1"}) as services:
         async with a_client(services, sender) as client:
             before = (await client.post(INGEST, json=envelope())).json()["eventId"]
             await owner.execute(breaks)
@@ -252,7 +252,7 @@ async def test_a_right_that_is_missing_for_keys_and_structures_is_503_and_ends_n
     stack: Stack, sender: Registered
 ) -> None:
     owner = await stack.write()
-    async with running(stack, "gateway", settings={"TRACKING_CACHE_TTL_S": "0.1"}) as services:
+    async with run_services(stack, "gateway", settings={"TRACKING_CACHE_TTL_S": "0.1"}) as services:
         async with a_client(services, sender) as client:
             await owner.execute("revoke select on write.api_keys, write.event_structures from tracking_gateway")
             refused = await client.post(INGEST, json=envelope(), headers={"X-Api-Key": "sk_" + "a" * 32})
@@ -281,7 +281,7 @@ LIMIT = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 async def test_a_time_at_the_end_of_the_calendar_is_stored(
     stack: Stack, sender: Registered, at: str, sent_at: str | None
 ) -> None:
-    async with running(stack, "gateway") as services, a_client(services, sender) as client:
+    async with run_services(stack, "gateway") as services, a_client(services, sender) as client:
         body = envelope(eventTimestamp=at, sentAt=sent_at, eventId="e")
         first, again = [await client.post(INGEST, json=body) for _ in range(2)]
 
@@ -295,7 +295,7 @@ async def test_half_a_surrogate_pair_in_one_event_does_not_make_its_batch_unread
 ) -> None:
     half = json.dumps(envelope(userId="cut \ud83d", eventProperties={"title": "cut \ud83d", "\ude00": 1}))
     whole = json.dumps(envelope(eventProperties={"title": "\U0001f600"}))
-    async with running(stack, "gateway") as services, a_client(services, sender) as client:
+    async with run_services(stack, "gateway") as services, a_client(services, sender) as client:
         batch = await client.post(BATCH, content=f'{{"events": [{whole}, {half}, {whole}]}}')
         lines = await client.post(BATCH, content="\n".join([whole, half, "{", whole]))
         single = await client.post(INGEST, content=half)
@@ -319,7 +319,7 @@ async def test_a_number_beyond_a_double_is_no_json_and_in_ndjson_refused_alone(
 ) -> None:
     good = json.dumps(envelope())
     bad = good.replace('"/"', number)
-    async with running(stack, "gateway") as services, a_client(services, sender) as client:
+    async with run_services(stack, "gateway") as services, a_client(services, sender) as client:
         single = await client.post(INGEST, content=bad)
         lines = await client.post(BATCH, content="\n".join([good, bad, good]))
 

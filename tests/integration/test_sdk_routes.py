@@ -13,7 +13,7 @@ import zstandard
 
 from tests.support.http_client import http_client
 from tests.support.registry import Registered, publish_structure, register_system
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 KINDS = ("track", "identify", "page", "screen", "group", "alias")
@@ -35,7 +35,7 @@ async def sender(stack: Stack) -> Registered:
 @pytest.fixture
 async def services(stack: Stack, sender: Registered) -> AsyncIterator[ServiceProcesses]:
     """A gateway alone."""
-    async with running(stack, "gateway") as services:
+    async with run_services(stack, "gateway") as services:
         yield services
 
 

@@ -27,7 +27,7 @@ from tests.sdks.run import (
 from tests.sdks.sdks import SDKS, Sent
 from tests.support.http_client import http_client
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import running
+from tests.support.service_processes import run_services
 from tests.support.stack import Stack
 
 FILES = sorted(CAPTURED.glob("*.json"))
@@ -103,7 +103,7 @@ def test_each_sdk_was_captured_with_every_type_and_a_repeat() -> None:
 async def test_what_was_captured_is_stored_once_as_it_was_meant(stack: Stack) -> None:
     rows = []
     told = calls(SHORTEST)
-    async with running(stack, *SERVICES, settings=QUICK) as services:
+    async with run_services(stack, *SERVICES, settings=QUICK) as services:
         async with http_client(base_url=services.url("gateway"), timeout=20) as client:
             for captured in (json.loads(file.read_text()) for file in FILES):
                 row = SdkRow(captured["sdk"], captured["version"], sent=SHORTEST)

@@ -17,7 +17,7 @@ from deploy.local.services import SERVICES
 from tests.support.admin_api import a_partner, administrator
 from tests.support.http_client import http_client
 from tests.support.polling import until
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 from tracking.contracts import topology
 from tracking.infra import rabbitmq
@@ -82,7 +82,7 @@ async def a_copy_of_every_message(stack: Stack) -> list[bytes]:
         channel = await connection.channel()
         queue = await channel.get_queue("copies", ensure=False)
         while (message := await queue.get(no_ack=True, fail=False, timeout=10)) is not None:
-            found.append(rabbitmq.content(message) + repr(message.properties).encode())
+            found.append(rabbitmq.decode_body(message) + repr(message.properties).encode())
     return found
 
 
@@ -192,7 +192,7 @@ async def test_no_secret_is_written_anywhere(stack: Stack, tmp_path: Path) -> No
             # so that Redis and the databases are really asked
             "TRACKING_CACHE_TTL_S": "1",
         }
-        async with running(stack, *SERVICES, settings=settings) as services, administrator(services) as admin:
+        async with run_services(stack, *SERVICES, settings=settings) as services, administrator(services) as admin:
             partner = await a_partner(admin)
             system = {"partnerId": partner, "name": "Site", "type": 1, "description": ""}
             registered = (await admin.post("/api/partnersystems", json=system)).json()
@@ -265,7 +265,7 @@ async def test_no_password_is_written_when_nothing_can_be_reached(stack: Stack, 
         "TRACKING_LOG_LEVEL": "DEBUG",
     }
     texts: list[str] = []
-    async with running(stack, settings=settings) as services:
+    async with run_services(stack, settings=settings) as services:
         services.launch(*SERVICES)
         for service in SERVICES:
             async with http_client(base_url=services.url(service), timeout=20) as client:

@@ -11,7 +11,7 @@ from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.raw_http import SILENCE, Answer
 from tests.support.registry import register_system
-from tests.support.service_processes import running
+from tests.support.service_processes import run_services
 from tests.support.stack import Stack
 
 DEADLINES = {
@@ -35,7 +35,7 @@ def assert_is_error(answer: Answer, status: int, code: str) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 async def test_a_slow_client_is_ended_at_the_deadline_of_what_it_is_slow_with(stack: Stack, service: str) -> None:
-    async with running(stack, service, settings=DEADLINES) as services:
+    async with run_services(stack, service, settings=DEADLINES) as services:
         url, head = services.url(service), HEAD % PATHS[service]
         head += b"Authorization: Bearer " + services.admin_token.encode() + b"\r\n"
         sized, chunked = b"Content-Length: 9999\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"
@@ -88,7 +88,7 @@ async def test_who_closes_its_sending_half_is_not_waited_for(stack: Stack) -> No
     sender = await register_system(stack)
     body = b'{"eventName": "page_view", "userId": "u"}'
     key = (b"X-Api-Key", sender.api_key.encode())
-    async with running(stack, "gateway") as services:
+    async with run_services(stack, "gateway") as services:
         url = services.url("gateway")
         whole = raw_http.request("POST", b"/api/events/ingest", [key], body)
 
@@ -99,7 +99,7 @@ async def test_who_closes_its_sending_half_is_not_waited_for(stack: Stack) -> No
 
 
 async def test_who_does_not_take_its_answers_is_cut_off(stack: Stack) -> None:
-    async with running(stack, "query", settings=DEADLINES) as services:
+    async with run_services(stack, "query", settings=DEADLINES) as services:
         url = services.url("query")
         raw = await asyncio.to_thread(raw_http.connect_slowly, url, 4096)
         with raw:
@@ -119,7 +119,7 @@ async def test_who_does_not_take_its_answers_is_cut_off(stack: Stack) -> None:
 
 
 async def test_connections_past_the_limit_are_told_so_and_leave_the_others_alone(stack: Stack) -> None:
-    async with running(stack, "query", settings={"TRACKING_CONNECTIONS": "3"}) as services:
+    async with run_services(stack, "query", settings={"TRACKING_CONNECTIONS": "3"}) as services:
         url, live = services.url("query"), raw_http.request("GET", b"/health/live")
         async with (
             raw_http.connected(url) as first,

@@ -41,7 +41,7 @@ select count(*)
 @pytest.fixture
 async def pool(stack: Stack) -> AsyncIterator[postgres.Pool]:
     """Sessions as query's, but never without an index."""
-    settings = {"timezone": "UTC", **database.SETTINGS, "enable_seqscan": "off"}
+    settings = {"timezone": "UTC", **database.SESSION_SETTINGS, "enable_seqscan": "off"}
     async with asyncpg.create_pool(
         stack.read_url("query"), min_size=0, max_size=1, init=postgres.prepare_connection, server_settings=settings
     ) as pool:
@@ -83,29 +83,29 @@ async def test_texts_with_the_same_key_are_not_taken_for_each_other(pool: postgr
         EventFilters(event_name="name_1", user_id="user_1", anonymous_id="anon_1"),
         EventFilters(event_name="name_1", user_id="user_1", anonymous_id="anon_1", correlation_id="1"),
     ):
-        page = await views.page(pool, system.id, PagePosition.first(ALL), filters, limit=EVENTS, offset=0)
+        page = await views.list_events(pool, system.id, PagePosition.at_start(ALL), filters, limit=EVENTS, offset=0)
 
-        assert len(page) == await views.count(pool, system.id, ALL, filters) == _expected(filters)
+        assert len(page) == await views.count_events(pool, system.id, ALL, filters) == _expected(filters)
         assert all(_has(row, system, filters) for row in page)
 
 
 async def test_counts_of_a_name_leave_out_names_with_the_same_key(pool: postgres.Pool, system: System) -> None:
     within = TimeRange(START, START + 32 * STEP)
 
-    assert await statistics.counts(pool, system.id, within, "name_1") == {"name_1": (11, 0, 0, 0)}
+    assert await statistics.count_by_name(pool, system.id, within, "name_1") == {"name_1": (11, 0, 0, 0)}
 
 
 async def test_events_of_an_actor_leave_out_ids_with_the_same_key(pool: postgres.Pool, system: System) -> None:
-    first = PagePosition.first(ALL)
+    first = PagePosition.at_start(ALL)
     for filters in (
         EventFilters(),
         EventFilters(event_name="name_1"),
         EventFilters(event_name="name_1", correlation_id="1"),
     ):
         for actor, events in ((Actor(["user_1"], []), _expected(filters) // 5), (Actor([], ["anon_1"]), 0)):
-            page = await actors.page(pool, system.id, actor, first, filters, limit=EVENTS, offset=0)
+            page = await actors.list_actor_events(pool, system.id, actor, first, filters, limit=EVENTS, offset=0)
 
-            assert len(page) == await actors.count(pool, system.id, actor, ALL, filters) == events
+            assert len(page) == await actors.count_actor_events(pool, system.id, actor, ALL, filters) == events
             assert all(row["user_id"] == "user_1" and _has(row, system, filters) for row in page)
 
 

@@ -7,7 +7,7 @@ from tests.load.environment import BenchEnvironment
 from tests.load.report import BenchRow
 from tests.support.backing_services import free_port
 from tests.support.registry import register_system
-from tests.support.service_processes import running
+from tests.support.service_processes import run_services
 
 
 class Outage:
@@ -31,7 +31,10 @@ class Outage:
         nobody = {"TRACKING_RABBITMQ_URL": f"amqp://guest:guest@127.0.0.1:{free_port()}/"}
         async with self._room.stack() as stack:
             sender = await register_system(stack)
-            async with running(stack, "gateway") as connected, running(stack, "gateway", settings=nobody) as alone:
+            async with (
+                run_services(stack, "gateway") as connected,
+                run_services(stack, "gateway", settings=nobody) as alone,
+            ):
                 acknowledged = unanswered = 0
                 for way, row in zip(self._ways, self._rows, strict=True):
                     for services in (connected, alone):

@@ -24,7 +24,7 @@ from tests.support.backing_services import free_port
 from tests.support.polling import until
 from tests.support.read_model import add_token
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import ROOT, ServiceProcesses, running
+from tests.support.service_processes import ROOT, ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 _MONTH = timedelta(days=30)
@@ -66,7 +66,7 @@ class Comparisons:
         async with self._room.stack() as stack:
             sender = await register_system(stack)
             async with (
-                running(stack, "gateway", "relay", "projector", "statistics") as services,
+                run_services(stack, "gateway", "relay", "projector", "statistics") as services,
                 baseline(stack) as url,
             ):
                 for way, row in self._ways:
@@ -105,7 +105,7 @@ class Comparisons:
             ours_ms: list[float] = []
             raw_ms: list[float] = []
             async with (
-                running(stack, "query") as services,
+                run_services(stack, "query") as services,
                 httpx.AsyncClient(
                     base_url=services.url("query"), headers={"Authorization": f"Bearer {token}"}
                 ) as client,

@@ -7,7 +7,7 @@ from tests.load.environment import BenchEnvironment
 from tests.load.report import BenchRow
 from tests.support.polling import until
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 
@@ -32,7 +32,7 @@ class ConsumerThroughput:
         """Fill both queues, then let one worker after the other empty its own."""
         async with self._room.stack() as stack, self._room.stack() as twin:
             sender = await register_system(stack)
-            async with running(stack, "gateway") as services:
+            async with run_services(stack, "gateway") as services:
                 await self._fill(services, sender, stack)
                 number = await measure.count_stored(stack)
                 projected, group = await measure.drain(services, stack, "projector", number)

@@ -8,7 +8,7 @@ from tests.load import measure, wrk
 from tests.load.environment import BenchEnvironment
 from tests.load.report import BenchRow
 from tests.support.registry import register_system
-from tests.support.service_processes import running
+from tests.support.service_processes import run_services
 
 
 class Ingest:
@@ -45,7 +45,7 @@ class Ingest:
     async def _round_of_singles(self) -> None:
         async with self._room.stack() as stack:
             sender = await register_system(stack)
-            async with measure.bare_uvicorn() as bare, running(stack, "gateway") as services:
+            async with measure.bare_uvicorn() as bare, run_services(stack, "gateway") as services:
                 body = json.dumps(measure.an_event(sender.api_key)).encode()
                 await measure.singles(services, sender, 1)  # warm-up
                 await measure.post(bare, body, measure.CONNECTIONS, 1)
@@ -61,7 +61,7 @@ class Ingest:
     async def _round_of_batches(self) -> None:
         async with self._room.stack() as stack, self._room.stack() as twin:
             sender = await register_system(stack)
-            async with running(stack, "gateway") as services:
+            async with run_services(stack, "gateway") as services:
                 await measure.batches(services, sender, 1)  # warm-up
                 before = await measure.count_stored(stack)
                 run = await measure.batches(services, sender, self._room.seconds)

@@ -23,7 +23,7 @@ import uvloop
 from tests.load import measure, wrk
 from tests.support.backing_services import LocalServices, prepare
 from tests.support.registry import register_system
-from tests.support.service_processes import ROOT, running
+from tests.support.service_processes import ROOT, run_services
 from tests.support.stack import Stack, Templates, redis_numbers
 from tracking.infra.process import raise_file_limit
 
@@ -104,7 +104,7 @@ async def compare(stack: Stack, number: int, rounds: int, seconds: float) -> flo
     sender = await register_system(stack)
     body = json.dumps(measure.an_event(sender.api_key)).encode()
     ratios: list[float] = []
-    async with running(stack, "gateway") as services:
+    async with run_services(stack, "gateway") as services:
         url = services.url("gateway")
         ingest = f"{url}/api/events/ingest"
         await measure.post(ingest, body, CONNECTIONS, 2)

@@ -16,7 +16,7 @@ from tests.load.loader.events import EVENTS_A_VISITOR, NAMES
 from tests.load.report import BenchRow
 from tests.support.polling import until
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 _AT_A_TIME = 8
@@ -55,7 +55,7 @@ class Storage:
         async with self._room.stack() as stack:
             sender = await register_system(stack)
             await _make_partitions(stack)
-            async with running(stack, "gateway") as services:
+            async with run_services(stack, "gateway") as services:
                 before = await _position(stack)
                 await self._send(services, sender)
                 await _published(stack)

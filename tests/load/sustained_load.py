@@ -17,7 +17,7 @@ from tests.load.measure import TrafficShape
 from tests.load.report import BenchRow
 from tests.support.polling import until
 from tests.support.registry import Registered, register_system
-from tests.support.service_processes import ServiceProcesses, running
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 SERVICES = ("gateway", "relay", "projector", "statistics", "query", "admin")
@@ -90,7 +90,7 @@ class Sustained:
         for (way, aim, pause), sustained, visible in zip(self._aims, self._sustained, self._visible, strict=True):
             async with self._room.stack() as stack:
                 sender = await register_system(stack)
-                async with running(stack, *SERVICES) as services:
+                async with run_services(stack, *SERVICES) as services:
                     await measure.send(way, services, sender, 2)  # warm-up
                     best = await self._search(way, way.pause_ms(aim) * pause, services, sender, stack)
                     sustained.add(best)

@@ -18,7 +18,7 @@ from tests.sdks import sdks
 from tests.sdks.run import SERVICES, SdkRow, run_sdk
 from tests.sdks.sdks import SDKS, Sdk
 from tests.support.backing_services import chosen_kind, open_backing, prepare
-from tests.support.service_processes import running
+from tests.support.service_processes import run_services
 from tests.support.stack import Stack, Templates, redis_numbers
 
 NUMBER = 2_000
@@ -49,7 +49,7 @@ async def run(chosen: Sequence[Sdk], number: int, console: Console) -> list[SdkR
     try:
         stack = Stack(backing, templates, redis_numbers(backing))
         try:
-            async with running(stack, *SERVICES) as services:
+            async with run_services(stack, *SERVICES) as services:
                 for sdk in chosen:
                     for drop_every in (0, DROP_EVERY):
                         row = await run_sdk(sdk, services, stack, number, drop_every=drop_every)

@@ -53,7 +53,7 @@ async def cached(stack: Stack, key: str) -> bytes | None:
 
 async def cached_key(stack: Stack, secret: str) -> ApiKeyEntry | None:
     """What Redis holds of an API key."""
-    data = await cached(stack, cache_entries.api_key_cache_key(sha256(secret.encode()).hexdigest()))
+    data = await cached(stack, cache_entries.make_api_key_cache_key(sha256(secret.encode()).hexdigest()))
     return None if data is None else ApiKeyEntry.decode(data)
 
 
@@ -68,7 +68,7 @@ class RegisteredThings:
     access_token: str
 
 
-async def one_of_each(services: ServiceProcesses) -> RegisteredThings:
+async def register_one_of_each(services: ServiceProcesses) -> RegisteredThings:
     """A partner with a system and its key, a structure, a token."""
     async with administrator(services) as client:
         system = await a_system(client)

@@ -21,7 +21,7 @@ from typing import Literal, Protocol, TypeVar, assert_never
 from urllib.parse import urlsplit
 
 from deploy.local import LocalStackError, debian_packages
-from deploy.local.postgres import FLEETING, SETTINGS, Postgres
+from deploy.local.postgres import SETTINGS, THROWAWAY_SETTINGS, Postgres
 from deploy.local.rabbitmq import Epmd, RabbitMQ
 from deploy.local.redis import Redis
 from deploy.local.server import LOOPBACK, Server, identity, is_port_free, random_secret, wait_until
@@ -167,7 +167,7 @@ class LocalServices:
 
     @cached_property
     def postgres_url(self) -> str:
-        settings = SETTINGS if self._is_durable else SETTINGS | FLEETING
+        settings = SETTINGS if self._is_durable else SETTINGS | THROWAWAY_SETTINGS
         return self._start(Postgres(self._folder / "postgres", free_port(), random_secret(), settings=settings)).url(
             "postgres"
         )

@@ -12,7 +12,7 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from deploy.local import postgres, rabbitmq, redis
-from deploy.local.postgres import FLEETING
+from deploy.local.postgres import THROWAWAY_SETTINGS
 from deploy.local.server import random_secret, wait_until
 from tests.support.backing_services import REDIS_DATABASES, START_TIMEOUT_S
 
@@ -62,7 +62,7 @@ class Containers:
     @cached_property
     def postgres_url(self) -> str:
         container = DockerContainer(POSTGRES).with_exposed_ports(5432).with_env("POSTGRES_PASSWORD", self._password)
-        settings = FLEETING | {"max_connections": "200"}
+        settings = THROWAWAY_SETTINGS | {"max_connections": "200"}
         flags = " ".join(f"-c {name}={value}" for name, value in settings.items())
         host, port = self._start(container.with_command(f"postgres {flags}"), 5432)
         url = f"postgresql://postgres:{self._password}@{host}:{port}/postgres"

@@ -10,7 +10,7 @@ from typing import Any
 import aio_pika
 import httpx
 
-from deploy.local.services import operate_environment
+from deploy.local.services import make_cli_environment
 from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.service_processes import ROOT, ServiceProcesses
@@ -28,7 +28,7 @@ async def volcanion(stack: Stack, *words: str, **environment: str) -> "subproces
     return await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-m", "services.cli", "dead-letters", *words],
-        env=inherited | operate_environment(stack) | environment,
+        env=inherited | make_cli_environment(stack) | environment,
         capture_output=True,
         text=True,
         timeout=30,
@@ -76,8 +76,12 @@ async def depths(stack: Stack) -> list[int]:
     connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
     async with connection:
         channel = await connection.channel()
-        names = [topology.queue_names(consumer) for consumer in topology.CONSUMERS]
-        return [await rabbitmq.queue_depth(channel, queue, 5) for name in names for queue in (name.work, name.dead)]
+        names = [topology.get_queue_names(consumer) for consumer in topology.CONSUMERS]
+        return [
+            await rabbitmq.get_queue_depth(channel, queue, 5)
+            for name in names
+            for queue in (name.work, name.dead_letter)
+        ]
 
 
 async def purge(stack: Stack, queue: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tracking.infra.validation.schema_tree import SchemaNode, outline
+from tracking.infra.validation.schema_tree import SchemaNode, build_schema_tree
 
 _FOLDER = Path(__file__).parents[1] / "json_schema_test_suite" / "draft7"
 Part = Literal["required", "optional"]
@@ -49,6 +49,6 @@ def as_property(schema: Any) -> dict[str, Any]:
 
 def _nodes(schema: Any) -> list[SchemaNode]:
     try:
-        return outline(schema)
+        return build_schema_tree(schema)
     except (AttributeError, TypeError):
         return []  # a keyword's value that cannot be one

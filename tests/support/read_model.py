@@ -88,7 +88,7 @@ async def add_events(stack: Stack, system: System, events: Iterable[Seen]) -> No
         columns=COLUMNS,
         records=[event.row(system) for event in events],
     )
-    await rollups.add(owner, _counts(system, events))
+    await rollups.add_counts(owner, _counts(system, events))
     days = {event.at.date() for event in events}
     await owner.executemany(
         _RAISE_VERSION, [(system.id, day, who) for day in days for who in ("projector", "statistics")]
@@ -99,7 +99,9 @@ def _counts(system: System, events: Sequence[Seen]) -> rollups.HourlyCounts:
     counts: dict[rollups.HourlyCountKey, list[int]] = {}
     for event in events:
         key = (system.id, event.at.replace(minute=0, second=0, microsecond=0), event.name)
-        counts.setdefault(key, [0] * len(rollups.KINDS))[rollups.kind(event.is_valid, is_bot=False)] += 1
+        counts.setdefault(key, [0] * len(rollups.COUNT_KINDS))[
+            rollups.get_count_kind_index(event.is_valid, is_bot=False)
+        ] += 1
     return counts
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 
-from deploy.local.services import operate_environment
+from deploy.local.services import make_cli_environment
 from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.registry import Registered
@@ -135,7 +135,7 @@ def launched(stack: Stack, *arguments: str) -> "Iterator[subprocess.Popen[str]]"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRACKING_")}
     with subprocess.Popen(
         [sys.executable, "-m", "services.cli", "rebuild", "read-model", "--json", *arguments],
-        env=inherited | operate_environment(stack),
+        env=inherited | make_cli_environment(stack),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

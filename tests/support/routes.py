@@ -25,9 +25,9 @@ _NOTHING = cast(Any, None)
 def http_services() -> dict[str, Any]:
     """The applications by service, with nothing behind them."""
     return {
-        "gateway": gateway.build(_NOTHING, SdkRoutes(_NOTHING), Health("gateway", {})),
-        "admin": admin.build(_NOTHING, Health("admin", {})),
-        "query": query.build(query.QueryRoutes(_NOTHING, _NOTHING, _NOTHING), _NOTHING, Health("query", {})),
+        "gateway": gateway.create_app(_NOTHING, SdkRoutes(_NOTHING), Health("gateway", {})),
+        "admin": admin.create_app(_NOTHING, Health("admin", {})),
+        "query": query.create_app(query.QueryRoutes(_NOTHING, _NOTHING, _NOTHING), _NOTHING, Health("query", {})),
     }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from deploy.local.server import random_secret
-from deploy.local.services import environment
+from deploy.local.services import make_environment
 from tests.support.backing_services import free_port
 from tests.support.http_client import http_client
 from tests.support.stack import Stack
@@ -60,7 +60,7 @@ class ServiceProcesses:
         for name in names:
             service = name.partition("-")[0]
             port = self._ports.setdefault(name, free_port())
-            settings = environment(service, self._stack, port, self.admin_token)
+            settings = make_environment(service, self._stack, port, self.admin_token)
             guard = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
             with self._log_file(name).open("ab") as log:
                 self._processes[name] = subprocess.Popen(
@@ -141,7 +141,7 @@ class ServiceProcesses:
 
 
 @asynccontextmanager
-async def running(
+async def run_services(
     stack: Stack, *names: str, settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[ServiceProcesses]:
     """`async with running(stack, "gateway", "projector", "projector-2") as services:`; all are ready inside.

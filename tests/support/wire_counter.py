@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from urllib.parse import urlsplit, urlunsplit
 
-from deploy.local.services import SERVICES, environment
-from tests.support.service_processes import ServiceProcesses, running
+from deploy.local.services import SERVICES, make_environment
+from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
 _PIECE_BYTES = 256 * 1024
@@ -223,14 +223,14 @@ async def counted(
 ) -> AsyncIterator[tuple[ServiceProcesses, Mapping[str, WireProxy]]]:
     """One service, ready, with a wire to each of the servers it needs: `write`, `read`, `redis`, `rabbitmq`."""
     needs = sorted(SERVICES[service].needs & _SETTINGS.keys())
-    direct = environment(service, stack, 0, "")
+    direct = make_environment(service, stack, 0, "")
     async with AsyncExitStack() as wires:
         made: dict[str, WireProxy] = {
             need: await wires.enter_async_context(WireProxy(direct[_SETTINGS[need]], _READERS[need]).listening())
             for need in needs
         }
         urls = {_SETTINGS[need]: wire.url for need, wire in made.items()}
-        async with running(stack, service, settings=urls | dict(settings or {})) as services:
+        async with run_services(stack, service, settings=urls | dict(settings or {})) as services:
             for wire in made.values():
                 wire.take()
             yield services, made

@@ -24,7 +24,7 @@ def test_a_token_ends_by_time_or_by_revocation() -> None:
     assert not token.is_usable(LATER)
     token.revoke(NOON)
     assert not token.is_usable(NOON)
-    assert [event.name for event in token.take_events()] == ["AccessTokenIssued", "AccessTokenRevoked"]
+    assert [event.name for event in token.pull_events()] == ["AccessTokenIssued", "AccessTokenRevoked"]
 
 
 def test_a_token_of_the_environment_is_reinstated_after_its_revocation() -> None:
@@ -37,4 +37,4 @@ def test_a_token_of_the_environment_is_reinstated_after_its_revocation() -> None
 
     assert token.is_usable(LATER)
     assert token.updated_at > revoked_at
-    assert [event.name for event in token.take_events()][2:] == ["AccessTokenReinstated"]
+    assert [event.name for event in token.pull_events()][2:] == ["AccessTokenReinstated"]

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from tracking.domain.api_key import ApiKey
-from tracking.domain.credentials import Fingerprint, make_secret
+from tracking.domain.credentials import Fingerprint, generate_secret
 from tracking.domain.errors import Conflict, Malformed
 
 NOON = datetime(2025, 12, 24, 12, tzinfo=UTC)
@@ -16,12 +16,12 @@ LATER = NOON + timedelta(hours=1)
 
 def a_key(expires_at: datetime | None = None) -> ApiKey:
     key = ApiKey.issue(UUID(int=3), UUID(int=2), "default", "sk_secret", NOON, expires_at)
-    key.take_events()
+    key.pull_events()
     return key
 
 
 def test_a_secret_has_its_prefix_and_32_characters_and_is_never_the_same() -> None:
-    made = {make_secret("sk_") for _ in range(100)}
+    made = {generate_secret("sk_") for _ in range(100)}
 
     assert len(made) == 100
     assert all(secret.startswith("sk_") and len(secret) == 35 and secret[3:].isalnum() for secret in made)
@@ -43,8 +43,8 @@ def test_a_rotated_key_works_until_its_grace_ends() -> None:
     assert not key.is_usable(NOON + timedelta(minutes=5))
     assert successor.is_usable(LATER)
     assert (successor.partner_system_id, successor.name) == (key.partner_system_id, key.name)
-    [rotated] = key.take_events()
-    [issued] = successor.take_events()
+    [rotated] = key.pull_events()
+    [issued] = successor.pull_events()
     assert (rotated.name, rotated.payload()["successor_id"]) == ("ApiKeyRotated", str(UUID(int=4)))
     assert (issued.name, issued.payload()["key_id"]) == ("ApiKeyIssued", str(UUID(int=4)))
 

@@ -4,9 +4,9 @@ import gzip
 
 import pytest
 
-from services.gateway.events.pixel import message_of
+from services.gateway.events.pixel import parse_pixel_query
 from services.gateway.http.browser import GIF
-from services.gateway.http.script import TrackerScript, accepts_gzip, is_known
+from services.gateway.http.script import TrackerScript, accepts_gzip, matches_etag
 from tracking.domain.errors import Malformed
 
 
@@ -44,18 +44,18 @@ def test_the_pixel_is_a_gif_of_43_bytes() -> None:
     ],
 )
 def test_a_query_is_a_message(query: bytes, message: object) -> None:
-    assert message_of(query) == message
+    assert parse_pixel_query(query) == message
 
 
 def test_the_page_of_a_pixel_is_in_its_context() -> None:
-    assert message_of(b"event=e", "https://shop.example/a?b")["context"] == {
+    assert parse_pixel_query(b"event=e", "https://shop.example/a?b")["context"] == {
         "page": {"url": "https://shop.example/a?b"}
     }
 
 
 def test_parameters_without_end_are_refused() -> None:
     with pytest.raises(Malformed, match="200"):
-        message_of(b"&".join(b"a%d=1" % number for number in range(201)))
+        parse_pixel_query(b"&".join(b"a%d=1" % number for number in range(201)))
 
 
 @pytest.mark.parametrize(
@@ -78,4 +78,4 @@ def test_gzip_is_given_to_who_takes_it(accept_encoding: str, takes_it: bool) -> 
     [('"a"', True), ('W/"a"', True), ('"b", "a"', True), ("*", True), ('"b"', False), ("", False)],
 )
 def test_what_a_browser_has_is_not_sent_again(if_none_match: str, known: bool) -> None:
-    assert is_known(if_none_match, '"a"') == known
+    assert matches_etag(if_none_match, '"a"') == known

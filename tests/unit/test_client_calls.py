@@ -239,11 +239,11 @@ def test_a_flush_hurries_what_waits_and_not_what_comes_later() -> None:
     buffer = Buffer(Options(linger_s=0.5))
     buffer.put(an_event(), 0.0)
 
-    target = buffer.hurry()
+    target = buffer.flush()
 
     assert buffer.due_in_s(0.0) == 0
-    buffer.settle(len(buffer.take(0.0)))
-    assert buffer.settled == target
+    buffer.mark_done(len(buffer.take(0.0)))
+    assert buffer.done_count == target
     buffer.put(an_event(), 1.0)
     assert buffer.due_in_s(1.0) == 0.5
 
@@ -253,7 +253,7 @@ def test_what_is_put_back_is_first_again() -> None:
     for number in range(3):
         buffer.put(an_event(number=number), 0.0)
 
-    buffer.put_back(buffer.take(0.0))
+    buffer.requeue(buffer.take(0.0))
 
     assert [event.event_id for event in buffer.take_all()] == ["e0", "e1", "e2"]
     assert len(buffer) == 0

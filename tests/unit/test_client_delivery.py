@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tracking_client import Failure, Options, Stored
-from tracking_client.delivery import Delivery, GatewayResponse, Pause, Post, unsent
+from tracking_client.delivery import Delivery, GatewayResponse, Pause, Post, make_unsent_failures
 from tracking_client.tracking_methods import EncodedEvent
 
 SENT_AT = datetime(2026, 11, 20, 12, 0, 0, 0, UTC)
@@ -38,7 +38,7 @@ def carried_out(of: Delivery, gateway: Callable[[Sequence[str]], GatewayResponse
         if isinstance(step, Post):
             ids = [event.event_id for event in step.events]
             posts.append(ids)
-            outcomes += of.answered(gateway(ids), 0.0)
+            outcomes += of.handle_response(gateway(ids), 0.0)
     return posts, outcomes
 
 
@@ -77,7 +77,7 @@ def test_what_acknowledges_nothing_is_sent_again_as_it_was(answer: GatewayRespon
     sending = delivery(1)
     first = sending.step(0.0)
 
-    assert sending.answered(answer, 0.0) == []
+    assert sending.handle_response(answer, 0.0) == []
 
     assert isinstance(sending.step(0.0), Pause)
     assert sending.step(0.0) == first
@@ -132,7 +132,7 @@ def pauses(answers: Sequence[GatewayResponse]) -> list[float]:
     sending, found = delivery(1), []
     for answer in answers:
         assert isinstance(sending.step(0.0), Post)
-        sending.answered(answer, 0.0)
+        sending.handle_response(answer, 0.0)
         pause = sending.step(0.0)
         assert isinstance(pause, Pause)
         found.append(pause.seconds)
@@ -160,11 +160,13 @@ def test_a_pause_is_never_shorter_than_the_gateway_asks_for() -> None:
 def test_a_batch_that_nobody_answers_is_given_up_in_the_end() -> None:
     sending = delivery(2)
     sending.step(0.0)
-    assert sending.answered(GatewayResponse(503), 99.0) == []
+    assert sending.handle_response(GatewayResponse(503), 99.0) == []
     sending.step(99.0)
     sending.step(99.0)
 
-    outcomes = sending.answered(GatewayResponse(503, {"code": "database_unavailable", "message": "Try again."}), 100.0)
+    outcomes = sending.handle_response(
+        GatewayResponse(503, {"code": "database_unavailable", "message": "Try again."}), 100.0
+    )
 
     assert [(outcome.code, outcome.event) for outcome in outcomes if isinstance(outcome, Failure)] == [
         ("not_acknowledged", {"eventId": "e0"}),
@@ -177,13 +179,13 @@ def test_each_half_has_its_own_time_and_its_own_pauses() -> None:
     sending = delivery(2)
     for _ in range(3):
         sending.step(0.0)
-        sending.answered(GatewayResponse(503), 0.0)
+        sending.handle_response(GatewayResponse(503), 0.0)
         sending.step(0.0)
     sending.step(50.0)
-    sending.answered(GatewayResponse(413), 50.0)
+    sending.handle_response(GatewayResponse(413), 50.0)
 
     sending.step(50.0)
-    assert sending.answered(GatewayResponse(503), 149.0) == []
+    assert sending.handle_response(GatewayResponse(503), 149.0) == []
 
     pause = sending.step(149.0)
     assert isinstance(pause, Pause)
@@ -196,8 +198,8 @@ def test_what_is_withdrawn_ends_once_whatever_is_answered_later() -> None:
 
     left = sending.withdraw()
 
-    assert [failure.code for failure in unsent(left)] == ["unsent"] * 3
-    assert sending.answered(accepted(3), 0.0) == []
+    assert [failure.code for failure in make_unsent_failures(left)] == ["unsent"] * 3
+    assert sending.handle_response(accepted(3), 0.0) == []
     assert sending.step(0.0) is None
 
 

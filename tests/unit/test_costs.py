@@ -20,8 +20,8 @@ from services.gateway.events import decode
 from services.gateway.events.decide import IngestContext, decide
 from services.gateway.lookups.event_structures import EventStructureLookup
 from services.projector.project import _ENCODERS as READ_ENCODERS
-from services.projector.project import columns
-from services.statistics.aggregate import count
+from services.projector.project import to_columns
+from services.statistics.aggregate import count_events
 from tests.support.wire_counter import CallCounter
 from tracking.contracts import events_tracked
 from tracking.contracts.cache_entries import ApiKeyEntry
@@ -71,7 +71,7 @@ def decide_all(number: int) -> Callable[[], object]:
 
 def encode_for_the_write_database(number: int) -> Callable[[], object]:
     events = decided(a_batch(number))
-    return lambda: copy_binary.encode(WRITE_ENCODERS.values(), list(zip(*events, strict=True)))
+    return lambda: copy_binary.encode_rows(WRITE_ENCODERS.values(), list(zip(*events, strict=True)))
 
 
 def encode_the_message(number: int) -> Callable[[], object]:
@@ -86,12 +86,12 @@ def decode_the_message(number: int) -> Callable[[], object]:
 
 def encode_for_the_read_model(number: int) -> Callable[[], object]:
     batch = events_tracked.decode(a_message(number))
-    return lambda: copy_binary.encode(READ_ENCODERS.values(), columns(batch, NOW))
+    return lambda: copy_binary.encode_rows(READ_ENCODERS.values(), to_columns(batch, NOW))
 
 
 def count_for_the_rollup(number: int) -> Callable[[], object]:
     batch = events_tracked.decode(a_message(number))
-    return lambda: count([batch])
+    return lambda: count_events([batch])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from services.gateway.events.decode import read_json
+from services.gateway.events.decode import parse_json
 
 
 @pytest.mark.parametrize(
@@ -21,15 +21,15 @@ from services.gateway.events.decode import read_json
     ],
 )
 def test_half_a_pair_becomes_a_nul(text: str, value: object) -> None:
-    assert read_json(text.encode()) == value
+    assert parse_json(text.encode()) == value
 
 
 @pytest.mark.parametrize("text", ["", "{", r'"\ud83"', r'"\ud83d', r'["\ud83d",]', "NaN", r"\ud83d", '"\\ud83d" x'])
 def test_what_is_no_json_stays_none(text: str) -> None:
     with pytest.raises(orjson.JSONDecodeError):
-        read_json(text.encode())
+        parse_json(text.encode())
 
 
 def test_a_very_large_body_is_not_mended() -> None:
     with pytest.raises(orjson.JSONDecodeError):
-        read_json(b'["\\ud83d", "' + b"x" * 3_000_000 + b'"]')
+        parse_json(b'["\\ud83d", "' + b"x" * 3_000_000 + b'"]')

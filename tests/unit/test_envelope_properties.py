@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.gateway.events.decide import IngestContext, decide
-from services.gateway.events.decode import decode_batch, decode_single
+from services.gateway.events.decode import decode_batch, decode_event
 from services.gateway.events.rejection import Rejection, RejectionReason
 from services.gateway.lookups.event_structures import EventStructureLookup
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed
-from tracking.domain.ids import client_event_id, first_id_of, fresh_id, usable_ms
-from tracking.domain.timestamps import parse_timestamp, settle_time, to_unix_ms
+from tracking.domain.ids import derive_event_id, get_usable_unix_ms, make_lowest_id, make_uuid7
+from tracking.domain.timestamps import correct_clock_skew, parse_timestamp, to_unix_ms
 from tracking.domain.tracking_event import TrackingEvent
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ def assert_is_decided(envelope: Any) -> None:
 @always_the_same
 @given(st.binary(max_size=400) | _JSON.map(orjson.dumps) | _ENVELOPES.map(orjson.dumps))
 def test_any_bytes_are_an_event_or_refused_with_a_reason(body: bytes) -> None:
-    envelope = decoded(decode_single, body)
+    envelope = decoded(decode_event, body)
 
     if isinstance(envelope, Malformed):
         assert envelope.code == "malformed_json"
@@ -136,7 +136,7 @@ def test_any_json_is_an_event_or_refused_with_a_reason(envelope: Any) -> None:
 def test_what_is_accepted_is_kept_as_it_came(name: str, user_id: str, properties: dict[str, Any], at: datetime) -> None:
     envelope = {"eventName": name, "userId": user_id, "eventProperties": properties, "eventTimestamp": at.isoformat()}
 
-    event = decide(decode_single(orjson.dumps(envelope)), a_sender(), _STRUCTURES)
+    event = decide(decode_event(orjson.dumps(envelope)), a_sender(), _STRUCTURES)
 
     assert isinstance(event, TrackingEvent)
     assert (event.event_name, event.user_id, event.original_timestamp) == (name, user_id, at)
@@ -167,7 +167,7 @@ def test_any_text_is_a_time_in_utc_or_none(text: str) -> None:
 @always_the_same
 @given(_TIMES, st.none() | _TIMES, _TIMES)
 def test_a_settled_time_is_never_far_ahead(original: datetime, sent_at: datetime | None, received_at: datetime) -> None:
-    settled, is_adjusted = settle_time(original, sent_at, received_at)
+    settled, is_adjusted = correct_clock_skew(original, sent_at, received_at)
 
     assert settled - received_at <= timedelta(hours=23)
     assert is_adjusted or settled == original
@@ -176,14 +176,14 @@ def test_a_settled_time_is_never_far_ahead(original: datetime, sent_at: datetime
 @always_the_same
 @given(st.uuids(), _TEXTS, st.none() | _TIMES)
 def test_a_retry_has_the_same_id_in_the_same_partition(system: UUID, client_id: str, at: datetime | None) -> None:
-    made, again = (client_event_id(system, client_id, at) for _ in range(2))
+    made, again = (derive_event_id(system, client_id, at) for _ in range(2))
 
     assert made == again
     assert (made.version, made.variant) == (8, "specified in RFC 4122")
-    assert made.int >> 80 == usable_ms(at)
-    if at is not None and usable_ms(at):
+    assert made.int >> 80 == get_usable_unix_ms(at)
+    if at is not None and get_usable_unix_ms(at):
         # the range of its partition is that of its millisecond
-        assert first_id_of(at) <= made < first_id_of(at + timedelta(milliseconds=1))
+        assert make_lowest_id(at) <= made < make_lowest_id(at + timedelta(milliseconds=1))
     else:
         assert made.int >> 80 == 0
 
@@ -193,18 +193,22 @@ def test_a_retry_has_the_same_id_in_the_same_partition(system: UUID, client_id: 
 def test_another_system_client_id_or_millisecond_is_another_id(
     one: tuple[UUID, str, datetime], other: tuple[UUID, str, datetime]
 ) -> None:
-    first = client_event_id(*one)
+    first = derive_event_id(*one)
 
     for changed in ((other[0], *one[1:]), (one[0], other[1], one[2]), (*one[:2], other[2])):
-        is_same = (changed[0], changed[1], usable_ms(changed[2])) == (one[0], one[1], usable_ms(one[2]))
-        assert (client_event_id(*changed) == first) == is_same
+        is_same = (changed[0], changed[1], get_usable_unix_ms(changed[2])) == (
+            one[0],
+            one[1],
+            get_usable_unix_ms(one[2]),
+        )
+        assert (derive_event_id(*changed) == first) == is_same
 
 
 @always_the_same
 @given(_TIMES, _TIMES, st.integers(0, 2**74 - 1), st.integers(0, 2**74 - 1))
 def test_fresh_ids_are_ordered_by_their_milliseconds(one: datetime, other: datetime, bits: int, more: int) -> None:
     before, after = sorted(max(to_unix_ms(at), 0) for at in (one, other))
-    first, second = fresh_id(before, bits), fresh_id(after, more)
+    first, second = make_uuid7(before, bits), make_uuid7(after, more)
 
     assert (first.version, first.variant) == (7, "specified in RFC 4122")
     assert first.int >> 80 == before

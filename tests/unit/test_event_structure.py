@@ -24,14 +24,14 @@ def test_the_highest_published_version_counts() -> None:
     structure = EventStructure.define(UUID(int=5), "purchase", "", NOON)
     structure.add_version({"a": 1}, NOON, publish=True)
     structure.add_version({"a": 2}, NOON, publish=False)
-    assert structure.current is structure.version(1)
+    assert structure.current is structure.get_version(1)
 
     structure.publish(2, LATER)
-    assert structure.current is structure.version(2)
+    assert structure.current is structure.get_version(2)
 
     structure.deprecate(2, LATER)
-    assert structure.current is structure.version(1)
-    assert [event.name for event in structure.take_events()] == [
+    assert structure.current is structure.get_version(1)
+    assert [event.name for event in structure.pull_events()] == [
         "StructureDrafted",
         "StructurePublished",
         "StructureDrafted",
@@ -69,7 +69,7 @@ def test_an_older_draft_that_is_published_late_does_not_count() -> None:
 
     structure.publish(1, LATER)
 
-    assert structure.current is structure.version(2)
+    assert structure.current is structure.get_version(2)
 
 
 def test_every_change_of_a_version_moves_the_structures_time() -> None:

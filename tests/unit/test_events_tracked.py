@@ -8,8 +8,8 @@ from uuid import UUID
 import jsonschema
 import pytest
 
-from services.projector.project import columns
-from services.statistics.aggregate import count
+from services.projector.project import to_columns
+from services.statistics.aggregate import count_events
 from tests.support.events import an_event
 from tracking.contracts import events_tracked
 from tracking.contracts.events_tracked import SystemContext, UnreadableMessage
@@ -57,9 +57,9 @@ def test_what_is_no_message_is_unreadable(body: bytes) -> None:
 def test_the_projector_takes_every_good_example(example: Path) -> None:
     batch = events_tracked.decode(example.read_bytes())
 
-    projected = columns(batch, AT)
+    projected = to_columns(batch, AT)
 
-    assert projected[1] == batch.id
+    assert projected[1] == batch.ids
     assert {len(column) for column in projected} == {batch.event_count}
 
 
@@ -67,7 +67,7 @@ def test_the_projector_takes_every_good_example(example: Path) -> None:
 def test_statistics_takes_every_good_example(example: Path) -> None:
     batch = events_tracked.decode(example.read_bytes())
 
-    counts = count([batch])
+    counts = count_events([batch])
 
     assert sum(map(sum, counts.values())) == batch.event_count
     assert sum(good + bad for *_, good, bad in counts.values()) == sum(batch.is_bot)
@@ -96,7 +96,7 @@ def test_what_is_encoded_meets_the_schema_and_comes_back() -> None:
     body = events_tracked.encode(UUID(int=99), AT, [system], events)
     jsonschema.validate(json.loads(body), SCHEMA, jsonschema.Draft7Validator)
     batch = events_tracked.decode(body)
-    first, second = zip(*columns(batch, AT), strict=True)
+    first, second = zip(*to_columns(batch, AT), strict=True)
 
     assert batch.batch_id == UUID(int=99)
     assert first[:5] == (UUID(int=1), str(UUID(int=10)), UUID(int=2), "Acme", "Website")

@@ -12,11 +12,11 @@ from starlette.types import ASGIApp
 
 from tracking.domain.errors import NotFound, Unavailable
 from tracking.http.edge import EdgeMiddleware
-from tracking.http.json_api import json_response
+from tracking.http.json_api import render_json
 
 
 async def good(request: Request) -> Response:
-    return json_response({"ok": True})
+    return render_json({"ok": True})
 
 
 async def missing(request: Request) -> Response:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.events.privacy import PersonalData, applied
-from services.gateway.events.segment import envelope
-from tracking.domain.identity_link import IdentityLink, earliest, linked_ids
+from services.gateway.events.privacy import PersonalData, apply_privacy_rules
+from services.gateway.events.segment import to_envelope
+from tracking.domain.identity_link import IdentityLink, find_linked_ids, select_earliest
 from tracking.domain.system_settings import PrivacyRule, SystemSettings
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -49,13 +49,13 @@ def test_only_identify_and_alias_link_ids(
 ) -> None:
     text = json.dumps(properties)
 
-    assert list(linked_ids(event_type, user_id, anonymous_id, text)) == expected
-    assert list(linked_ids(event_type, user_id, anonymous_id, text.encode())) == expected
+    assert list(find_linked_ids(event_type, user_id, anonymous_id, text)) == expected
+    assert list(find_linked_ids(event_type, user_id, anonymous_id, text.encode())) == expected
 
 
 @pytest.mark.parametrize("properties", [b"[]", b'"previousId"', b"null", b'{"n": ' + b"1" * 10_000 + b"}"])
 def test_properties_of_any_shape_are_no_error(properties: bytes) -> None:
-    assert linked_ids("alias", "u", None, properties) == ()
+    assert find_linked_ids("alias", "u", None, properties) == ()
 
 
 def link(second: int, event: int, user: str, id_: str = "a") -> IdentityLink:
@@ -75,8 +75,10 @@ def test_the_earliest_is_believed_in_whatever_order_and_groups_they_come(
     chance.shuffle(shuffled)
     half = len(shuffled) // 2
 
-    whole = sorted(earliest(given_links))
-    in_parts = sorted(earliest([*earliest(shuffled[:half]), *earliest(shuffled[half:]), *shuffled]))
+    whole = sorted(select_earliest(given_links))
+    in_parts = sorted(
+        select_earliest([*select_earliest(shuffled[:half]), *select_earliest(shuffled[half:]), *shuffled])
+    )
 
     assert in_parts == whole
     for one in whole:
@@ -94,12 +96,14 @@ def test_hashed_ids_link_as_ids_do_if_the_previous_id_is_hashed_too() -> None:
 
     stored = []
     for message in messages:
-        event = envelope(message, None)
+        event = to_envelope(message, None)
         assert isinstance(event, dict)
         kept = PersonalData(event["userId"], event["anonymousId"], event["eventProperties"] or {}, None)
-        stored.append(applied(settings, SYSTEM, kept))
+        stored.append(apply_privacy_rules(settings, SYSTEM, kept))
 
     users = [event.user_id for event in stored]
     assert "old" not in users
-    assert linked_ids("alias", users[1], None, json.dumps(stored[1].properties))[1] == ("user", users[0])
-    assert linked_ids("identify", users[0], stored[0].anonymous_id, b"{}") == (("anonymous", stored[0].anonymous_id),)
+    assert find_linked_ids("alias", users[1], None, json.dumps(stored[1].properties))[1] == ("user", users[0])
+    assert find_linked_ids("identify", users[0], stored[0].anonymous_id, b"{}") == (
+        ("anonymous", stored[0].anonymous_id),
+    )

@@ -4,7 +4,7 @@ import pytest
 
 from deploy.local import LocalStackError
 from deploy.local.layout import Layout, ports_from
-from deploy.local.services import MOST_PROCESSES, SERVICES, environment
+from deploy.local.services import MOST_PROCESSES, SERVICES, make_environment
 
 
 def layout(processes: int = 1) -> Layout:
@@ -65,7 +65,7 @@ def test_an_unknown_service_is_refused_with_the_names_there_are() -> None:
 
 
 def test_each_service_is_told_what_it_may_open_and_nothing_else() -> None:
-    told = {name: environment(name, Addresses(), 1, "tk_secret") for name in SERVICES}
+    told = {name: make_environment(name, Addresses(), 1, "tk_secret") for name in SERVICES}
 
     assert {name for name in SERVICES if "TRACKING_WRITE_DATABASE_URL" in told[name]} == {"gateway", "relay", "admin"}
     assert {name for name in SERVICES if "TRACKING_READ_DATABASE_URL" in told[name]} == {
@@ -79,7 +79,7 @@ def test_each_service_is_told_what_it_may_open_and_nothing_else() -> None:
 
 def test_each_service_enters_the_databases_in_its_own_role() -> None:
     for name in SERVICES:
-        urls = [value for key, value in environment(name, Addresses(), 1, "").items() if "DATABASE" in key]
+        urls = [value for key, value in make_environment(name, Addresses(), 1, "").items() if "DATABASE" in key]
 
         assert urls
         assert all(f"tracking_{name}@" in url for url in urls)

@@ -18,13 +18,13 @@ LATER = NOON + timedelta(hours=1)
 
 def a_partner() -> Partner:
     partner = Partner.register(UUID(int=1), "Acme Corp", "admin@acme.com", NOON)
-    partner.take_events()
+    partner.pull_events()
     return partner
 
 
 def a_system(partner: Partner) -> PartnerSystem:
     system = PartnerSystem.register(UUID(int=2), partner, "Website", SystemType.WEBSITE, "Main", NOON)
-    system.take_events()
+    system.pull_events()
     return system
 
 
@@ -57,7 +57,7 @@ def test_a_change_that_is_refused_changes_nothing() -> None:
         partner.update(LATER, name="New", email="no address")
 
     assert (partner.name, partner.updated_at) == ("Acme Corp", NOON)
-    assert partner.take_events() == []
+    assert partner.pull_events() == []
 
 
 def test_a_change_to_the_same_is_no_change() -> None:
@@ -65,7 +65,7 @@ def test_a_change_to_the_same_is_no_change() -> None:
 
     partner.update(LATER, name="Acme Corp")
 
-    assert partner.take_events() == []
+    assert partner.pull_events() == []
     assert partner.updated_at == NOON
 
 
@@ -101,7 +101,7 @@ def test_a_deactivated_system_stays_so_when_its_partner_comes_back() -> None:
     assert not system.accepts_events_of(partner)
     system.activate(LATER)
     assert system.accepts_events_of(partner)
-    assert names(system.take_events()) == ["PartnerSystemDeactivated", "PartnerSystemActivated"]
+    assert names(system.pull_events()) == ["PartnerSystemDeactivated", "PartnerSystemActivated"]
 
 
 def test_deactivating_twice_happens_once() -> None:
@@ -110,7 +110,7 @@ def test_deactivating_twice_happens_once() -> None:
     partner.deactivate(NOON)
     partner.deactivate(LATER)
 
-    assert names(partner.take_events()) == ["PartnerDeactivated"]
+    assert names(partner.pull_events()) == ["PartnerDeactivated"]
     assert partner.deactivated_at == NOON
 
 
@@ -131,7 +131,7 @@ def test_a_refused_change_of_a_system_changes_nothing(change: dict[str, str]) ->
         system.update(LATER, name=change.get("name"), description=change.get("description"))
 
     assert (system.name, system.description, system.updated_at) == ("Website", "Main", NOON)
-    assert system.take_events() == []
+    assert system.pull_events() == []
 
 
 def test_a_system_changes_only_what_is_given() -> None:
@@ -140,7 +140,7 @@ def test_a_system_changes_only_what_is_given() -> None:
     system.update(LATER, type=SystemType.OTHER, description="")
 
     assert (system.name, system.type, system.description, system.updated_at) == ("Website", 99, "", LATER)
-    assert names(system.take_events()) == ["PartnerSystemUpdated"]
+    assert names(system.pull_events()) == ["PartnerSystemUpdated"]
 
 
 def test_there_are_seven_types_of_system() -> None:
@@ -152,13 +152,13 @@ def test_what_happened_names_ids_and_is_ready_for_json() -> None:
 
     system.deactivate(LATER)
 
-    [event] = system.take_events()
+    [event] = system.pull_events()
     assert event.occurred_at == LATER
     assert json.loads(json.dumps(event.payload())) == {
         "partner_id": str(UUID(int=1)),
         "partner_system_id": str(UUID(int=2)),
     }
-    assert system.take_events() == []
+    assert system.pull_events() == []
 
 
 def test_a_restored_aggregate_has_no_history() -> None:
@@ -167,7 +167,7 @@ def test_a_restored_aggregate_has_no_history() -> None:
     )
 
     assert not partner.is_active
-    assert partner.take_events() == []
+    assert partner.pull_events() == []
 
 
 def test_no_event_has_room_for_a_secret() -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from services.gateway.events.bots import is_bot
-from services.gateway.events.privacy import PersonalData, settled, settled_ip
+from services.gateway.events.privacy import PersonalData, apply_ip_policy, apply_privacy
 from services.gateway.http.client_address import client_address
 from tracking.domain.system_settings import IpPolicy, PrivacyRule, SystemSettings
 
@@ -19,7 +19,7 @@ TRUSTED = [ip_network("10.0.0.0/8"), ip_network("::1/128")]
 
 def after(*rules: PrivacyRule, **parts: Any) -> PersonalData:
     event = PersonalData(**{"user_id": "u", "anonymous_id": "a", "properties": {}, "context": None, **parts})
-    return settled(SystemSettings(privacy_rules=rules), SYSTEM, event, None, None)[0]
+    return apply_privacy(SystemSettings(privacy_rules=rules), SYSTEM, event, None, None)[0]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def after(*rules: PrivacyRule, **parts: Any) -> PersonalData:
     ],
 )
 def test_an_address_is_kept_as_the_policy_says(address: str, policy: IpPolicy, kept: str | None) -> None:
-    assert settled_ip(address, policy) == kept
+    assert apply_ip_policy(address, policy) == kept
 
 
 def test_what_is_dropped_hashed_and_cut() -> None:
@@ -62,7 +62,7 @@ def test_what_is_dropped_hashed_and_cut() -> None:
 def test_a_hash_is_the_same_within_a_system_alone() -> None:
     rule = SystemSettings(privacy_rules=(PrivacyRule("$.userId", "hash"),))
     one, again, other = [
-        settled(rule, system, PersonalData("u", None, {}, None), None, None)[0].user_id
+        apply_privacy(rule, system, PersonalData("u", None, {}, None), None, None)[0].user_id
         for system in (SYSTEM, SYSTEM, UUID(int=8))
     ]
 
@@ -99,7 +99,9 @@ def test_numbers_and_objects_are_cut_and_hashed_as_their_json() -> None:
 def test_the_surroundings_are_the_sdks_own_else_the_browsers(
     context: Any, address: str | None, agent: str | None, kept: Any, bot: bool
 ) -> None:
-    event, is_sent_by_bot = settled(SystemSettings(), SYSTEM, PersonalData("u", None, {}, context), address, agent)
+    event, is_sent_by_bot = apply_privacy(
+        SystemSettings(), SYSTEM, PersonalData("u", None, {}, context), address, agent
+    )
 
     assert (event.context, is_sent_by_bot) == (kept, bot)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracking.domain.errors import Malformed
-from tracking.domain.system_settings import ROOTS, PrivacyRule
+from tracking.domain.system_settings import PRIVACY_PATH_ROOTS, PrivacyRule
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from tracking.domain.system_settings import ROOTS, PrivacyRule
     ],
 )
 def test_a_path_is_split_into_steps(path: str, steps: tuple[str | None, ...]) -> None:
-    assert PrivacyRule(path, "hash").steps == steps
+    assert PrivacyRule(path, "hash").segments == steps
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_such_a_path_is_refused(path: str) -> None:
 
 
 def test_properties_and_context_can_be_dropped_whole_but_not_cut() -> None:
-    assert PrivacyRule("$.context", "drop").steps == ("context",)
+    assert PrivacyRule("$.context", "drop").segments == ("context",)
     for action in ("hash", "truncate"):
         with pytest.raises(Malformed):
             PrivacyRule("$.properties", action)
@@ -94,8 +94,8 @@ def test_a_path_is_read_or_refused(text: str) -> None:
             rule = PrivacyRule(path, "drop")
         except Malformed:
             continue
-        assert rule.steps[0] in ROOTS
-        assert "".join(step or "" for step in rule.steps).encode()
+        assert rule.segments[0] in PRIVACY_PATH_ROOTS
+        assert "".join(step or "" for step in rule.segments).encode()
 
 
 def test_truncate_keeps_four_characters_unless_it_says_how_many() -> None:

@@ -35,17 +35,17 @@ def at(text: str) -> datetime:
 def test_a_range_is_in_utc_and_includes_its_end(given: tuple[str, str], start: str, end: str) -> None:
     asked = RangeParameters.model_validate({"startDate": given[0], "endDate": given[1]})
 
-    assert asked.range(NOW) == TimeRange(at(start), at(end))
+    assert asked.to_time_range(NOW) == TimeRange(at(start), at(end))
 
 
 def test_a_range_of_our_choice_stands_still_for_an_hour() -> None:
-    ranges = {RangeParameters().range(NOW.replace(minute=minute)) for minute in range(60)}
+    ranges = {RangeParameters().to_time_range(NOW.replace(minute=minute)) for minute in range(60)}
 
     assert len(ranges) == 1
     [within] = ranges
     assert within.start <= NOW.replace(minute=0, second=0, microsecond=0) - timedelta(days=30)
     assert within.end >= NOW.replace(minute=59) + timedelta(hours=24)
-    assert within.whole_hours() == (within.start, within.stop)
+    assert within.whole_hours() == (within.start, within.exclusive_end)
 
 
 @pytest.mark.parametrize(
@@ -61,15 +61,15 @@ def test_a_time_that_is_none_is_refused(text: str) -> None:
 def test_the_ends_of_time_are_times(text: str) -> None:
     asked = RangeParameters.model_validate({"startDate": "0001-01-01T00:00:00Z", "endDate": text})
 
-    assert asked.range(NOW).stop > asked.range(NOW).end
-    assert RangeParameters.model_validate({"endDate": text}).range(NOW)
+    assert asked.to_time_range(NOW).exclusive_end > asked.to_time_range(NOW).end
+    assert RangeParameters.model_validate({"endDate": text}).to_time_range(NOW)
 
 
 def test_a_range_that_ends_before_it_starts_is_refused() -> None:
     asked = RangeParameters.model_validate({"startDate": "2026-01-02", "endDate": "2026-01-01T00:00:00Z"})
 
     with pytest.raises(Malformed, match="startDate is after endDate"):
-        asked.range(NOW)
+        asked.to_time_range(NOW)
 
 
 @pytest.mark.parametrize(
@@ -105,23 +105,23 @@ def test_an_empty_parameter_is_a_missing_one() -> None:
 
 
 def test_a_page_that_is_too_deep_to_skip_to_asks_for_a_cursor() -> None:
-    assert ListParameters(page_number=101, page_size=1000).offset() == 100_000
+    assert ListParameters(page_number=101, page_size=1000).get_offset() == 100_000
     with pytest.raises(Malformed, match="cursor"):
-        ListParameters(page_number=102, page_size=1000).offset()
+        ListParameters(page_number=102, page_size=1000).get_offset()
 
 
 def test_a_cursor_continues_after_its_event_in_the_range_it_came_from() -> None:
     asked = ListParameters.model_validate({"eventName": "a"})
-    first = asked.position(SYSTEM, NOW)
+    first = asked.get_position(SYSTEM, NOW)
     last = (NOW - timedelta(days=3), uuid4())
 
-    cursor = asked.next_cursor(SYSTEM, first.within, last)
+    cursor = asked.make_next_cursor(SYSTEM, first.within, last)
     later = ListParameters.model_validate({"eventName": "a", "cursor": cursor, "pageSize": "7"})
-    position = later.position(SYSTEM, NOW + timedelta(hours=5))
+    position = later.get_position(SYSTEM, NOW + timedelta(hours=5))
 
     assert (position.before, position.before_id) == last
     assert position.within == first.within
-    assert later.offset() == 0
+    assert later.get_offset() == 0
 
 
 @pytest.mark.parametrize(
@@ -133,43 +133,43 @@ def test_a_cursor_continues_after_its_event_in_the_range_it_came_from() -> None:
 )  # fmt: skip
 def test_a_cursor_of_other_filters_is_refused(change: dict[str, str]) -> None:
     asked = ListParameters.model_validate({"eventName": "a"})
-    cursor = asked.next_cursor(SYSTEM, asked.range(NOW), (NOW, uuid4()))
+    cursor = asked.make_next_cursor(SYSTEM, asked.to_time_range(NOW), (NOW, uuid4()))
 
     with pytest.raises(Malformed) as refusal:
-        ListParameters.model_validate({"eventName": "a", "cursor": cursor} | change).position(SYSTEM, NOW)
+        ListParameters.model_validate({"eventName": "a", "cursor": cursor} | change).get_position(SYSTEM, NOW)
     assert refusal.value.code == "invalid_cursor"
     with pytest.raises(Malformed):
-        ListParameters.model_validate({"eventName": "a", "cursor": cursor}).position(uuid4(), NOW)
+        ListParameters.model_validate({"eventName": "a", "cursor": cursor}).get_position(uuid4(), NOW)
 
 
 @pytest.mark.parametrize("given", [{}, {"userId": "u", "anonymousId": "a"}, {"eventName": "a"}])
 def test_a_merged_actor_is_asked_for_by_one_id(given: dict[str, str]) -> None:
-    assert ListParameters.model_validate({"userId": "u", "mergeIdentities": "true"}).merges()
-    assert not ListParameters.model_validate(given).merges()
+    assert ListParameters.model_validate({"userId": "u", "mergeIdentities": "true"}).should_merge()
+    assert not ListParameters.model_validate(given).should_merge()
     with pytest.raises(Malformed) as refusal:
-        ListParameters.model_validate(given | {"mergeIdentities": "true"}).merges()
+        ListParameters.model_validate(given | {"mergeIdentities": "true"}).should_merge()
     assert refusal.value.code == "invalid_parameters"
 
 
 def test_actors_are_merged_only_where_they_are_counted() -> None:
-    assert StatisticsParameters(unique_actors=True, merge_identities=True).merges()
+    assert StatisticsParameters(unique_actors=True, merge_identities=True).should_merge()
     with pytest.raises(Malformed, match="uniqueActors"):
-        StatisticsParameters(merge_identities=True).merges()
+        StatisticsParameters(merge_identities=True).should_merge()
 
 
 def test_a_cursor_that_somebody_made_up_reaches_no_further_than_the_ends_of_time() -> None:
     first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
     for start in (first, last):
-        cursor = ListParameters().next_cursor(SYSTEM, TimeRange(start, last), (NOW, uuid4()))
-        within = ListParameters(cursor=cursor).position(SYSTEM, NOW).within
-        assert within.stop == last
+        cursor = ListParameters().make_next_cursor(SYSTEM, TimeRange(start, last), (NOW, uuid4()))
+        within = ListParameters(cursor=cursor).get_position(SYSTEM, NOW).within
+        assert within.exclusive_end == last
         assert within.whole_hours()[0] <= last
 
 
 @pytest.mark.parametrize("cursor", ["a", "AAAA", "\U0001f600", "=", "!" * 66, "A" * 66, "_" * 66, "-" * 200])
 def test_a_cursor_that_is_none_is_refused(cursor: str) -> None:
     with pytest.raises(Malformed) as refusal:
-        ListParameters.model_validate({"cursor": cursor}).position(SYSTEM, NOW)
+        ListParameters.model_validate({"cursor": cursor}).get_position(SYSTEM, NOW)
 
     assert refusal.value.code == "invalid_cursor"

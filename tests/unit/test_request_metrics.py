@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from services.gateway.http.responses import _quoted, shown
+from services.gateway.http.responses import _format_quoted, format_timestamp_ms
 from tracking.domain.timestamps import parse_timestamp
 from tracking.http.request_metrics import BOUNDS_S, RequestMetrics
 
@@ -35,7 +35,7 @@ def test_requests_are_told_as_the_library_would_tell_them() -> None:
 
     for route, status, took_s in SEEN:
         is_ingestion = status in (200, 202)
-        ours.answered("gateway", "POST", route, status, is_ingestion=is_ingestion).observe(took_s)
+        ours.get_route_metrics("gateway", "POST", route, status, is_ingestion=is_ingestion).observe(took_s)
         requests.labels("gateway", "POST", route, str(status)).inc()
         seconds.labels("gateway", "POST", route).observe(took_s)
         if is_ingestion:
@@ -60,4 +60,4 @@ def test_a_time_is_quoted_as_it_is_shown() -> None:
     ):
         at = parse_timestamp(text)
         assert at is not None
-        assert _quoted(at).decode() == f'"{shown(at)}"'
+        assert _format_quoted(at).decode() == f'"{format_timestamp_ms(at)}"'

@@ -5,19 +5,19 @@ from typing import Any
 import pytest
 
 from services.gateway.events.rejection import Rejection
-from services.gateway.events.segment import BATCH_NAMES, KINDS, envelope, messages_of
+from services.gateway.events.segment import BATCH_PATHS, EVENT_TYPE_BY_PATH, read_sdk_messages, to_envelope
 
 
 def read(message: Any, kind: str | None = None) -> dict[str, Any]:
-    found = envelope(message, kind)
+    found = to_envelope(message, kind)
     assert isinstance(found, dict), found
     return {name: value for name, value in found.items() if value is not None}
 
 
 def test_every_type_has_its_long_and_its_short_path() -> None:
     kinds = {"track", "identify", "page", "screen", "group", "alias"}
-    assert {name for name in KINDS if len(name) > 1} == kinds
-    assert {name: kind for name, kind in KINDS.items() if len(name) == 1} == {
+    assert {name for name in EVENT_TYPE_BY_PATH if len(name) > 1} == kinds
+    assert {name: kind for name, kind in EVENT_TYPE_BY_PATH.items() if len(name) == 1} == {
         "t": "track",
         "i": "identify",
         "p": "page",
@@ -25,7 +25,7 @@ def test_every_type_has_its_long_and_its_short_path() -> None:
         "g": "group",
         "a": "alias",
     }
-    assert {"batch", "b"} <= set(BATCH_NAMES)
+    assert {"batch", "b"} <= set(BATCH_PATHS)
 
 
 def test_track_keeps_its_own_name_ids_and_times() -> None:
@@ -99,7 +99,7 @@ def test_numbers_are_good_ids() -> None:
 
 @pytest.mark.parametrize("message", [None, 1, "text", [], {}, {"type": "unknown"}, {"type": None}, {"type": ["track"]}])
 def test_what_is_no_message_is_refused_alone(message: Any) -> None:
-    found = envelope(message, None)
+    found = to_envelope(message, None)
 
     assert isinstance(found, Rejection)
     assert found.reason == "invalid_event"
@@ -108,8 +108,8 @@ def test_what_is_no_message_is_refused_alone(message: Any) -> None:
 def test_the_messages_of_a_body() -> None:
     batch = {"batch": [{"type": "track"}], "sentAt": "s", "writeKey": "k"}
 
-    assert messages_of(batch, None) == ([{"type": "track"}], "s", "k")
-    assert messages_of([1, 2], None) == ([1, 2], None, None)
-    assert messages_of({"type": "track", "sentAt": "s"}, None) == ([{"type": "track", "sentAt": "s"}], "s", None)
-    assert messages_of({"event": "x", "batch": []}, "track") == ([{"event": "x", "batch": []}], None, None)
-    assert messages_of("text", None) == (["text"], None, None)
+    assert read_sdk_messages(batch, None) == ([{"type": "track"}], "s", "k")
+    assert read_sdk_messages([1, 2], None) == ([1, 2], None, None)
+    assert read_sdk_messages({"type": "track", "sentAt": "s"}, None) == ([{"type": "track", "sentAt": "s"}], "s", None)
+    assert read_sdk_messages({"event": "x", "batch": []}, "track") == ([{"event": "x", "batch": []}], None, None)
+    assert read_sdk_messages("text", None) == (["text"], None, None)

@@ -118,8 +118,8 @@ def test_the_same_origin_is_kept_once() -> None:
 
 
 def test_without_origins_every_page_may_send() -> None:
-    assert DEFAULT_SETTINGS.allows("https://anywhere.example")
-    assert DEFAULT_SETTINGS.allows("null")
+    assert DEFAULT_SETTINGS.allows_origin("https://anywhere.example")
+    assert DEFAULT_SETTINGS.allows_origin("null")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_without_origins_every_page_may_send() -> None:
     ],
 )
 def test_only_pages_of_the_allowed_origins_may_send(origin: str, is_allowed: bool) -> None:
-    assert EVERYTHING.allows(origin) is is_allowed
+    assert EVERYTHING.allows_origin(origin) is is_allowed
 
 
 def test_a_burst_is_twice_the_rate_unless_given() -> None:
@@ -210,7 +210,7 @@ def test_fifty_origins_and_rules_are_taken_and_no_more() -> None:
 
 def test_settings_come_back_from_json_as_they_were() -> None:
     assert decode_settings(encode_settings(EVERYTHING)) == EVERYTHING
-    assert decode_settings(encode_settings(EVERYTHING)).allows("http://a.example.org:8080")
+    assert decode_settings(encode_settings(EVERYTHING)).allows_origin("http://a.example.org:8080")
 
 
 def test_the_defaults_take_no_room() -> None:
@@ -254,7 +254,7 @@ def test_a_cached_key_carries_its_settings() -> None:
 
     assert decoded == entry
     assert decoded is not None
-    assert decoded.settings.privacy_rules[1].steps == ("properties", "items", None, "a.b")
+    assert decoded.settings.privacy_rules[1].segments == ("properties", "items", None, "a.b")
 
 
 def test_a_cached_key_of_an_older_writer_has_the_defaults() -> None:
@@ -278,10 +278,10 @@ def test_changed_settings_are_noted_once() -> None:
     partner = Partner.register(UUID(int=1), "Acme Corp", "admin@acme.com", NOON)
     system = PartnerSystem.register(UUID(int=2), partner, "Website", SystemType.WEBSITE, "Main", NOON)
     assert system.settings == DEFAULT_SETTINGS
-    system.take_events()
+    system.pull_events()
 
     system.change_settings(NOON + timedelta(hours=1), EVERYTHING)
     system.change_settings(NOON + timedelta(hours=2), replace(EVERYTHING))
 
-    assert [event.name for event in system.take_events()] == ["PartnerSystemSettingsChanged"]
+    assert [event.name for event in system.pull_events()] == ["PartnerSystemSettingsChanged"]
     assert (system.settings, system.updated_at) == (EVERYTHING, NOON + timedelta(hours=1))

@@ -24,7 +24,7 @@ def _logging_as_before() -> object:
 def test_a_line_is_json_with_what_is_known_of_the_work(tmp_path: Path) -> None:
     file = tmp_path / "logs" / "gateway.log"
     telemetry.configure_logging("gateway", "local", "INFO", str(file))
-    correlation.enter("abc-123")
+    correlation.set_current("abc-123")
 
     logging.getLogger("tests").warning("stored %d", 5, extra={"PartnerSystemId": "s-1"})
 
@@ -64,12 +64,12 @@ def test_the_file_rolls_every_day(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", ["a", "A-b_c.9", "x" * 100])
 def test_a_plain_correlation_id_is_taken(given: str) -> None:
-    assert correlation.accept(given) == given
+    assert correlation.accept_or_generate(given) == given
 
 
 @pytest.mark.parametrize("given", [None, "", "x" * 101, "a b", "a\r\nSet-Cookie: x", "ä", "a/b", '"'])
 def test_any_other_is_replaced_by_a_fresh_one(given: str | None) -> None:
-    made = correlation.accept(given)
+    made = correlation.accept_or_generate(given)
 
     assert made != given
-    assert correlation.accept(made) == made
+    assert correlation.accept_or_generate(made) == made

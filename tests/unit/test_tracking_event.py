@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracking.domain.ids import client_event_id, first_id_of, fresh_id, usable_ms
-from tracking.domain.timestamps import parse_timestamp, settle_time
+from tracking.domain.ids import derive_event_id, get_usable_unix_ms, make_lowest_id, make_uuid7
+from tracking.domain.timestamps import correct_clock_skew, parse_timestamp
 
 SYSTEM, OTHER_SYSTEM = UUID(int=1), UUID(int=2)
 NOON = datetime(2025, 12, 24, 12, tzinfo=UTC)
 
 
 def test_a_fresh_id_is_a_version_7_uuid_that_starts_with_its_time() -> None:
-    made = fresh_id(0x0123456789AB, (1 << 80) - 1)
+    made = make_uuid7(0x0123456789AB, (1 << 80) - 1)
 
     assert made.version == 7
     assert made.variant == "specified in RFC 4122"
@@ -26,7 +26,7 @@ def test_a_fresh_id_is_a_version_7_uuid_that_starts_with_its_time() -> None:
 def test_a_retry_makes_the_same_id_in_the_same_partition(client_id: str, ms: int) -> None:
     original = datetime.fromtimestamp(ms // 1000, UTC) + timedelta(milliseconds=ms % 1000)
 
-    first, again = (client_event_id(SYSTEM, client_id, original) for _ in range(2))
+    first, again = (derive_event_id(SYSTEM, client_id, original) for _ in range(2))
 
     assert first == again
     assert first.version == 8
@@ -35,19 +35,19 @@ def test_a_retry_makes_the_same_id_in_the_same_partition(client_id: str, ms: int
 
 @given(st.text(min_size=1, max_size=100), st.text(min_size=1, max_size=100))
 def test_two_client_ids_make_two_ids(one: str, other: str) -> None:
-    same = client_event_id(SYSTEM, one, NOON) == client_event_id(SYSTEM, other, NOON)
+    same = derive_event_id(SYSTEM, one, NOON) == derive_event_id(SYSTEM, other, NOON)
 
     assert same == (one == other)
 
 
 def test_the_same_client_id_of_two_systems_makes_two_ids() -> None:
-    assert client_event_id(SYSTEM, "a", NOON) != client_event_id(OTHER_SYSTEM, "a", NOON)
+    assert derive_event_id(SYSTEM, "a", NOON) != derive_event_id(OTHER_SYSTEM, "a", NOON)
 
 
 def test_the_client_id_is_not_mixed_up_with_the_system() -> None:
-    shifted = client_event_id(UUID(bytes=SYSTEM.bytes[1:] + b"a"), "b", NOON)
+    shifted = derive_event_id(UUID(bytes=SYSTEM.bytes[1:] + b"a"), "b", NOON)
 
-    assert shifted != client_event_id(SYSTEM, "ab", NOON)
+    assert shifted != derive_event_id(SYSTEM, "ab", NOON)
 
 
 @pytest.mark.parametrize(
@@ -55,15 +55,15 @@ def test_the_client_id_is_not_mixed_up_with_the_system() -> None:
     [None, datetime(1999, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)],
 )
 def test_a_time_that_cannot_be_trusted_gives_zero_time_bits(original: datetime | None) -> None:
-    assert usable_ms(original) == 0
-    assert client_event_id(SYSTEM, "a", original).int >> 80 == 0
+    assert get_usable_unix_ms(original) == 0
+    assert derive_event_id(SYSTEM, "a", original).int >> 80 == 0
 
 
 def test_the_first_id_of_a_moment_is_below_every_id_of_it() -> None:
     ms = int(NOON.timestamp() * 1000)
 
-    assert first_id_of(NOON) < fresh_id(ms, 0)
-    assert first_id_of(NOON) > fresh_id(ms - 1, (1 << 80) - 1)
+    assert make_lowest_id(NOON) < make_uuid7(ms, 0)
+    assert make_lowest_id(NOON) > make_uuid7(ms - 1, (1 << 80) - 1)
 
 
 @pytest.mark.parametrize(
@@ -98,26 +98,26 @@ def test_no_text_makes_the_timestamp_reader_fail(text: str) -> None:
 
 
 def test_without_a_client_time_the_server_decides() -> None:
-    assert settle_time(None, NOON, NOON) == (NOON, False)
+    assert correct_clock_skew(None, NOON, NOON) == (NOON, False)
 
 
 def test_a_client_clock_within_a_minute_is_believed() -> None:
     original = NOON - timedelta(hours=5)
 
-    assert settle_time(original, NOON - timedelta(seconds=60), NOON) == (original, False)
+    assert correct_clock_skew(original, NOON - timedelta(seconds=60), NOON) == (original, False)
 
 
 def test_a_client_clock_that_is_off_keeps_its_distances() -> None:
     wrong_by = timedelta(days=400)
 
-    settled = settle_time(NOON - wrong_by - timedelta(hours=1), NOON - wrong_by, NOON)
+    settled = correct_clock_skew(NOON - wrong_by - timedelta(hours=1), NOON - wrong_by, NOON)
 
     assert settled == (NOON - timedelta(hours=1), True)
 
 
 def test_a_time_far_ahead_is_clamped_to_the_receive_time() -> None:
-    assert settle_time(NOON + timedelta(hours=23), None, NOON) == (NOON + timedelta(hours=23), False)
-    assert settle_time(NOON + timedelta(hours=23, seconds=1), None, NOON) == (NOON, True)
+    assert correct_clock_skew(NOON + timedelta(hours=23), None, NOON) == (NOON + timedelta(hours=23), False)
+    assert correct_clock_skew(NOON + timedelta(hours=23, seconds=1), None, NOON) == (NOON, True)
 
 
 @given(
@@ -128,6 +128,6 @@ def test_a_time_far_ahead_is_clamped_to_the_receive_time() -> None:
 def test_no_clock_makes_an_event_of_the_far_future(
     original: datetime, sent_at: datetime | None, received_at: datetime
 ) -> None:
-    settled, _ = settle_time(original, sent_at, received_at)
+    settled, _ = correct_clock_skew(original, sent_at, received_at)
 
     assert settled - received_at <= timedelta(hours=23)

@@ -29,7 +29,7 @@ def lines_run(validator: Validator, value: Any) -> tuple[int, list[str]]:
     before = sys.gettrace()
     sys.settrace(count)
     try:
-        errors = validator.errors(value)
+        errors = validator.find_errors(value)
     finally:
         sys.settrace(before)
     return lines, [error["code"] for error in errors]
@@ -44,7 +44,7 @@ def dearest(validator: Validator, value: Any) -> Any:
     low, high = 0, len(value) if isinstance(value, dict | list | str) else 0
     while low < high:
         middle = (low + high + 1) // 2
-        codes = [error["code"] for error in validator.errors({"v": beginning(value, middle)})]
+        codes = [error["code"] for error in validator.find_errors({"v": beginning(value, middle)})]
         low, high = (low, middle - 1) if codes == ["validation_too_costly"] else (middle, high)
     return {"v": beginning(value, low)}
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import orjson
 
-from tracking.contracts.system_settings import decode_settings, encode_settings, settings_from_json
+from tracking.contracts.system_settings import decode_settings, encode_settings, parse_settings
 from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
 
 
@@ -93,7 +93,7 @@ def _restore(value: Any, hint: Any) -> Any:
     if hint is bool and isinstance(value, bool):
         return value
     if hint is SystemSettings:
-        return settings_from_json(value)
+        return parse_settings(value)
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not {hint}")
     if hint is UUID:
@@ -103,22 +103,22 @@ def _restore(value: Any, hint: Any) -> Any:
     return value
 
 
-def api_key_cache_key(key_sha256_hex: str) -> str:
+def make_api_key_cache_key(key_sha256_hex: str) -> str:
     """Everything the gateway must know of an API key; named by its hash, so that no key stands in Redis."""
     return f"partner_system:apikey:{key_sha256_hex}"
 
 
-def partner_system_cache_key(system_id: object) -> str:
+def make_partner_system_cache_key(system_id: object) -> str:
     """A partner system as admin shows it."""
     return f"partner_system:{system_id}"
 
 
-def access_token_cache_key(token_sha256_hex: str) -> str:
+def make_access_token_cache_key(token_sha256_hex: str) -> str:
     """Scope and life of a bearer token, by its hash."""
     return f"access_token:{token_sha256_hex}"
 
 
-def event_structure_cache_key(partner_id: object | None, event_name: str) -> str:
+def make_event_structure_cache_key(partner_id: object | None, event_name: str) -> str:
     """The structures of an event name: the global one, or that of one partner."""
     if partner_id is None:
         return f"event_structure:{event_name}"

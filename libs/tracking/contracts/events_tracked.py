@@ -58,29 +58,29 @@ class EventsTracked:
 
     batch_id: UUID
     systems: Sequence[SystemContext]
-    system: Sequence[int]
-    id: Sequence[str]
-    event_name: Sequence[str]
-    event_timestamp: Sequence[str]
-    received_at: Sequence[str]
+    system_indexes: Sequence[int]
+    ids: Sequence[str]
+    event_names: Sequence[str]
+    event_timestamps: Sequence[str]
+    received_ats: Sequence[str]
     event_properties_json: Sequence[str]
     is_valid: Sequence[bool]
-    correlation_id: Sequence[str]
-    original_timestamp: Sequence[str | None]
-    user_id: Sequence[str | None]
-    anonymous_id: Sequence[str | None]
-    message_id: Sequence[str | None]
+    correlation_ids: Sequence[str]
+    original_timestamps: Sequence[str | None]
+    user_ids: Sequence[str | None]
+    anonymous_ids: Sequence[str | None]
+    message_ids: Sequence[str | None]
     schema_version: Sequence[int | None]
     validation_errors_json: Sequence[str | None]
     clock_adjusted: Sequence[bool]
-    event_type: Sequence[str | None]
+    event_types: Sequence[str | None]
     context_json: Sequence[str | None]
     is_bot: Sequence[bool]
 
     @property
     def event_count(self) -> int:
         """How many events the batch has; at least one."""
-        return len(self.id)
+        return len(self.ids)
 
 
 def encode(
@@ -184,22 +184,22 @@ def _decode(raw: Any) -> EventsTracked:
     return EventsTracked(
         batch_id=UUID(raw["batchId"]),
         systems=systems,
-        system=numbers,
-        id=column("id"),
-        event_name=column("eventName"),
-        event_timestamp=column("eventTimestamp"),
-        received_at=column("receivedAt"),
+        system_indexes=numbers,
+        ids=column("id"),
+        event_names=column("eventName"),
+        event_timestamps=column("eventTimestamp"),
+        received_ats=column("receivedAt"),
         event_properties_json=column("eventPropertiesJson"),
         is_valid=column("isValid"),
-        correlation_id=column("correlationId"),
-        original_timestamp=optional("originalTimestamp"),
-        user_id=optional("userId"),
-        anonymous_id=optional("anonymousId"),
-        message_id=optional("messageId"),
+        correlation_ids=column("correlationId"),
+        original_timestamps=optional("originalTimestamp"),
+        user_ids=optional("userId"),
+        anonymous_ids=optional("anonymousId"),
+        message_ids=optional("messageId"),
         schema_version=optional("schemaVersion"),
         validation_errors_json=optional("validationErrorsJson"),
         clock_adjusted=optional("clockAdjusted", False),
-        event_type=optional("eventType"),
+        event_types=optional("eventType"),
         context_json=optional("contextJson"),
         is_bot=optional("isBot", False),
     )

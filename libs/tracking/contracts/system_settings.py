@@ -36,10 +36,10 @@ def _rule_as_json(rule: PrivacyRule) -> dict[str, Any]:
 
 def decode_settings(data: bytes | str) -> SystemSettings:
     """Raises ValueError for what `encode_settings` cannot have written; only a bug or a hand does that."""
-    return settings_from_json(orjson.loads(data))
+    return parse_settings(orjson.loads(data))
 
 
-def settings_from_json(value: Mapping[str, Any]) -> SystemSettings:
+def parse_settings(value: Mapping[str, Any]) -> SystemSettings:
     """The same from decoded JSON. Members it does not know are passed over: a newer admin may know more."""
     try:
         limit = value.get("rateLimit") or {}

@@ -10,7 +10,7 @@ CONSUMERS = ("projector", "statistics")
 # A message that was handed out this often without an ack is given up to the dead-letter queue.
 DELIVERY_LIMIT = 20
 # Past this the broker refuses publishes; the batch then waits in the write database, where there is more room.
-QUEUE_MAX_BYTES = 1024 * 1024 * 1024
+MAX_QUEUE_BYTES = 1024 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,27 +18,27 @@ class QueueNames:
     """The two queues of a consumer."""
 
     work: str
-    dead: str
+    dead_letter: str
 
 
-def queue_names(consumer: str) -> QueueNames:
+def get_queue_names(consumer: str) -> QueueNames:
     """`tracking.<consumer>` and `tracking.<consumer>.dead`."""
     return QueueNames(f"tracking.{consumer}", f"tracking.{consumer}.dead")
 
 
-def work_queue_arguments(consumer: str) -> dict[str, Any]:
+def build_work_queue_arguments(consumer: str) -> dict[str, Any]:
     """A quorum queue that refuses when full and moves what it gives up at least once (RabbitMQ >= 3.10)."""
     return {
         "x-queue-type": "quorum",
         "x-delivery-limit": DELIVERY_LIMIT,
-        "x-max-length-bytes": QUEUE_MAX_BYTES,
+        "x-max-length-bytes": MAX_QUEUE_BYTES,
         "x-overflow": "reject-publish",
         "x-dead-letter-exchange": DEAD_LETTER_EXCHANGE,
-        "x-dead-letter-routing-key": queue_names(consumer).dead,
+        "x-dead-letter-routing-key": get_queue_names(consumer).dead_letter,
         "x-dead-letter-strategy": "at-least-once",
     }
 
 
-def dead_queue_arguments() -> dict[str, Any]:
+def build_dead_letter_queue_arguments() -> dict[str, Any]:
     """Dead letters stay until somebody decides: no limit, no expiry."""
     return {"x-queue-type": "quorum"}

@@ -6,8 +6,8 @@ from typing import Self
 from uuid import UUID
 
 from tracking.domain import domain_events as happened
-from tracking.domain.aggregate import Aggregate, moved_on
-from tracking.domain.checks import MAX_NAME, checked_expiry, checked_text
+from tracking.domain.aggregate import Aggregate, advance_updated_at
+from tracking.domain.checks import MAX_NAME, check_expiry, check_text
 from tracking.domain.credentials import Fingerprint
 from tracking.domain.errors import Malformed
 
@@ -51,7 +51,7 @@ class AccessToken(Aggregate):
             fault = {"field": "partnerId", "message": "an admin token is not limited to a partner"}
             raise Malformed("invalid_body", f"partnerId: {fault['message']}.", [fault])
         self.id = id
-        self.name = checked_text("name", name, 1, MAX_NAME)
+        self.name = check_text("name", name, 1, MAX_NAME)
         self.fingerprint = fingerprint
         self.scope = scope
         self.partner_id = partner_id
@@ -73,8 +73,8 @@ class AccessToken(Aggregate):
         expires_at: datetime | None = None,
     ) -> Self:
         """A new token whose secret is `secret`, of which only the fingerprint is kept. Raises Malformed."""
-        expiry = checked_expiry(expires_at, now)
-        token = cls(id, name, Fingerprint.of(secret), scope, partner_id, now, expiry, None, now)
+        expiry = check_expiry(expires_at, now)
+        token = cls(id, name, Fingerprint.from_secret(secret), scope, partner_id, now, expiry, None, now)
         token._record(happened.AccessTokenIssued(now, id))
         return token
 
@@ -102,11 +102,11 @@ class AccessToken(Aggregate):
     def revoke(self, now: datetime) -> None:
         """End it at once and for good; again changes nothing."""
         if self.revoked_at is None:
-            self.revoked_at, self.updated_at = now, moved_on(self.updated_at, now)
+            self.revoked_at, self.updated_at = now, advance_updated_at(self.updated_at, now)
             self._record(happened.AccessTokenRevoked(now, self.id))
 
     def reinstate(self, now: datetime) -> None:
         """Only for the token that the environment names again: whoever sets that owns the installation."""
         if self.revoked_at is not None:
-            self.revoked_at, self.updated_at = None, moved_on(self.updated_at, now)
+            self.revoked_at, self.updated_at = None, advance_updated_at(self.updated_at, now)
             self._record(happened.AccessTokenReinstated(now, self.id))

@@ -8,7 +8,7 @@ from tracking.domain.domain_events import DomainEvent
 _TICK = timedelta(microseconds=1)
 
 
-def moved_on(updated_at: datetime, now: datetime) -> datetime:
+def advance_updated_at(updated_at: datetime, now: datetime) -> datetime:
     """When a change counts as made: `now`, but always after the change before it.
 
     Copies are brought up to date by this time, and clocks of several processes differ: a change that looked older than
@@ -28,7 +28,7 @@ class Aggregate:
     def _record(self, event: DomainEvent) -> None:
         self._events.append(event)
 
-    def take_events(self) -> list[DomainEvent]:
+    def pull_events(self) -> list[DomainEvent]:
         """What happened since it was made or loaded; the next call starts anew."""
         taken, self._events = self._events, []
         return taken

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from tracking.domain import domain_events as happened
 from tracking.domain.aggregate import Aggregate
-from tracking.domain.checks import MAX_NAME, checked_expiry, checked_text
+from tracking.domain.checks import MAX_NAME, check_expiry, check_text
 from tracking.domain.credentials import Fingerprint
 from tracking.domain.errors import Conflict, Malformed
 
@@ -41,7 +41,7 @@ class ApiKey(Aggregate):
         super().__init__()
         self.id = id
         self.partner_system_id = partner_system_id
-        self.name = checked_text("name", name, 1, MAX_NAME)
+        self.name = check_text("name", name, 1, MAX_NAME)
         self.fingerprint = fingerprint
         self.created_at = created_at
         self.expires_at = expires_at
@@ -59,8 +59,8 @@ class ApiKey(Aggregate):
         expires_at: datetime | None = None,
     ) -> Self:
         """A new key whose secret is `secret`, of which only the fingerprint is kept. Raises Malformed."""
-        fingerprint = Fingerprint.of(secret)
-        key = cls(id, partner_system_id, name, fingerprint, now, checked_expiry(expires_at, now), None, None)
+        fingerprint = Fingerprint.from_secret(secret)
+        key = cls(id, partner_system_id, name, fingerprint, now, check_expiry(expires_at, now), None, None)
         key._record(happened.ApiKeyIssued(now, partner_system_id, id))
         return key
 

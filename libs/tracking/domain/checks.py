@@ -10,7 +10,7 @@ _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
 MAX_NAME, MAX_EMAIL, MAX_DESCRIPTION = 200, 255, 1000
 
 
-def checked_expiry(expires_at: datetime | None, now: datetime) -> datetime | None:
+def check_expiry(expires_at: datetime | None, now: datetime) -> datetime | None:
     """`expires_at` in UTC, which must have an offset and lie ahead; Malformed otherwise."""
     if expires_at is None:
         return None
@@ -29,7 +29,7 @@ def _bad_expiry(message: str) -> Malformed:
     return Malformed("invalid_body", f"expiresAt: {message}.", [{"field": "expiresAt", "message": message}])
 
 
-def checked_text(field: str, value: str, least: int, most: int) -> str:
+def check_text(field: str, value: str, least: int, most: int) -> str:
     """`value` without space around it; Malformed unless it has `least` to `most` characters and no NUL."""
     stripped = value.strip()
     if not least <= len(stripped) <= most or "\x00" in stripped:
@@ -38,9 +38,9 @@ def checked_text(field: str, value: str, least: int, most: int) -> str:
     return stripped
 
 
-def checked_email(value: str) -> str:
+def check_email(value: str) -> str:
     """A plausible address, trimmed; Malformed otherwise."""
-    stripped = checked_text("email", value, 3, MAX_EMAIL)
+    stripped = check_text("email", value, 3, MAX_EMAIL)
     if not _EMAIL.fullmatch(stripped):
         fault = {"field": "email", "message": "not an address such as admin@acme.com"}
         raise Malformed("invalid_body", f"email: {fault['message']}.", [fault])

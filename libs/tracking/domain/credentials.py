@@ -24,7 +24,7 @@ class Fingerprint:
             raise ValueError("a SHA-256 has 32 bytes")
 
     @classmethod
-    def of(cls, secret: str) -> Self:
+    def from_secret(cls, secret: str) -> Self:
         """A plain hash is enough: 32 random base62 characters (190 bits) cannot be found by trying."""
         return cls(sha256(secret.encode()).digest(), secret[:3], secret[-4:])
 
@@ -34,6 +34,6 @@ class Fingerprint:
         return self.sha256.hex()
 
 
-def make_secret(prefix: SecretPrefix) -> str:
+def generate_secret(prefix: SecretPrefix) -> str:
     """A fresh secret from the system's random source: `sk_` for API keys, `tk_` for access tokens."""
     return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(_CHARACTERS))

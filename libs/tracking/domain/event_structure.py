@@ -11,8 +11,8 @@ from typing import Any, Self
 from uuid import UUID
 
 from tracking.domain import domain_events as happened
-from tracking.domain.aggregate import Aggregate, moved_on
-from tracking.domain.checks import MAX_DESCRIPTION, MAX_NAME, checked_text
+from tracking.domain.aggregate import Aggregate, advance_updated_at
+from tracking.domain.checks import MAX_DESCRIPTION, MAX_NAME, check_text
 from tracking.domain.errors import Conflict, NotFound
 
 
@@ -56,8 +56,8 @@ class EventStructure(Aggregate):
             raise ValueError("versions count from 1 without gaps")
         self.id = id
         self.partner_id = partner_id
-        self.event_name = checked_text("eventName", event_name, 1, MAX_NAME)
-        self.description = checked_text("description", description, 0, MAX_DESCRIPTION)
+        self.event_name = check_text("eventName", event_name, 1, MAX_NAME)
+        self.description = check_text("description", description, 0, MAX_DESCRIPTION)
         self.versions = versions
         self.created_at = created_at
         self.updated_at = updated_at
@@ -83,7 +83,7 @@ class EventStructure(Aggregate):
 
     def publish(self, number: int, now: datetime) -> StructureVersion:
         """Let it count. Raises NotFound, or Conflict unless it is a draft."""
-        version = self.version(number)
+        version = self.get_version(number)
         if version.status is not VersionStatus.DRAFT:
             raise Conflict("version_not_draft", f"Version {number} is {version.status}; only a draft can be published.")
         published = replace(version, status=VersionStatus.PUBLISHED, published_at=now)
@@ -93,7 +93,7 @@ class EventStructure(Aggregate):
 
     def deprecate(self, number: int, now: datetime) -> StructureVersion:
         """Let the highest other published version count. Raises NotFound, or Conflict unless it is published."""
-        version = self.version(number)
+        version = self.get_version(number)
         if version.status is not VersionStatus.PUBLISHED:
             raise Conflict(
                 "version_not_published",
@@ -104,14 +104,14 @@ class EventStructure(Aggregate):
         self._note(happened.StructureDeprecated, deprecated, now)
         return deprecated
 
-    def version(self, number: int) -> StructureVersion:
+    def get_version(self, number: int) -> StructureVersion:
         """Raises NotFound."""
         if not 1 <= number <= len(self.versions):
             raise NotFound("version_not_found", f"{self.event_name!r} has no version {number}.")
         return self.versions[number - 1]
 
     def _note(self, kind: Any, version: StructureVersion, now: datetime) -> None:
-        self.updated_at = moved_on(self.updated_at, now)
+        self.updated_at = advance_updated_at(self.updated_at, now)
         self._changed.add(version.version)
         self._record(kind(now, self.id, self.partner_id, self.event_name, version.version))
 
@@ -127,7 +127,7 @@ class PartnerEventStructure(EventStructure):
     __slots__ = ()
 
     @classmethod
-    def define_for(cls, partner_id: UUID, id: UUID, event_name: str, description: str, now: datetime) -> Self:
+    def define_for_partner(cls, partner_id: UUID, id: UUID, event_name: str, description: str, now: datetime) -> Self:
         """A partner's structure without a version yet. Raises Malformed."""
         return cls(id, event_name, description, [], now, now, partner_id)
 

@@ -13,7 +13,7 @@ from uuid import UUID
 IdentityKind = Literal["anonymous", "user"]
 # as of every userId and anonymousId; what is longer is the id of nobody
 MAX_ID_CHARACTERS = 255
-LINKING_TYPES = frozenset({"identify", "alias"})
+LINKING_EVENT_TYPES = frozenset({"identify", "alias"})
 
 
 class IdentityLink(NamedTuple):
@@ -27,7 +27,7 @@ class IdentityLink(NamedTuple):
     event_id: UUID
 
 
-def linked_ids(
+def find_linked_ids(
     event_type: str | None, user_id: str | None, anonymous_id: str | None, event_properties: str | bytes
 ) -> Sequence[tuple[IdentityKind, str]]:
     """The ids that this event says became its `user_id`; `event_properties` as JSON text.
@@ -35,7 +35,7 @@ def linked_ids(
     An alias does not say whether its `previousId` was an anonymous id or a user's, so it may be either; without one it
     is about the anonymous id. Ids are text: a number in `previousId` is none.
     """
-    if not user_id or event_type not in LINKING_TYPES:
+    if not user_id or event_type not in LINKING_EVENT_TYPES:
         return ()
     if event_type == "alias":
         previous_id = _previous_id(event_properties)
@@ -46,7 +46,7 @@ def linked_ids(
     return (("anonymous", anonymous_id),) if anonymous_id else ()
 
 
-def earliest(links: Iterable[IdentityLink]) -> list[IdentityLink]:
+def select_earliest(links: Iterable[IdentityLink]) -> list[IdentityLink]:
     """The one to believe of each id; of two at the same time, that of the event with the smaller id."""
     believed: dict[tuple[UUID, str, str], IdentityLink] = {}
     for link in links:

@@ -18,21 +18,21 @@ _LOW_62_BITS = (1 << 62) - 1
 _LOW_12_BITS = (1 << 12) - 1
 
 
-def fresh_id(unix_ms: int, random_bits: int) -> UUID:
+def make_uuid7(unix_ms: int, random_bits: int) -> UUID:
     """UUIDv7 (RFC 9562 §5.7): 48 bits of time, 74 of `random_bits`."""
-    return _compose(unix_ms, 0x7, random_bits)
+    return _build_uuid(unix_ms, 0x7, random_bits)
 
 
-def client_event_id(partner_system_id: UUID, client_id: str, original: datetime | None) -> UUID:
+def derive_event_id(partner_system_id: UUID, client_id: str, original: datetime | None) -> UUID:
     """UUIDv8 (RFC 9562 §5.8): the same for every retry, as it depends on nothing but its arguments.
 
     48 bits of `original` in ms (zero when it is missing or outside 2000..2100), 74 of BLAKE2b keyed with the system.
     """
     digest = blake2b(client_id.encode(), digest_size=10, key=partner_system_id.bytes).digest()
-    return _compose(usable_ms(original), 0x8, int.from_bytes(digest, "big"))
+    return _build_uuid(get_usable_unix_ms(original), 0x8, int.from_bytes(digest, "big"))
 
 
-def usable_ms(original: datetime | None) -> int:
+def get_usable_unix_ms(original: datetime | None) -> int:
     """Unix milliseconds of a client's time, or 0 where it is no help in placing the event."""
     if original is None:
         return 0
@@ -40,12 +40,12 @@ def usable_ms(original: datetime | None) -> int:
     return unix_ms if _FIRST_USABLE_MS <= unix_ms < _LAST_USABLE_MS else 0
 
 
-def first_id_of(at: datetime) -> UUID:
+def make_lowest_id(at: datetime) -> UUID:
     """The smallest id that an event or batch of this millisecond can have."""
     return UUID(int=max(to_unix_ms(at), 0) << 80)
 
 
-def _compose(unix_ms: int, version: int, bits: int) -> UUID:
+def _build_uuid(unix_ms: int, version: int, bits: int) -> UUID:
     number = (unix_ms << 16 | version << 12 | bits >> 62 & _LOW_12_BITS) << 64 | _VARIANT | bits & _LOW_62_BITS
     # what UUID(int=number) does once it has looked at its six kinds of arguments, in a third of the time; the state is
     # that of its __getstate__

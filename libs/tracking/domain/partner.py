@@ -10,8 +10,8 @@ from typing import Self
 from uuid import UUID
 
 from tracking.domain import domain_events as happened
-from tracking.domain.aggregate import Aggregate, moved_on
-from tracking.domain.checks import MAX_DESCRIPTION, MAX_NAME, checked_email, checked_text
+from tracking.domain.aggregate import Aggregate, advance_updated_at
+from tracking.domain.checks import MAX_DESCRIPTION, MAX_NAME, check_email, check_text
 from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
 
 
@@ -43,8 +43,8 @@ class Partner(Aggregate):
     ) -> None:
         super().__init__()
         self.id = id
-        self.name = checked_text("name", name, 1, MAX_NAME)
-        self.email = checked_email(email)
+        self.name = check_text("name", name, 1, MAX_NAME)
+        self.email = check_email(email)
         self.deactivated_at = deactivated_at
         self.created_at = created_at
         self.updated_at = updated_at
@@ -77,23 +77,23 @@ class Partner(Aggregate):
 
     def update(self, now: datetime, *, name: str | None = None, email: str | None = None) -> None:
         """Change what is given. Raises Malformed and changes nothing then."""
-        new_name = self.name if name is None else checked_text("name", name, 1, MAX_NAME)
-        new_email = self.email if email is None else checked_email(email)
+        new_name = self.name if name is None else check_text("name", name, 1, MAX_NAME)
+        new_email = self.email if email is None else check_email(email)
         if (new_name, new_email) == (self.name, self.email):
             return
-        self.name, self.email, self.updated_at = new_name, new_email, moved_on(self.updated_at, now)
+        self.name, self.email, self.updated_at = new_name, new_email, advance_updated_at(self.updated_at, now)
         self._record(happened.PartnerUpdated(now, self.id))
 
     def deactivate(self, now: datetime) -> None:
         """Silence it and all its systems; again changes nothing."""
         if self.is_active:
-            self.deactivated_at, self.updated_at = now, moved_on(self.updated_at, now)
+            self.deactivated_at, self.updated_at = now, advance_updated_at(self.updated_at, now)
             self._record(happened.PartnerDeactivated(now, self.id))
 
     def activate(self, now: datetime) -> None:
         """Let its active systems send again; again changes nothing."""
         if not self.is_active:
-            self.deactivated_at, self.updated_at = None, moved_on(self.updated_at, now)
+            self.deactivated_at, self.updated_at = None, advance_updated_at(self.updated_at, now)
             self._record(happened.PartnerActivated(now, self.id))
 
 
@@ -127,9 +127,9 @@ class PartnerSystem(Aggregate):
         super().__init__()
         self.id = id
         self.partner_id = partner_id
-        self.name = checked_text("name", name, 1, MAX_NAME)
+        self.name = check_text("name", name, 1, MAX_NAME)
         self.type = type
-        self.description = checked_text("description", description, 0, MAX_DESCRIPTION)
+        self.description = check_text("description", description, 0, MAX_DESCRIPTION)
         self.settings = settings
         self.deactivated_at = deactivated_at
         self.created_at = created_at
@@ -191,30 +191,30 @@ class PartnerSystem(Aggregate):
     ) -> None:
         """Change what is given. Raises Malformed and changes nothing then."""
         changed = (
-            self.name if name is None else checked_text("name", name, 1, MAX_NAME),
+            self.name if name is None else check_text("name", name, 1, MAX_NAME),
             self.type if type is None else type,
-            self.description if description is None else checked_text("description", description, 0, MAX_DESCRIPTION),
+            self.description if description is None else check_text("description", description, 0, MAX_DESCRIPTION),
         )
         if changed == (self.name, self.type, self.description):
             return
         self.name, self.type, self.description = changed
-        self.updated_at = moved_on(self.updated_at, now)
+        self.updated_at = advance_updated_at(self.updated_at, now)
         self._record(happened.PartnerSystemUpdated(now, self.partner_id, self.id))
 
     def change_settings(self, now: datetime, settings: SystemSettings) -> None:
         """Hold its events to these from now on; the same again changes nothing."""
         if settings != self.settings:
-            self.settings, self.updated_at = settings, moved_on(self.updated_at, now)
+            self.settings, self.updated_at = settings, advance_updated_at(self.updated_at, now)
             self._record(happened.PartnerSystemSettingsChanged(now, self.partner_id, self.id))
 
     def deactivate(self, now: datetime) -> None:
         """Let it send no more; again changes nothing."""
         if self.is_active:
-            self.deactivated_at, self.updated_at = now, moved_on(self.updated_at, now)
+            self.deactivated_at, self.updated_at = now, advance_updated_at(self.updated_at, now)
             self._record(happened.PartnerSystemDeactivated(now, self.partner_id, self.id))
 
     def activate(self, now: datetime) -> None:
         """Let it send again; again changes nothing."""
         if not self.is_active:
-            self.deactivated_at, self.updated_at = None, moved_on(self.updated_at, now)
+            self.deactivated_at, self.updated_at = None, advance_updated_at(self.updated_at, now)
             self._record(happened.PartnerSystemActivated(now, self.partner_id, self.id))

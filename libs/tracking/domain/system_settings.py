@@ -19,7 +19,7 @@ PathSegment: TypeAlias = str | None
 MAX_ORIGINS, MAX_ORIGIN, MAX_RULES, MAX_PATH = 50, 300, 50, 500
 MAX_EVENTS_PER_SECOND, MAX_BURST = 1_000_000, 2_000_000
 DEFAULT_LENGTH, MAX_LENGTH = 4, 1000
-ROOTS: Final = ("userId", "anonymousId", "properties", "context")
+PRIVACY_PATH_ROOTS: Final = ("userId", "anonymousId", "properties", "context")
 _OBJECTS = ("properties", "context")
 
 # `.name` with what names of properties are made of in practice ($browser, user-email); all else as ['…'], where a
@@ -51,14 +51,14 @@ class PrivacyRule:
     """What becomes of one place of an event before it is stored; the first `length` characters stay of what is cut.
 
     `path` is a subset of JSON path: `$.userId`, `$.context.traits.email`, `$.properties.items[*].note`,
-    `$.properties['a.b']`. `steps` is the same, split: the first is one of ROOTS, None stands for `[*]`.
+    `$.properties['a.b']`. `segments` is the same, split: the first is one of PRIVACY_PATH_ROOTS, None stands for `[*]`.
     The fields of Malformed are `path`, `action` and `length`; whoever has several puts the place before them.
     """
 
     path: str
     action: PrivacyAction
     length: int | None = None
-    steps: tuple[PathSegment, ...] = field(init=False, compare=False, repr=False)
+    segments: tuple[PathSegment, ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.action not in get_args(PrivacyAction):
@@ -71,34 +71,34 @@ class PrivacyRule:
         elif self.length is not None:
             raise _refused([{"field": "length", "message": "only truncate has a length"}])
         try:
-            object.__setattr__(self, "steps", _steps_of(self.path, self.action))
+            object.__setattr__(self, "segments", _split_path(self.path, self.action))
         except ValueError as error:
             raise _refused([{"field": "path", "message": str(error)}]) from error
 
 
-def _steps_of(path: str, action: PrivacyAction) -> tuple[PathSegment, ...]:
+def _split_path(path: str, action: PrivacyAction) -> tuple[PathSegment, ...]:
     """Raises ValueError that says what is wrong."""
     if not isinstance(path, str) or not path.startswith("$") or len(path) > MAX_PATH:
         raise ValueError(f"must be a path such as $.properties.email, of at most {MAX_PATH} characters")
-    steps: list[PathSegment] = []
+    segments: list[PathSegment] = []
     position = 1
     while position < len(path):
         step = _STEP.match(path, position)
         if step is None:
             raise ValueError(f"not readable from character {position + 1} on: expected .name, ['name'] or [*]")
         plain, quoted = step.groups()
-        steps.append(re.sub(r"\\(.)", r"\1", quoted) if quoted else plain)
+        segments.append(re.sub(r"\\(.)", r"\1", quoted) if quoted else plain)
         position = step.end()
-    if not steps or steps[0] not in ROOTS:
-        raise ValueError(f"must begin with {', '.join(f'$.{root}' for root in ROOTS)}")
-    if steps[0] not in _OBJECTS:
-        if len(steps) > 1:
-            raise ValueError(f"there is nothing within {steps[0]}")
-    elif len(steps) == 1 and action != "drop":
-        raise ValueError(f"{steps[0]} as a whole can only be dropped")
-    elif len(steps) > 1 and steps[1] is None:
-        raise ValueError(f"{steps[0]} is an object, not an array")
-    return tuple(steps)
+    if not segments or segments[0] not in PRIVACY_PATH_ROOTS:
+        raise ValueError(f"must begin with {', '.join(f'$.{root}' for root in PRIVACY_PATH_ROOTS)}")
+    if segments[0] not in _OBJECTS:
+        if len(segments) > 1:
+            raise ValueError(f"there is nothing within {segments[0]}")
+    elif len(segments) == 1 and action != "drop":
+        raise ValueError(f"{segments[0]} as a whole can only be dropped")
+    elif len(segments) > 1 and segments[1] is None:
+        raise ValueError(f"{segments[0]} is an object, not an array")
+    return tuple(segments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class SystemSettings:
         object.__setattr__(self, "_exact", frozenset(origin for origin in origins if "*" not in origin))
         object.__setattr__(self, "_wildcards", tuple((before, after) for before, _, after in wildcards))
 
-    def allows(self, origin: str) -> bool:
+    def allows_origin(self, origin: str) -> bool:
         """Whether a page of `origin` (the header's value) may send; `https://*.a.b` allows every depth, not `a.b`."""
         if not self.allowed_origins:
             return True
@@ -194,7 +194,7 @@ def _rule_faults(rules: Sequence[PrivacyRule]) -> list[Fault]:
     return [
         {"field": f"settings.privacyRules[{number}].path", "message": f"the same place as privacyRules[{first}]"}
         for number, rule in enumerate(rules)
-        if (first := places.setdefault(rule.steps, number)) != number
+        if (first := places.setdefault(rule.segments, number)) != number
     ]
 
 

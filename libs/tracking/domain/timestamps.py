@@ -27,7 +27,9 @@ def parse_timestamp(text: str) -> datetime | None:
         return None
 
 
-def settle_time(original: datetime | None, sent_at: datetime | None, received_at: datetime) -> tuple[datetime, bool]:
+def correct_clock_skew(
+    original: datetime | None, sent_at: datetime | None, received_at: datetime
+) -> tuple[datetime, bool]:
     """The time analytics use, and whether the client's clock had to be corrected.
 
     A client whose clock is off by more than 60 s (judged by `sent_at`) keeps its distances: what it called an hour

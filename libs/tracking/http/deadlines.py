@@ -17,7 +17,7 @@ import httptools
 import orjson
 
 from tracking.domain.errors import TrackingError
-from tracking.http.errors import error_payload
+from tracking.http.errors import build_error_payload
 from tracking.http.protocol import FastPathHandler, FastPathProtocol
 from tracking.infra import correlation, metrics
 
@@ -49,7 +49,7 @@ class Deadlines:
     connections: int
 
     @classmethod
-    def of(cls, settings: _Settings) -> Self:
+    def from_settings(cls, settings: _Settings) -> Self:
         """Those of a process's settings; never more connections than the process may have open files."""
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return cls(
@@ -261,8 +261,8 @@ class DeadlineProtocol(FastPathProtocol):
             return
         metrics.connections_ended.labels(code).inc()
         given = next((value for name, value in self.headers or () if name == b"x-correlation-id"), None)
-        correlation_id = correlation.accept(given.decode("latin-1") if given is not None else None)
-        body = orjson.dumps(error_payload(TrackingError(code, message), correlation_id))
+        correlation_id = correlation.accept_or_generate(given.decode("latin-1") if given is not None else None)
+        body = orjson.dumps(build_error_payload(TrackingError(code, message), correlation_id))
         self._broken = (
             b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-correlation-id: %b\r\n"
             b"%bconnection: close\r\n\r\n%b"
@@ -289,7 +289,7 @@ class DeadlineProtocol(FastPathProtocol):
         self.transport.close()
 
 
-def protocol_for(
+def make_protocol_class(
     direct: Mapping[str, FastPathHandler], deadlines: Deadlines, sweep: DeadlineChecker
 ) -> type[DeadlineProtocol]:
     """For uvicorn's `http` setting; `direct` are paths that infra.direct answers. Somebody must run `sweep`."""

@@ -16,12 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tracking.domain.errors import TrackingError, Unavailable
 from tracking.http import request_metrics
-from tracking.http.errors import as_tracking_error, error_headers, error_payload
-from tracking.http.json_api import json_response
+from tracking.http.errors import build_error_headers, build_error_payload, to_tracking_error
+from tracking.http.json_api import render_json
 from tracking.infra import correlation, telemetry
 
 _log = logging.getLogger(__name__)
-_HEADER = correlation.HEADER.lower().encode()
+_HEADER = correlation.CORRELATION_ID_HEADER.lower().encode()
 
 
 class EdgeMiddleware:
@@ -43,8 +43,8 @@ class EdgeMiddleware:
             await self._app(scope, receive, send)
             return
         given = next((value for name, value in scope["headers"] if name == _HEADER), None)
-        correlation_id = correlation.accept(given.decode("latin-1") if given is not None else None)
-        correlation.enter(correlation_id)
+        correlation_id = correlation.accept_or_generate(given.decode("latin-1") if given is not None else None)
+        correlation.set_current(correlation_id)
         # with an "app" the router raises its 404 and 405, without one it answers them itself
         scope.setdefault("app", self)
         started = time.perf_counter()
@@ -71,13 +71,13 @@ class EdgeMiddleware:
 
 
 def _answer(error: Exception, correlation_id: str) -> Response:
-    known = as_tracking_error(error)
+    known = to_tracking_error(error)
     if known is None:
         _log.exception("unexpected failure of a request", exc_info=error)
         known = TrackingError("internal_error", "Something failed here; the log has it under this correlation id.")
     elif isinstance(known, Unavailable):
         _log.warning("unavailable: %s", known.message)
-    headers = error_headers(known)
+    headers = build_error_headers(known)
     if isinstance(error, HTTPException):
         headers |= error.headers or {}  # Allow beside 405
-    return json_response(error_payload(known, correlation_id), known.status, headers)
+    return render_json(build_error_payload(known, correlation_id), known.status, headers)

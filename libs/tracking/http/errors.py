@@ -13,7 +13,7 @@ _STATUS_MESSAGES = {
 }
 
 
-def error_payload(error: TrackingError, correlation_id: str) -> dict[str, Any]:
+def build_error_payload(error: TrackingError, correlation_id: str) -> dict[str, Any]:
     """`{code, message, correlationId, details?}`."""
     payload: dict[str, Any] = {"code": error.code, "message": error.message, "correlationId": correlation_id}
     if error.details:
@@ -21,7 +21,7 @@ def error_payload(error: TrackingError, correlation_id: str) -> dict[str, Any]:
     return payload
 
 
-def error_headers(error: TrackingError) -> dict[str, str]:
+def build_error_headers(error: TrackingError) -> dict[str, str]:
     """What a status needs beside its body: Retry-After in whole seconds, the scheme a 401 asks for."""
     if isinstance(error, Unavailable):
         return {"Retry-After": str(error.retry_after_s)}
@@ -37,7 +37,7 @@ def error_headers(error: TrackingError) -> dict[str, str]:
     return {}
 
 
-def as_tracking_error(error: Exception) -> TrackingError | None:
+def to_tracking_error(error: Exception) -> TrackingError | None:
     """Starlette's own 404 and 405 in our shape; None for what nobody expected."""
     if isinstance(error, TrackingError):
         return error

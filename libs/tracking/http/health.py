@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tracking.domain.errors import Unavailable
-from tracking.http.json_api import json_response
+from tracking.http.json_api import render_json
 
 Ping = Callable[[], Awaitable[None]]
 
@@ -26,36 +26,36 @@ class Health:
 
     service: str
     pings: Mapping[str, Ping]
-    optional: Mapping[str, Ping] = field(default_factory=dict)
-    stopping: bool = False
+    optional_pings: Mapping[str, Ping] = field(default_factory=dict)
+    is_stopping: bool = False
     _beats: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def beat(self, loop: str, deadline_s: float) -> None:
+    def record_heartbeat(self, loop: str, deadline_s: float) -> None:
         """`loop` is alive and will say so again within `deadline_s`."""
         self._beats[loop] = (time.monotonic(), deadline_s)
 
-    def late_loops(self) -> list[str]:
+    def find_late_loops(self) -> list[str]:
         """Loops that are past their deadline."""
         now = time.monotonic()
         return sorted(name for name, (last, deadline_s) in self._beats.items() if now - last > deadline_s)
 
     async def live(self, request: Request) -> Response:
         """200 while every loop reports in time, else 503."""
-        late = self.late_loops()
-        return json_response({"status": "late" if late else "live", "late": late}, 503 if late else 200)
+        late = self.find_late_loops()
+        return render_json({"status": "late" if late else "live", "late": late}, 503 if late else 200)
 
     async def ready(self, request: Request) -> Response:
         """200 when everything needed answers, else 503 with what does not."""
         checks = await asyncio.gather(
-            *(self._check(name, ping) for name, ping in {**self.pings, **self.optional}.items())
+            *(self._check(name, ping) for name, ping in {**self.pings, **self.optional_pings}.items())
         )
         answers = dict(checks)
-        is_ready = not self.stopping and all(answers[name] == "ok" for name in self.pings)
+        is_ready = not self.is_stopping and all(answers[name] == "ok" for name in self.pings)
         body = {
-            "status": "stopping" if self.stopping else "ready" if is_ready else "unready",
+            "status": "stopping" if self.is_stopping else "ready" if is_ready else "unready",
             "checks": answers,
         }
-        return json_response(body, 200 if is_ready else 503)
+        return render_json(body, 200 if is_ready else 503)
 
     async def _check(self, name: str, ping: Ping) -> tuple[str, str]:
         try:
@@ -67,7 +67,7 @@ class Health:
             return name, "no answer within 3 s"
         return name, "ok"
 
-    def routes(self) -> list[Route]:
+    def make_routes(self) -> list[Route]:
         """The routes every process has."""
         return [
             Route("/health/live", self.live),

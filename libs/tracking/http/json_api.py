@@ -37,7 +37,7 @@ class ErrorBody(JsonModel):
     details: list[FieldFault] | None = None
 
 
-def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def render_json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """`content` by orjson (a model by its camelCase names); UUIDs and datetimes become strings, times end in Z."""
     if isinstance(content, BaseModel):
         content = content.model_dump(by_alias=True, mode="json")

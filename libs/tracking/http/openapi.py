@@ -43,7 +43,7 @@ class OpenApiDocument:
         self._operations: dict[Callable[..., Any], _Operation] = {}
         self._document: dict[str, Any] | None = None
 
-    def route(
+    def describe(
         self,
         *,
         answers: Mapping[int, type[BaseModel] | None],
@@ -64,7 +64,7 @@ class OpenApiDocument:
 
         return note
 
-    def routes(self, documented: Starlette) -> list[Route]:
+    def make_routes(self, documented: Starlette) -> list[Route]:
         """The two routes that show it; `documented` is the application whose routes are described."""
 
         async def document(request: Request) -> Response:

@@ -39,7 +39,7 @@ class DeferredResponse:
     def set(self) -> None:
         """Nobody waits."""
 
-    def respond(self, status: int, headers: bytes, body: bytes) -> None:
+    def send(self, status: int, headers: bytes, body: bytes) -> None:
         """Answer, unless the client has gone. `headers` are whole lines, each with its CRLF."""
         close = b"" if self.keep_alive else b"connection: close\r\n"
         answer = b"%bcontent-length: %d\r\n%b%b\r\n%b" % (_STATUS_LINES[status], len(body), close, headers, body)

@@ -40,7 +40,7 @@ class RequestMetrics(Collector):
     def __init__(self) -> None:
         self._answered: dict[tuple[str, str, str, str], RouteMetrics] = {}
 
-    def answered(
+    def get_route_metrics(
         self, service: str, method: str, route: str, status: int, *, is_ingestion: bool = False
     ) -> RouteMetrics:
         """Those with these labels."""
@@ -80,15 +80,15 @@ def _histogram(lines: Iterable[RouteMetrics]) -> tuple[list[tuple[str, float]], 
     return list(zip(_NAMES, counts, strict=True)), sum(line.total_s for line in known)
 
 
-requests = RequestMetrics()
-REGISTRY.register(requests)
+REQUEST_METRICS = RequestMetrics()
+REGISTRY.register(REQUEST_METRICS)
 
 
 def observe_request(service: str, scope: Scope, status: int, seconds: float) -> None:
     """Count and time a request under its route's pattern, never under its path: ids would be labels without end."""
     route = getattr(scope.get("route"), "path", None) or "unmatched"
     method = scope["method"] if scope["method"] in _METHODS else "other"
-    requests.answered(service, method, route, status).observe(seconds)
+    REQUEST_METRICS.get_route_metrics(service, method, route, status).observe(seconds)
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

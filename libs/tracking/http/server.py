@@ -13,7 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from tracking.http.deadlines import DeadlineChecker, Deadlines, protocol_for
+from tracking.http.deadlines import DeadlineChecker, Deadlines, make_protocol_class
 from tracking.http.health import Health, Ping
 from tracking.http.protocol import FastPathHandler
 from tracking.infra import metrics
@@ -63,15 +63,22 @@ class ServerOptions:
     deadlines: Deadlines
 
     @classmethod
-    def of(cls, settings: _ListeningSettings) -> Self:
+    def from_settings(cls, settings: _ListeningSettings) -> Self:
         """The part of a process's settings that is about listening."""
         return cls(
-            settings.host, settings.port, settings.drain_delay_s, settings.shutdown_grace_s, Deadlines.of(settings)
+            settings.host,
+            settings.port,
+            settings.drain_delay_s,
+            settings.shutdown_grace_s,
+            Deadlines.from_settings(settings),
         )
 
 
 async def serve(
-    app: ASGIApp, health: Health, listening: ServerOptions, direct: Mapping[str, FastPathHandler] | None = None
+    app: ASGIApp,
+    health: Health,
+    listening: ServerOptions,
+    fast_path_handlers: Mapping[str, FastPathHandler] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal stops at once. Raises OSError if the port is taken.
 
@@ -85,7 +92,7 @@ async def serve(
             host=listening.host,
             port=listening.port,
             loop="none",
-            http=protocol_for(direct or {}, listening.deadlines, sweep),
+            http=make_protocol_class(fast_path_handlers or {}, listening.deadlines, sweep),
             ws="none",
             lifespan="off",
             access_log=False,
@@ -112,7 +119,7 @@ async def serve(
         serving = tasks.create_task(_run(server, stop))
         serving.add_done_callback(lambda _: sweeping.cancel())
         await stop.wait()
-        health.stopping = True
+        health.is_stopping = True
         # whoever keeps connections open goes elsewhere now, rather than send into one that is about to be closed
         server.config.encoded_headers.append((b"connection", b"close"))
         server.server_state.default_headers = server.config.encoded_headers
@@ -136,9 +143,9 @@ async def serve_worker(
     `work` is given a function to call at least once a minute, or the process counts as not alive.
     """
     health = Health(service, pings, optional or {})
-    app = Starlette(routes=health.routes())
+    app = Starlette(routes=health.make_routes())
     async with asyncio.TaskGroup() as tasks:
-        working = tasks.create_task(work(lambda: health.beat("work", _WORK_DEADLINE_S)))
+        working = tasks.create_task(work(lambda: health.record_heartbeat("work", _WORK_DEADLINE_S)))
         await serve(app, health, settings)
         stop()
         try:

@@ -6,7 +6,7 @@ import time
 from redis.asyncio import Redis
 
 from tracking.infra import redis as cache
-from tracking.infra.postgres import describe
+from tracking.infra.postgres import describe_error
 
 _log = logging.getLogger(__name__)
 _PAUSE_S = 1.0
@@ -21,7 +21,7 @@ class CacheAside:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._paused_until = 0.0
-        self.is_heard = False
+        self.is_subscribed = False
 
     async def get(self, key: str) -> bytes | None:
         """What is under `key`; None also when Redis is away."""
@@ -29,7 +29,7 @@ class CacheAside:
             return None
         try:
             found = await self._redis.get(key)
-        except cache.FAILURES as error:
+        except cache.REDIS_ERRORS as error:
             self._pause(error)
             return None
         return found if isinstance(found, bytes) else None
@@ -40,12 +40,12 @@ class CacheAside:
             return
         try:
             await self._redis.set(key, data, ex=ttl_s)
-        except cache.FAILURES as error:
+        except cache.REDIS_ERRORS as error:
             self._pause(error)
 
     def _is_usable(self) -> bool:
-        return self.is_heard and time.monotonic() >= self._paused_until
+        return self.is_subscribed and time.monotonic() >= self._paused_until
 
     def _pause(self, error: BaseException) -> None:
         self._paused_until = time.monotonic() + _PAUSE_S
-        _log.warning("Redis does not answer, the read database does: %s", describe(error))
+        _log.warning("Redis does not answer, the read database does: %s", describe_error(error))

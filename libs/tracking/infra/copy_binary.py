@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from tracking.infra import postgres
-from tracking.infra.postgres import Connection, OwnConnection
+from tracking.infra.postgres import Connection, DedicatedConnection
 
 # one value for all rows, or one for each
 EncodedColumn = bytes | list[bytes]
@@ -60,7 +60,7 @@ async def copy(
     answer = await connection.copy_to_table(
         table, schema_name=schema, columns=list(encoders), source=_stream(encoders.values(), groups), format="binary"
     )
-    return postgres.affected_rows(answer)
+    return postgres.parse_row_count(answer)
 
 
 class CopyRows(NamedTuple):
@@ -71,16 +71,16 @@ class CopyRows(NamedTuple):
     columns: Columns
 
 
-async def begin_with(connection: OwnConnection, *copies: CopyRows) -> int:
+async def begin_and_copy(connection: DedicatedConnection, *copies: CopyRows) -> int:
     """Begin a transaction and copy into several tables, in one round trip; return how many rows the last one stored.
 
     The caller commits or rolls back. Raises ValueError or TypeError before anything is sent for a value that is not of
     its column's type, otherwise what asyncpg raises: the transaction is then begun and has failed.
     """
     statements = [f"copy {rows.table} ({', '.join(rows.encoders)}) from stdin (format binary)" for rows in copies]
-    streams = [_HEADER + encode(rows.encoders.values(), rows.columns) + _TRAILER for rows in copies]
+    streams = [_HEADER + encode_rows(rows.encoders.values(), rows.columns) + _TRAILER for rows in copies]
     data = b"".join(b"d%b%b%b" % (_size(len(stream) + _SIZE_BYTES), stream, _COPY_DONE) for stream in streams)
-    return postgres.affected_rows(await _PipelinedCopy(connection, "; ".join(["begin", *statements]), data))
+    return postgres.parse_row_count(await _PipelinedCopy(connection, "; ".join(["begin", *statements]), data))
 
 
 class _PipelinedCopy:
@@ -90,7 +90,7 @@ class _PipelinedCopy:
     `execute` it is all the same what the server says meanwhile. Of rows that come after an error PostgreSQL takes none.
     """
 
-    def __init__(self, connection: OwnConnection, statements: str, data: bytes) -> None:
+    def __init__(self, connection: DedicatedConnection, statements: str, data: bytes) -> None:
         self._connection = connection
         self._statements = statements
         self._data = data
@@ -112,12 +112,12 @@ async def _stream(encoders: Collection[Encoder], groups: Iterable[Columns]) -> A
     """Group by group, so that PostgreSQL stores one while the next is encoded."""
     start = _HEADER
     for columns in groups:
-        yield start + encode(encoders, columns)
+        yield start + encode_rows(encoders, columns)
         start = b""
     yield start + _TRAILER
 
 
-def encode(encoders: Iterable[Encoder], columns: Columns) -> bytes:
+def encode_rows(encoders: Iterable[Encoder], columns: Columns) -> bytes:
     """Rows as they stand between header and trailer; the columns are equally long and not empty."""
     # constants side by side become one, as most columns of most rows are
     parts: list[EncodedColumn] = [_field_count(len(columns))]
@@ -145,26 +145,26 @@ def _sized(data: bytes) -> bytes:
     return (_SIZES[len(data)] if len(data) < _MANY else _size(len(data))) + data
 
 
-def texts(values: Sequence[str | None]) -> EncodedColumn:
+def encode_texts(values: Sequence[str | None]) -> EncodedColumn:
     """text. UnicodeEncodeError, a ValueError, for half of a surrogate pair."""
     if _is_constant(values):
         return _NULL if values[0] is None else _sized(str.encode(values[0]))
     return [_NULL if value is None else _sized(str.encode(value)) for value in values]
 
 
-def jsonb(values: Sequence[bytes | None]) -> EncodedColumn:
+def encode_jsonb_values(values: Sequence[bytes | None]) -> EncodedColumn:
     """jsonb, from its JSON text in UTF-8."""
     if _is_constant(values):
         return _NULL if values[0] is None else _sized(_JSONB_VERSION + values[0])
     return [_NULL if value is None else _sized(_JSONB_VERSION + value) for value in values]
 
 
-def jsonb_texts(values: Sequence[str | None]) -> EncodedColumn:
+def encode_jsonb_from_text(values: Sequence[str | None]) -> EncodedColumn:
     """jsonb, from its JSON text."""
-    return jsonb([None if value is None else str.encode(value) for value in values])
+    return encode_jsonb_values([None if value is None else str.encode(value) for value in values])
 
 
-def uuids(values: Sequence[UUID]) -> EncodedColumn:
+def encode_uuids(values: Sequence[UUID]) -> EncodedColumn:
     """uuid."""
     # comparing them takes long, so only what may well be one and the same
     if values[0] is values[-1] and _is_constant(values):
@@ -172,18 +172,18 @@ def uuids(values: Sequence[UUID]) -> EncodedColumn:
     return [_UUID_SIZE + value.bytes for value in values]
 
 
-def uuid_arrays(values: Sequence[Sequence[UUID]]) -> EncodedColumn:
+def encode_uuid_arrays(values: Sequence[Sequence[UUID]]) -> EncodedColumn:
     """uuid[], none of them empty."""
     return [_sized(_uuid_array(value)) for value in values]
 
 
 def _uuid_array(ids: Sequence[UUID]) -> bytes:
-    items = uuids(ids)
+    items = encode_uuids(ids)
     header = _array_header(_ONE_DIMENSION, _NO_NULLS, _UUID_OID, len(ids), _FIRST_INDEX)
     return header + (items * len(ids) if isinstance(items, bytes) else b"".join(items))
 
 
-def uuid_texts(values: Sequence[str]) -> EncodedColumn:
+def encode_uuids_from_text(values: Sequence[str]) -> EncodedColumn:
     """uuid, from its text."""
     encoded = [bytes.fromhex(value.replace("-", "")) for value in values]
     if any(len(data) != _UUID_BYTES for data in encoded):
@@ -191,14 +191,14 @@ def uuid_texts(values: Sequence[str]) -> EncodedColumn:
     return [_UUID_SIZE + data for data in encoded]
 
 
-def timestamps(values: Sequence[datetime | None]) -> EncodedColumn:
+def encode_timestamps(values: Sequence[datetime | None]) -> EncodedColumn:
     """timestamptz; TypeError for a time without a time zone."""
     if _is_constant(values):
         return _timestamps(values[:1])[0]
     return _timestamps(values)
 
 
-def timestamp_texts(values: Sequence[str | None]) -> EncodedColumn:
+def encode_timestamps_from_text(values: Sequence[str | None]) -> EncodedColumn:
     """timestamptz, from ISO 8601 with a time zone."""
     if _is_constant(values):
         return _timestamps(_parsed(values[:1]))[0]
@@ -227,7 +227,7 @@ def _timestamps(values: Sequence[datetime | None]) -> list[bytes]:
     return encoded
 
 
-def booleans(values: Sequence[bool]) -> EncodedColumn:
+def encode_booleans(values: Sequence[bool]) -> EncodedColumn:
     """boolean; TypeError for what is only like one."""
     if not set(map(type, values)) <= {bool}:
         raise TypeError("a boolean that is none")
@@ -236,7 +236,7 @@ def booleans(values: Sequence[bool]) -> EncodedColumn:
     return [_TRUE if value else _FALSE for value in values]
 
 
-def integers(values: Sequence[int | None]) -> EncodedColumn:
+def encode_integers(values: Sequence[int | None]) -> EncodedColumn:
     """integer; ValueError for what is none of 32 bits."""
     try:
         if _is_constant(values):

@@ -4,12 +4,12 @@ import random
 import re
 from contextvars import ContextVar
 
-HEADER = "X-Correlation-ID"
+CORRELATION_ID_HEADER = "X-Correlation-ID"
 _ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _current: ContextVar[str | None] = ContextVar("correlation_id", default=None)
 
 
-def accept(value: str | None) -> str:
+def accept_or_generate(value: str | None) -> str:
     """`value` if it is 1..100 of `[A-Za-z0-9._-]`, else 32 fresh hexadecimal digits."""
     if value is not None and _ACCEPTED.fullmatch(value):
         return value
@@ -17,11 +17,11 @@ def accept(value: str | None) -> str:
     return f"{random.getrandbits(128):032x}"
 
 
-def enter(correlation_id: str) -> None:
+def set_current(correlation_id: str) -> None:
     """Make it the current one of this task and of those it starts."""
     _current.set(correlation_id)
 
 
-def current() -> str | None:
+def get_current() -> str | None:
     """The current one, or None outside any request or message."""
     return _current.get()

@@ -27,8 +27,8 @@ validation_failures = Counter(
 )
 events_duplicate = Counter("tracking_events_duplicate_total", "Events that were stored before.")
 rate_limited = Counter("tracking_events_rate_limited_total", "Events turned away with 429.")
-events_refused = Counter("tracking_events_refused_total", "Events that could not be stored, by reason.", ["reason"])
-refusals_not_kept = Counter(
+events_rejected = Counter("tracking_events_refused_total", "Events that could not be stored, by reason.", ["reason"])
+rejected_events_dropped = Counter(
     "tracking_refusals_not_kept_total", "Refused events that found no room in the inbox of the refused."
 )
 commit_events = Histogram(

@@ -11,14 +11,14 @@ from tracking.domain.errors import Unavailable
 if TYPE_CHECKING:
     # generic in its stubs only
     Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
-    OwnConnection = asyncpg.Connection[asyncpg.Record]
+    DedicatedConnection = asyncpg.Connection[asyncpg.Record]
     Pool = asyncpg.Pool[asyncpg.Record]
 else:
-    Connection = OwnConnection = asyncpg.Connection
+    Connection = DedicatedConnection = asyncpg.Connection
     Pool = asyncpg.Pool
 
 # The server is away, stopping, full, or asks for the transaction again; nothing is wrong with the statement.
-TRANSIENT: tuple[type[BaseException], ...] = (
+TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.PostgresConnectionError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
@@ -36,7 +36,7 @@ TRANSIENT: tuple[type[BaseException], ...] = (
     OSError,
 )
 # Whatever PostgreSQL says to a statement of ours that no input can make wrong: a right or a table may be missing.
-FAILURES: tuple[type[BaseException], ...] = (*TRANSIENT, asyncpg.PostgresError)
+POSTGRES_ERRORS: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, asyncpg.PostgresError)
 
 
 def encode_jsonb(text: bytes) -> bytes:
@@ -103,15 +103,15 @@ async def ping(pool: Pool, timeout_s: float = 2) -> None:
     try:
         async with asyncio.timeout(timeout_s), pool.acquire() as connection:
             await connection.execute("select 1")
-    except TRANSIENT as error:
-        raise Unavailable("postgres_unavailable", f"PostgreSQL does not answer: {describe(error)}") from error
+    except TRANSIENT_ERRORS as error:
+        raise Unavailable("postgres_unavailable", f"PostgreSQL does not answer: {describe_error(error)}") from error
 
 
-def describe(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What an exception says, or its name where it says nothing (as TimeoutError does)."""
     return str(error) or type(error).__name__
 
 
-def affected_rows(status: Any) -> int:
+def parse_row_count(status: Any) -> int:
     """The count at the end of a command tag such as `UPDATE 3`."""
     return int(str(status).rsplit(" ", 1)[-1])

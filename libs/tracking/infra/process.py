@@ -21,7 +21,7 @@ _GC_YOUNG, _GC_MIDDLE, _GC_OLD = 20_000, 20, 50
 
 
 @contextlib.asynccontextmanager
-async def running(*loops: Coroutine[None, None, None]) -> AsyncIterator[None]:
+async def run_in_background(*loops: Coroutine[None, None, None]) -> AsyncIterator[None]:
     """Run loops beside the body; they are cancelled and awaited at its end, and the failure of one ends the body."""
     async with asyncio.TaskGroup() as tasks:
         started = [tasks.create_task(loop) for loop in loops]

@@ -17,7 +17,7 @@ from yarl import URL
 from tracking.contracts import topology
 from tracking.domain.errors import Unavailable
 
-FAILURES: tuple[type[BaseException], ...] = (
+BROKER_ERRORS: tuple[type[BaseException], ...] = (
     aiormq.exceptions.AMQPError,
     aio_pika.exceptions.AMQPException,
     ConnectionError,
@@ -65,24 +65,24 @@ async def declare_topology(channel: AbstractChannel, timeout_s: float) -> None:
         topology.DEAD_LETTER_EXCHANGE, aio_pika.ExchangeType.DIRECT, durable=True, timeout=timeout_s
     )
     for consumer in topology.CONSUMERS:
-        names = topology.queue_names(consumer)
+        names = topology.get_queue_names(consumer)
         dead_queue = await channel.declare_queue(
-            names.dead, durable=True, arguments=topology.dead_queue_arguments(), timeout=timeout_s
+            names.dead_letter, durable=True, arguments=topology.build_dead_letter_queue_arguments(), timeout=timeout_s
         )
-        await dead_queue.bind(dead, routing_key=names.dead, timeout=timeout_s)
+        await dead_queue.bind(dead, routing_key=names.dead_letter, timeout=timeout_s)
         work_queue = await channel.declare_queue(
-            names.work, durable=True, arguments=topology.work_queue_arguments(consumer), timeout=timeout_s
+            names.work, durable=True, arguments=topology.build_work_queue_arguments(consumer), timeout=timeout_s
         )
         await work_queue.bind(events, timeout=timeout_s)
 
 
-async def queue_depth(channel: AbstractChannel, queue: str, timeout_s: float) -> int:
+async def get_queue_depth(channel: AbstractChannel, queue: str, timeout_s: float) -> int:
     """Messages that are ready in a queue (those handed out are not counted). Raises FAILURES."""
     declared = await channel.declare_queue(queue, passive=True, timeout=timeout_s)
     return declared.declaration_result.message_count or 0
 
 
-def content(message: AbstractIncomingMessage) -> bytes:
+def decode_body(message: AbstractIncomingMessage) -> bytes:
     """The body as it was given to `Publisher.publish`. Raises UnreadableContent."""
     encoding = message.content_encoding
     if not encoding:
@@ -145,19 +145,19 @@ class Publisher:
         except DeliveryError as error:
             # a nack (queue full) or a return (no queue bound): the channel itself is well
             raise Unavailable("publish_refused", f"RabbitMQ refused the message: {error!r}") from error
-        except FAILURES as error:
+        except BROKER_ERRORS as error:
             await self._discard(channel)
             raise Unavailable("publish_failed", f"RabbitMQ did not confirm: {error!r}") from error
         except asyncio.CancelledError:
             await self._discard(channel)
             raise
 
-    async def depth(self, queue: str) -> int:
+    async def get_queue_depth(self, queue: str) -> int:
         """Ready messages of a queue. Raises Unavailable (also when the queue is not there)."""
         channel = await self._open()
         try:
-            return await queue_depth(channel, queue, self._timeout_s)
-        except FAILURES as error:
+            return await get_queue_depth(channel, queue, self._timeout_s)
+        except BROKER_ERRORS as error:
             await self._discard(channel)
             raise Unavailable("queue_unknown", f"RabbitMQ does not tell about {queue}: {error!r}") from error
 
@@ -181,7 +181,7 @@ class Publisher:
                 raise Unavailable("rabbitmq_unavailable", "RabbitMQ could not be reached a moment ago.")
             try:
                 return await self._connect()
-            except FAILURES as error:
+            except BROKER_ERRORS as error:
                 self._closed_until = time.monotonic() + _RETRY_CONNECT_S
                 raise Unavailable("rabbitmq_unavailable", f"RabbitMQ cannot be reached: {error!r}") from error
 
@@ -206,5 +206,5 @@ class Publisher:
         if connection is not None:
             try:
                 await asyncio.wait_for(connection.close(), 1)
-            except FAILURES:
+            except BROKER_ERRORS:
                 return

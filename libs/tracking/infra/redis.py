@@ -21,7 +21,7 @@ from tracking.domain.errors import Unavailable
 INVALIDATION_CHANNEL = "cache:invalidate"
 _PING_EVERY_S = 0.4
 _SILENCE_S = 1.0
-FAILURES = (RedisError, OSError, TimeoutError)
+REDIS_ERRORS = (RedisError, OSError, TimeoutError)
 _log = logging.getLogger(__name__)
 
 
@@ -37,12 +37,12 @@ def open_redis(url: str, *, timeout_s: float) -> Redis:
     )
 
 
-async def ping(redis: Redis, timeout_s: float = 2) -> None:
+async def ping_redis(redis: Redis, timeout_s: float = 2) -> None:
     """Raises Unavailable unless Redis answers in time."""
     try:
         async with asyncio.timeout(timeout_s):
             await redis.execute_command("PING")  # type: ignore[no-untyped-call]
-    except FAILURES as error:
+    except REDIS_ERRORS as error:
         raise Unavailable("redis_unavailable", f"Redis does not answer: {error or type(error).__name__}") from error
 
 
@@ -72,20 +72,20 @@ class InvalidationListener:
         self._on_gap = on_gap
         self._on_connection = on_connection
         self._retry_s = retry_s
-        self.connected = False
+        self.is_connected = False
 
     async def run(self) -> None:
         """Listen until cancelled, connecting again after every failure."""
         while True:
             try:
                 await self._listen()
-            except FAILURES as error:
-                if self.connected:
+            except REDIS_ERRORS as error:
+                if self.is_connected:
                     _log.warning("invalidations are not heard, connecting again: %s", error)
             finally:
-                if self.connected:
+                if self.is_connected:
                     # only when it is lost: told after each failed attempt, callers would drop what they load for ever
-                    self.connected = False
+                    self.is_connected = False
                     self._on_connection(False)
             await asyncio.sleep(self._retry_s)
 
@@ -105,7 +105,7 @@ class InvalidationListener:
                 if message["type"] == "subscribe":
                     # anything published while nobody listened is lost: start from an empty cache
                     await self._on_gap()
-                    self.connected = True
+                    self.is_connected = True
                     self._on_connection(True)
                 elif message["type"] == "message":
                     await self._on_message(_decode(message["data"]))

@@ -42,7 +42,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         properties: dict[str, Any] = {**self._fixed, "Logger": record.name}
-        correlation_id = correlation.current()
+        correlation_id = correlation.get_current()
         if correlation_id is not None:
             properties["CorrelationId"] = correlation_id
         properties.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
@@ -99,7 +99,7 @@ def configure_tracing(service: str, endpoint: str | None, ratio: float, resource
     resources.callback(provider.shutdown)
 
 
-def is_tracing() -> bool:
+def is_tracing_enabled() -> bool:
     """Whether spans go anywhere."""
     return _is_on
 
@@ -107,7 +107,7 @@ def is_tracing() -> bool:
 @contextlib.contextmanager
 def span(name: str, *, parent: Context | None = None, **attributes: str | int) -> Iterator[None]:
     """A span around a piece of work, where tracing is on."""
-    if not is_tracing():
+    if not is_tracing_enabled():
         yield
         return
     with _started(name, parent, trace.SpanKind.INTERNAL, attributes):
@@ -117,12 +117,12 @@ def span(name: str, *, parent: Context | None = None, **attributes: str | int) -
 @contextlib.contextmanager
 def request_span(service: str, scope: Scope) -> Iterator[None]:
     """A server span that continues the caller's trace (`traceparent`)."""
-    if not is_tracing():
+    if not is_tracing_enabled():
         yield
         return
     carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     attributes = {"http.request.method": scope["method"], "url.path": scope["path"]}
-    correlation_id = correlation.current()
+    correlation_id = correlation.get_current()
     if correlation_id is not None:
         attributes["correlation.id"] = correlation_id
     name = f"{scope['method']} {scope['path']}"
@@ -153,16 +153,16 @@ def _started(
             raise
 
 
-def trace_headers() -> dict[str, str]:
+def inject_trace_context() -> dict[str, str]:
     """`traceparent` of the current span for a message; empty without one."""
     carrier: dict[str, str] = {}
-    if is_tracing():
+    if is_tracing_enabled():
         propagate.inject(carrier)
     return carrier
 
 
-def trace_parent(headers: dict[str, Any] | None) -> Context | None:
+def extract_trace_context(headers: dict[str, Any] | None) -> Context | None:
     """The trace that a message belongs to."""
-    if not headers or not is_tracing():
+    if not headers or not is_tracing_enabled():
         return None
     return propagate.extract({key: str(value) for key, value in headers.items()})

@@ -42,7 +42,7 @@ select count(*) from linked
 """
 
 
-async def link(connection: Connection, links: Collection[Link]) -> int:
+async def insert_earlier_links(connection: Connection, links: Collection[Link]) -> int:
     """Write the links that are earlier than what is known of their ids, inside a transaction; how many were.
 
     Of one id at most one is given.
@@ -75,7 +75,7 @@ select count(*) from unlinked
 """
 
 
-async def unlink(connection: Connection, links: Collection[Link]) -> int:
+async def delete_links(connection: Connection, links: Collection[Link]) -> int:
     """Delete the links that are still exactly these, inside a transaction; how many were."""
     return await _change(connection, _UNLINK, links)
 

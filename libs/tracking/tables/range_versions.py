@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
-from services.query.database import answering
+from services.query.database import translate_errors
 from services.query.time_range import TimeRange
 from tracking.infra.postgres import Connection, Pool
 
@@ -28,9 +28,9 @@ select coalesce(sum(version), 0)::bigint
 """
 
 
-async def version(connection: Pool | Connection, system_id: UUID, within: TimeRange) -> int:
+async def read_version(connection: Pool | Connection, system_id: UUID, within: TimeRange) -> int:
     """A number that grows with each change to the range's days."""
-    with answering():
+    with translate_errors():
         found: int = await connection.fetchval(_VERSION, system_id, within.start.date(), within.end.date())
     return found
 

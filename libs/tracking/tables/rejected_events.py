@@ -70,7 +70,7 @@ select count(*)
 """
 
 
-async def list_refused(
+async def list_rejected_events(
     connection: Connection, partner_system_id: UUID | None, reason: str | None, limit: int, offset: int
 ) -> tuple[list[RejectedEvent], int]:
     """A page, the newest first, and how many there are in all; None takes any."""
@@ -90,7 +90,7 @@ _FIND = (
 )
 
 
-async def find_refused(connection: Connection, refused_id: UUID) -> RejectedEvent:
+async def find_rejected_event(connection: Connection, refused_id: UUID) -> RejectedEvent:
     """Raises NotFound."""
     row = await connection.fetchrow(_FIND, refused_id)
     if row is None:

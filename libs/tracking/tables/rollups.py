@@ -13,10 +13,10 @@ HourlyCountKey = tuple[UUID, datetime, str]
 # each as many as KINDS, in their order; of a difference some may be negative
 HourlyCounts = Mapping[HourlyCountKey, Sequence[int]]
 # what is counted apart: columns of both tables
-KINDS = ("valid", "invalid", "bots_valid", "bots_invalid")
+COUNT_KINDS = ("valid", "invalid", "bots_valid", "bots_invalid")
 
 
-def kind(is_valid: bool, is_bot: bool) -> int:
+def get_count_kind_index(is_valid: bool, is_bot: bool) -> int:
     """Where in KINDS an event belongs."""
     return 2 * is_bot + (not is_valid)
 
@@ -54,13 +54,13 @@ select partner_system_id, (bucket at time zone 'UTC')::date, event_name,
 """
 
 
-async def add(connection: Connection, counts: HourlyCounts) -> None:
+async def add_counts(connection: Connection, counts: HourlyCounts) -> None:
     """Add to the counts of hours and of their days; inside a transaction."""
-    await add_to_hours(connection, counts)
+    await add_hourly_counts(connection, counts)
     await connection.execute(_ADD_TO_DAYS, *_keys(counts), *_numbers(counts))
 
 
-async def add_to_hours(connection: Connection, counts: HourlyCounts) -> None:
+async def add_hourly_counts(connection: Connection, counts: HourlyCounts) -> None:
     """Add to the counts of hours alone."""
     await connection.execute(_ADD_TO_HOURS, *_keys(counts), *_numbers(counts))
 
@@ -70,7 +70,7 @@ def _keys(keys: Collection[HourlyCountKey]) -> tuple[list[UUID], list[datetime],
 
 
 def _numbers(counts: HourlyCounts) -> Iterator[list[int]]:
-    return ([numbers[kind] for numbers in counts.values()] for kind in range(len(KINDS)))
+    return ([numbers[kind] for numbers in counts.values()] for kind in range(len(COUNT_KINDS)))
 
 
 _DELETE_EMPTY_HOURS = """
@@ -86,7 +86,7 @@ delete from read.event_counts_hourly as known
 """
 
 
-async def delete_empty_hours(connection: Connection, keys: Collection[HourlyCountKey]) -> None:
+async def delete_empty_hourly_counts(connection: Connection, keys: Collection[HourlyCountKey]) -> None:
     """Delete those of these counts by hour that have become nothing."""
     await connection.execute(_DELETE_EMPTY_HOURS, *_keys(keys))
 
@@ -141,7 +141,7 @@ delete from read.event_counts_daily as known
 """
 
 
-async def repair_days(connection: Connection, hours: Collection[HourKey]) -> list[HourKey]:
+async def rebuild_daily_counts(connection: Connection, hours: Collection[HourKey]) -> list[HourKey]:
     """Make the counts of the days of these hours the sums of their hours; the day of each count that was not."""
     keys = [system for system, _ in hours], [hour for _, hour in hours]
     wrong = await connection.fetch(_REPAIR_DAYS, *keys)

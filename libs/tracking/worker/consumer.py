@@ -64,7 +64,7 @@ class _SessionOver(Exception):
     """The channel, the queue or our place in it has gone; connect again."""
 
 
-_RECONNECT: tuple[type[BaseException], ...] = (_SessionOver, Unavailable, *rabbitmq.FAILURES)
+_RECONNECT: tuple[type[BaseException], ...] = (_SessionOver, Unavailable, *rabbitmq.BROKER_ERRORS)
 
 
 @dataclass(slots=True)
@@ -104,7 +104,7 @@ class InboxConsumer(Generic[B]):
         self._prefetch = prefetch_messages
         self._dead_letter_limit = dead_letter_limit
         self._timeout_s = timeout_s
-        self._queue = topology.queue_names(consumer)
+        self._queue = topology.get_queue_names(consumer)
         self._stopping = asyncio.Event()
         # how often in a row messages waited in the queue that did not come
         self._unserved = 0
@@ -133,8 +133,8 @@ class InboxConsumer(Generic[B]):
                 _log.error("%s", error)
                 await self._pause(_LOOK_AGAIN_S, beat)
             except _RECONNECT as error:
-                self.state = f"connecting again: {postgres.describe(error)}"
-                _log.warning("%s connects again: %s", self._consumer, postgres.describe(error))
+                self.state = f"connecting again: {postgres.describe_error(error)}"
+                _log.warning("%s connects again: %s", self._consumer, postgres.describe_error(error))
                 await self._pause(1, beat)
         self.state = "stopped"
 
@@ -157,7 +157,7 @@ class InboxConsumer(Generic[B]):
         finally:
             try:
                 await asyncio.wait_for(connection.close(), 2)
-            except rabbitmq.FAILURES as error:
+            except rabbitmq.BROKER_ERRORS as error:
                 _log.debug("closing: %s", error)
 
     async def _consume(self, channel: AbstractChannel, beat: Callable[[], None]) -> None:
@@ -213,7 +213,7 @@ class InboxConsumer(Generic[B]):
         except TimeoutError:
             # nothing came: make sure that the queue is there and empty. One that was deleted, and made anew by another
             # worker at the same moment, may know nothing of us, and nobody tells.
-            waiting = await rabbitmq.queue_depth(channel, self._queue.work, self._timeout_s)
+            waiting = await rabbitmq.get_queue_depth(channel, self._queue.work, self._timeout_s)
             self._unserved = self._unserved + 1 if waiting else 0
             if self._unserved >= _MOST_UNSERVED:
                 raise _SessionOver(f"{waiting} messages wait in the queue and do not come") from None
@@ -227,9 +227,9 @@ class InboxConsumer(Generic[B]):
             if message is None:
                 return group, True
             try:
-                batch = self._decode(rabbitmq.content(message))
+                batch = self._decode(rabbitmq.decode_body(message))
             except (self._unreadable, rabbitmq.UnreadableContent) as error:
-                await self._give_up(channel, message, "unreadable", error)
+                await self._dead_letter(channel, message, "unreadable", error)
             else:
                 group.append(_Delivery(message, batch))
                 events += batch.event_count
@@ -238,15 +238,15 @@ class InboxConsumer(Generic[B]):
             message = arrived.get_nowait()
 
     async def _apply_group(self, channel: AbstractChannel, group: list[_Delivery[B]]) -> None:
-        parent = telemetry.trace_parent(dict(group[0].message.headers))
+        parent = telemetry.extract_trace_context(dict(group[0].message.headers))
         with telemetry.span(f"apply {self._consumer}", parent=parent, batches=len(group)):
             try:
-                await self._apply_patiently([delivery.batch for delivery in group])
+                await self._apply_with_retries([delivery.batch for delivery in group])
             except Unavailable:
                 raise
             except Exception as error:
                 if len(group) == 1:
-                    await self._hand_back(channel, group[0], error)
+                    await self._requeue(channel, group[0], error)
                     return
                 _log.warning("a group of %d batches failed, trying one by one: %s", len(group), _describe(error))
                 for delivery in group:
@@ -255,7 +255,7 @@ class InboxConsumer(Generic[B]):
         # deliveries are settled in their order, so nothing before this group is open
         await group[-1].message.ack(multiple=True)
 
-    async def _apply_patiently(self, batches: Sequence[B]) -> None:
+    async def _apply_with_retries(self, batches: Sequence[B]) -> None:
         """Apply; while the database is away, hold on to the messages: handing them back would count against them."""
         started = time.monotonic()
         pause_s = 0.1
@@ -263,10 +263,10 @@ class InboxConsumer(Generic[B]):
             try:
                 await self._apply_once(batches)
                 return
-            except postgres.TRANSIENT as error:
+            except postgres.TRANSIENT_ERRORS as error:
                 if time.monotonic() - started > _HOLD_S:
-                    raise Unavailable("postgres_unavailable", f"{postgres.describe(error)}") from error
-                _log.warning("%s waits for its database: %s", self._consumer, postgres.describe(error))
+                    raise Unavailable("postgres_unavailable", f"{postgres.describe_error(error)}") from error
+                _log.warning("%s waits for its database: %s", self._consumer, postgres.describe_error(error))
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 2.0)
 
@@ -286,7 +286,7 @@ class InboxConsumer(Generic[B]):
         metrics.events_applied.labels(self._consumer).inc(sum(batch.event_count for batch in fresh))
         metrics.apply_seconds.labels(self._consumer).observe(time.perf_counter() - started)
 
-    async def _hand_back(self, channel: AbstractChannel, delivery: _Delivery[B], error: Exception) -> None:
+    async def _requeue(self, channel: AbstractChannel, delivery: _Delivery[B], error: Exception) -> None:
         message, batch_id = delivery.message, delivery.batch.batch_id
         delivered = int(str(message.headers.get("x-delivery-count", 0))) + 1
         said = _describe(error)
@@ -297,7 +297,7 @@ class InboxConsumer(Generic[B]):
             metrics.dead_letters.labels(self._consumer, "not_applicable").inc()
         await self._check_dead_letters(channel)
 
-    async def _give_up(
+    async def _dead_letter(
         self, channel: AbstractChannel, message: AbstractIncomingMessage, reason: str, error: Exception
     ) -> None:
         _log.error("%s gives up message %s: %s", self._consumer, message.message_id, error)
@@ -307,11 +307,11 @@ class InboxConsumer(Generic[B]):
 
     async def _check_dead_letters(self, channel: AbstractChannel) -> None:
         """Raises DeadLetterLimit; what the relay has taken out of the queue counts until somebody decides about it."""
-        count = await rabbitmq.queue_depth(channel, self._queue.dead, self._timeout_s)
+        count = await rabbitmq.get_queue_depth(channel, self._queue.dead_letter, self._timeout_s)
         try:
             count += await self._pool.fetchval(_OPEN_DEAD_LETTERS, self._consumer) or 0
-        except postgres.TRANSIENT as error:
-            raise Unavailable("postgres_unavailable", postgres.describe(error)) from error
+        except postgres.TRANSIENT_ERRORS as error:
+            raise Unavailable("postgres_unavailable", postgres.describe_error(error)) from error
         if count >= self._dead_letter_limit:
             raise DeadLetterLimitReached(
                 f"{self._consumer} has {count} dead letters (limit {self._dead_letter_limit}): retry or discard them "
@@ -322,8 +322,8 @@ class InboxConsumer(Generic[B]):
         """For whoever decides about the dead letter; the log has it in any case."""
         try:
             await self._pool.execute(_NOTE_FAILURE, self._consumer, batch_id, said, delivered)
-        except postgres.FAILURES as failure:
-            _log.warning("the failure of batch %s is in the log only: %s", batch_id, postgres.describe(failure))
+        except postgres.POSTGRES_ERRORS as failure:
+            _log.warning("the failure of batch %s is in the log only: %s", batch_id, postgres.describe_error(failure))
 
 
 def _describe(error: Exception) -> str:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from services.admin.models.pages import PARTNER_ID, Page
+from services.admin.models.pages import EXAMPLE_PARTNER_ID, Page
 from tracking.domain.access_token import Scope
 from tracking.http.json_api import JsonModel
 
@@ -16,7 +16,9 @@ class NewToken(JsonModel):
 
     name: Annotated[str, Field(min_length=1, max_length=200, examples=["dashboard"])]
     scope: Annotated[Scope, Field(examples=["read"])]
-    partner_id: Annotated[UUID | None, Field(description="read: only this partner's", examples=[PARTNER_ID])] = None
+    partner_id: Annotated[
+        UUID | None, Field(description="read: only this partner's", examples=[EXAMPLE_PARTNER_ID])
+    ] = None
     expires_at: datetime | None = None
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from services.admin.models.pages import _KEY, SYSTEM_ID
+from services.admin.models.pages import EXAMPLE_API_KEY, EXAMPLE_SYSTEM_ID
 from tracking.http.json_api import JsonModel
 
 
@@ -41,9 +41,9 @@ class IssuedKey(JsonModel):
     """A key that was just made: the only time its secret is shown."""
 
     id: UUID
-    partner_system_id: Annotated[UUID, Field(examples=[SYSTEM_ID])]
+    partner_system_id: Annotated[UUID, Field(examples=[EXAMPLE_SYSTEM_ID])]
     name: str
-    api_key: Annotated[str, Field(examples=[_KEY])]
+    api_key: Annotated[str, Field(examples=[EXAMPLE_API_KEY])]
     created_at: datetime
     expires_at: datetime | None
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from services.admin.models.pages import PARTNER_ID, Page, PageParameters
+from services.admin.models.pages import EXAMPLE_PARTNER_ID, Page, PageParameters
 from tracking.domain.dead_letter import DeadLetterReason, DeadLetterState
 from tracking.http.json_api import JsonModel
 
@@ -31,7 +31,7 @@ class DeadLetterSystem(JsonModel):
 
     id: UUID
     name: Annotated[str | None, Field(examples=["Acme Website"])]
-    partner_id: Annotated[UUID | None, Field(examples=[PARTNER_ID])]
+    partner_id: Annotated[UUID | None, Field(examples=[EXAMPLE_PARTNER_ID])]
     partner_name: Annotated[str | None, Field(examples=["Acme Corp"])]
 
 

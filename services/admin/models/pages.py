@@ -6,12 +6,12 @@ from pydantic import Field
 
 from tracking.http.json_api import JsonModel
 
-PARTNER_ID, SYSTEM_ID = "123e4567-e89b-12d3-a456-426614174000", "223e4567-e89b-12d3-a456-426614174001"
-_KEY = "sk_JpR8xF2hNkT3vQwL9mYcD5sZ1aBeFg4H"
-_AT = "2025-12-24T10:30:00Z"
+EXAMPLE_PARTNER_ID, EXAMPLE_SYSTEM_ID = "123e4567-e89b-12d3-a456-426614174000", "223e4567-e89b-12d3-a456-426614174001"
+EXAMPLE_API_KEY = "sk_JpR8xF2hNkT3vQwL9mYcD5sZ1aBeFg4H"
+EXAMPLE_TIMESTAMP = "2025-12-24T10:30:00Z"
 
 
-def _whole_number(value: Any) -> Any:
+def require_whole_number(value: Any) -> Any:
     # pydantic would take true for 1
     if type(value) is not int:
         raise ValueError("must be a whole number")

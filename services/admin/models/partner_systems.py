@@ -7,15 +7,15 @@ from uuid import UUID
 from pydantic import BeforeValidator, Field
 
 from services.admin.models.pages import (
-    _AT,
-    _KEY,
-    PARTNER_ID,
-    SYSTEM_ID,
+    EXAMPLE_API_KEY,
+    EXAMPLE_PARTNER_ID,
+    EXAMPLE_SYSTEM_ID,
+    EXAMPLE_TIMESTAMP,
     Description,
     Name,
     Page,
     PageParameters,
-    _whole_number,
+    require_whole_number,
 )
 from services.admin.models.system_settings import SettingsAnswer, SettingsChange
 from tracking.domain.partner import SystemType
@@ -23,7 +23,7 @@ from tracking.http.json_api import JsonModel
 
 Type = Annotated[
     SystemType,
-    BeforeValidator(_whole_number),
+    BeforeValidator(require_whole_number),
     Field(
         description="1 website, 2 iOS app, 3 Android app, 4 backend service, 5 mobile web, 6 desktop app, 99 other",
         examples=[1],
@@ -41,7 +41,7 @@ class SystemFilter(PageParameters):
 class NewSystem(JsonModel):
     """A system to register."""
 
-    partner_id: Annotated[UUID, Field(examples=[PARTNER_ID])]
+    partner_id: Annotated[UUID, Field(examples=[EXAMPLE_PARTNER_ID])]
     name: Name
     type: Type
     description: Description = ""
@@ -60,27 +60,27 @@ class SystemChange(JsonModel):
 class SystemAnswer(JsonModel):
     """A partner system."""
 
-    id: Annotated[UUID, Field(examples=[SYSTEM_ID])]
-    partner_id: Annotated[UUID, Field(examples=[PARTNER_ID])]
+    id: Annotated[UUID, Field(examples=[EXAMPLE_SYSTEM_ID])]
+    partner_id: Annotated[UUID, Field(examples=[EXAMPLE_PARTNER_ID])]
     name: str
     type: SystemType
     description: str
     settings: SettingsAnswer
     is_active: bool
     deactivated_at: datetime | None
-    created_at: Annotated[datetime, Field(examples=[_AT])]
-    updated_at: Annotated[datetime, Field(examples=[_AT])]
+    created_at: Annotated[datetime, Field(examples=[EXAMPLE_TIMESTAMP])]
+    updated_at: Annotated[datetime, Field(examples=[EXAMPLE_TIMESTAMP])]
 
 
 class RegisteredSystem(JsonModel):
     """A system that was just registered, with its first key: the only time it is shown."""
 
-    id: Annotated[UUID, Field(examples=[SYSTEM_ID])]
-    partner_id: Annotated[UUID, Field(examples=[PARTNER_ID])]
+    id: Annotated[UUID, Field(examples=[EXAMPLE_SYSTEM_ID])]
+    partner_id: Annotated[UUID, Field(examples=[EXAMPLE_PARTNER_ID])]
     name: str
     type: SystemType
     description: str
-    api_key: Annotated[str, Field(examples=[_KEY])]
+    api_key: Annotated[str, Field(examples=[EXAMPLE_API_KEY])]
     is_active: bool
     settings: Annotated[
         SettingsAnswer | None,

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from services.admin.models.pages import _AT, PARTNER_ID, FilterText, Page, PageParameters
+from services.admin.models.pages import EXAMPLE_PARTNER_ID, EXAMPLE_TIMESTAMP, FilterText, Page, PageParameters
 from tracking.http.json_api import JsonModel
 
 Email = Annotated[str, Field(min_length=3, max_length=255, examples=["admin@acme.com"])]
@@ -36,19 +36,19 @@ class PartnerChange(JsonModel):
 class PartnerAnswer(JsonModel):
     """A partner."""
 
-    id: Annotated[UUID, Field(examples=[PARTNER_ID])]
+    id: Annotated[UUID, Field(examples=[EXAMPLE_PARTNER_ID])]
     name: str
     email: str
     is_active: bool
     deactivated_at: datetime | None
-    created_at: Annotated[datetime, Field(examples=[_AT])]
-    updated_at: Annotated[datetime, Field(examples=[_AT])]
+    created_at: Annotated[datetime, Field(examples=[EXAMPLE_TIMESTAMP])]
+    updated_at: Annotated[datetime, Field(examples=[EXAMPLE_TIMESTAMP])]
 
 
 class RegisteredPartner(JsonModel):
     """A partner that was just registered."""
 
-    id: Annotated[UUID, Field(examples=[PARTNER_ID])]
+    id: Annotated[UUID, Field(examples=[EXAMPLE_PARTNER_ID])]
     name: Annotated[str, Field(examples=["Acme Corp"])]
     email: Annotated[str, Field(examples=["admin@acme.com"])]
     is_active: bool

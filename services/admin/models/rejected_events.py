@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from services.admin.models.pages import PARTNER_ID, SYSTEM_ID, Page, PageParameters
+from services.admin.models.pages import EXAMPLE_PARTNER_ID, EXAMPLE_SYSTEM_ID, Page, PageParameters
 from tracking.http.json_api import FieldFault, JsonModel
 
 
@@ -21,9 +21,9 @@ class RejectedEventAnswer(JsonModel):
     """An event, or a whole request, of a known key that was refused: 1 000 of each system are kept, for 30 days."""
 
     id: Annotated[UUID, Field(examples=["019b4fe1-9c40-7d2a-8f3b-5b2e6c9d1a01"])]
-    partner_system_id: Annotated[UUID, Field(examples=[SYSTEM_ID])]
+    partner_system_id: Annotated[UUID, Field(examples=[EXAMPLE_SYSTEM_ID])]
     system_name: Annotated[str | None, Field(examples=["Acme Website"])]
-    partner_id: Annotated[UUID | None, Field(examples=[PARTNER_ID])]
+    partner_id: Annotated[UUID | None, Field(examples=[EXAMPLE_PARTNER_ID])]
     refused_at: Annotated[datetime, Field(examples=["2025-12-24T10:30:00.123Z"])]
     route: Annotated[str, Field(examples=["/api/events/batch"])]
     position: Annotated[int | None, Field(description="within its batch, from 0; null: the whole request")]

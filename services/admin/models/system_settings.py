@@ -90,7 +90,7 @@ class SettingsChange(JsonModel):
     ip_policy: Ip | None = None
     privacy_rules: Rules | None = None
 
-    def applied_to(self, settings: SystemSettings) -> SystemSettings:
+    def apply_to(self, settings: SystemSettings) -> SystemSettings:
         """Those with what is named here replaced. Raises Malformed, with a detail for each field."""
         named: dict[str, Any] = {}
         if self.allowed_origins is not None:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from services.admin.commands import AdminCommands
 from services.admin.models.access_tokens import IssuedToken, NewToken, TokenAnswer, TokenPage
 from services.admin.models.pages import PageParameters
-from services.admin.routes.payloads import body, created, path_id, show, show_page
+from services.admin.routes.payloads import parse_path_id, read_json_body, render, render_created, render_page
 from services.admin.store import access_tokens
 from tracking.domain.access_token import AccessToken
 from tracking.http.json_api import read_query
@@ -22,7 +22,7 @@ class AccessTokenRoutes:
 
     async def issue(self, request: Request) -> Response:
         """Create an access token; it is shown this once."""
-        wanted = await body(request, NewToken)
+        wanted = await read_json_body(request, NewToken)
         token, secret = await self._administration.issue_token(
             wanted.name, wanted.scope, wanted.partner_id, wanted.expires_at
         )
@@ -35,24 +35,24 @@ class AccessTokenRoutes:
             created_at=token.created_at,
             expires_at=token.expires_at,
         )
-        return created(IssuedToken, answer, f"/api/tokens/{token.id}")
+        return render_created(IssuedToken, answer, f"/api/tokens/{token.id}")
 
     async def list(self, request: Request) -> Response:
         """List access tokens, without their secrets."""
         wanted = read_query(request, PageParameters)
-        async with self._administration.reading() as connection:
+        async with self._administration.read_connection() as connection:
             found, total = await access_tokens.list_tokens(connection, wanted.page_size, wanted.offset)
-        return show_page(TokenPage, ([_shown(token) for token in found], total), wanted)
+        return render_page(TokenPage, ([_shown(token) for token in found], total), wanted)
 
     async def get(self, request: Request) -> Response:
         """Show an access token, without its secret."""
-        id_ = path_id(request)
-        async with self._administration.reading() as connection:
-            return show(TokenAnswer, _shown(await access_tokens.find_token(connection, id_)))
+        id_ = parse_path_id(request)
+        async with self._administration.read_connection() as connection:
+            return render(TokenAnswer, _shown(await access_tokens.find_token(connection, id_)))
 
     async def revoke(self, request: Request) -> Response:
         """Revoke an access token."""
-        await self._administration.revoke_token(path_id(request))
+        await self._administration.revoke_token(parse_path_id(request))
         return Response(status_code=204)
 
 

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from services.admin.commands import AdminCommands
 from services.admin.models.api_keys import IssuedKey, KeyAnswer, KeyList, NewKey, Rotation
-from services.admin.routes.payloads import body, created, path_id, show
+from services.admin.routes.payloads import parse_path_id, read_json_body, render, render_created
 from services.admin.store import api_keys, partner_systems
 from tracking.domain.api_key import ApiKey
 
@@ -20,34 +20,34 @@ class ApiKeyRoutes:
 
     async def issue_key(self, request: Request) -> Response:
         """Create a further API key; it is shown this once."""
-        system_id = path_id(request)
-        wanted = await body(request, NewKey, is_optional=True)
+        system_id = parse_path_id(request)
+        wanted = await read_json_body(request, NewKey, is_optional=True)
         return _issued(*await self._administration.issue_key(system_id, wanted.name, wanted.expires_at))
 
     async def list_keys(self, request: Request) -> Response:
         """List the API keys of a system, without their secrets."""
-        system_id = path_id(request)
-        async with self._administration.reading() as connection:
+        system_id = parse_path_id(request)
+        async with self._administration.read_connection() as connection:
             await partner_systems.find_system(connection, system_id)
             keys = await api_keys.list_keys(connection, system_id)
-        return show(KeyList, {"items": [_shown(key) for key in keys], "total_count": len(keys)})
+        return render(KeyList, {"items": [_shown(key) for key in keys], "total_count": len(keys)})
 
     async def get_key(self, request: Request) -> Response:
         """Show an API key, without its secret."""
-        system_id, key_id = path_id(request), path_id(request, "key_id")
-        async with self._administration.reading() as connection:
-            return show(KeyAnswer, _shown(await api_keys.find_key(connection, system_id, key_id)))
+        system_id, key_id = parse_path_id(request), parse_path_id(request, "key_id")
+        async with self._administration.read_connection() as connection:
+            return render(KeyAnswer, _shown(await api_keys.find_key(connection, system_id, key_id)))
 
     async def rotate_key(self, request: Request) -> Response:
         """Replace an API key; the old one works on until its grace ends."""
-        system_id, key_id = path_id(request), path_id(request, "key_id")
-        wanted = await body(request, Rotation, is_optional=True)
+        system_id, key_id = parse_path_id(request), parse_path_id(request, "key_id")
+        wanted = await read_json_body(request, Rotation, is_optional=True)
         grace = timedelta(seconds=wanted.grace_seconds)
         return _issued(*await self._administration.rotate_key(system_id, key_id, grace))
 
     async def revoke_key(self, request: Request) -> Response:
         """Revoke an API key: it is refused within a second."""
-        await self._administration.revoke_key(path_id(request), path_id(request, "key_id"))
+        await self._administration.revoke_key(parse_path_id(request), parse_path_id(request, "key_id"))
         return Response(status_code=204)
 
 
@@ -74,4 +74,4 @@ def _issued(key: ApiKey, secret: str) -> Response:
         created_at=key.created_at,
         expires_at=key.expires_at,
     )
-    return created(IssuedKey, answer, f"/api/partnersystems/{key.partner_system_id}/apikeys/{key.id}")
+    return render_created(IssuedKey, answer, f"/api/partnersystems/{key.partner_system_id}/apikeys/{key.id}")

@@ -17,11 +17,11 @@ from services.admin.models.event_structures import (
     VersionAnswer,
     VersionList,
 )
-from services.admin.routes.payloads import body, path_id, show, show_page
+from services.admin.routes.payloads import parse_path_id, read_json_body, render, render_page
 from services.admin.store import event_structures, partners
 from tracking.domain.errors import Malformed, NotFound
 from tracking.domain.event_structure import EventStructure
-from tracking.http.json_api import json_response, read_query
+from tracking.http.json_api import read_query, render_json
 
 
 class EventStructureRoutes:
@@ -36,7 +36,7 @@ class EventStructureRoutes:
 
     async def define_for_partner(self, request: Request) -> Response:
         """Define a partner's own structure of an event name; it wins over the global one."""
-        return await self._define(request, path_id(request))
+        return await self._define(request, parse_path_id(request))
 
     async def list_global(self, request: Request) -> Response:
         """List the global structures."""
@@ -44,7 +44,7 @@ class EventStructureRoutes:
 
     async def list_of_partner(self, request: Request) -> Response:
         """List a partner's own structures."""
-        return await self._list(request, path_id(request))
+        return await self._list(request, parse_path_id(request))
 
     async def get(self, request: Request) -> Response:
         """Show a structure with its versions."""
@@ -53,32 +53,32 @@ class EventStructureRoutes:
     async def list_versions(self, request: Request) -> Response:
         """List the versions of a structure."""
         structure = await self._load(request)
-        return show(VersionList, {"items": structure.versions, "total_count": len(structure.versions)})
+        return render(VersionList, {"items": structure.versions, "total_count": len(structure.versions)})
 
     async def get_version(self, request: Request) -> Response:
         """Show one version."""
-        return json_response(_version((await self._load(request)).version(_number(request))))
+        return render_json(_version((await self._load(request)).get_version(_number(request))))
 
     async def add_version(self, request: Request) -> Response:
         """Add the next version, published at once unless `publish` is false."""
-        id_ = path_id(request)
-        wanted = await body(request, NewVersion)
+        id_ = parse_path_id(request)
+        wanted = await read_json_body(request, NewVersion)
         version = await self._administration.add_version(id_, _schema(wanted.schema_), publish=wanted.publish)
         location = f"/api/eventstructures/{id_}/versions/{version.version}"
-        return json_response(_version(version), 201, {"Location": location})
+        return render_json(_version(version), 201, {"Location": location})
 
     async def publish(self, request: Request) -> Response:
         """Publish a draft: events are held against the highest published version."""
-        version = await self._administration.publish_version(path_id(request), _number(request))
-        return json_response(_version(version))
+        version = await self._administration.publish_version(parse_path_id(request), _number(request))
+        return render_json(_version(version))
 
     async def deprecate(self, request: Request) -> Response:
         """Deprecate a published version: only events that name it are held against it."""
-        version = await self._administration.deprecate_version(path_id(request), _number(request))
-        return json_response(_version(version))
+        version = await self._administration.deprecate_version(parse_path_id(request), _number(request))
+        return render_json(_version(version))
 
     async def _define(self, request: Request, partner_id: UUID | None) -> Response:
-        wanted = await body(request, NewStructure)
+        wanted = await read_json_body(request, NewStructure)
         structure = await self._administration.define_structure(
             partner_id, wanted.event_name, wanted.description, _schema(wanted.schema_), publish=wanted.publish
         )
@@ -88,17 +88,17 @@ class EventStructureRoutes:
 
     async def _list(self, request: Request, partner_id: UUID | None) -> Response:
         wanted = read_query(request, StructureFilter)
-        async with self._administration.reading() as connection:
+        async with self._administration.read_connection() as connection:
             if partner_id is not None:
                 await partners.find_partner(connection, partner_id)
             found = await event_structures.list_structures(
                 connection, partner_id, wanted.event_name, wanted.page_size, wanted.offset
             )
-        return show_page(StructurePage, found, wanted)
+        return render_page(StructurePage, found, wanted)
 
     async def _load(self, request: Request) -> EventStructure:
-        id_ = path_id(request)
-        async with self._administration.reading() as connection:
+        id_ = parse_path_id(request)
+        async with self._administration.read_connection() as connection:
             return await event_structures.find_structure(connection, id_)
 
 
@@ -136,4 +136,4 @@ def _show(structure: EventStructure, status: int = 200) -> Response:
         "created_at": structure.created_at,
         "updated_at": structure.updated_at,
     }
-    return show(StructureAnswer, answer, status)
+    return render(StructureAnswer, answer, status)

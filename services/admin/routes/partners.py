@@ -21,7 +21,7 @@ from services.admin.models.partners import (
     RegisteredPartner,
 )
 from services.admin.models.system_settings import SettingsAnswer
-from services.admin.routes.payloads import body, created, path_id, show, show_page
+from services.admin.routes.payloads import parse_path_id, read_json_body, render, render_created, render_page
 from services.admin.store import partner_systems, partners
 from tracking.domain.system_settings import DEFAULT_SETTINGS
 from tracking.http.json_api import read_query
@@ -35,46 +35,46 @@ class PartnerRoutes:
 
     async def register_partner(self, request: Request) -> Response:
         """Register a partner."""
-        wanted = await body(request, NewPartner)
+        wanted = await read_json_body(request, NewPartner)
         partner = await self._administration.register_partner(wanted.name, wanted.email)
-        return created(RegisteredPartner, partner, f"/api/partners/{partner.id}")
+        return render_created(RegisteredPartner, partner, f"/api/partners/{partner.id}")
 
     async def list_partners(self, request: Request) -> Response:
         """List partners, oldest first."""
         wanted = read_query(request, PartnerFilter)
-        async with self._administration.reading() as connection:
+        async with self._administration.read_connection() as connection:
             found = await partners.list_partners(
                 connection, wanted.is_active, wanted.email, wanted.page_size, wanted.offset
             )
-        return show_page(PartnerPage, found, wanted)
+        return render_page(PartnerPage, found, wanted)
 
     async def get_partner(self, request: Request) -> Response:
         """Show a partner."""
-        id_ = path_id(request)
-        async with self._administration.reading() as connection:
-            return show(PartnerAnswer, await partners.find_partner(connection, id_))
+        id_ = parse_path_id(request)
+        async with self._administration.read_connection() as connection:
+            return render(PartnerAnswer, await partners.find_partner(connection, id_))
 
     async def update_partner(self, request: Request) -> Response:
         """Change a partner's name or address."""
-        id_ = path_id(request)
-        wanted = await body(request, PartnerChange)
+        id_ = parse_path_id(request)
+        wanted = await read_json_body(request, PartnerChange)
         partner = await self._administration.update_partner(id_, wanted.name, wanted.email)
-        return show(PartnerAnswer, partner)
+        return render(PartnerAnswer, partner)
 
     async def deactivate_partner(self, request: Request) -> Response:
         """Deactivate a partner: the keys of all its systems are refused within a second."""
-        partner = await self._administration.set_partner_active(path_id(request), is_active=False)
-        return show(PartnerAnswer, partner)
+        partner = await self._administration.set_partner_active(parse_path_id(request), is_active=False)
+        return render(PartnerAnswer, partner)
 
     async def activate_partner(self, request: Request) -> Response:
         """Activate a partner again."""
-        partner = await self._administration.set_partner_active(path_id(request), is_active=True)
-        return show(PartnerAnswer, partner)
+        partner = await self._administration.set_partner_active(parse_path_id(request), is_active=True)
+        return render(PartnerAnswer, partner)
 
     async def register_system(self, request: Request) -> Response:
         """Register a partner system; its first key is shown this once."""
-        wanted = await body(request, NewSystem)
-        settings = wanted.settings.applied_to(DEFAULT_SETTINGS) if wanted.settings else DEFAULT_SETTINGS
+        wanted = await read_json_body(request, NewSystem)
+        settings = wanted.settings.apply_to(DEFAULT_SETTINGS) if wanted.settings else DEFAULT_SETTINGS
         system, secret = await self._administration.register_system(
             wanted.partner_id, wanted.name, wanted.type, wanted.description, settings
         )
@@ -88,39 +88,39 @@ class PartnerRoutes:
             is_active=system.is_active,
             settings=SettingsAnswer.model_validate(settings) if wanted.settings else None,
         )
-        return created(RegisteredSystem, answer, f"/api/partnersystems/{system.id}")
+        return render_created(RegisteredSystem, answer, f"/api/partnersystems/{system.id}")
 
     async def list_systems(self, request: Request) -> Response:
         """List partner systems, oldest first."""
         wanted = read_query(request, SystemFilter)
-        async with self._administration.reading() as connection:
+        async with self._administration.read_connection() as connection:
             found = await partner_systems.list_systems(
                 connection, wanted.partner_id, wanted.is_active, wanted.page_size, wanted.offset
             )
-        return show_page(SystemPage, found, wanted)
+        return render_page(SystemPage, found, wanted)
 
     async def get_system(self, request: Request) -> Response:
         """Show a partner system."""
-        id_ = path_id(request)
-        async with self._administration.reading() as connection:
-            return show(SystemAnswer, await partner_systems.find_system(connection, id_))
+        id_ = parse_path_id(request)
+        async with self._administration.read_connection() as connection:
+            return render(SystemAnswer, await partner_systems.find_system(connection, id_))
 
     async def update_system(self, request: Request) -> Response:
         """Change a system's name, type, description or settings."""
-        id_ = path_id(request)
-        wanted = await body(request, SystemChange)
-        change_settings = wanted.settings.applied_to if wanted.settings else None
+        id_ = parse_path_id(request)
+        wanted = await read_json_body(request, SystemChange)
+        change_settings = wanted.settings.apply_to if wanted.settings else None
         system = await self._administration.update_system(
             id_, wanted.name, wanted.type, wanted.description, change_settings
         )
-        return show(SystemAnswer, system)
+        return render(SystemAnswer, system)
 
     async def deactivate_system(self, request: Request) -> Response:
         """Deactivate a system: its keys are refused within a second."""
-        system = await self._administration.set_system_active(path_id(request), is_active=False)
-        return show(SystemAnswer, system)
+        system = await self._administration.set_system_active(parse_path_id(request), is_active=False)
+        return render(SystemAnswer, system)
 
     async def activate_system(self, request: Request) -> Response:
         """Activate a system again."""
-        system = await self._administration.set_system_active(path_id(request), is_active=True)
-        return show(SystemAnswer, system)
+        system = await self._administration.set_system_active(parse_path_id(request), is_active=True)
+        return render(SystemAnswer, system)

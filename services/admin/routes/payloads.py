@@ -9,19 +9,19 @@ from starlette.responses import Response
 
 from services.admin.models.pages import PageParameters
 from tracking.domain.errors import NotFound
-from tracking.http.json_api import JsonModel, json_response, read_body
+from tracking.http.json_api import JsonModel, read_body, render_json
 
 # A schema of 64 KiB as a JSON string with every quote escaped, and room for its description.
 BODY_BYTES = 256 * 1024
 Model = TypeVar("Model", bound=JsonModel)
 
 
-async def body(request: Request, model: type[Model], *, is_optional: bool = False) -> Model:
+async def read_json_body(request: Request, model: type[Model], *, is_optional: bool = False) -> Model:
     """The JSON body; an empty one stands for `{}` where it is optional. Raises Malformed or TooLarge."""
     return await read_body(request, model, BODY_BYTES, if_empty=b"{}" if is_optional else b"")
 
 
-def path_id(request: Request, name: str = "id") -> UUID:
+def parse_path_id(request: Request, name: str = "id") -> UUID:
     """An id of the path. Raises NotFound for what cannot be one."""
     try:
         return UUID(request.path_params[name])
@@ -29,22 +29,22 @@ def path_id(request: Request, name: str = "id") -> UUID:
         raise NotFound("not_found", f"{request.path_params[name]!r} is not an id.") from error
 
 
-def show(model: type[JsonModel], thing: Any, status: int = 200) -> Response:
+def render(model: type[JsonModel], thing: Any, status: int = 200) -> Response:
     """An aggregate or a row as its model."""
-    return json_response(model.model_validate(thing, from_attributes=True), status)
+    return render_json(model.model_validate(thing, from_attributes=True), status)
 
 
-def created(model: type[JsonModel], thing: Any, location: str) -> Response:
+def render_created(model: type[JsonModel], thing: Any, location: str) -> Response:
     """201 with where it can be found."""
-    answer = show(model, thing, 201)
+    answer = render(model, thing, 201)
     answer.headers["Location"] = location
     return answer
 
 
-def show_page(model: type[JsonModel], found: tuple[Sequence[Any], int], wanted: PageParameters) -> Response:
+def render_page(model: type[JsonModel], found: tuple[Sequence[Any], int], wanted: PageParameters) -> Response:
     """A page of rows or models."""
     items, total = found
-    return show(
+    return render(
         model,
         {"items": items, "total_count": total, "page_number": wanted.page_number, "page_size": wanted.page_size},
     )

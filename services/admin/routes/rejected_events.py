@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from services.admin.commands import AdminCommands
 from services.admin.models.rejected_events import RejectedEventAnswer, RejectedEventFilter, RejectedEventPage
-from services.admin.routes.payloads import path_id, show, show_page
+from services.admin.routes.payloads import parse_path_id, render, render_page
 from tracking.http.json_api import read_query
 from tracking.tables import rejected_events
 
@@ -19,14 +19,14 @@ class RejectedEventRoutes:
     async def list(self, request: Request) -> Response:
         """List what was refused, the newest first."""
         wanted = read_query(request, RejectedEventFilter)
-        async with self._administration.reading() as connection:
-            found = await rejected_events.list_refused(
+        async with self._administration.read_connection() as connection:
+            found = await rejected_events.list_rejected_events(
                 connection, wanted.partner_system_id, wanted.reason, wanted.page_size, wanted.offset
             )
-        return show_page(RejectedEventPage, found, wanted)
+        return render_page(RejectedEventPage, found, wanted)
 
     async def get(self, request: Request) -> Response:
         """Show one with all of what is kept of it."""
-        id_ = path_id(request)
-        async with self._administration.reading() as connection:
-            return show(RejectedEventAnswer, await rejected_events.find_refused(connection, id_))
+        id_ = parse_path_id(request)
+        async with self._administration.read_connection() as connection:
+            return render(RejectedEventAnswer, await rejected_events.find_rejected_event(connection, id_))

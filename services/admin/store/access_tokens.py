@@ -68,7 +68,7 @@ async def find_token(connection: Connection, token_id: UUID, *, lock: bool = Fal
 _TOKEN_OF_SECRET = _FIND_TOKEN + " where token_sha256 = $1"
 
 
-async def find_token_of(connection: Connection, token_sha256: bytes) -> AccessToken | None:
+async def find_token_by_hash(connection: Connection, token_sha256: bytes) -> AccessToken | None:
     """The token of a secret with this hash."""
     row = await connection.fetchrow(_TOKEN_OF_SECRET, token_sha256)
     return None if row is None else _token(row)
@@ -79,7 +79,7 @@ _ONE_AT_A_TIME = "select pg_advisory_xact_lock(7236402)"
 _LOCK_BOOTSTRAP = _FIND_TOKEN + " where (name = $1 and revoked_at is null) or token_sha256 = $2 for update"
 
 
-async def lock_bootstrap(connection: Connection, name: str, token_sha256: bytes) -> list[AccessToken]:
+async def lock_bootstrap_tokens(connection: Connection, name: str, token_sha256: bytes) -> list[AccessToken]:
     """Those from the environment that are good, and the one with this hash; other starting processes wait."""
     await connection.execute(_ONE_AT_A_TIME)
     return [_token(row) for row in await connection.fetch(_LOCK_BOOTSTRAP, name, token_sha256)]

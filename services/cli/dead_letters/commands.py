@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 from services.cli.commands import Command
-from services.cli.dead_letters.report import as_json, details, table
+from services.cli.dead_letters.report import format_details, format_json, format_table
 from tracking.contracts import topology
 from tracking.domain.errors import Rejected
 from tracking.infra import postgres
@@ -63,12 +63,12 @@ async def run_list(arguments: argparse.Namespace, write: Pool, read: Pool) -> in
     state = None if arguments.state == "any" else arguments.state
     try:
         async with write.acquire() as connection:
-            found, total = await decisions.list_letters(
+            found, total = await decisions.list_dead_letters(
                 connection, arguments.consumer, state, arguments.limit, arguments.offset
             )
-    except postgres.TRANSIENT as error:
-        return _unavailable(error)
-    sys.stdout.write(as_json({"total": total, "items": found}) if arguments.json else table(found, total))
+    except postgres.TRANSIENT_ERRORS as error:
+        return _report_unavailable(error)
+    sys.stdout.write(format_json({"total": total, "items": found}) if arguments.json else format_table(found, total))
     return _DONE
 
 
@@ -80,41 +80,41 @@ async def run_show(arguments: argparse.Namespace, write: Pool, read: Pool) -> in
         async with write.acquire() as connection:
             for letter_id in arguments.ids:
                 try:
-                    found.append(await decisions.find_letter(connection, letter_id))
+                    found.append(await decisions.find_dead_letter(connection, letter_id))
                 except Rejected as error:
-                    status = _refused(error)
-    except postgres.TRANSIENT as error:
-        return _unavailable(error)
-    sys.stdout.write(as_json({"items": found}) if arguments.json else "\n".join(map(details, found)))
+                    status = _report_rejected(error)
+    except postgres.TRANSIENT_ERRORS as error:
+        return _report_unavailable(error)
+    sys.stdout.write(format_json({"items": found}) if arguments.json else "\n".join(map(format_details, found)))
     return status
 
 
 async def run_retry(arguments: argparse.Namespace, write: Pool, read: Pool) -> int:
     """Have the relay send some again."""
-    return await _decide(arguments, write, decisions.retry_letter)
+    return await _decide_all(arguments, write, decisions.mark_for_retry)
 
 
 async def run_discard(arguments: argparse.Namespace, write: Pool, read: Pool) -> int:
     """Settle some without their being applied."""
-    return await _decide(arguments, write, decisions.discard_letter)
+    return await _decide_all(arguments, write, decisions.mark_discarded)
 
 
-async def _decide(arguments: argparse.Namespace, write: Pool, decide: Decision) -> int:
+async def _decide_all(arguments: argparse.Namespace, write: Pool, decide: Decision) -> int:
     if arguments.all == bool(arguments.ids) or (arguments.all and not arguments.consumer):
         sys.stderr.write("dead-letters: say which: ids, or --all --consumer NAME\n")
         return _USAGE
     status = _DONE
     try:
         async with write.acquire() as connection:
-            ids = await decisions.open_letters(connection, arguments.consumer) if arguments.all else arguments.ids
+            ids = await decisions.list_open_ids(connection, arguments.consumer) if arguments.all else arguments.ids
             decided: list[DeadLetter] = []
             for letter_id in ids:
                 try:
                     decided.append(await _decide_one(connection, letter_id, decide))
                 except Rejected as error:
-                    status = _refused(error)
-    except postgres.TRANSIENT as error:
-        return _unavailable(error)
+                    status = _report_rejected(error)
+    except postgres.TRANSIENT_ERRORS as error:
+        return _report_unavailable(error)
     _show(decided, is_json=arguments.json)
     return status
 
@@ -123,20 +123,20 @@ async def _decide_one(connection: Connection, letter_id: UUID, decide: Decision)
     # one transaction each: of many decisions, a refused one takes none of the others with it
     async with connection.transaction():
         await decide(connection, letter_id)
-    return await decisions.find_letter(connection, letter_id)
+    return await decisions.find_dead_letter(connection, letter_id)
 
 
 def _show(decided: Sequence[DeadLetter], *, is_json: bool) -> None:
-    sys.stdout.write(as_json({"items": decided}) if is_json else table(decided, len(decided)))
+    sys.stdout.write(format_json({"items": decided}) if is_json else format_table(decided, len(decided)))
 
 
-def _refused(error: Rejected) -> int:
+def _report_rejected(error: Rejected) -> int:
     sys.stderr.write(f"dead-letters: {error.message}\n")
     return _INCOMPLETE
 
 
-def _unavailable(error: BaseException) -> int:
-    sys.stderr.write(f"dead-letters: the write database does not answer: {postgres.describe(error)}\n")
+def _report_unavailable(error: BaseException) -> int:
+    sys.stderr.write(f"dead-letters: the write database does not answer: {postgres.describe_error(error)}\n")
     return _UNAVAILABLE
 
 

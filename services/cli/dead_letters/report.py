@@ -13,7 +13,7 @@ _WIDEST = 40
 _MOST_SYSTEMS = 3
 
 
-def as_json(answer: Mapping[str, Any]) -> str:
+def format_json(answer: Mapping[str, Any]) -> str:
     """One object, keys in camelCase as in the API; body text and ids as strings."""
     return orjson.dumps(_plain(answer), default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode() + "\n"
 
@@ -33,7 +33,7 @@ def _camel(name: str) -> str:
     return first + "".join(other.title() for other in others)
 
 
-def table(letters: Sequence[DeadLetter], total: int) -> str:
+def format_table(letters: Sequence[DeadLetter], total: int) -> str:
     """A line each, and below it what went wrong."""
     if not letters:
         return "no dead letters\n"
@@ -75,7 +75,7 @@ def _line(text: str, most: int) -> str:
     return printable if len(printable) <= most else printable[: most - 1] + "…"
 
 
-def details(letter: DeadLetterDetails) -> str:
+def format_details(letter: DeadLetterDetails) -> str:
     """Everything, a line each; then the events' ids and the beginning of the body."""
     systems = [
         f"{system.name or 'unknown'} ({system.id}) of {system.partner_name or 'unknown'}"

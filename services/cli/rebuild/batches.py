@@ -16,10 +16,10 @@ from uuid import UUID
 from services.cli.rebuild import batches
 from services.cli.rebuild.links import LinkingEvent
 from tracking.contracts import topology
-from tracking.domain.identity_link import LINKING_TYPES, earliest
+from tracking.domain.identity_link import LINKING_EVENT_TYPES, select_earliest
 from tracking.infra.postgres import Connection
 from tracking.tables import identities, range_versions, rollups
-from tracking.tables.rollups import KINDS, HourKey, HourlyCountKey, HourlyCounts, kind
+from tracking.tables.rollups import COUNT_KINDS, HourKey, HourlyCountKey, HourlyCounts, get_count_kind_index
 
 # (system, event_timestamp, id), the primary key of the read model
 EventKey = tuple[UUID, datetime, UUID]
@@ -33,7 +33,7 @@ delete from read.tracking_events_read_model as r
 """
 
 # as many as a worker takes at once
-CHUNK_EVENTS = 4_000
+MAX_GROUP_EVENTS = 4_000
 _PAGE_BATCHES = 200
 
 # without processed_at, which says when a row was written
@@ -115,7 +115,7 @@ select id, partner_system_ids, event_ids
 """
 
 
-async def chunks(write: Connection, position: UUID, through: UUID) -> AsyncGenerator[BatchGroup, None]:
+async def read_groups(write: Connection, position: UUID, through: UUID) -> AsyncGenerator[BatchGroup, None]:
     """The batches after `position` up to `through`, some 4 000 events at a time. Raises UnknownSystem."""
     while rows := await write.fetch(_BATCHES, position, through, _PAGE_BATCHES):
         position = rows[-1]["id"]
@@ -123,7 +123,7 @@ async def chunks(write: Connection, position: UUID, through: UUID) -> AsyncGener
         events = 0
         for row in rows:
             claim = BatchRow(*row.values())
-            if claims and events + len(claim.event_ids) > CHUNK_EVENTS:
+            if claims and events + len(claim.event_ids) > MAX_GROUP_EVENTS:
                 yield await _read(write, claims)
                 claims, events = [], 0
             claims.append(claim)
@@ -131,7 +131,7 @@ async def chunks(write: Connection, position: UUID, through: UUID) -> AsyncGener
         yield await _read(write, claims)
 
 
-async def one_ahead(source: AsyncGenerator[BatchGroup, None]) -> AsyncGenerator[BatchGroup, None]:
+async def prefetch(source: AsyncGenerator[BatchGroup, None]) -> AsyncGenerator[BatchGroup, None]:
     """The same, reading the next while the caller works on one."""
     upcoming = asyncio.ensure_future(anext(source, None))
     try:
@@ -211,37 +211,43 @@ returning batch_id, consumer
 """
 
 
-async def apply(read: Connection, chunk: BatchGroup) -> GroupResult:
+async def apply_group(read: Connection, chunk: BatchGroup) -> GroupResult:
     """Make the read model agree with the chunk; inside a transaction. Raises what PostgreSQL raises."""
     entered = await read.fetch(_ENTER_INBOXES, list(chunk.rows), list(topology.CONSUMERS))
     rows = [row for batch in chunk.rows.values() for row in batch]
     changed = await _repair(read, rows)
     # a batch that was in no inbox of statistics is in no count either
     counted = [row for batch_id, consumer in entered if consumer == "statistics" for row in chunk.rows[batch_id]]
-    counts = count(counted)
+    counts = count_rows(counted)
     if counts:
-        await rollups.add(read, counts)
-    namings = (LinkingEvent(*(row[column] for column in _NAMING)) for row in rows if row[_EVENT_TYPE] in LINKING_TYPES)
-    linked = await identities.link(read, earliest(link for naming in namings for link in naming.links()))
+        await rollups.add_counts(read, counts)
+    namings = (
+        LinkingEvent(*(row[column] for column in _NAMING)) for row in rows if row[_EVENT_TYPE] in LINKING_EVENT_TYPES
+    )
+    linked = await identities.insert_earlier_links(
+        read, select_earliest(link for naming in namings for link in naming.links())
+    )
     touched = {(row[0], row[_EVENT_TIMESTAMP]) for row in changed} | {(system, hour) for system, hour, _ in counts}
     await range_versions.raise_versions(read, touched)
     first: dict[str, UUID] = {}
     for batch_id, consumer in entered:
         first[consumer] = min(batch_id, first.get(consumer, batch_id))
-    hours = {(row[0], hour_of(row[_EVENT_TIMESTAMP])) for row in rows}
+    hours = {(row[0], truncate_to_hour(row[_EVENT_TIMESTAMP])) for row in rows}
     return GroupResult(len(rows), len(changed), linked, hours, first)
 
 
-def count(rows: Sequence[Row]) -> HourlyCounts:
+def count_rows(rows: Sequence[Row]) -> HourlyCounts:
     """Rows of the read model by system, hour and name."""
     counts: dict[HourlyCountKey, list[int]] = {}
     for row in rows:
-        numbers = counts.setdefault((row[0], hour_of(row[_EVENT_TIMESTAMP]), row[_EVENT_NAME]), [0] * len(KINDS))
-        numbers[kind(row[_IS_VALID], row[_IS_BOT])] += 1
+        numbers = counts.setdefault(
+            (row[0], truncate_to_hour(row[_EVENT_TIMESTAMP]), row[_EVENT_NAME]), [0] * len(COUNT_KINDS)
+        )
+        numbers[get_count_kind_index(row[_IS_VALID], row[_IS_BOT])] += 1
     return counts
 
 
-def hour_of(at: datetime) -> datetime:
+def truncate_to_hour(at: datetime) -> datetime:
     """The hour (UTC) in which it is counted."""
     return at.replace(minute=0, second=0, microsecond=0)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from services.cli.commands import Command
 from services.cli.rebuild.batches import UnknownSystem
-from services.cli.rebuild.report import ProgressLine, as_json, summary
+from services.cli.rebuild.report import ProgressLine, as_json, format_summary
 from services.cli.rebuild.run import RebuildNotStarted, rebuild
 from services.cli.rebuild.state import ReceivedRange
 from tracking.domain.timestamps import parse_timestamp
@@ -56,13 +56,13 @@ async def _run(arguments: argparse.Namespace, write: Pool, read: Pool) -> int:
         )
     except (RebuildNotStarted, UnknownSystem) as error:
         return _say(progress, str(error), _REFUSED)
-    except postgres.TRANSIENT as error:
-        return _say(progress, f"{postgres.describe(error)}; run the command again to go on", _INTERRUPTED)
+    except postgres.TRANSIENT_ERRORS as error:
+        return _say(progress, f"{postgres.describe_error(error)}; run the command again to go on", _INTERRUPTED)
     except asyncio.CancelledError:
         _say(progress, "stopped; the same command goes on where it was", _INTERRUPTED)
         raise
     progress.end()
-    sys.stdout.write(as_json(done) if arguments.json else summary(done))
+    sys.stdout.write(as_json(done) if arguments.json else format_summary(done))
     return _INCOMPLETE if done.failed_batches else _DONE
 
 

@@ -17,7 +17,7 @@ from services.cli.rebuild.batches import EventKey
 from tracking.contracts import topology
 from tracking.infra.postgres import Connection
 from tracking.tables import range_versions, rollups
-from tracking.tables.rollups import KINDS, HourKey, HourlyCountKey, HourlyCounts
+from tracking.tables.rollups import COUNT_KINDS, HourKey, HourlyCountKey, HourlyCounts
 
 _REMEMBER_HOURS = """
 insert into read.rebuild_hours (partner_system_id, bucket)
@@ -43,7 +43,7 @@ select partner_system_id, bucket
 """
 
 
-async def waiting(read: Connection) -> list[HourKey]:
+async def list_waiting_hours(read: Connection) -> list[HourKey]:
     """The next hours to be compared; a day is never divided, as it is summed up when its hours are right."""
     hours = [(row["partner_system_id"], row["bucket"]) for row in await read.fetch(_WAITING, GROUP_HOURS)]
     if len(hours) < GROUP_HOURS:
@@ -55,7 +55,7 @@ async def waiting(read: Connection) -> list[HourKey]:
 _COUNT_WAITING = "select count(*) from read.rebuild_hours"
 
 
-async def count_waiting(read: Connection) -> int:
+async def count_waiting_hours(read: Connection) -> int:
     """How many hours are still to be compared."""
     return int(await read.fetchval(_COUNT_WAITING))
 
@@ -82,7 +82,7 @@ select distinct partner_system_id, date_trunc('hour', event_timestamp)
 """
 
 
-async def remember_all(read: Connection, *, of_events_too: bool) -> None:
+async def queue_all_hours(read: Connection, *, of_events_too: bool) -> None:
     """Also the hours in which there is a count (or an event, by reading all of them) though no batch has one."""
     await read.execute(_REMEMBER_COUNTED)
     await read.execute(_REMEMBER_DAYS)
@@ -157,7 +157,7 @@ class CountDifference:
     def add(self, counts: HourlyCounts, sign: int) -> None:
         """Add `counts` `sign` times."""
         for key, numbers in counts.items():
-            known = self._numbers.setdefault(key, [0] * len(KINDS))
+            known = self._numbers.setdefault(key, [0] * len(COUNT_KINDS))
             for index, number in enumerate(numbers):
                 known[index] += sign * number
 
@@ -191,7 +191,9 @@ async def _count_batch(write: Connection, batch_id: UUID) -> HourlyCounts:
         return _as_counts(await write.fetch(_COUNT_BATCH, batch_id))
 
 
-async def compare(snapshot: Connection, half_applied: PartiallyAppliedCounts, hours: Sequence[HourKey]) -> HourlyCounts:
+async def find_count_differences(
+    snapshot: Connection, half_applied: PartiallyAppliedCounts, hours: Sequence[HourKey]
+) -> HourlyCounts:
     """What has to be added to the counts of these hours to make them those of their events."""
     wanted = [system for system, _ in hours], [hour for _, hour in hours]
     async with snapshot.transaction(isolation="repeatable_read", readonly=True):
@@ -220,13 +222,13 @@ delete from read.rebuild_hours as done
 """
 
 
-async def settle(read: Connection, hours: Sequence[HourKey], difference: HourlyCounts) -> int:
+async def write_count_differences(read: Connection, hours: Sequence[HourKey], difference: HourlyCounts) -> int:
     """Add the difference, sum up the days, take the hours off the list; inside a transaction. How many were wrong."""
     await read.execute(_KEEP_TO_KEYS)
     if difference:
-        await rollups.add_to_hours(read, difference)
-        await rollups.delete_empty_hours(read, difference)
-    wrong_days = await rollups.repair_days(read, hours)
+        await rollups.add_hourly_counts(read, difference)
+        await rollups.delete_empty_hourly_counts(read, difference)
+    wrong_days = await rollups.rebuild_daily_counts(read, hours)
     await read.execute(_FORGET_HOURS, [system for system, _ in hours], [hour for _, hour in hours])
     await range_versions.raise_versions(read, {(system, hour) for system, hour, _ in difference} | set(wrong_days))
     return len(difference) + len(wrong_days)
@@ -268,21 +270,21 @@ async def find_strays(snapshot: Connection, write: Connection, hours: Sequence[H
         async for row in snapshot.cursor(_EVENTS_OF_HOURS, *wanted, prefetch=_PAGE_EVENTS):
             page.append((row["partner_system_id"], row["event_timestamp"], row["id"]))
             if len(page) == _PAGE_EVENTS:
-                strays += await _not_stored(write, page)
+                strays += await _find_missing_in_write_database(write, page)
                 page = []
         if page:
-            strays += await _not_stored(write, page)
+            strays += await _find_missing_in_write_database(write, page)
     return strays
 
 
-async def _not_stored(write: Connection, keys: Sequence[EventKey]) -> list[EventKey]:
+async def _find_missing_in_write_database(write: Connection, keys: Sequence[EventKey]) -> list[EventKey]:
     rows = await write.fetch(
         _NOT_STORED, [system for system, _, _ in keys], [at for _, at, _ in keys], [event for _, _, event in keys]
     )
     return [(row["partner_system_id"], row["event_timestamp"], row["id"]) for row in rows]
 
 
-async def remember_hours(read: Connection, hours: Collection[HourKey]) -> None:
+async def queue_hours(read: Connection, hours: Collection[HourKey]) -> None:
     """Note hours whose counts are to be compared with the events."""
     if hours:
         await read.execute(_REMEMBER_HOURS, [system for system, _ in hours], [hour for _, hour in hours])

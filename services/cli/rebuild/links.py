@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from tracking.domain.identity_link import IdentityLink, linked_ids
+from tracking.domain.identity_link import IdentityLink, find_linked_ids
 from tracking.infra.postgres import Connection
 
 _PAGE_LINKS = 5_000
@@ -33,7 +33,7 @@ class LinkingEvent(NamedTuple):
     def links(self) -> list[IdentityLink]:
         """The links that it justifies."""
         user_id = str(self.user_id)
-        found = linked_ids(self.event_type, self.user_id, self.anonymous_id, self.event_properties)
+        found = find_linked_ids(self.event_type, self.user_id, self.anonymous_id, self.event_properties)
         return [
             IdentityLink(self.partner_system_id, kind, id_, user_id, self.event_timestamp, self.id)
             for kind, id_ in found
@@ -49,7 +49,7 @@ select partner_system_id, kind, id, user_id, linked_at, event_id
 """
 
 
-async def page(read: Connection, after: LinkPosition) -> list[IdentityLink]:
+async def list_links(read: Connection, after: LinkPosition) -> list[IdentityLink]:
     """The next links after a place."""
     return [IdentityLink(*row) for row in await read.fetch(_PAGE, *after, _PAGE_LINKS)]
 
@@ -69,7 +69,9 @@ select e.partner_system_id,
 """
 
 
-async def unjustified(write: Connection, links: Sequence[IdentityLink], *, deletes_strays: bool) -> list[IdentityLink]:
+async def find_unjustified_links(
+    write: Connection, links: Sequence[IdentityLink], *, deletes_strays: bool
+) -> list[IdentityLink]:
     """Those whose event says otherwise, or, if `deletes_strays`, is not in the write database.
 
     What the read database has was committed in the write database before, so looking there afterwards is fair.

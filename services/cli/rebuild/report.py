@@ -71,7 +71,7 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def summary(rebuild: RebuildState) -> str:
+def format_summary(rebuild: RebuildState) -> str:
     """The result in words."""
     lines = [
         f"The read model is rebuilt ({rebuild.range}).",

@@ -77,7 +77,7 @@ async def rebuild(
         ]
         sessions = RebuildConnections(*opened)
         await _lock(sessions.read)
-        work = await _take_up(sessions, within, deletes_strays, starts_over)
+        work = await _resume_or_start(sessions, within, deletes_strays, starts_over)
         report(work)
         if work.phase == "links":
             work = await _check_links(sessions, work, report)
@@ -101,36 +101,36 @@ async def _lock(read: Connection) -> None:
         await asyncio.sleep(0.2)
 
 
-async def _take_up(
+async def _resume_or_start(
     sessions: RebuildConnections, within: ReceivedRange | None, deletes_strays: bool, starts_over: bool
 ) -> RebuildState:
-    known = await state.unfinished(sessions.read)
+    known = await state.find_unfinished(sessions.read)
     if within is None:
         if known is None:
             raise RebuildNotStarted("there is no unfinished rebuild to go on with")
         return known
     if known and (known.range, known.deletes_strays) == (within, deletes_strays) and not starts_over:
         return known
-    return await state.begin(sessions.read, sessions.write, within, deletes_strays)
+    return await state.start_rebuild(sessions.read, sessions.write, within, deletes_strays)
 
 
 async def _check_links(sessions: RebuildConnections, work: RebuildState, report: Report) -> RebuildState:
     place = rebuild_links.FIRST_POSITION
-    while links := await rebuild_links.page(sessions.read, place):
+    while links := await rebuild_links.list_links(sessions.read, place):
         place = links[-1][:3]
-        wrong = await rebuild_links.unjustified(sessions.write, links, deletes_strays=work.deletes_strays)
+        wrong = await rebuild_links.find_unjustified_links(sessions.write, links, deletes_strays=work.deletes_strays)
 
         async def delete(wrong: Sequence[IdentityLink] = wrong, known: RebuildState = work) -> RebuildState:
-            deleted = await identities.unlink(sessions.read, wrong)
+            deleted = await identities.delete_links(sessions.read, wrong)
             counted = replace(known, deleted_links=known.deleted_links + deleted)
             await state.save(sessions.read, counted)
             return counted
 
         if wrong:
-            work = await _patiently(sessions.read, delete)
+            work = await _retry_on_deadlock(sessions.read, delete)
         work = replace(work, checked_links=work.checked_links + len(links))
         report(work)
-    work = replace(await state.reach(sessions.write, work), phase="batches")
+    work = replace(await state.extend_to_latest(sessions.write, work), phase="batches")
     async with sessions.read.transaction():
         await state.save(sessions.read, work)
     return work
@@ -138,33 +138,33 @@ async def _check_links(sessions: RebuildConnections, work: RebuildState, report:
 
 async def _rebuild_batches(sessions: RebuildConnections, work: RebuildState, report: Report) -> RebuildState:
     remembered: set[HourKey] = set()
-    source = batches.chunks(sessions.ahead, work.position, work.through)
-    async with aclosing(batches.one_ahead(source)) as chunks:
+    source = batches.read_groups(sessions.ahead, work.position, work.through)
+    async with aclosing(batches.prefetch(source)) as chunks:
         async for chunk in chunks:
             work = replace(work, missing_events=work.missing_events + chunk.missing_events)
             try:
-                work = await _rebuild_chunk(sessions, chunk, work, remembered)
+                work = await _rebuild_group(sessions, chunk, work, remembered)
             except _BATCH_FAULTS:
                 for single in chunk.single():
-                    work = await _rebuild_suspect(sessions, single, work, remembered)
+                    work = await _rebuild_single(sessions, single, work, remembered)
             report(work)
 
     async def turn_to_hours() -> RebuildState:
         if work.range.is_everything:
-            await rebuild_hours.remember_all(sessions.read, of_events_too=work.deletes_strays)
-        turned = replace(work, phase="hours", total_hours=await rebuild_hours.count_waiting(sessions.read))
+            await rebuild_hours.queue_all_hours(sessions.read, of_events_too=work.deletes_strays)
+        turned = replace(work, phase="hours", total_hours=await rebuild_hours.count_waiting_hours(sessions.read))
         await state.save(sessions.read, turned)
         return turned
 
-    return await _patiently(sessions.read, turn_to_hours)
+    return await _retry_on_deadlock(sessions.read, turn_to_hours)
 
 
-async def _rebuild_chunk(
+async def _rebuild_group(
     sessions: RebuildConnections, chunk: BatchGroup, work: RebuildState, remembered: set[HourKey]
 ) -> RebuildState:
     async def apply() -> tuple[RebuildState, GroupResult]:
-        applied = await batches.apply(sessions.read, chunk)
-        await hours.remember_hours(sessions.read, applied.hours - remembered)
+        applied = await batches.apply_group(sessions.read, chunk)
+        await hours.queue_hours(sessions.read, applied.hours - remembered)
         moved = replace(
             work,
             position=max(chunk.rows),
@@ -176,17 +176,17 @@ async def _rebuild_chunk(
         await state.save(sessions.read, moved)
         return moved, applied
 
-    moved, applied = await _patiently(sessions.read, apply)
+    moved, applied = await _retry_on_deadlock(sessions.read, apply)
     remembered |= applied.hours
-    await state.set_back(sessions.write, applied.entered)
+    await state.rewind_positions(sessions.write, applied.entered)
     return moved
 
 
-async def _rebuild_suspect(
+async def _rebuild_single(
     sessions: RebuildConnections, single: BatchGroup, work: RebuildState, remembered: set[HourKey]
 ) -> RebuildState:
     try:
-        return await _rebuild_chunk(sessions, single, work, remembered)
+        return await _rebuild_group(sessions, single, work, remembered)
     except _BATCH_FAULTS:
         (batch_id,) = single.rows
         passed = replace(
@@ -202,7 +202,7 @@ async def _rebuild_suspect(
 
 async def _rebuild_hours(sessions: RebuildConnections, work: RebuildState, report: Report) -> RebuildState:
     half_applied = PartiallyAppliedCounts(sessions.write)
-    while hours := await rebuild_hours.waiting(sessions.read):
+    while hours := await rebuild_hours.list_waiting_hours(sessions.read):
         if work.deletes_strays:
             strays = await rebuild_hours.find_strays(sessions.snapshot, sessions.write, hours)
             for start in range(0, len(strays), _DELETE_AT_ONCE):
@@ -220,16 +220,16 @@ async def _delete_strays(read: Connection, strays: list[EventKey], work: Rebuild
         await state.save(read, counted)
         return counted
 
-    return await _patiently(read, delete)
+    return await _retry_on_deadlock(read, delete)
 
 
 async def _rebuild_counts(
     sessions: RebuildConnections, half_applied: PartiallyAppliedCounts, hours: list[HourKey], work: RebuildState
 ) -> RebuildState:
-    difference = await rebuild_hours.compare(sessions.snapshot, half_applied, hours)
+    difference = await rebuild_hours.find_count_differences(sessions.snapshot, half_applied, hours)
 
     async def settle() -> RebuildState:
-        corrected = await rebuild_hours.settle(sessions.read, hours, difference)
+        corrected = await rebuild_hours.write_count_differences(sessions.read, hours, difference)
         settled = replace(
             work,
             done_hours=work.done_hours + len(hours),
@@ -238,10 +238,10 @@ async def _rebuild_counts(
         await state.save(sessions.read, settled)
         return settled
 
-    return await _patiently(sessions.read, settle)
+    return await _retry_on_deadlock(sessions.read, settle)
 
 
-async def _patiently(read: Connection, step: Callable[[], Awaitable[T]]) -> T:
+async def _retry_on_deadlock(read: Connection, step: Callable[[], Awaitable[T]]) -> T:
     """Run the step in a transaction; again if a worker and it got in each other's way (deadlock)."""
     for attempt in range(_ATTEMPTS):
         try:

@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import Literal
 from uuid import UUID, uuid4
 
-from tracking.domain.ids import first_id_of
+from tracking.domain.ids import make_lowest_id
 from tracking.infra.postgres import Connection
 
 _NONE = UUID(int=0)
@@ -75,7 +75,7 @@ select from_time, to_time, deletes_strays, position, through, total_batches, pha
 """
 
 
-async def unfinished(read: Connection) -> RebuildState | None:
+async def find_unfinished(read: Connection) -> RebuildState | None:
     """The one that was interrupted."""
     row = await read.fetchrow(_UNFINISHED)
     return RebuildState(*row.values()) if row else None
@@ -108,11 +108,13 @@ update read.rebuilds
 """
 
 
-async def begin(read: Connection, write: Connection, within: ReceivedRange, deletes_strays: bool) -> RebuildState:
+async def start_rebuild(
+    read: Connection, write: Connection, within: ReceivedRange, deletes_strays: bool
+) -> RebuildState:
     """A new one over what is committed now; the hours that an unfinished one has left pass to it."""
-    before = _NONE if within.from_time is None else _before(first_id_of(within.from_time))
+    before = _NONE if within.from_time is None else _before(make_lowest_id(within.from_time))
     rebuild = RebuildState(within.from_time, within.to_time, deletes_strays, before, through=before, total_batches=0)
-    rebuild = replace(await reach(write, rebuild), phase="links" if within.is_everything else "batches")
+    rebuild = replace(await extend_to_latest(write, rebuild), phase="links" if within.is_everything else "batches")
     async with read.transaction():
         await read.execute(_GIVE_UP_OTHERS)
         await read.execute(
@@ -129,9 +131,9 @@ async def begin(read: Connection, write: Connection, within: ReceivedRange, dele
     return rebuild
 
 
-async def reach(write: Connection, rebuild: RebuildState) -> RebuildState:
+async def extend_to_latest(write: Connection, rebuild: RebuildState) -> RebuildState:
     """The same through the last batch of its range that is committed now."""
-    last = UUID(int=(1 << 128) - 1) if rebuild.to_time is None else _before(first_id_of(rebuild.to_time))
+    last = UUID(int=(1 << 128) - 1) if rebuild.to_time is None else _before(make_lowest_id(rebuild.to_time))
     through: UUID = await write.fetchval(_LAST_BATCH, last) or _NONE
     total = await write.fetchval(_COUNT_BATCHES, rebuild.position, through)
     return replace(rebuild, through=through, total_batches=total)
@@ -217,7 +219,7 @@ update write.consumer_positions
 """
 
 
-async def set_back(write: Connection, entered: Mapping[str, UUID]) -> None:
+async def rewind_positions(write: Connection, entered: Mapping[str, UUID]) -> None:
     """Take back what the relay holds for proven of a consumer if a batch was not in its inbox.
 
     It was proven of another read database, lost since. Without this, answers would claim to be up to date meanwhile.

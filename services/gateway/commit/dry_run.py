@@ -23,7 +23,7 @@ class DryRunCommit:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def outcome(self, events: Sequence[TrackingEvent]) -> CommitResult:
+    async def submit(self, events: Sequence[TrackingEvent]) -> CommitResult:
         """Which of the events, all of one system, are stored already or come twice here. Raises Unavailable."""
         outcome = CommitResult()
         named = [event.id for event in events if event.message_id is not None]
@@ -31,11 +31,11 @@ class DryRunCommit:
             return outcome
         try:
             rows = await self._pool.fetch(_STORED, events[0].partner_system_id, named)
-        except postgres.FAILURES as error:
+        except postgres.POSTGRES_ERRORS as error:
             raise Unavailable("database_unavailable", "The database does not answer now; try again.", 2) from error
         seen: set[UUID] = {row["id"] for row in rows}
         for position, event in enumerate(events):
             if event.id in seen:
-                outcome.note_duplicate(position)
+                outcome.add_duplicate(position)
             seen.add(event.id)
         return outcome

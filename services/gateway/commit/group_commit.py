@@ -29,13 +29,13 @@ from services.gateway.commit.micro_batch import (
     MicroBatch,
     OnCommitted,
     PendingEvents,
-    parts,
-    size_of,
+    estimate_size_bytes,
+    split_into_messages,
 )
-from services.gateway.commit.store import ROW_FAULTS, EventStore, describe, is_lasting
+from services.gateway.commit.store import ROW_ERRORS, EventStore, describe_row_error, is_permanent_error
 from tracking.contracts.events_tracked import HasSystemContext
 from tracking.domain.errors import Unavailable
-from tracking.domain.ids import fresh_id
+from tracking.domain.ids import make_uuid7
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import metrics, postgres
 
@@ -110,14 +110,14 @@ class GroupCommit:
         futures: list[asyncio.Future[None]] = []
         chunks: list[PendingEvents] = []
         deadline = time.monotonic() + self._deadline_s
-        for first, part, size_bytes in parts(events):
+        for first, part, size_bytes in split_into_messages(events):
             future = self._loop.create_future()
             futures.append(future)
             chunks.append(PendingEvents(part, first, system, size_bytes, deadline, outcome, partial(_resolve, future)))
-        if not self._has_room(len(events), sum(chunk.size_bytes for chunk in chunks)):
+        if not self._try_reserve(len(events), sum(chunk.size_bytes for chunk in chunks)):
             raise Unavailable("overloaded", _OVERLOADED, 1)
         for chunk in chunks:
-            self._wait(chunk)
+            self._enqueue(chunk)
         if len(futures) == 1:
             await futures[0]
             return outcome
@@ -127,17 +127,17 @@ class GroupCommit:
                 raise result
         return outcome
 
-    def offer(self, event: TrackingEvent, system: HasSystemContext, on_done: OnCommitted) -> bool:
+    def try_submit(self, event: TrackingEvent, system: HasSystemContext, on_done: OnCommitted) -> bool:
         """Store one event and call `on_done` with its outcome or the error `submit` would raise; False: no room."""
-        size_bytes = size_of(event)
-        if not self._has_room(1, size_bytes):
+        size_bytes = estimate_size_bytes(event)
+        if not self._try_reserve(1, size_bytes):
             return False
-        self._wait(
+        self._enqueue(
             PendingEvents((event,), 0, system, size_bytes, time.monotonic() + self._deadline_s, CommitResult(), on_done)
         )
         return True
 
-    def require_room(self, body_bytes: int) -> None:
+    def require_capacity(self, body_bytes: int) -> None:
         """Raises Unavailable if more than half is taken and what such a body usually holds would find no room.
 
         Asked before decoding it: under overload, most of the time would else go into what is refused in the end.
@@ -147,7 +147,7 @@ class GroupCommit:
         if not (is_roomy or has_room):
             raise Unavailable("overloaded", _OVERLOADED, 1)
 
-    def _has_room(self, events: int, size_bytes: int) -> bool:
+    def _try_reserve(self, events: int, size_bytes: int) -> bool:
         """Take the room if it is there; `_release` gives it back."""
         if self._is_closing or events > self._room_events or size_bytes > self._room_bytes:
             return False
@@ -155,7 +155,7 @@ class GroupCommit:
         self._room_bytes -= size_bytes
         return True
 
-    def _wait(self, chunk: PendingEvents) -> None:
+    def _enqueue(self, chunk: PendingEvents) -> None:
         self._waiting.append(chunk)
         self._waiting_events += len(chunk.events)
         self._waiting_bytes += chunk.size_bytes
@@ -171,7 +171,7 @@ class GroupCommit:
                 if self._is_due():
                     self._in_flight += 1
                     self._paced_until = self._loop.time() + _PACE_S
-                    flushing.create_task(self._flush(self._take()))
+                    flushing.create_task(self._flush(self._take_group()))
                     continue
                 is_paced = self._waiting and self._in_flight == 0
                 self._wake.clear()
@@ -195,7 +195,7 @@ class GroupCommit:
         self._is_closing = True
         self._wake.set()
 
-    def _take(self) -> list[PendingEvents]:
+    def _take_group(self) -> list[PendingEvents]:
         taken = [self._waiting.popleft()]
         events, size_bytes = len(taken[0].events), taken[0].size_bytes
         while self._waiting:
@@ -228,7 +228,7 @@ class GroupCommit:
         metrics.commit_seconds.observe(time.perf_counter() - started)
 
     async def _commit(self, rows: "MicroBatch", deadline: float, search: _Bisection) -> None:
-        batch_id = fresh_id(time.time_ns() // 1_000_000, getrandbits(74))
+        batch_id = make_uuid7(time.time_ns() // 1_000_000, getrandbits(74))
         created_at = datetime.now(UTC)
         is_retry = False
         while True:
@@ -238,45 +238,45 @@ class GroupCommit:
                     batch_id, created_at, rows.events, is_retry=is_retry, timeout_s=timeout_s
                 )
                 break
-            except ROW_FAULTS as fault:
-                await self._isolate(rows, deadline, fault, search)
+            except ROW_ERRORS as fault:
+                await self._bisect(rows, deadline, fault, search)
                 return
-            except postgres.TRANSIENT as error:
+            except postgres.TRANSIENT_ERRORS as error:
                 is_retry = True
                 if time.monotonic() + _RETRY_PAUSE_S >= deadline:
-                    _log.warning("not committed within the deadline: %s", postgres.describe(error))
-                    rows.postpone()
+                    _log.warning("not committed within the deadline: %s", postgres.describe_error(error))
+                    rows.mark_unavailable()
                     return
                 await asyncio.sleep(_RETRY_PAUSE_S)
             except asyncpg.PostgresError as error:
-                await self._isolate(rows, deadline, error, search)
+                await self._bisect(rows, deadline, error, search)
                 return
         search.has_stored = True
-        fresh = rows.settle(stored)
+        fresh = rows.mark_duplicates(stored)
         if fresh:
             self._on_commit(CommittedBatch(batch_id, created_at, rows.systems, fresh))
 
-    async def _isolate(self, rows: "MicroBatch", deadline: float, fault: BaseException, search: _Bisection) -> None:
+    async def _bisect(self, rows: "MicroBatch", deadline: float, fault: BaseException, search: _Bisection) -> None:
         """Halve until the row that PostgreSQL refuses stands alone; the others commit."""
         if len(rows.events) > 1:
-            for half in rows.halves():
+            for half in rows.split():
                 if search.is_hopeless:
-                    half.postpone()
+                    half.mark_unavailable()
                 else:
                     await self._commit(half, deadline, search)
-        elif is_lasting(rows.events[0], fault):
-            _log.warning("PostgreSQL refuses an event: %s", describe(fault))
-            rows.refuse(describe(fault))
+        elif is_permanent_error(rows.events[0], fault):
+            _log.warning("PostgreSQL refuses an event: %s", describe_row_error(fault))
+            rows.mark_rejected(describe_row_error(fault))
         else:
             search.tried_in_vain += 1
-            _log.error("PostgreSQL stores nothing, and no event is at fault: %s", describe(fault))
-            rows.postpone()
+            _log.error("PostgreSQL stores nothing, and no event is at fault: %s", describe_row_error(fault))
+            rows.mark_unavailable()
 
     def _release(self, chunks: list[PendingEvents], error: BaseException | None) -> None:
         for chunk in chunks:
             self._room_events += len(chunk.events)
             self._room_bytes += chunk.size_bytes
-            chunk.on_done(chunk.outcome, error or chunk.outcome.failure)
+            chunk.on_done(chunk.result, error or chunk.result.failure)
 
 
 def _resolve(future: asyncio.Future[None], _: CommitResult, error: BaseException | None) -> None:

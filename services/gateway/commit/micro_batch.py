@@ -24,12 +24,12 @@ class CommitResult:
     `failure`: at least one could not be stored and may be later, so the whole request is to come again.
     """
 
-    __slots__ = ("_duplicates", "_refused", "failure")
+    __slots__ = ("_duplicates", "_rejected", "failure")
 
     def __init__(self) -> None:
         # made when there is one: nearly every request has neither
         self._duplicates: set[int] | None = None
-        self._refused: dict[int, str] | None = None
+        self._rejected: dict[int, str] | None = None
         self.failure: Unavailable | None = None
 
     @property
@@ -38,21 +38,21 @@ class CommitResult:
         return self._duplicates or _NO_DUPLICATES
 
     @property
-    def refused(self) -> Mapping[int, str]:
+    def rejected(self) -> Mapping[int, str]:
         """Those that can never be stored, and why."""
-        return self._refused or _NO_REFUSALS
+        return self._rejected or _NO_REFUSALS
 
-    def note_duplicate(self, position: int) -> None:
+    def add_duplicate(self, position: int) -> None:
         """That event was stored before."""
         if self._duplicates is None:
             self._duplicates = set()
         self._duplicates.add(position)
 
-    def note_refusal(self, position: int, why: str) -> None:
+    def add_rejected(self, position: int, why: str) -> None:
         """That event can never be stored."""
-        if self._refused is None:
-            self._refused = {}
-        self._refused[position] = why
+        if self._rejected is None:
+            self._rejected = {}
+        self._rejected[position] = why
 
 
 OnCommitted = Callable[[CommitResult, BaseException | None], None]
@@ -67,7 +67,7 @@ class PendingEvents:
     system: HasSystemContext
     size_bytes: int
     deadline: float
-    outcome: CommitResult
+    result: CommitResult
     on_done: OnCommitted
 
 
@@ -88,7 +88,7 @@ class MicroBatch:
         distinct: list[TrackingEvent] = []
         owners: list[list[tuple[CommitResult, int]]] = []
         seen: dict[tuple[UUID, UUID], int] = {}
-        for event, [owner] in zip(self.events, self.owners(), strict=True):
+        for event, [owner] in zip(self.events, self.get_owners(), strict=True):
             row = seen.setdefault((event.partner_system_id, event.id), len(distinct))
             if row == len(distinct):
                 distinct.append(event)
@@ -97,62 +97,62 @@ class MicroBatch:
                 owners[row].append(owner)
         self.events, self._owners = distinct, owners
 
-    def owners(self) -> list[list[tuple[CommitResult, int]]]:
+    def get_owners(self) -> list[list[tuple[CommitResult, int]]]:
         """For each event the outcome of its request and its position there; more than one for repeats."""
         if self._owners is None:
             self._owners = [
-                [(chunk.outcome, position)]
+                [(chunk.result, position)]
                 for chunk in self._chunks
                 for position in range(chunk.first, chunk.first + len(chunk.events))
             ]
         return self._owners
 
-    def settle(self, stored: frozenset[UUID] | None) -> Sequence[TrackingEvent]:
+    def mark_duplicates(self, stored: frozenset[UUID] | None) -> Sequence[TrackingEvent]:
         """Note the duplicates with their requests; return the events that are new. `stored` None = all of them."""
         if stored is None and self._owners is None:
             return self.events
         fresh: list[TrackingEvent] = []
         duplicates = 0
-        for event, owners in zip(self.events, self.owners(), strict=True):
+        for event, owners in zip(self.events, self.get_owners(), strict=True):
             is_new = stored is None or event.id in stored
             if is_new:
                 fresh.append(event)
             for outcome, position in owners[1:] if is_new else owners:
-                outcome.note_duplicate(position)
+                outcome.add_duplicate(position)
                 duplicates += 1
         metrics.events_duplicate.inc(duplicates)
         return fresh
 
-    def refuse(self, why: str) -> None:
+    def mark_rejected(self, why: str) -> None:
         """Note that these rows can never be stored."""
-        for owners in self.owners():
+        for owners in self.get_owners():
             for outcome, position in owners:
-                outcome.note_refusal(position, why)
+                outcome.add_rejected(position, why)
 
-    def postpone(self) -> None:
+    def mark_unavailable(self) -> None:
         """Note that these rows are not known to be stored, and may be another time."""
-        for owners in self.owners():
+        for owners in self.get_owners():
             for outcome, _ in owners:
                 outcome.failure = Unavailable(
                     "database_unavailable", "The event could not be stored now; try again.", 2
                 )
 
-    def halves(self) -> "list[MicroBatch]":
+    def split(self) -> "list[MicroBatch]":
         """Two parts that can be committed on their own."""
         middle = len(self.events) // 2
         halves = []
         for part in (slice(0, middle), slice(middle, None)):
             half = MicroBatch(())
-            half.events, half._owners, half.systems = self.events[part], self.owners()[part], self.systems
+            half.events, half._owners, half.systems = self.events[part], self.get_owners()[part], self.systems
             halves.append(half)
         return halves
 
 
-def parts(events: Sequence[TrackingEvent]) -> Iterator[tuple[int, Sequence[TrackingEvent], int]]:
+def split_into_messages(events: Sequence[TrackingEvent]) -> Iterator[tuple[int, Sequence[TrackingEvent], int]]:
     """Parts that fit a message each: where it begins, its events, its size in bytes."""
     first = size = 0
     for position, event in enumerate(events):
-        event_size = size_of(event)
+        event_size = estimate_size_bytes(event)
         if position > first and (position - first >= MAX_MESSAGE_EVENTS or size + event_size > MAX_MESSAGE_BYTES):
             yield first, events[first:position], size
             first, size = position, 0
@@ -160,6 +160,6 @@ def parts(events: Sequence[TrackingEvent]) -> Iterator[tuple[int, Sequence[Track
     yield first, events[first:] if first else events, size
 
 
-def size_of(event: TrackingEvent) -> int:
+def estimate_size_bytes(event: TrackingEvent) -> int:
     errors = event.validation_errors
     return len(event.event_properties) + len(event.event_name) + _ENVELOPE_BYTES + (len(errors) if errors else 0)

@@ -41,7 +41,7 @@ class BatchPublisher:
         self._is_closing = False
         self._was_refused = False
 
-    def offer(self, batch: CommittedBatch) -> None:
+    def enqueue(self, batch: CommittedBatch) -> None:
         """Publish soon, or leave it to the relay if too much waits already."""
         if self._waiting_events > _MOST_WAITING_EVENTS:
             metrics.publish_failures.labels("backlog").inc()
@@ -88,7 +88,7 @@ class BatchPublisher:
                     message_id=str(batch_id),
                     message_type=events_tracked.MESSAGE_TYPE,
                     content_type=events_tracked.CONTENT_TYPE,
-                    headers=telemetry.trace_headers(),
+                    headers=telemetry.inject_trace_context(),
                 )
         except Unavailable as error:
             metrics.publish_failures.labels(error.code).inc()
@@ -123,5 +123,7 @@ class BatchPublisher:
             return
         try:
             await store.mark_published(self._pool, confirmed, datetime.now(UTC))
-        except postgres.FAILURES as error:
-            _log.warning("%d confirms not noted, the relay repeats them: %s", len(confirmed), postgres.describe(error))
+        except postgres.POSTGRES_ERRORS as error:
+            _log.warning(
+                "%d confirms not noted, the relay repeats them: %s", len(confirmed), postgres.describe_error(error)
+            )

@@ -21,7 +21,7 @@ from services.gateway.events.rejection import Rejection
 from services.gateway.http.request import GatewayRequest
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import TrackingError
-from tracking.domain.ids import fresh_id
+from tracking.domain.ids import make_uuid7
 from tracking.domain.timestamps import to_unix_ms
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import metrics, postgres
@@ -90,12 +90,12 @@ class RejectedEventWriter:
         self._of_system: Counter[UUID] = Counter()
         self._waiting_bytes = 0
 
-    def note_request(self, request: GatewayRequest, key: ApiKeyEntry, error: TrackingError) -> None:
+    def record_request(self, request: GatewayRequest, key: ApiKeyEntry, error: TrackingError) -> None:
         """A request that was refused as a whole, with its body as far as it was read."""
-        raw_bytes = request.declared_bytes or len(request.raw or b"")
-        self._note(request, key, None, _Why(error.code, error.message, error.details), request.raw, raw_bytes)
+        raw_bytes = request.declared_bytes or len(request.raw_body or b"")
+        self._enqueue(request, key, None, _Why(error.code, error.message, error.details), request.raw_body, raw_bytes)
 
-    def note_batch(
+    def record_batch(
         self,
         request: GatewayRequest,
         key: ApiKeyEntry,
@@ -111,13 +111,13 @@ class RejectedEventWriter:
                 line, why = item.raw, _Why(item.reason, item.message, item.faults)
             else:
                 events += 1
-                if events - 1 not in outcome.refused:
+                if events - 1 not in outcome.rejected:
                     continue
-                why = _Why("not_storable", outcome.refused[events - 1], ())
+                why = _Why("not_storable", outcome.rejected[events - 1], ())
             raw = line if line is not None else _dumped(envelope)
-            self._note(request, key, position, why, raw, len(raw or b""))
+            self._enqueue(request, key, position, why, raw, len(raw or b""))
 
-    def _note(
+    def _enqueue(
         self,
         request: GatewayRequest,
         key: ApiKeyEntry,
@@ -133,14 +133,14 @@ class RejectedEventWriter:
             or self._of_system[system_id] >= _MOST_WAITING_OF_SYSTEM
             or self._waiting_bytes + size_bytes > _MOST_WAITING_BYTES
         ):
-            metrics.refusals_not_kept.inc()
+            metrics.rejected_events_dropped.inc()
             return
         self._of_system[system_id] += 1
         self._waiting_bytes += size_bytes
         now = datetime.now(UTC)
         self._waiting.append(
             RejectedEventRow(
-                fresh_id(to_unix_ms(now), getrandbits(74)),
+                make_uuid7(to_unix_ms(now), getrandbits(74)),
                 system_id,
                 now,
                 request.path,
@@ -148,7 +148,7 @@ class RejectedEventWriter:
                 why.reason,
                 why.message[:_MESSAGE_CHARACTERS],
                 orjson.dumps(why.faults[:_MOST_FAULTS]),
-                None if raw is None else shown_raw(raw, key, request.api_key()),
+                None if raw is None else mask_raw_body(raw, key, request.find_api_key()),
                 raw_bytes,
                 request.correlation_id,
             )
@@ -171,12 +171,12 @@ class RejectedEventWriter:
                 await connection.executemany(_INSERT, rows)
                 for system_id in sorted({row.partner_system_id for row in rows}):
                     await connection.execute(_DELETE_BEYOND, system_id, MOST_OF_SYSTEM)
-        except postgres.FAILURES as error:
-            metrics.refusals_not_kept.inc(len(rows))
-            _log.warning("%d refusals could not be kept: %s", len(rows), postgres.describe(error))
+        except postgres.POSTGRES_ERRORS as error:
+            metrics.rejected_events_dropped.inc(len(rows))
+            _log.warning("%d refusals could not be kept: %s", len(rows), postgres.describe_error(error))
 
 
-def shown_raw(raw: bytes, key: ApiKeyEntry, given_key: str | None = None) -> bytes | None:
+def mask_raw_body(raw: bytes, key: ApiKeyEntry, given_key: str | None = None) -> bytes | None:
     """The first 64 KiB without keys and, unless the system keeps them, addresses; None where privacy rules apply."""
     if key.settings.privacy_rules:
         return None

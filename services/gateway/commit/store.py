@@ -16,7 +16,7 @@ from tracking.domain.timestamps import to_unix_ms
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import copy_binary, postgres
 from tracking.infra.copy_binary import Columns, CopyRows, Encoder
-from tracking.infra.postgres import Connection, OwnConnection, Pool
+from tracking.infra.postgres import Connection, DedicatedConnection, Pool
 
 
 class RowSkipped(Exception):
@@ -24,7 +24,7 @@ class RowSkipped(Exception):
 
 
 # What PostgreSQL (or asyncpg on its behalf) may say against one row, for ever; its neighbours are stored all the same.
-ROW_FAULTS: tuple[type[BaseException], ...] = (
+ROW_ERRORS: tuple[type[BaseException], ...] = (
     RowSkipped,
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
@@ -45,33 +45,33 @@ ROW_FAULTS: tuple[type[BaseException], ...] = (
 
 # in the order of TrackingEvent's fields
 _ENCODERS: Mapping[str, Encoder] = {
-    "partner_system_id": copy_binary.uuids,
-    "id": copy_binary.uuids,
-    "event_name": copy_binary.texts,
-    "event_timestamp": copy_binary.timestamps,
-    "original_timestamp": copy_binary.timestamps,
-    "sent_at": copy_binary.timestamps,
-    "received_at": copy_binary.timestamps,
-    "user_id": copy_binary.texts,
-    "anonymous_id": copy_binary.texts,
-    "message_id": copy_binary.texts,
-    "event_properties": copy_binary.jsonb,
-    "schema_version": copy_binary.integers,
-    "is_valid": copy_binary.booleans,
-    "validation_errors": copy_binary.jsonb,
-    "clock_adjusted": copy_binary.booleans,
-    "correlation_id": copy_binary.texts,
-    "event_type": copy_binary.texts,
-    "context": copy_binary.jsonb,
-    "is_bot": copy_binary.booleans,
+    "partner_system_id": copy_binary.encode_uuids,
+    "id": copy_binary.encode_uuids,
+    "event_name": copy_binary.encode_texts,
+    "event_timestamp": copy_binary.encode_timestamps,
+    "original_timestamp": copy_binary.encode_timestamps,
+    "sent_at": copy_binary.encode_timestamps,
+    "received_at": copy_binary.encode_timestamps,
+    "user_id": copy_binary.encode_texts,
+    "anonymous_id": copy_binary.encode_texts,
+    "message_id": copy_binary.encode_texts,
+    "event_properties": copy_binary.encode_jsonb_values,
+    "schema_version": copy_binary.encode_integers,
+    "is_valid": copy_binary.encode_booleans,
+    "validation_errors": copy_binary.encode_jsonb_values,
+    "clock_adjusted": copy_binary.encode_booleans,
+    "correlation_id": copy_binary.encode_texts,
+    "event_type": copy_binary.encode_texts,
+    "context": copy_binary.encode_jsonb_values,
+    "is_bot": copy_binary.encode_booleans,
 }
 _BATCH_ENCODERS: Mapping[str, Encoder] = {
-    "id": copy_binary.uuids,
-    "created_at": copy_binary.timestamps,
-    "partner_system_ids": copy_binary.uuid_arrays,
-    "event_ids": copy_binary.uuid_arrays,
+    "id": copy_binary.encode_uuids,
+    "created_at": copy_binary.encode_timestamps,
+    "partner_system_ids": copy_binary.encode_uuid_arrays,
+    "event_ids": copy_binary.encode_uuid_arrays,
 }
-_CANNOT_CONNECT: tuple[type[BaseException], ...] = (*postgres.FAILURES, ValueError)
+_CANNOT_CONNECT: tuple[type[BaseException], ...] = (*postgres.POSTGRES_ERRORS, ValueError)
 # A client's time further off than this may lie where no partition is meant to be.
 _PARTITIONED = timedelta(days=28)
 
@@ -116,7 +116,7 @@ class EventStore:
     def __init__(self, url: str, *, connect_timeout_s: float) -> None:
         self._url = url
         self._connect_timeout_s = connect_timeout_s
-        self._idle: list[OwnConnection] = []
+        self._idle: list[DedicatedConnection] = []
 
     async def commit(
         self,
@@ -148,7 +148,7 @@ class EventStore:
             raise
         except BaseException as error:
             # a search for a bad row goes on here; after any other failure the protocol's state may be unknown
-            if not isinstance(error, ROW_FAULTS) or connection.is_closed() or connection.is_in_transaction():
+            if not isinstance(error, ROW_ERRORS) or connection.is_closed() or connection.is_in_transaction():
                 connection.terminate()
             else:
                 self._idle.append(connection)
@@ -160,7 +160,7 @@ class EventStore:
 
     async def _commit(
         self,
-        connection: OwnConnection,
+        connection: DedicatedConnection,
         batch_id: UUID,
         created_at: datetime,
         events: Sequence[TrackingEvent],
@@ -173,24 +173,24 @@ class EventStore:
             if await self._commit_all(connection, batch_id, created_at, events):
                 return None
             return await self._commit_new(connection, batch_id, created_at, events)
-        except ROW_FAULTS as fault:
+        except ROW_ERRORS as fault:
             if _is_of_batch_row(fault):
-                raise OSError(f"no batch row: {describe(fault)}") from fault  # no event had a part in it
+                raise OSError(f"no batch row: {describe_row_error(fault)}") from fault  # no event had a part in it
             raise
 
     async def _commit_all(
-        self, connection: OwnConnection, batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]
+        self, connection: DedicatedConnection, batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]
     ) -> bool:
         """False if at least one of them is stored already, and nothing was stored now."""
         batch = CopyRows("write.event_batches", _BATCH_ENCODERS, _batch_columns(batch_id, created_at, events))
         try:
             # not committed in the same breath: if a trigger left out a row, all of it must be undone
-            stored = await copy_binary.begin_with(
+            stored = await copy_binary.begin_and_copy(
                 connection, batch, CopyRows("write.tracking_events", _ENCODERS, _columns(events))
             )
             _require_all(stored, events)
             await connection.execute("commit")
-        except ROW_FAULTS as fault:
+        except ROW_ERRORS as fault:
             if connection.is_in_transaction():
                 await connection.execute("rollback")
             if isinstance(fault, asyncpg.UniqueViolationError) and not _is_of_batch_row(fault):
@@ -222,12 +222,12 @@ class EventStore:
         ids = await connection.fetchval(_KNOWN_BATCH, batch_id)
         return None if ids is None else frozenset(ids)
 
-    async def _open(self, timeout_s: float) -> OwnConnection:
+    async def _open(self, timeout_s: float) -> DedicatedConnection:
         while self._idle:
             connection = self._idle.pop()
             if not connection.is_closed():
                 return connection
-        opened: OwnConnection | None = None
+        opened: DedicatedConnection | None = None
         try:
             opened = await asyncpg.connect(
                 self._url,
@@ -238,7 +238,7 @@ class EventStore:
         except _CANNOT_CONNECT as error:
             if opened is not None:
                 opened.terminate()
-            raise ConnectionError(postgres.describe(error)) from error  # no row had a part in it
+            raise ConnectionError(postgres.describe_error(error)) from error  # no row had a part in it
         return opened
 
     def close(self) -> None:
@@ -269,12 +269,12 @@ def _is_of_batch_row(fault: BaseException) -> bool:
     return any(line.startswith("COPY event_batches") for line in (context or "").splitlines())
 
 
-def is_lasting(event: TrackingEvent, fault: BaseException) -> bool:
+def is_permanent_error(event: TrackingEvent, fault: BaseException) -> bool:
     """Whether `fault`, raised for this event alone, is the event's own: it can never be stored.
 
     A month around now without a partition is ours to mend, one that only a client's clock names is not.
     """
-    if not isinstance(fault, ROW_FAULTS):
+    if not isinstance(fault, ROW_ERRORS):
         return False
     # the one check of PostgreSQL's own, so it has no name; what a trigger raises names no table
     has_no_partition = (
@@ -286,7 +286,7 @@ def is_lasting(event: TrackingEvent, fault: BaseException) -> bool:
     return not has_no_partition or abs(at_ms - now_ms) > _PARTITIONED / timedelta(milliseconds=1)
 
 
-def describe(fault: BaseException) -> str:
+def describe_row_error(fault: BaseException) -> str:
     """What PostgreSQL says, without the row's values, which may be personal, and without its hints."""
     if isinstance(fault, asyncpg.PostgresError):
         return f"{fault.sqlstate}: {fault.args[0] if fault.args else type(fault).__name__}"

@@ -14,14 +14,14 @@ import orjson
 
 from services.gateway.events import privacy
 from services.gateway.events.privacy import PersonalData
-from services.gateway.events.properties import NUL, REPLACEMENT, stored
+from services.gateway.events.properties import NUL, REPLACEMENT, normalize_object
 from services.gateway.events.rejection import EventErrors, Rejection
 from services.gateway.http.clock import _clock
 from services.gateway.lookups.event_structures import EventStructureLookup
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed
-from tracking.domain.ids import client_event_id, fresh_id
-from tracking.domain.timestamps import parse_timestamp, settle_time, to_unix_ms
+from tracking.domain.ids import derive_event_id, make_uuid7
+from tracking.domain.timestamps import correct_clock_skew, parse_timestamp, to_unix_ms
 from tracking.domain.tracking_event import EVENT_TYPES, MAX_CLIENT_ID_CHARACTERS, TrackingEvent
 
 _MAX_ERRORS = 20
@@ -54,10 +54,10 @@ def _text(envelope: dict[str, Any], name: str, most: int, notes: EventErrors) ->
     if not value and (value is None or value == ""):
         return None
     if not isinstance(value, str):
-        notes.fault(name, "must be a string")
+        notes.add_field_error(name, "must be a string")
         return None
     if len(value) > most:
-        notes.fault(name, f"longer than {most} characters")
+        notes.add_field_error(name, f"longer than {most} characters")
         return None
     if NUL in value:
         notes.has_nul = True
@@ -72,7 +72,7 @@ def _timestamp(envelope: dict[str, Any], name: str, notes: EventErrors) -> datet
         return None
     parsed = parse_timestamp(value) if isinstance(value, str) else None
     if parsed is None:
-        notes.fault(name, "not an ISO 8601 timestamp such as 2025-12-24T10:30:00Z")
+        notes.add_field_error(name, "not an ISO 8601 timestamp such as 2025-12-24T10:30:00Z")
     return parsed
 
 
@@ -82,7 +82,7 @@ def _schema_version(envelope: dict[str, Any], notes: EventErrors) -> int | None:
     if value is None:
         return None
     if type(value) is not int or not 1 <= value <= _MAX_SCHEMA_VERSION:
-        notes.fault("schemaVersion", "must be a whole number from 1")
+        notes.add_field_error("schemaVersion", "must be a whole number from 1")
         return None
     return value
 
@@ -91,7 +91,7 @@ def _event_type(envelope: dict[str, Any], notes: EventErrors) -> str | None:
     """One of EVENT_TYPES; None is track."""
     value = envelope["eventType"]
     if value is not None and (not isinstance(value, str) or value not in EVENT_TYPES):
-        notes.fault("eventType", f"must be one of {', '.join(EVENT_TYPES)}")
+        notes.add_field_error("eventType", f"must be one of {', '.join(EVENT_TYPES)}")
     return value if value != "track" else None
 
 
@@ -126,32 +126,32 @@ def decide(
     sent_at = (_timestamp(envelope, "sentAt", notes) if "sentAt" in envelope else None) or sender.sent_at
     version = _schema_version(envelope, notes) if "schemaVersion" in envelope else None
     kind = _event_type(envelope, notes) if "eventType" in envelope else None
-    if name is None or notes.faults or (user_id is None and anonymous_id is None):
-        return _refuse(name, user_id or anonymous_id, notes)
+    if name is None or notes.field_errors or (user_id is None and anonymous_id is None):
+        return _reject(name, user_id or anonymous_id, notes)
 
-    kept = stored(envelope.get("eventProperties"), sender.event_bytes, notes)
+    kept = normalize_object(envelope.get("eventProperties"), sender.event_bytes, notes)
     if isinstance(kept, Rejection):
         return kept
     properties, text = kept
     context = None
     if envelope.get("context") is not None:
-        kept = stored(envelope["context"], sender.event_bytes, notes, "context", len(text))
+        kept = normalize_object(envelope["context"], sender.event_bytes, notes, "context", len(text))
         if isinstance(kept, Rejection):
             return kept
         context = kept[0]
     if notes.has_nul:
-        notes.error("nul_character", "U+0000, or half of a surrogate pair, was replaced by U+FFFD")
+        notes.add_validation_error("nul_character", "U+0000, or half of a surrogate pair, was replaced by U+FFFD")
     _validate(properties, len(text), sender.key.partner_id, name, version, structures, notes)
 
     if client_id is None:
-        identity = fresh_id(sender.received_ms, getrandbits(74))
+        identity = make_uuid7(sender.received_ms, getrandbits(74))
     else:
-        identity = client_event_id(sender.key.partner_system_id, client_id, original)
+        identity = derive_event_id(sender.key.partner_system_id, client_id, original)
     surroundings, is_bot = None, False
     if context is not None or sender.address is not None or sender.key.settings.privacy_rules:
         person = PersonalData(user_id, anonymous_id, properties, context)
-        (user_id, anonymous_id), text, surroundings, is_bot = _settled(person, text, sender)
-    event_timestamp, clock_adjusted = settle_time(original, sent_at, sender.received_at)
+        (user_id, anonymous_id), text, surroundings, is_bot = _apply_privacy(person, text, sender)
+    event_timestamp, clock_adjusted = correct_clock_skew(original, sent_at, sender.received_at)
     # in the order of its fields: by name it would take twice as long, for every event
     return TrackingEvent(
         sender.key.partner_system_id,
@@ -166,8 +166,8 @@ def decide(
         client_id,
         text,
         version,
-        not notes.errors,
-        orjson.dumps(notes.errors[:_MAX_ERRORS]) if notes.errors else None,
+        not notes.validation_errors,
+        orjson.dumps(notes.validation_errors[:_MAX_ERRORS]) if notes.validation_errors else None,
         clock_adjusted,
         sender.correlation_id,
         kind,
@@ -176,26 +176,28 @@ def decide(
     )
 
 
-def _settled(
+def _apply_privacy(
     person: PersonalData, text: bytes, sender: IngestContext
 ) -> tuple[tuple[str | None, str | None], bytes, bytes | None, bool]:
     """What may be kept: both ids, the properties and the context as JSON text, and whether it is of a bot."""
     settings = sender.key.settings
-    person, is_bot = privacy.settled(settings, sender.key.partner_system_id, person, sender.address, sender.user_agent)
+    person, is_bot = privacy.apply_privacy(
+        settings, sender.key.partner_system_id, person, sender.address, sender.user_agent
+    )
     if settings.privacy_rules:
         text = orjson.dumps(person.properties or {})
     context = orjson.dumps(person.context) if person.context else None
     return (person.user_id, person.anonymous_id), text, context, is_bot
 
 
-def _refuse(name: str | None, actor: str | None, notes: EventErrors) -> Rejection:
-    faulty = {fault["field"] for fault in notes.faults}
+def _reject(name: str | None, actor: str | None, notes: EventErrors) -> Rejection:
+    faulty = {fault["field"] for fault in notes.field_errors}
     if name is None and "eventName" not in faulty:
-        notes.fault("eventName", "required")
+        notes.add_field_error("eventName", "required")
     if actor is None and not faulty & {"userId", "anonymousId"}:
-        notes.fault("anonymousId", "required when userId is missing")
-    message = "; ".join(f"{fault['field']}: {fault['message']}" for fault in notes.faults)
-    return Rejection("invalid_event", f"Not an event: {message}.", tuple(notes.faults))
+        notes.add_field_error("anonymousId", "required when userId is missing")
+    message = "; ".join(f"{fault['field']}: {fault['message']}" for fault in notes.field_errors)
+    return Rejection("invalid_event", f"Not an event: {message}.", tuple(notes.field_errors))
 
 
 def _validate(
@@ -210,7 +212,7 @@ def _validate(
     try:
         structure = structures.find(partner_id, name, version)
     except Malformed as unknown:
-        notes.error(unknown.code, unknown.message)
+        notes.add_validation_error(unknown.code, unknown.message)
         return
     if structure is not None:
-        notes.errors.extend(structures.validator(structure).errors(properties, size_bytes))
+        notes.validation_errors.extend(structures.get_validator(structure).find_errors(properties, size_bytes))

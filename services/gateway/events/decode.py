@@ -25,7 +25,7 @@ _HALF_PAIR = re.compile(
 )
 
 
-def read_json(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
     """Raises orjson.JSONDecodeError."""
     try:
         return orjson.loads(body)
@@ -38,10 +38,10 @@ def read_json(body: bytes) -> Any:
         return orjson.loads(mended)
 
 
-def decode_single(body: bytes) -> Any:
+def decode_event(body: bytes) -> Any:
     """The body of one event. Raises Malformed."""
     try:
-        return read_json(body)
+        return parse_json(body)
     except orjson.JSONDecodeError as error:
         raise Malformed("malformed_json", f"The body is not JSON: {error}.") from error
 
@@ -61,7 +61,7 @@ def decode_batch(body: bytes) -> BatchBody:
     Raises Malformed, and TooLarge for lines without end.
     """
     try:
-        decoded = read_json(body)
+        decoded = parse_json(body)
     except orjson.JSONDecodeError as error:
         if body.count(b"\n") > _MOST_LINES:
             raise TooLarge("too_many_events", f"The body has more than {_MOST_LINES} lines.") from error
@@ -82,6 +82,6 @@ def decode_batch(body: bytes) -> BatchBody:
 
 def _decode_line(line: bytes) -> Any:
     try:
-        return read_json(line)
+        return parse_json(line)
     except orjson.JSONDecodeError as error:
         return Rejection("malformed_json", f"This line is not JSON: {error}.", raw=line)

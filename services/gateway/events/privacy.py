@@ -30,7 +30,7 @@ class PersonalData:
     context: Any
 
 
-def settled_ip(address: str, policy: IpPolicy) -> str | None:
+def apply_ip_policy(address: str, policy: IpPolicy) -> str | None:
     """The address as it may be kept: whole, its network (/24, /48), or not at all; None for what is no address."""
     if policy == "drop":
         return None
@@ -45,7 +45,7 @@ def settled_ip(address: str, policy: IpPolicy) -> str | None:
     return str(ip_network((parsed, _KEPT_BITS[parsed.version]), strict=False).network_address)
 
 
-def settled(
+def apply_privacy(
     settings: SystemSettings, system_id: UUID, event: PersonalData, address: str | None, user_agent: str | None
 ) -> tuple[PersonalData, bool]:
     """`event` as it may be stored, and whether a bot sent it.
@@ -59,7 +59,7 @@ def settled(
     if isinstance(context, dict):
         said = context.get("ip")
         ip = said if isinstance(said, str) else address
-        kept = settled_ip(ip, settings.ip_policy) if ip is not None else None
+        kept = apply_ip_policy(ip, settings.ip_policy) if ip is not None else None
         if kept is not None:
             context["ip"] = kept
         else:
@@ -69,10 +69,10 @@ def settled(
         agent = context.get("userAgent")
         is_sent_by_bot = isinstance(agent, str) and is_bot(agent)
     event = PersonalData(event.user_id, event.anonymous_id, event.properties, context)
-    return (applied(settings, system_id, event) if settings.privacy_rules else event), is_sent_by_bot
+    return (apply_privacy_rules(settings, system_id, event) if settings.privacy_rules else event), is_sent_by_bot
 
 
-def applied(settings: SystemSettings, system_id: UUID, event: PersonalData) -> PersonalData:
+def apply_privacy_rules(settings: SystemSettings, system_id: UUID, event: PersonalData) -> PersonalData:
     """`event` after the rules of its system, in their order; objects are changed in place."""
     tree = {
         "userId": event.user_id,
@@ -81,7 +81,7 @@ def applied(settings: SystemSettings, system_id: UUID, event: PersonalData) -> P
         "context": event.context,
     }
     for rule in settings.privacy_rules:
-        _walk(tree, rule.steps, _change(rule, system_id))
+        _walk(tree, rule.segments, _change(rule, system_id))
     return PersonalData(tree.get("userId"), tree.get("anonymousId"), tree.get("properties"), tree.get("context"))
 
 

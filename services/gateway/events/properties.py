@@ -15,7 +15,7 @@ NUL = "\x00"
 REPLACEMENT = "\ufffd"
 
 
-def stored(
+def normalize_object(
     value: Any, most_bytes: int, notes: EventErrors, field: str = "eventProperties", beside_bytes: int = 0
 ) -> tuple[Any, bytes] | Rejection:
     """The value as an object and as JSON text, within the limits of depth and, with `beside_bytes`, of size."""
@@ -50,7 +50,7 @@ def _object(value: Any, notes: EventErrors, field: str) -> tuple[Any, bytes]:
             inner = None
         if isinstance(inner, dict):
             return inner, orjson.dumps(inner)
-    notes.error("not_an_object", f"{field} is no JSON object; it is kept under $raw")
+    notes.add_validation_error("not_an_object", f"{field} is no JSON object; it is kept under $raw")
     kept = {"$raw": value}
     return kept, orjson.dumps(kept)
 

@@ -23,17 +23,17 @@ class EventErrors:
     `errors` do not refuse an event, it is stored with them.
     """
 
-    __slots__ = ("errors", "faults", "has_nul")
+    __slots__ = ("field_errors", "has_nul", "validation_errors")
 
     def __init__(self) -> None:
-        self.faults: list[dict[str, str]] = []
-        self.errors: list[dict[str, Any]] = []
+        self.field_errors: list[dict[str, str]] = []
+        self.validation_errors: list[dict[str, Any]] = []
         self.has_nul = False
 
-    def fault(self, name: str, message: str) -> None:
+    def add_field_error(self, name: str, message: str) -> None:
         """Note a fault of the field `name`."""
-        self.faults.append({"field": name, "message": message})
+        self.field_errors.append({"field": name, "message": message})
 
-    def error(self, code: str, message: str) -> None:
+    def add_validation_error(self, code: str, message: str) -> None:
         """Note what an event is flagged with that no place in its schema is about."""
-        self.errors.append({"code": code, "path": "", "schemaPath": "", "message": message})
+        self.validation_errors.append({"code": code, "path": "", "schemaPath": "", "message": message})

@@ -10,12 +10,12 @@ from typing import Any
 from services.gateway.events.rejection import Rejection
 from tracking.domain.tracking_event import EVENT_TYPES
 
-KINDS: Mapping[str, str] = {kind: kind for kind in EVENT_TYPES} | {kind[0]: kind for kind in EVENT_TYPES}
+EVENT_TYPE_BY_PATH: Mapping[str, str] = {kind: kind for kind in EVENT_TYPES} | {kind[0]: kind for kind in EVENT_TYPES}
 """`track` and `t` → track, and so on: the last part of a path, and the type of its messages."""
-BATCH_NAMES = ("batch", "b", "import")
+BATCH_PATHS = ("batch", "b", "import")
 
 
-def messages_of(body: Any, kind: str | None) -> tuple[list[Any], Any, Any]:
+def read_sdk_messages(body: Any, kind: str | None) -> tuple[list[Any], Any, Any]:
     """The messages of a request's body, its `sentAt` and its `writeKey`; `kind` is that of the path, None for a batch.
 
     A batch may also be a bare array, and a batch path may be given one message alone, as some SDKs do.
@@ -29,7 +29,7 @@ def messages_of(body: Any, kind: str | None) -> tuple[list[Any], Any, Any]:
     return [body], body.get("sentAt"), body.get("writeKey")
 
 
-def envelope(message: Any, kind: str | None) -> dict[str, Any] | Rejection:
+def to_envelope(message: Any, kind: str | None) -> dict[str, Any] | Rejection:
     """`message` as an envelope for `ingest.decide`; Refused if it is none or its type is unknown."""
     if not isinstance(message, dict):
         return Rejection("invalid_event", "A message must be a JSON object.")

@@ -16,13 +16,20 @@ from services.gateway.http import clock
 from services.gateway.http.browser import DEFAULT_NAMES, BrowserRouteNames, BrowserRoutes
 from services.gateway.http.cors import CORS, PREFLIGHT
 from services.gateway.http.ingestion import Ingestion
-from services.gateway.http.openapi import documentation
+from services.gateway.http.openapi import build_openapi
 from services.gateway.http.paths import BATCH_PATH, INGEST_PATH
 from services.gateway.http.request import ClientDisconnected, GatewayRequest
-from services.gateway.http.responses import SERVICE, batch_answer, event_of, known_error, observe, single_answer
+from services.gateway.http.responses import (
+    SERVICE,
+    known_error,
+    record_request_metrics,
+    render_batch,
+    render_event,
+    require_event,
+)
 from services.gateway.http.sdk import SdkRoutes
 from tracking.http.edge import EdgeMiddleware
-from tracking.http.errors import error_headers, error_payload
+from tracking.http.errors import build_error_headers, build_error_payload
 from tracking.http.health import Health
 from tracking.infra import correlation, telemetry
 
@@ -41,28 +48,28 @@ class EventRoutes:
 
         202 says that the event is on disk. An event that breaks its schema is stored too, with isValid=false.
         """
-        body = await self._intake.body(request)
-        received_at = clock.now()
-        envelope = decode.decode_single(body)
+        body = await self._intake.read_body(request)
+        received_at = clock.get_receive_time()
+        envelope = decode.decode_event(body)
         in_body = envelope.get("apiKey") if isinstance(envelope, dict) else None
-        sender = await self._intake.sender(request, in_body, received_at)
+        sender = await self._intake.authenticate(request, in_body, received_at)
         decided = await self._intake.decide([envelope], sender)
-        event = event_of(decided[0])
-        return single_answer(event, await self._intake.store(decided, sender), is_dry_run=sender.is_dry_run)
+        event = require_event(decided[0])
+        return render_event(event, await self._intake.submit(decided, sender), is_dry_run=sender.is_dry_run)
 
     async def batch(self, request: GatewayRequest) -> bytes:
         """Store many events.
 
         202 says that every event not listed as refused is on disk; one bad event never refuses the others.
         """
-        body = await self._intake.body(request)
-        received_at = clock.now()
+        body = await self._intake.read_body(request)
+        received_at = clock.get_receive_time()
         batch = decode.decode_batch(body)
-        sender = await self._intake.sender(request, batch.api_key, received_at, batch.sent_at)
+        sender = await self._intake.authenticate(request, batch.api_key, received_at, batch.sent_at)
         decided = await self._intake.decide(batch.envelopes, sender)
-        outcome = await self._intake.store(decided, sender)
-        self._intake.note_refused(request, batch.envelopes, decided, outcome)
-        return batch_answer(decided, outcome, received_at, is_dry_run=sender.is_dry_run)
+        outcome = await self._intake.submit(decided, sender)
+        self._intake.record_rejected(request, batch.envelopes, decided, outcome)
+        return render_batch(decided, outcome, received_at, is_dry_run=sender.is_dry_run)
 
 
 Handler = Callable[[GatewayRequest], Awaitable[bytes]]
@@ -83,7 +90,7 @@ class GatewayApp:
             # exactly 200: at 202 the Python SDK of RudderStack sends all of it again
             self._handlers[path] = (handler, 200)
         self._handlers[browser.beacon_path] = (browser.beacon, 200)
-        self._pages = browser.pages()
+        self._pages = browser.get_handlers()
         self._rest = rest
 
     @property
@@ -104,24 +111,24 @@ class GatewayApp:
         handler, status = found
         started = time.perf_counter()
         request = GatewayRequest(scope, receive)
-        correlation.enter(request.correlation_id)
+        correlation.set_current(request.correlation_id)
         extra: dict[str, str] = {}
         try:
-            if telemetry.is_tracing():
+            if telemetry.is_tracing_enabled():
                 with telemetry.request_span(SERVICE, scope):
                     body = await handler(request)
             else:
                 body = await handler(request)
         except ClientDisconnected:
-            observe(scope["path"], 499, started)
+            record_request_metrics(scope["path"], 499, started)
             return
         except Exception as error:
             known = known_error(error)
-            status, extra = known.status, error_headers(known)
-            body = orjson.dumps(error_payload(known, request.correlation_id))
-            await self._intake.note_error(request, known)
+            status, extra = known.status, build_error_headers(known)
+            body = orjson.dumps(build_error_payload(known, request.correlation_id))
+            await self._intake.record_error(request, known)
         finally:
-            request.release()
+            request.release_budget()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
@@ -130,22 +137,24 @@ class GatewayApp:
         if request.origin is not None:
             headers.extend(CORS)
         headers.extend((name.lower().encode(), value.encode()) for name, value in extra.items())
-        if not request.is_read:
+        if not request.is_body_read:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        if request.is_read:
+        if request.is_body_read:
             await send({"type": "http.response.body", "body": body})
         else:
             await send({"type": "http.response.body", "body": body, "more_body": True})
-            await request.drain(_DRAIN_BYTES, _DRAIN_S)
+            await request.discard_rest(_DRAIN_BYTES, _DRAIN_S)
             await send({"type": "http.response.body", "body": b""})
-        observe(scope["path"], status, started)
+        record_request_metrics(scope["path"], status, started)
 
 
-def build(intake: Ingestion, sdk: SdkRoutes, health: Health, names: BrowserRouteNames = DEFAULT_NAMES) -> GatewayApp:
+def create_app(
+    intake: Ingestion, sdk: SdkRoutes, health: Health, names: BrowserRouteNames = DEFAULT_NAMES
+) -> GatewayApp:
     """The application with its health, metrics and documentation."""
     gateway, browser = EventRoutes(intake), BrowserRoutes(intake, sdk, names)
-    docs, documented = documentation(gateway, sdk, browser)
+    docs, documented = build_openapi(gateway, sdk, browser)
     # what is documented once more, for the 405 of another method
-    rest = Starlette(routes=[*health.routes(), *docs.routes(documented), *documented.routes])
+    rest = Starlette(routes=[*health.make_routes(), *docs.make_routes(documented), *documented.routes])
     return GatewayApp(gateway, sdk, browser, intake, EdgeMiddleware(rest, SERVICE))

@@ -11,16 +11,23 @@ import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.gateway.events import segment
-from services.gateway.events.pixel import message_of
+from services.gateway.events.pixel import parse_pixel_query
 from services.gateway.http import clock
-from services.gateway.http.cors import CORS, Headers
+from services.gateway.http.cors import FOR_ANY_PAGE, Headers
 from services.gateway.http.ingestion import Ingestion
-from services.gateway.http.request import GatewayRequest
-from services.gateway.http.responses import SERVICE, event_of, known_error, single_answer
+from services.gateway.http.request import GatewayRequest, find_header
+from services.gateway.http.responses import (
+    SERVICE,
+    encode_headers,
+    known_error,
+    render_event,
+    require_event,
+    send_response,
+)
 from services.gateway.http.script import TrackerScript
 from services.gateway.http.sdk import SdkRoutes
-from tracking.http.errors import error_headers
-from tracking.http.request_metrics import requests
+from tracking.http.errors import build_error_headers
+from tracking.http.request_metrics import REQUEST_METRICS
 from tracking.infra import correlation, telemetry
 
 GIF = bytes.fromhex(
@@ -30,12 +37,6 @@ GIF = bytes.fromhex(
     "2c 0000 0000 0100 0100 00"
     "02 02 4401 00 3b"
 )
-# a page that wants its parts isolated (Cross-Origin-Embedder-Policy) may still use ours
-_FOR_ANY_PAGE: Headers = [
-    *CORS,
-    (b"cross-origin-resource-policy", b"cross-origin"),
-    (b"x-content-type-options", b"nosniff"),
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,9 @@ class PixelRequest(GatewayRequest):
     __slots__ = ("referrer",)
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        self.referrer = _header(scope, b"referer")
+        self.referrer = find_header(scope, b"referer")
         super().__init__(scope, receive)
-        self.is_of_browser = True
+        self.is_from_browser = True
 
     @property
     def origin(self) -> str | None:
@@ -82,11 +83,11 @@ class BrowserRoutes:
         self._script = TrackerScript(names.beacon)
         self.script = self._script.answer
 
-    def pages(self) -> Mapping[tuple[str, str], ASGIApp]:
+    def get_handlers(self) -> Mapping[tuple[str, str], ASGIApp]:
         """What is asked for with GET, by method and path."""
         return {
             ("GET", self.pixel_path): self.pixel,
-            ("HEAD", self.pixel_path): self.blank,
+            ("HEAD", self.pixel_path): self.pixel_head,
             ("GET", self.script_path): self.script,
             ("HEAD", self.script_path): self.script,
         }
@@ -97,7 +98,7 @@ class BrowserRoutes:
         As `batch`; the key is in the query or the body, since `navigator.sendBeacon` cannot set headers, and the body
         is JSON whatever its content type says.
         """
-        request.is_of_browser = True
+        request.is_from_browser = True
         return await self._sdk.batch(request)
 
     async def pixel(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,33 +109,33 @@ class BrowserRoutes:
         """
         started = time.perf_counter()
         request = PixelRequest(scope, receive)
-        correlation.enter(request.correlation_id)
+        correlation.set_current(request.correlation_id)
         status, extra = 200, {}
         try:
             with telemetry.request_span(SERVICE, scope):
                 await self._store(request, scope["query_string"])
         except Exception as error:
             known = known_error(error)
-            status, extra = known.status, {"X-Error-Code": known.code, **error_headers(known)}
-            await self._intake.note_error(request, known)
-        headers = [*_pixel_headers(request.correlation_id), *_lines(extra)]
-        await _answer(send, status, headers, GIF)
-        answered = requests.answered(SERVICE, "GET", scope["path"], status, is_ingestion=status == 200)
+            status, extra = known.status, {"X-Error-Code": known.code, **build_error_headers(known)}
+            await self._intake.record_error(request, known)
+        headers = [*_pixel_headers(request.correlation_id), *encode_headers(extra)]
+        await send_response(send, status, headers, GIF)
+        answered = REQUEST_METRICS.get_route_metrics(SERVICE, "GET", scope["path"], status, is_ingestion=status == 200)
         answered.observe(time.perf_counter() - started)
 
-    async def blank(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def pixel_head(self, scope: Scope, receive: Receive, send: Send) -> None:
         """To who only asks whether there is a pixel; stores nothing."""
         correlation_id = PixelRequest(scope, receive).correlation_id
-        await _answer(send, 200, _pixel_headers(correlation_id), b"", len(GIF))
+        await send_response(send, 200, _pixel_headers(correlation_id), b"", len(GIF))
 
     async def _store(self, request: PixelRequest, query: bytes) -> None:
-        received_at = clock.now()
-        message = message_of(query, request.referrer)
-        request.raw = orjson.dumps(message)
-        sender = await self._intake.sender(request, None, received_at)
-        decided = await self._intake.decide([segment.envelope(message, None)], sender)
-        event = event_of(decided[0])
-        single_answer(event, await self._intake.store(decided, sender))
+        received_at = clock.get_receive_time()
+        message = parse_pixel_query(query, request.referrer)
+        request.raw_body = orjson.dumps(message)
+        sender = await self._intake.authenticate(request, None, received_at)
+        decided = await self._intake.decide([segment.to_envelope(message, None)], sender)
+        event = require_event(decided[0])
+        render_event(event, await self._intake.submit(decided, sender))
 
 
 def _pixel_headers(correlation_id: str) -> Headers:
@@ -142,21 +143,5 @@ def _pixel_headers(correlation_id: str) -> Headers:
         (b"content-type", b"image/gif"),
         (b"cache-control", b"no-store"),
         (b"x-correlation-id", correlation_id.encode()),
-        *_FOR_ANY_PAGE,
+        *FOR_ANY_PAGE,
     ]
-
-
-def _lines(headers: Mapping[str, str]) -> Headers:
-    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-
-
-def _header(scope: Scope, name: bytes) -> str | None:
-    return next((value.decode("latin-1") for given, value in scope["headers"] if given == name), None)
-
-
-async def _answer(send: Send, status: int, headers: Headers, body: bytes = b"", length: int | None = None) -> None:
-    """`length` is that of the answer to GET where the body itself is left out."""
-    if status != 304:
-        headers = [*headers, (b"content-length", b"%d" % (len(body) if length is None else length))]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -14,7 +14,7 @@ class _Clock:
 _clock = _Clock()
 
 
-def now() -> datetime:
+def get_receive_time() -> datetime:
     """The receive time, cut to the milliseconds that answers show; the same object all through a millisecond."""
     ms = time.time_ns() // 1_000_000
     if ms != _clock.ms:

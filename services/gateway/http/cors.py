@@ -23,3 +23,9 @@ PREFLIGHT: Headers = [
     (b"access-control-max-age", b"86400"),
 ]
 CORS_LINES = b"".join(b"%b: %b\r\n" % header for header in CORS)
+# a page that isolates its parts (Cross-Origin-Embedder-Policy) may still load the script and the pixel
+FOR_ANY_PAGE: Headers = [
+    *CORS,
+    (b"cross-origin-resource-policy", b"cross-origin"),
+    (b"x-content-type-options", b"nosniff"),
+]

@@ -16,13 +16,13 @@ from services.gateway.events.rejection import Rejection
 from services.gateway.http import clock
 from services.gateway.http.paths import INGEST_PATH
 from services.gateway.http.request import RequestHead, RequestLimits
-from services.gateway.http.responses import known_error, observe, single_answer
+from services.gateway.http.responses import known_error, record_request_metrics, render_event
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup, SchemaNotLoaded
 from services.gateway.lookups.rate_limits import RateLimiter
 from tracking.domain.errors import TrackingError
 from tracking.domain.tracking_event import TrackingEvent
-from tracking.http.errors import error_headers, error_payload
+from tracking.http.errors import build_error_headers, build_error_payload
 from tracking.http.protocol import DeferredResponse, Headers
 from tracking.infra import correlation, telemetry
 
@@ -44,29 +44,34 @@ class SingleEventFastPath:
         self._commits = commits
         self._limits = limits
 
-    def take(self, headers: Headers, body: bytes, exchange: DeferredResponse) -> bool:
+    def handle(self, headers: Headers, body: bytes, exchange: DeferredResponse) -> bool:
         """Store the event and answer after its commit, or decline."""
         started = time.perf_counter()
         head = RequestHead(headers)
-        if len(body) > self._limits.event_bytes or not head.is_plain or head.origin or telemetry.is_tracing():
+        if (
+            len(body) > self._limits.event_bytes
+            or not head.is_uncompressed
+            or head.origin
+            or telemetry.is_tracing_enabled()
+        ):
             return False
-        correlation.enter(head.correlation_id)
-        received_at = clock.now()
+        correlation.set_current(head.correlation_id)
+        received_at = clock.get_receive_time()
         try:
-            envelope = decode.decode_single(body)
-            given = head.api_key() or (envelope.get("apiKey") if isinstance(envelope, dict) else None)
-            key = self._keys.authenticate_known(given, received_at) if isinstance(given, str) else None
+            envelope = decode.decode_event(body)
+            given = head.find_api_key() or (envelope.get("apiKey") if isinstance(envelope, dict) else None)
+            key = self._keys.authenticate_cached(given, received_at) if isinstance(given, str) else None
             if key is None:
                 return False
             sender = IngestContext(key, received_at, head.correlation_id, self._limits.event_bytes)
-            sender.idempotency_key = head.idempotency_key()
+            sender.idempotency_key = head.get_idempotency_key()
             event = decide.decide(envelope, sender, self._structures)
         except (TrackingError, SchemaNotLoaded):
             return False
-        if isinstance(event, Rejection) or not self._rates.take_known(key.partner_system_id, key.settings, 1):
+        if isinstance(event, Rejection) or not self._rates.try_acquire(key.partner_system_id, key.settings, 1):
             return False
         waiting = _PendingResponse(exchange, event, started)
-        return self._commits.offer(event, key, waiting.settle)
+        return self._commits.try_submit(event, key, waiting.respond)
 
 
 class _PendingResponse:
@@ -79,18 +84,18 @@ class _PendingResponse:
         self._event = event
         self._started = started
 
-    def settle(self, outcome: CommitResult, error: BaseException | None) -> None:
+    def respond(self, outcome: CommitResult, error: BaseException | None) -> None:
         event = self._event
         headers = b"content-type: application/json\r\nx-correlation-id: %b\r\n" % event.correlation_id.encode()
         status = 202
         try:
             if error is not None:
                 raise error
-            body = single_answer(event, outcome)
+            body = render_event(event, outcome)
         except Exception as failure:
             known = known_error(failure)
-            status, body = known.status, orjson.dumps(error_payload(known, event.correlation_id))
-            for name, value in error_headers(known).items():
+            status, body = known.status, orjson.dumps(build_error_payload(known, event.correlation_id))
+            for name, value in build_error_headers(known).items():
                 headers += f"{name.lower()}: {value}\r\n".encode()
-        self._exchange.respond(status, headers, body)
-        observe(INGEST_PATH, status, self._started)
+        self._exchange.send(status, headers, body)
+        record_request_metrics(INGEST_PATH, status, self._started)

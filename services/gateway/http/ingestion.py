@@ -53,31 +53,31 @@ class Ingestion:
         self._limits = limits
         self._room = BodyBudget(limits.bodies_bytes)
 
-    async def body(self, request: GatewayRequest) -> bytes:
+    async def read_body(self, request: GatewayRequest) -> bytes:
         """The whole body, inflated; raises as `Request.body`, and Unavailable if its events would find no room."""
-        body = await request.body(self._limits, self._room)
-        self._commits.require_room(len(body))
+        body = await request.read_body(self._limits, self._room)
+        self._commits.require_capacity(len(body))
         return body
 
-    async def sender(
+    async def authenticate(
         self, request: GatewayRequest, key_in_body: Any, received_at: datetime, sent_at: Any = None
     ) -> IngestContext:
         """Who sends. Raises Unauthenticated, Forbidden, Unavailable, Malformed for a bad Idempotency-Key.
 
         `sent_at` is that of a whole batch: an unreadable one only means that clocks are not corrected.
         """
-        given = request.api_key() or (key_in_body if isinstance(key_in_body, str) else None)
+        given = request.find_api_key() or (key_in_body if isinstance(key_in_body, str) else None)
         key = await self._key(given, received_at)
         is_dry_run = request.is_dry_run
-        request.is_known = True
-        request.inbox_key = None if is_dry_run else key
-        if request.origin is not None and not key.settings.allows(request.origin):
+        request.is_authenticated = True
+        request.rejection_owner = None if is_dry_run else key
+        if request.origin is not None and not key.settings.allows_origin(request.origin):
             raise Forbidden(
                 "origin_not_allowed", "The system of this API key takes no events from pages of this origin."
             )
         address = user_agent = None
-        if request.is_of_browser:
-            address = client_address(request.peer, request.forwarded_for, self._trusted_proxies)
+        if request.is_from_browser:
+            address = client_address(request.peer_address, request.forwarded_for, self._trusted_proxies)
             user_agent = request.user_agent
         return IngestContext(
             key=key,
@@ -87,12 +87,12 @@ class Ingestion:
             correlation_id=request.correlation_id,
             event_bytes=self._limits.event_bytes,
             sent_at=parse_timestamp(sent_at) if isinstance(sent_at, str) else None,
-            idempotency_key=request.idempotency_key(),
+            idempotency_key=request.get_idempotency_key(),
             is_dry_run=is_dry_run,
         )
 
     async def _key(self, given: str | None, at: datetime) -> ApiKeyEntry:
-        return self._keys.authenticate_known(given, at) or await self._keys.authenticate(given, at)
+        return self._keys.authenticate_cached(given, at) or await self._keys.authenticate(given, at)
 
     async def decide(self, envelopes: list[Any], sender: IngestContext) -> Decided:
         """Decide one after the other; where a validator must be loaded first, wait for it and go on from there.
@@ -103,7 +103,7 @@ class Ingestion:
             raise TooLarge(
                 "too_many_events", f"{len(envelopes)} events; the limit is {self._limits.batch_events} a batch."
             )
-        await self._rates.take(sender.key.partner_system_id, sender.key.settings, len(envelopes))
+        await self._rates.acquire(sender.key.partner_system_id, sender.key.settings, len(envelopes))
         decided: list[TrackingEvent | Rejection] = []
         while len(decided) < len(envelopes):
             until = time.perf_counter() + _HOLD_S
@@ -119,30 +119,32 @@ class Ingestion:
                 await self._structures.load(missing.wanted)
         return decided
 
-    async def store(self, decided: Decided, sender: IngestContext) -> CommitResult:
+    async def submit(self, decided: Decided, sender: IngestContext) -> CommitResult:
         """Commit what is an event; positions in the outcome count events only. Raises Unavailable.
 
         Of a dry run nothing is stored.
         """
         events = [event for event in decided if isinstance(event, TrackingEvent)]
         if sender.is_dry_run:
-            return await self._rehearsal.outcome(events)
+            return await self._rehearsal.submit(events)
         return await self._commits.submit(events, sender.key) if events else CommitResult()
 
-    def note_refused(
+    def record_rejected(
         self, request: GatewayRequest, envelopes: Sequence[Any], decided: Decided, outcome: CommitResult
     ) -> None:
         """Keep for a person what was refused of a batch."""
-        if request.inbox_key is not None and (outcome.refused or any(isinstance(item, Rejection) for item in decided)):
-            self._inbox.note_batch(request, request.inbox_key, envelopes, decided, outcome)
+        if request.rejection_owner is not None and (
+            outcome.rejected or any(isinstance(item, Rejection) for item in decided)
+        ):
+            self._inbox.record_batch(request, request.rejection_owner, envelopes, decided, outcome)
 
-    async def note_error(self, request: GatewayRequest, error: TrackingError) -> None:
+    async def record_error(self, request: GatewayRequest, error: TrackingError) -> None:
         """Keep for a person a request that cannot be read, or is no event, if its sender is known."""
         if not isinstance(error, Malformed | TooLarge):
             return
-        key = request.inbox_key
-        if not request.is_known:
+        key = request.rejection_owner
+        if not request.is_authenticated:
             with contextlib.suppress(TrackingError):
-                key = None if request.is_dry_run else await self._key(request.api_key(), clock.now())
+                key = None if request.is_dry_run else await self._key(request.find_api_key(), clock.get_receive_time())
         if key is not None:
-            self._inbox.note_request(request, key, error)
+            self._inbox.record_request(request, key, error)

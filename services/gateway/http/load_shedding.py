@@ -11,9 +11,9 @@ import orjson
 from services.gateway.commit.group_commit import GroupCommit
 from services.gateway.http.cors import CORS_LINES
 from services.gateway.http.request import RequestHead
-from services.gateway.http.responses import observe
+from services.gateway.http.responses import record_request_metrics
 from tracking.domain.errors import Unavailable
-from tracking.http.errors import error_headers, error_payload
+from tracking.http.errors import build_error_headers, build_error_payload
 from tracking.http.protocol import DeferredResponse, FastPathHandler, Headers
 
 
@@ -25,22 +25,22 @@ class LoadShedder:
         self._commits = commits
         self._then = then
 
-    def take(self, headers: Headers, body: bytes, exchange: DeferredResponse) -> bool:
+    def handle(self, headers: Headers, body: bytes, exchange: DeferredResponse) -> bool:
         """True if it was refused, or `then` took it."""
         try:
-            self._commits.require_room(len(body))
+            self._commits.require_capacity(len(body))
         except Unavailable as full:
-            self._refuse(headers, exchange, full)
+            self._reject(headers, exchange, full)
             return True
         return self._then is not None and self._then(headers, body, exchange)
 
-    def _refuse(self, headers: Headers, exchange: DeferredResponse, full: Unavailable) -> None:
+    def _reject(self, headers: Headers, exchange: DeferredResponse, full: Unavailable) -> None:
         started = time.perf_counter()
         head = RequestHead(headers)
         lines = b"content-type: application/json\r\nx-correlation-id: %b\r\n" % head.correlation_id.encode()
-        for name, value in error_headers(full).items():
+        for name, value in build_error_headers(full).items():
             lines += f"{name.lower()}: {value}\r\n".encode()
         if head.origin is not None:
             lines += CORS_LINES
-        exchange.respond(full.status, lines, orjson.dumps(error_payload(full, head.correlation_id)))
-        observe(self._path, full.status, started)
+        exchange.send(full.status, lines, orjson.dumps(build_error_payload(full, head.correlation_id)))
+        record_request_metrics(self._path, full.status, started)

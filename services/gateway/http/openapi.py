@@ -64,7 +64,7 @@ class _Sdk(Protocol):
     def batch(self) -> Handler: ...
 
 
-def documentation(own: _Own, sdk: _Sdk, browser: _Browser) -> tuple[OpenApiDocument, Starlette]:
+def build_openapi(own: _Own, sdk: _Sdk, browser: _Browser) -> tuple[OpenApiDocument, Starlette]:
     """The document, and the routes it describes."""
     docs = OpenApiDocument(
         title="Volcanion Tracking gateway",
@@ -80,7 +80,7 @@ def documentation(own: _Own, sdk: _Sdk, browser: _Browser) -> tuple[OpenApiDocum
         path: str, handler: Handler, body: type[BaseModel], status: int, answer: type[BaseModel], tag: str, name: str
     ) -> Route:
         answers: dict[int, type[BaseModel] | None] = {status: answer, **_ERRORS}
-        described = docs.route(body=body, query=DryRun, answers=answers, tag=tag, operation_id=name)
+        described = docs.describe(body=body, query=DryRun, answers=answers, tag=tag, operation_id=name)
         # a function of its own: one handler may serve several paths, each an operation
         return Route(path, described(_copy(handler)), methods=["POST"])
 
@@ -88,7 +88,7 @@ def documentation(own: _Own, sdk: _Sdk, browser: _Browser) -> tuple[OpenApiDocum
         path: str, handler: Handler, query: type[BaseModel] | None, statuses: Sequence[int], name: str, media_type: str
     ) -> Route:
         answers: dict[int, type[BaseModel] | None] = dict.fromkeys(statuses)
-        described = docs.route(query=query, answers=answers, tag="pages", operation_id=name, media_type=media_type)
+        described = docs.describe(query=query, answers=answers, tag="pages", operation_id=name, media_type=media_type)
         return Route(path, described(_copy(handler)), methods=["GET"])
 
     routes = [

@@ -57,13 +57,13 @@ class BodyBudget:
     def __init__(self, free_bytes: int) -> None:
         self._free_bytes = free_bytes
 
-    def take(self, size: int) -> None:
+    def reserve(self, size: int) -> None:
         """Raises Unavailable if there is no room."""
         if size > self._free_bytes:
             raise Unavailable("overloaded", "More bodies are under way than this process may hold.", 1)
         self._free_bytes -= size
 
-    def give(self, size: int) -> None:
+    def release(self, size: int) -> None:
         """What was taken is free again."""
         self._free_bytes += size
 
@@ -77,7 +77,7 @@ class RequestHead:
         self._query = query
         self._headers = {name: value for name, value in headers if name in _WANTED}
         given = self._headers.get(b"x-correlation-id")
-        self.correlation_id = correlation.accept(given.decode("latin-1") if given is not None else None)
+        self.correlation_id = correlation.accept_or_generate(given.decode("latin-1") if given is not None else None)
 
     @property
     def origin(self) -> str | None:
@@ -98,11 +98,11 @@ class RequestHead:
         return None if value is None else value.decode("latin-1")
 
     @property
-    def is_plain(self) -> bool:
+    def is_uncompressed(self) -> bool:
         """Whether the body's bytes are the JSON itself."""
         return b"content-encoding" not in self._headers
 
-    def api_key(self) -> str | None:
+    def find_api_key(self) -> str | None:
         """The key from `X-Api-Key`, `Authorization: Bearer` or `Basic key:`, or the query; None if it is in none."""
         value = self._headers.get(b"x-api-key")
         if value is not None:
@@ -128,7 +128,7 @@ class RequestHead:
             raise Malformed("invalid_parameter", "dryRun must be true or false.", [fault])
         return _BOOLEANS[given]
 
-    def idempotency_key(self) -> str | None:
+    def get_idempotency_key(self) -> str | None:
         """`Idempotency-Key`, which stands for a missing eventId. Raises Malformed if it is over 100 characters."""
         value = self._headers.get(b"idempotency-key")
         if not value:
@@ -146,13 +146,13 @@ class GatewayRequest(RequestHead):
         "_held",
         "_receive",
         "declared_bytes",
-        "inbox_key",
-        "is_known",
-        "is_of_browser",
-        "is_read",
+        "is_authenticated",
+        "is_body_read",
+        "is_from_browser",
         "path",
-        "peer",
-        "raw",
+        "peer_address",
+        "raw_body",
+        "rejection_owner",
     )
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -160,18 +160,18 @@ class GatewayRequest(RequestHead):
         self._held: tuple[BodyBudget, int] | None = None
         self._receive = receive
         self.path: str = scope["path"]
-        self.is_read = False
-        self.raw: bytes | None = None
+        self.is_body_read = False
+        self.raw_body: bytes | None = None
         self.declared_bytes: int | None = None
-        self.is_known = False
+        self.is_authenticated = False
         # whose inbox of the refused it belongs to, once its sender is known; none for a dry run
-        self.inbox_key: ApiKeyEntry | None = None
+        self.rejection_owner: ApiKeyEntry | None = None
         client = scope.get("client")
-        self.peer: str | None = client[0] if client else None
+        self.peer_address: str | None = client[0] if client else None
         # a route that only pages use says so itself
-        self.is_of_browser = self.origin is not None
+        self.is_from_browser = self.origin is not None
 
-    async def body(self, limits: RequestLimits, room: BodyBudget) -> bytes:
+    async def read_body(self, limits: RequestLimits, room: BodyBudget) -> bytes:
         """The whole body, inflated. `release` gives back the room of a large one.
 
         Raises TooLarge over a limit (before reading what Content-Length says is too much), Malformed for a body that
@@ -185,24 +185,24 @@ class GatewayRequest(RequestHead):
                 "body_too_large", f"The body has {declared.decode()} bytes; the limit is {limits.body_bytes}."
             )
         body = await self._read(limits.body_bytes, room)
-        self.is_read = True
-        self.raw = body
-        body = self.raw = inflate(
+        self.is_body_read = True
+        self.raw_body = body
+        body = self.raw_body = inflate(
             body, self._headers.get(b"content-encoding"), limits.inflated_bytes, limits.inflation_ratio
         )
         if len(body) > _LARGE_BYTES:
             if body.count(b"{") + body.count(b"[") > _MOST_CONTAINERS:
                 raise TooLarge("too_many_values", f"The body has more than {_MOST_CONTAINERS} objects and arrays.")
-            room.take(len(body))
+            room.reserve(len(body))
             self._held = (room, len(body))
         return body
 
-    def release(self) -> None:
+    def release_budget(self) -> None:
         """The request is answered: what its large body took is free again."""
         if self._held is not None:
             room, size = self._held
             self._held = None
-            room.give(size)
+            room.release(size)
 
     async def _read(self, limit: int, room: BodyBudget) -> bytes:
         chunks: list[bytes] = []
@@ -217,13 +217,13 @@ class GatewayRequest(RequestHead):
                     raise TooLarge("body_too_large", f"The body is larger than {limit} bytes.")
                 if not message.get("more_body"):
                     return b"".join((*chunks, chunk)) if chunks else chunk
-                room.take(len(chunk))
+                room.reserve(len(chunk))
                 size += len(chunk)
                 chunks.append(chunk)
         finally:
-            room.give(size)
+            room.release(size)
 
-    async def drain(self, most_bytes: int, timeout_s: float) -> None:
+    async def discard_rest(self, most_bytes: int, timeout_s: float) -> None:
         """Read and drop the rest, within limits: a client that is cut off while sending never sees its answer."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -245,3 +245,8 @@ def _from_authorization(value: bytes) -> str | None:
         except binascii.Error:
             return None
     return None
+
+
+def find_header(scope: Scope, name: bytes) -> str | None:
+    """The first value of a header that RequestHead does not keep; `name` in lower case."""
+    return next((value.decode("latin-1") for given, value in scope["headers"] if given == name), None)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from starlette.types import Receive, Scope, Send
 
-from services.gateway.http.browser import _FOR_ANY_PAGE, PixelRequest, _answer, _header
-from services.gateway.http.cors import Headers
-from services.gateway.http.responses import SERVICE
-from tracking.http.request_metrics import requests
+from services.gateway.http.cors import FOR_ANY_PAGE, Headers
+from services.gateway.http.request import RequestHead, find_header
+from services.gateway.http.responses import SERVICE, send_response
+from tracking.http.request_metrics import REQUEST_METRICS
 
 _SOURCE = Path(__file__).with_name("tracker.js")
 _ROUTE_LINE = 'const ROUTE = "beacon";'
@@ -33,7 +33,7 @@ class TrackerScript:
         self._fixed: Headers = [
             (b"cache-control", b"public, max-age=3600"),
             (b"vary", b"Accept-Encoding"),
-            *_FOR_ANY_PAGE,
+            *FOR_ANY_PAGE,
         ]
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,24 +42,24 @@ class TrackerScript:
         At most 4 KB on the wire; may be kept for an hour, and asked for again by its ETag.
         """
         started = time.perf_counter()
-        is_packed = accepts_gzip(_header(scope, b"accept-encoding") or "")
+        is_packed = accepts_gzip(find_header(scope, b"accept-encoding") or "")
         tag = self._tags[is_packed]
         headers = [
             *self._fixed,
             (b"etag", tag.encode()),
-            (b"x-correlation-id", PixelRequest(scope, receive).correlation_id.encode()),
+            (b"x-correlation-id", RequestHead(scope["headers"]).correlation_id.encode()),
         ]
-        if is_known(_header(scope, b"if-none-match") or "", tag):
+        if matches_etag(find_header(scope, b"if-none-match") or "", tag):
             status = 304
-            await _answer(send, status, headers)
+            await send_response(send, status, headers)
         else:
             status = 200
             body = self.packed if is_packed else self.plain
             headers.append((b"content-type", b"text/javascript; charset=utf-8"))
             if is_packed:
                 headers.append((b"content-encoding", b"gzip"))
-            await _answer(send, status, headers, b"" if scope["method"] == "HEAD" else body, len(body))
-        requests.answered(SERVICE, "GET", scope["path"], status).observe(time.perf_counter() - started)
+            await send_response(send, status, headers, b"" if scope["method"] == "HEAD" else body, len(body))
+        REQUEST_METRICS.get_route_metrics(SERVICE, "GET", scope["path"], status).observe(time.perf_counter() - started)
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
@@ -71,7 +71,7 @@ def accepts_gzip(accept_encoding: str) -> bool:
     return False
 
 
-def is_known(if_none_match: str, tag: str) -> bool:
+def matches_etag(if_none_match: str, tag: str) -> bool:
     """Whether a browser has what `tag` stands for; weak comparison (RFC 9110, 13.1.2)."""
     known = [part.strip().removeprefix("W/") for part in if_none_match.split(",")]
     return tag in known or "*" in known

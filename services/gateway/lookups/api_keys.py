@@ -64,16 +64,16 @@ class ApiKeyLookup:
         self._generation = 0
         self._redis_paused_until = 0.0
         self._used: dict[UUID, datetime] = {}
-        self.is_heard = False
+        self.is_subscribed = False
 
-    def authenticate_known(self, key: str | None, now: datetime) -> ApiKeyEntry | None:
+    def authenticate_cached(self, key: str | None, now: datetime) -> ApiKeyEntry | None:
         """As `authenticate`, but only from the process cache: None where it must be looked up."""
         if not key:
             raise Unauthenticated("missing_api_key", "No API key: send X-Api-Key, Authorization, ?apiKey= or apiKey.")
         cached = self._entries.get(_digest(key))
         if cached is None or cached[1] <= time.monotonic():
             return None
-        return self._checked(cached[0], now)
+        return self._require_usable(cached[0], now)
 
     async def authenticate(self, key: str | None, now: datetime) -> ApiKeyEntry:
         """The system that `key` stands for.
@@ -81,10 +81,10 @@ class ApiKeyLookup:
         Raises Unauthenticated (missing, unknown, revoked, expired), Forbidden (system or partner deactivated),
         Unavailable (only the write database could tell, and it is away).
         """
-        known = self.authenticate_known(key, now)
-        return known or self._checked(await self._load(_digest(key or "")), now)
+        known = self.authenticate_cached(key, now)
+        return known or self._require_usable(await self._load(_digest(key or "")), now)
 
-    def _checked(self, entry: ApiKeyEntry | None, now: datetime) -> ApiKeyEntry:
+    def _require_usable(self, entry: ApiKeyEntry | None, now: datetime) -> ApiKeyEntry:
         if entry is None:
             raise Unauthenticated("unknown_api_key", "This API key is not known.")
         if entry.revoked_at is not None and entry.revoked_at <= now:
@@ -98,7 +98,7 @@ class ApiKeyLookup:
         self._used[entry.key_id] = now
         return entry
 
-    def forget(self, digest: str | None = None) -> None:
+    def invalidate(self, digest: str | None = None) -> None:
         """Drop one key's entry, or all; whatever is being loaded meanwhile is not kept."""
         self._generation += 1
         if digest is None:
@@ -106,7 +106,7 @@ class ApiKeyLookup:
         else:
             self._entries.pop(digest, None)
 
-    async def mark_used_regularly(self) -> None:
+    async def run_last_used_updates(self) -> None:
         """Write down once a minute when each key was last used, until cancelled; a failure is tried again later."""
         while True:
             await asyncio.sleep(_LAST_USED_EVERY_S)
@@ -115,8 +115,8 @@ class ApiKeyLookup:
                 continue
             try:
                 await self._pool.execute(_MARK_USED, list(used), list(used.values()))
-            except postgres.FAILURES as error:
-                _log.info("last use of keys not written, trying again later: %s", postgres.describe(error))
+            except postgres.POSTGRES_ERRORS as error:
+                _log.info("last use of keys not written, trying again later: %s", postgres.describe_error(error))
                 self._used = used | self._used
 
     async def _load(self, digest: str) -> ApiKeyEntry | None:
@@ -140,17 +140,17 @@ class ApiKeyLookup:
                 continue  # an invalidation came by while we looked; what we saw may be from before it
             if len(self._entries) >= _MOST_ENTRIES:
                 self._entries.clear()
-            ttl_s = _UNKNOWN_TTL_S if entry is None else self._ttl_s if self.is_heard else _UNHEARD_TTL_S
+            ttl_s = _UNKNOWN_TTL_S if entry is None else self._ttl_s if self.is_subscribed else _UNHEARD_TTL_S
             self._entries[digest] = (entry, time.monotonic() + ttl_s)
             return entry
 
     async def _from_redis(self, digest: str) -> ApiKeyEntry | None:
         # while invalidations cannot be heard, Redis may hold what nobody could correct
-        if not self.is_heard or time.monotonic() < self._redis_paused_until:
+        if not self.is_subscribed or time.monotonic() < self._redis_paused_until:
             return None
         try:
-            data = await self._redis.get(cache_entries.api_key_cache_key(digest))
-        except cache.FAILURES as error:
+            data = await self._redis.get(cache_entries.make_api_key_cache_key(digest))
+        except cache.REDIS_ERRORS as error:
             self._pause_redis(error)
             return None
         entry = ApiKeyEntry.decode(data) if data is not None else None
@@ -159,22 +159,24 @@ class ApiKeyLookup:
         return entry
 
     async def _fill_redis(self, digest: str, entry: ApiKeyEntry) -> None:
-        if not self.is_heard or time.monotonic() < self._redis_paused_until:
+        if not self.is_subscribed or time.monotonic() < self._redis_paused_until:
             return
         try:
             # only if nothing is there: admin writes the newest state itself, and must win over what we read before it
-            await self._redis.set(cache_entries.api_key_cache_key(digest), entry.encode(), ex=_REDIS_TTL_S, nx=True)
-        except cache.FAILURES as error:
+            await self._redis.set(
+                cache_entries.make_api_key_cache_key(digest), entry.encode(), ex=_REDIS_TTL_S, nx=True
+            )
+        except cache.REDIS_ERRORS as error:
             self._pause_redis(error)
 
     def _pause_redis(self, error: BaseException) -> None:
         self._redis_paused_until = time.monotonic() + _REDIS_PAUSE_S
-        _log.warning("Redis does not answer, keys come from the write database: %s", postgres.describe(error))
+        _log.warning("Redis does not answer, keys come from the write database: %s", postgres.describe_error(error))
 
     async def _from_database(self, digest: str) -> ApiKeyEntry | None:
         try:
             row = await self._pool.fetchrow(_LOAD, bytes.fromhex(digest))
-        except postgres.FAILURES as error:
+        except postgres.POSTGRES_ERRORS as error:
             raise Unavailable("database_unavailable", "The API key cannot be checked now; try again.", 2) from error
         metrics.cache_lookups.labels("api_key", "database").inc()
         return None if row is None else ApiKeyEntry.from_row(dict(row))

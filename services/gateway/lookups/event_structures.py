@@ -80,7 +80,7 @@ class EventStructureLookup:
         self._compiled: OrderedDict[tuple[UUID, int], Validator] = OrderedDict()
         self._stale = asyncio.Event()
         self._is_loaded = False
-        self.is_heard = False
+        self.is_subscribed = False
 
     def find(self, partner_id: UUID, event_name: str, version: int | None) -> SchemaRef | None:
         """The structure that decides: the partner's own wins over the global one. None = nothing to meet.
@@ -105,7 +105,7 @@ class EventStructureLookup:
         by_partner = self._index.get(event_name)
         return by_partner is not None and (partner_id in by_partner or None in by_partner)
 
-    def validator(self, wanted: SchemaRef) -> Validator:
+    def get_validator(self, wanted: SchemaRef) -> Validator:
         """Raises NotLoaded where it was not needed before."""
         key = (wanted.structure_id, wanted.version)
         validator = self._compiled.get(key)
@@ -124,7 +124,7 @@ class EventStructureLookup:
             self._compiled.popitem(last=False)
         self._compiled[(wanted.structure_id, wanted.version)] = validator
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """The index may be out of date; it is read again at once."""
         self._stale.set()
 
@@ -139,10 +139,10 @@ class EventStructureLookup:
             self._stale.clear()
             try:
                 await self.refresh()
-            except postgres.FAILURES as error:
-                _log.warning("event structures stay as they were read: %s", postgres.describe(error))
+            except postgres.POSTGRES_ERRORS as error:
+                _log.warning("event structures stay as they were read: %s", postgres.describe_error(error))
                 await asyncio.sleep(0.5)
-            wait_s = _REFRESH_HEARD_S if self.is_heard else _REFRESH_UNHEARD_S
+            wait_s = _REFRESH_HEARD_S if self.is_subscribed else _REFRESH_UNHEARD_S
             if self._is_loaded:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
@@ -163,7 +163,9 @@ class EventStructureLookup:
 
     async def _from_redis(self, wanted: SchemaRef) -> Any:
         try:
-            data = await self._redis.get(cache_entries.event_structure_cache_key(wanted.partner_id, wanted.event_name))
+            data = await self._redis.get(
+                cache_entries.make_event_structure_cache_key(wanted.partner_id, wanted.event_name)
+            )
             if data is None:
                 return None
             entry = orjson.loads(data)
@@ -171,13 +173,13 @@ class EventStructureLookup:
                 return None
             metrics.cache_lookups.labels("structure", "redis").inc()
             return next((v["schema"] for v in entry["versions"] if v["version"] == wanted.version), None)
-        except (*cache.FAILURES, orjson.JSONDecodeError, KeyError, TypeError):
+        except (*cache.REDIS_ERRORS, orjson.JSONDecodeError, KeyError, TypeError):
             return None
 
     async def _from_database(self, wanted: SchemaRef) -> Any:
         try:
             text = await self._pool.fetchval(_SCHEMA, wanted.structure_id, wanted.version)
-        except postgres.FAILURES as error:
+        except postgres.POSTGRES_ERRORS as error:
             raise Unavailable("database_unavailable", "The schema of this event cannot be read now.", 2) from error
         metrics.cache_lookups.labels("structure", "database").inc()
         return True if text is None else orjson.loads(text)

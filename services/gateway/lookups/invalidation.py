@@ -7,28 +7,30 @@ from services.gateway.lookups.event_structures import EventStructureLookup
 from tracking.infra.redis import InvalidationListener
 
 
-def listener(redis: Redis, keys: ApiKeyLookup, structures: EventStructureLookup) -> InvalidationListener:
+def make_invalidation_listener(
+    redis: Redis, keys: ApiKeyLookup, structures: EventStructureLookup
+) -> InvalidationListener:
     """Forgets what changed; forgets everything when something may have been missed."""
 
     async def on_message(message: dict[str, str]) -> None:
         match message.get("kind"):
             case "api_key":
-                keys.forget(message.get("sha256"))
+                keys.invalidate(message.get("sha256"))
             case "structure":
-                structures.forget()
+                structures.invalidate()
             case "access_token":
                 pass
             case _:
                 await on_gap()
 
     async def on_gap() -> None:
-        keys.forget()
-        structures.forget()
+        keys.invalidate()
+        structures.invalidate()
 
     def on_connection(is_heard: bool) -> None:
-        keys.is_heard = structures.is_heard = is_heard
+        keys.is_subscribed = structures.is_subscribed = is_heard
         if not is_heard:
             # what was cached for long, trusting that changes are heard, may be wrong from now on
-            keys.forget()
+            keys.invalidate()
 
     return InvalidationListener(redis, on_message, on_gap, on_connection)

@@ -70,7 +70,7 @@ class RateLimiter:
         self._buckets: OrderedDict[UUID, _Bucket] = OrderedDict()
         self._paused_until = 0.0
 
-    def take_known(self, system_id: UUID, settings: SystemSettings, events: int) -> bool:
+    def try_acquire(self, system_id: UUID, settings: SystemSettings, events: int) -> bool:
         """Whether these events may pass without asking anyone."""
         if settings.rate_limit_events_per_second is None:
             return True
@@ -80,14 +80,14 @@ class RateLimiter:
         bucket.tokens -= events
         return True
 
-    async def take(self, system_id: UUID, settings: SystemSettings, events: int) -> None:
+    async def acquire(self, system_id: UUID, settings: SystemSettings, events: int) -> None:
         """Let these events pass, or raise TooMany with the time after which to come back."""
-        if self.take_known(system_id, settings, events):
+        if self.try_acquire(system_id, settings, events):
             return
         bucket = self._bucket(system_id)
         async with bucket.lock:
             # another request may have leased enough for both meanwhile
-            if not self.take_known(system_id, settings, events):
+            if not self.try_acquire(system_id, settings, events):
                 await self._lease_more(system_id, settings, bucket, events)
 
     async def _lease_more(self, system_id: UUID, settings: SystemSettings, bucket: _Bucket, events: int) -> None:
@@ -101,9 +101,9 @@ class RateLimiter:
                 granted, left, wait_ms = await self._lease(
                     keys=[f"rate_limit:{system_id}"], args=[rate, burst, need, max(need, rate // _LEASES_A_SECOND)]
                 )
-            except cache.FAILURES as error:
+            except cache.REDIS_ERRORS as error:
                 self._paused_until = now + _REDIS_PAUSE_S
-                _log.warning("Redis does not answer, rates are limited by gateway: %s", postgres.describe(error))
+                _log.warning("Redis does not answer, rates are limited by gateway: %s", postgres.describe_error(error))
             else:
                 bucket.local_tokens = None
                 if granted >= need:

@@ -14,7 +14,7 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from tracking.contracts import events_tracked, topology
 from tracking.domain.errors import Unavailable
-from tracking.domain.ids import fresh_id
+from tracking.domain.ids import make_uuid7
 from tracking.domain.timestamps import to_unix_ms
 from tracking.infra import postgres, rabbitmq
 from tracking.infra.postgres import Pool
@@ -26,7 +26,7 @@ _AT_ONCE = 200
 _BATCH_BODY_BYTES = 16 * 1024
 _OTHER_BODY_BYTES = 1024 * 1024
 _ERROR_CHARACTERS = 2000
-_WAIT: tuple[type[BaseException], ...] = (Unavailable, *rabbitmq.FAILURES)
+_WAIT: tuple[type[BaseException], ...] = (Unavailable, *rabbitmq.BROKER_ERRORS)
 # PostgreSQL refuses a value that we thought it would take: the relay has other work to do
 _BUG = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 _REASONS = {"rejected": "unreadable", "delivery_limit": "not_applicable"}
@@ -92,9 +92,9 @@ class DeadLetterCollector:
 
     async def collect(self) -> None:
         """Take what has arrived, up to 200. Raises postgres.TRANSIENT; what was not committed is in the queue again."""
-        queue = topology.queue_names(self.consumer).dead
+        queue = topology.get_queue_names(self.consumer).dead_letter
         try:
-            if not await self.publisher.depth(queue):
+            if not await self.publisher.get_queue_depth(queue):
                 return
             # before anything is taken: RabbitMQ 4 drops what was handed back 20 times
             for pool in (self.write, self.read):
@@ -123,7 +123,7 @@ class DeadLetterCollector:
         body: bytes = message.body
         fault: str | None = None
         try:
-            body = rabbitmq.content(message)
+            body = rabbitmq.decode_body(message)
         except rabbitmq.UnreadableContent as unreadable:
             fault = str(unreadable)
         content = await self._look_into(message, body, fault)
@@ -136,7 +136,7 @@ class DeadLetterCollector:
         kept_bytes = _BATCH_BODY_BYTES if content.is_batch else _OTHER_BODY_BYTES
         await self.write.execute(
             _KEEP_OTHER if content.batch_id is None else _KEEP_BATCH,
-            fresh_id(to_unix_ms(datetime.now(UTC)), getrandbits(74)),
+            make_uuid7(to_unix_ms(datetime.now(UTC)), getrandbits(74)),
             self.consumer,
             content.batch_id,
             content.is_batch,
@@ -168,7 +168,7 @@ class DeadLetterCollector:
             return _Content(batch_id, True, systems, stored["event_ids"], fault)
         if batch is None:
             return _Content(None, False, [], [], fault)
-        event_ids = [known for known in map(_uuid, batch.id) if known]
+        event_ids = [known for known in map(_uuid, batch.ids) if known]
         return _Content(batch_id, False, [system.partner_system_id for system in batch.systems], event_ids, None)
 
 

@@ -55,15 +55,15 @@ class DeadLetterRetrier:
     async def retry(self) -> None:
         """Send up to 100. Raises postgres.TRANSIENT; sent and not noted, it is sent twice, and applied once."""
         async with self.write.acquire() as connection, connection.transaction():
-            if not await leader.is_leading(connection):
+            if not await leader.try_lead(connection):
                 return
             for letter in await connection.fetch(_TO_SEND, self.consumer, _AT_ONCE):
                 body = await self._body(connection, letter)
                 if body is None:
                     continue
                 name = letter["batch_id"] or letter["message_id"] or letter["id"]
-                queue = topology.queue_names(self.consumer).work
-                if not await messages.publish(self.publisher, body, name, reason="retried", only_to=queue):
+                queue = topology.get_queue_names(self.consumer).work
+                if not await messages.publish_message(self.publisher, body, name, reason="retried", only_to=queue):
                     return
                 await connection.execute(_MARK_SENT, letter["id"])
 
@@ -72,7 +72,7 @@ class DeadLetterRetrier:
         if not letter["is_batch"]:
             return bytes(letter["body"])
         claim = await connection.fetchrow(_CLAIM, letter["batch_id"])
-        body = None if claim is None else await messages.read_message(connection, BatchRow(**dict(claim)))
+        body = None if claim is None else await messages.build_message(connection, BatchRow(**dict(claim)))
         if body is not None:
             return body
         _log.warning("batch %s cannot be made again: its events are gone", letter["batch_id"])

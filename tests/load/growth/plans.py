@@ -15,7 +15,7 @@ import asyncpg
 import httpx
 
 from services.query import auth, database
-from services.query.app import QueryRoutes, build
+from services.query.app import QueryRoutes, create_app
 from services.query.auth import AccessTokenLookup, SystemOwners
 from services.query.cache import StatisticsCache
 from tracking.http.health import Health
@@ -61,8 +61,8 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _nodes(part)
 
 
-def _explaining(seen: list[dict[str, Any]]) -> type[postgres.OwnConnection]:
-    class Explaining(postgres.OwnConnection):
+def _explaining(seen: list[dict[str, Any]]) -> type[postgres.DedicatedConnection]:
+    class Explaining(postgres.DedicatedConnection):
         async def fetch(self, query: str, *args: Any, **options: Any) -> Any:
             await self._explain(query, args)
             return await super().fetch(query, *args, **options)
@@ -92,12 +92,12 @@ async def plans(url: str, token: str) -> AsyncIterator[Plans]:
         max_size=1,
         command_timeout=300,
         init=postgres.prepare_connection,
-        server_settings={"timezone": "UTC", **database.SETTINGS},
+        server_settings={"timezone": "UTC", **database.SESSION_SETTINGS},
     )
     redis = cache.open_redis("redis://127.0.0.1:1", timeout_s=1)
     beside = CacheAside(redis)
-    query = QueryRoutes(pool, SystemOwners(partial(auth.owner, pool)), StatisticsCache(beside, pool, ttl_s=1))
-    app = build(query, AccessTokenLookup(beside, pool, ttl_s=1), Health("query", {}))
+    query = QueryRoutes(pool, SystemOwners(partial(auth.find_owner, pool)), StatisticsCache(beside, pool, ttl_s=1))
+    app = create_app(query, AccessTokenLookup(beside, pool, ttl_s=1), Health("query", {}))
     headers = {"Authorization": f"Bearer {token}"}
     try:
         async with httpx.AsyncClient(

@@ -60,7 +60,7 @@ class GrowthSample:
         """Cursors at the depth of a million events, or at four fifths of all there are."""
         owner = await stack.read()
         asked = ListParameters.model_validate(_whole(year))
-        within = asked.range(datetime.now(UTC))
+        within = asked.to_time_range(datetime.now(UTC))
         depth = min(DEPTH, year.events * 9 // 10 * 4 // 5)
         keys = (year.system_ids[0], within.start, within.end)
         deep = await owner.fetch(_AT_DEPTH, *keys, depth, _PAGE * _PAGES, _PAGE)
@@ -68,7 +68,7 @@ class GrowthSample:
         return cls(
             year,
             depth,
-            [asked.next_cursor(year.system_ids[0], within, (row["event_timestamp"], row["id"])) for row in deep],
+            [asked.make_next_cursor(year.system_ids[0], within, (row["event_timestamp"], row["id"])) for row in deep],
             [row["id"] for row in sample],
             [row["correlation_id"] for row in sample],
         )

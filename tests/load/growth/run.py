@@ -32,7 +32,7 @@ from tests.load.loader import load
 from tests.load.loader.events import Year
 from tests.load.report import BenchRow
 from tests.support.read_model import add_token
-from tests.support.service_processes import running
+from tests.support.service_processes import run_services
 from tests.support.stack import Stack
 
 TIMES_AS_MANY = 10
@@ -148,7 +148,7 @@ class Growth:
             )
             token = await add_token(stack, partner_id=year.partner_id)
             patience = {"TRACKING_QUERY_TIMEOUT_S": str(_LONGEST_S)}
-            async with running(stack, "query", settings=patience) as services:
+            async with run_services(stack, "query", settings=patience) as services:
                 url = services.url("query")
                 client = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_LONGEST_S)
                 storage = growth_storage.of_read_model(stack.read_url(), events)

@@ -13,9 +13,9 @@ from typing import Any
 
 from tracking.domain.errors import Malformed
 from tracking.infra.validation import explain, rules
-from tracking.infra.validation.compiler import CompiledSchema, SchemaViolation, write_program
-from tracking.infra.validation.cost import is_affordable, is_surely_affordable, weigh
-from tracking.infra.validation.schema_tree import SchemaNode, outline
+from tracking.infra.validation.compiler import CompiledSchema, SchemaViolation, compile_tree
+from tracking.infra.validation.cost import estimate_costs, is_affordable, is_affordable_by_size
+from tracking.infra.validation.schema_tree import SchemaNode, build_schema_tree
 
 _log = logging.getLogger(__name__)
 
@@ -26,16 +26,16 @@ def check_schema(schema: Any) -> None:
     Raises Malformed (`invalid_schema`) with up to 20 details `{field: place in the schema such as #/properties/a,
     message}`. Takes milliseconds, for the largest schema some hundred.
     """
-    write_program(_checked(schema))
+    compile_tree(_build_checked_tree(schema))
 
 
-def _checked(schema: Any) -> list[SchemaNode]:
-    _raise_any(rules.size_faults(schema))
-    _raise_any(rules.shape_faults(schema))
-    nodes = outline(schema)
-    _raise_any(rules.rule_faults(nodes))
-    _raise_any(rules.loop_faults(nodes))
-    _raise_any(rules.cost_faults(nodes))
+def _build_checked_tree(schema: Any) -> list[SchemaNode]:
+    _raise_any(rules.find_size_errors(schema))
+    _raise_any(rules.find_shape_errors(schema))
+    nodes = build_schema_tree(schema)
+    _raise_any(rules.find_rule_errors(nodes))
+    _raise_any(rules.find_loop_errors(nodes))
+    _raise_any(rules.find_cost_errors(nodes))
     return nodes
 
 
@@ -54,9 +54,9 @@ class Validator:
     def __init__(self, nodes: list[SchemaNode], program: CompiledSchema) -> None:
         self._nodes = nodes
         self._program = program
-        self._levels = weigh(nodes)
+        self._levels = estimate_costs(nodes)
 
-    def errors(self, value: Any, size_bytes: int | None = None) -> list[dict[str, str]]:
+    def find_errors(self, value: Any, size_bytes: int | None = None) -> list[dict[str, str]]:
         """`[{code, path, schemaPath, message}]`, at most 20; empty when all is well. Never raises.
 
         `size_bytes`, the length of the value's JSON, saves a look at its size where it is known.
@@ -66,10 +66,14 @@ class Validator:
         (the schema cannot be applied at all).
         """
         try:
-            is_small = size_bytes is not None and is_surely_affordable(self._levels, size_bytes)
+            is_small = size_bytes is not None and is_affordable_by_size(self._levels, size_bytes)
             if not is_small and not is_affordable(self._levels, value):
-                return [explain.fault("validation_too_costly", "", "#", "is too large to be validated by this schema")]
-            self._program.meets(value)
+                return [
+                    explain.make_validation_error(
+                        "validation_too_costly", "", "#", "is too large to be validated by this schema"
+                    )
+                ]
+            self._program.check(value)
         except SchemaViolation:
             return self._explain(value)
         except Exception as error:
@@ -79,10 +83,12 @@ class Validator:
 
     def _explain(self, value: Any) -> list[dict[str, str]]:
         with contextlib.suppress(Exception):  # that it is wrong is known already
-            found = explain.faults(self._nodes[0], self._program, value)
+            found = explain.collect_validation_errors(self._nodes[0], self._program, value)
             if found:
                 return found
-        return [explain.fault("schema", "", "#", "does not meet the schema; it is too large to say where")]
+        return [
+            explain.make_validation_error("schema", "", "#", "does not meet the schema; it is too large to say where")
+        ]
 
 
 class _UnusableSchema(Validator):
@@ -99,7 +105,9 @@ class _UnusableSchema(Validator):
 
 
 def _faulty(error: Exception) -> dict[str, str]:
-    return explain.fault("schema_faulty", "", "#", f"the schema cannot be applied: {type(error).__name__}")
+    return explain.make_validation_error(
+        "schema_faulty", "", "#", f"the schema cannot be applied: {type(error).__name__}"
+    )
 
 
 def compile_schema(schema: Any) -> Validator:
@@ -109,8 +117,8 @@ def compile_schema(schema: Any) -> Validator:
     then has the error `schema_faulty`.
     """
     try:
-        nodes = _checked(schema)
-        return Validator(nodes, write_program(nodes))
+        nodes = _build_checked_tree(schema)
+        return Validator(nodes, compile_tree(nodes))
     except Exception as error:
         _log.error("a stored schema cannot be compiled: %s", error)
         return _UnusableSchema(error)

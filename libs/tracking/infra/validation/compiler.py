@@ -38,7 +38,7 @@ _PLAIN = (
 # Written in another way than they stand, so each as a schema beside the rest.
 _BESIDE = ("const", "enum", "multipleOf", "pattern", "format", "contentEncoding", "contentMediaType")
 # Decided by one call each when an event's faults are told; the other keywords are followed into their parts.
-DECIDED_WHOLE = (
+SINGLE_CHECK_KEYWORDS = (
     "type", "enum", "const", "minLength", "maxLength", "pattern", "format", "minimum", "maximum", "exclusiveMinimum",
     "exclusiveMaximum", "multipleOf", "minItems", "maxItems", "uniqueItems", "contains", "minProperties",
     "maxProperties", "propertyNames", "anyOf", "oneOf", "not", "if", "contentEncoding", "contentMediaType",
@@ -49,16 +49,18 @@ DECIDED_WHOLE = (
 class CompiledSchema:
     """`meets(value)` and `decide[number of the node][keyword](value)` raise ValueFault unless the value is good."""
 
-    meets: Callable[[Any], object]
-    decide: Mapping[int, Mapping[str, Callable[[Any], object]]]
+    check: Callable[[Any], object]
+    keyword_checks: Mapping[int, Mapping[str, Callable[[Any], object]]]
 
 
-def write_program(nodes: list[SchemaNode]) -> CompiledSchema:
+def compile_tree(nodes: list[SchemaNode]) -> CompiledSchema:
     """Raises what fastjsonschema and Python raise; no schema is known that keeps the rules and is not compiled."""
     writer = _Writer()
     entry = writer.function(nodes[0])
     names = {
-        node.number: {keyword: writer.keyword_function(node, keyword) for keyword in DECIDED_WHOLE if keyword in found}
+        node.number: {
+            keyword: writer.keyword_function(node, keyword) for keyword in SINGLE_CHECK_KEYWORDS if keyword in found
+        }
         for node in _followed(nodes[0])
         if node.target is None and (found := node.keywords())
     }
@@ -107,7 +109,7 @@ class _Writer:
 
     def keyword_function(self, node: SchemaNode, keyword: str) -> str:
         """The name of a definition with one keyword of the node."""
-        name = f"k{node.number}x{DECIDED_WHOLE.index(keyword)}"
+        name = f"k{node.number}x{SINGLE_CHECK_KEYWORDS.index(keyword)}"
         self._nodes_in_function = 0
         self._definitions[name] = self._only(node, keyword, 0)
         return name
@@ -125,7 +127,7 @@ class _Writer:
                 "definitions": self._definitions,
                 "allOf": [_reference(name) for name in self._definitions],
             },
-            handlers=dict.fromkeys(("", "http", "https", "ftp", "file", "data"), _refuse),
+            handlers=dict.fromkeys(("", "http", "https", "ftp", "file", "data"), _reject_reference),
             formats=self._formats,
             use_default=False,
             detailed_exceptions=False,
@@ -295,7 +297,7 @@ def _bind(function: Callable[..., object], formats: Mapping[str, Any]) -> Callab
     return lambda value: function(value, formats)
 
 
-def _refuse(uri: str) -> Any:
+def _reject_reference(uri: str) -> Any:
     raise fastjsonschema.JsonSchemaDefinitionException(f"reference to {uri}")
 
 

@@ -38,7 +38,7 @@ class SchemaCost(NamedTuple):
 NOTHING = SchemaCost()
 
 
-def weigh(nodes: list[SchemaNode]) -> list[SchemaCost]:
+def estimate_costs(nodes: list[SchemaNode]) -> list[SchemaCost]:
     """By depth, 0 is the whole value; ends where the schema does not look deeper. References must not loop in place."""
     order = _in_place_first(nodes)
     below = {node.number: (NOTHING, NOTHING) for node in nodes}
@@ -160,7 +160,7 @@ def _most(weights: Iterable[SchemaCost]) -> SchemaCost:
     return SchemaCost(*(max(column) for column in zip(NOTHING, *weights, strict=True)))
 
 
-def is_surely_affordable(levels: list[SchemaCost], size_bytes: int) -> bool:
+def is_affordable_by_size(levels: list[SchemaCost], size_bytes: int) -> bool:
     """The same from the length of the value's JSON alone, which has at most a value for each two bytes."""
     heaviest = _most(levels)
     return not heaviest.unique and size_bytes * (heaviest.units / 2 + heaviest.text) <= BUDGET

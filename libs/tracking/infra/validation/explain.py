@@ -8,7 +8,7 @@ import orjson
 
 from tracking.infra.validation.compiler import CompiledSchema, SchemaViolation
 from tracking.infra.validation.patterns import compile_pattern
-from tracking.infra.validation.schema_tree import SchemaNode, step
+from tracking.infra.validation.schema_tree import SchemaNode, join_pointer
 
 MAX_ERRORS = 20
 _LONGEST_SHOWN = 100
@@ -20,11 +20,11 @@ _Place = tuple[()] | tuple["_Place", str | int]
 
 _MESSAGES: dict[str, Callable[[Any], str]] = {
     "type": lambda value: f"must be of type {' or '.join(value) if isinstance(value, list) else value}",
-    "enum": lambda value: f"must be one of {_shown(value)}",
-    "const": lambda value: f"must be {_shown(value)}",
+    "enum": lambda value: f"must be one of {_format_value(value)}",
+    "const": lambda value: f"must be {_format_value(value)}",
     "minLength": lambda value: f"must have at least {value} characters",
     "maxLength": lambda value: f"must have at most {value} characters",
-    "pattern": lambda value: f"must match the pattern {_shown(value)}",
+    "pattern": lambda value: f"must match the pattern {_format_value(value)}",
     "format": lambda value: f"must be in the format {value}",
     "contentEncoding": lambda value: f"must be encoded as {value}",
     "contentMediaType": lambda value: f"must hold {value}",
@@ -46,7 +46,7 @@ _MESSAGES: dict[str, Callable[[Any], str]] = {
 }
 
 
-def fault(code: str, path: str, schema_path: str, message: str) -> _Fault:
+def make_validation_error(code: str, path: str, schema_path: str, message: str) -> _Fault:
     """One entry of validationErrors; `code` is the keyword in snake_case."""
     return {"code": code, "path": _cut(path), "schemaPath": _cut(schema_path), "message": message}
 
@@ -60,10 +60,10 @@ def _pointer(place: _Place) -> str:
     while place:
         place, part = place
         parts.append(part)
-    return step("", *reversed(parts))
+    return join_pointer("", *reversed(parts))
 
 
-def faults(root: SchemaNode, program: CompiledSchema, value: Any) -> list[_Fault]:
+def collect_validation_errors(root: SchemaNode, program: CompiledSchema, value: Any) -> list[_Fault]:
     """At most MAX_ERRORS, of the first parts of a large value only. No value of the event stands in the messages."""
     teller = _ErrorCollector(program)
     teller.node(root, value, (), "")
@@ -72,7 +72,7 @@ def faults(root: SchemaNode, program: CompiledSchema, value: Any) -> list[_Fault
 
 class _ErrorCollector:
     def __init__(self, program: CompiledSchema) -> None:
-        self._decide = program.decide
+        self._decide = program.keyword_checks
         self._visits = 0
         self.found: list[_Fault] = []
 
@@ -90,7 +90,7 @@ class _ErrorCollector:
         for name, decide in self._decide.get(node.number, {}).items():
             if name != "if" and not _is_good(decide, value):
                 message = _MESSAGES[name](node.keywords()[name])
-                self._tell(name, place, step(node.pointer, name), message)
+                self._tell(name, place, join_pointer(node.pointer, name), message)
         self._in_place(node, value, place)
         if isinstance(value, dict):
             self._object(node, value, place)
@@ -108,7 +108,7 @@ class _ErrorCollector:
     def _object(self, node: SchemaNode, value: dict[str, Any], place: _Place) -> None:
         for name in node.keywords().get("required", ()):
             if name not in value:
-                self._tell("required", (place, name), step(node.pointer, "required"), "is required")
+                self._tell("required", (place, name), join_pointer(node.pointer, "required"), "is required")
         for name, wanted in node.keywords().get("dependencies", {}).items():
             if name in value:
                 self._dependency(node, name, wanted, value, place)
@@ -133,8 +133,8 @@ class _ErrorCollector:
             return
         for other in wanted:
             if other not in value:
-                message = f"is required beside {_shown(name)}"
-                self._tell("dependencies", (place, other), step(node.pointer, "dependencies", name), message)
+                message = f"is required beside {_format_value(name)}"
+                self._tell("dependencies", (place, other), join_pointer(node.pointer, "dependencies", name), message)
 
     def _array(self, node: SchemaNode, value: list[Any], place: _Place) -> None:
         every = node.one.get("items")
@@ -147,7 +147,7 @@ class _ErrorCollector:
             self.node(child, item, (place, position), "items" if position < len(first) or every else "additionalItems")
 
     def _tell(self, keyword: str, place: _Place, schema_path: str, message: str) -> None:
-        self.found.append(fault(_snake(keyword), _pointer(place), schema_path, message))
+        self.found.append(make_validation_error(_snake(keyword), _pointer(place), schema_path, message))
 
 
 def _is_good(decide: Callable[[Any], object], value: Any) -> bool:
@@ -162,6 +162,6 @@ def _snake(keyword: str) -> str:
     return re.sub(r"([A-Z])", lambda found: "_" + found[1].lower(), keyword)
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     text = orjson.dumps(value).decode()
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"

@@ -13,11 +13,11 @@ from typing import Any
 import orjson
 
 from tracking.infra.validation import explain
-from tracking.infra.validation.compiler import CompiledSchema, SchemaViolation, write_program
-from tracking.infra.validation.cost import HEAVIEST, count_scalars, weigh
+from tracking.infra.validation.compiler import CompiledSchema, SchemaViolation, compile_tree
+from tracking.infra.validation.cost import HEAVIEST, count_scalars, estimate_costs
 from tracking.infra.validation.formats import FORMATS
 from tracking.infra.validation.patterns import PatternError, compile_pattern
-from tracking.infra.validation.schema_tree import MAX_DEPTH, SchemaNode, outline, step
+from tracking.infra.validation.schema_tree import MAX_DEPTH, SchemaNode, build_schema_tree, join_pointer
 
 MAX_BYTES = 64 * 1024
 MAX_NODES = 500
@@ -51,7 +51,7 @@ _CONTENT = {"contentEncoding": "base64", "contentMediaType": "application/json"}
 Fault = tuple[str, str]
 
 
-def size_faults(schema: Any) -> Iterator[Fault]:
+def find_size_errors(schema: Any) -> Iterator[Fault]:
     """What must be right before anything looks into the schema: JSON, its size and its depth, iteratively."""
     waiting: list[tuple[Any, int]] = [(schema, 0)]
     while waiting:
@@ -80,23 +80,23 @@ def size_faults(schema: Any) -> Iterator[Fault]:
         yield "#", "a schema is an object, true or false"
 
 
-def shape_faults(schema: Any) -> Iterator[Fault]:
+def find_shape_errors(schema: Any) -> Iterator[Fault]:
     """What breaks the meta-schema: a keyword's value that cannot be one."""
     nodes, program = _meta_schema()
     try:
-        program.meets(schema)
+        program.check(schema)
     except SchemaViolation:
-        for found in explain.faults(nodes[0], program, schema):
+        for found in explain.collect_validation_errors(nodes[0], program, schema):
             yield "#" + found["path"], found["message"]
 
 
 @cache
 def _meta_schema() -> tuple[list[SchemaNode], CompiledSchema]:
-    nodes = outline(orjson.loads(Path(__file__).with_name("draft_07.json").read_bytes()))
-    return nodes, write_program(nodes)
+    nodes = build_schema_tree(orjson.loads(Path(__file__).with_name("draft_07.json").read_bytes()))
+    return nodes, compile_tree(nodes)
 
 
-def rule_faults(nodes: list[SchemaNode]) -> Iterator[Fault]:
+def find_rule_errors(nodes: list[SchemaNode]) -> Iterator[Fault]:
     """What the meta-schema lets through and we do not."""
     if len(nodes) > MAX_NODES:
         yield "#", f"{len(nodes)} sub-schemas; the limit is {MAX_NODES}"
@@ -135,24 +135,29 @@ def _keyword_faults(node: SchemaNode, found: dict[str, Any]) -> Iterator[Fault]:
     for keyword in found:
         if keyword not in _ASSERTIONS and keyword not in _ANNOTATIONS and not keyword.startswith("x-"):
             reason = "belongs to a later draft" if keyword in _LATER_DRAFTS else "is no keyword of draft-07"
-            yield step(node.pointer, keyword), f"{reason}, so it would be ignored; names of your own start with x-"
+            yield (
+                join_pointer(node.pointer, keyword),
+                f"{reason}, so it would be ignored; names of your own start with x-",
+            )
     if "$schema" in found and (node.depth > 0 or found["$schema"] not in _DRAFT_07):
-        yield step(node.pointer, "$schema"), f"only at the top, and only {_DRAFT_07[0]}"
+        yield join_pointer(node.pointer, "$schema"), f"only at the top, and only {_DRAFT_07[0]}"
     if "$id" in found and (node.depth > 0 or "#" in found["$id"]):
         yield (
-            step(node.pointer, "$id"),
+            join_pointer(node.pointer, "$id"),
             "only at the top and without a fragment: elsewhere it changes what references mean",
         )
 
 
 def _text_faults(node: SchemaNode, found: dict[str, Any]) -> Iterator[Fault]:
     if "format" in found and found["format"] not in FORMATS:
-        yield step(node.pointer, "format"), f"unknown, so it would be ignored; known are {', '.join(FORMATS)}"
+        yield join_pointer(node.pointer, "format"), f"unknown, so it would be ignored; known are {', '.join(FORMATS)}"
     for keyword, known in _CONTENT.items():
         if keyword in found and found[keyword] != known:
-            yield step(node.pointer, keyword), f"unknown, so it would be ignored; known is {known}"
-    places = [(step(node.pointer, "pattern"), found["pattern"])] if "pattern" in found else []
-    places += [(step(node.pointer, "patternProperties", text), text) for text in found.get("patternProperties", ())]
+            yield join_pointer(node.pointer, keyword), f"unknown, so it would be ignored; known is {known}"
+    places = [(join_pointer(node.pointer, "pattern"), found["pattern"])] if "pattern" in found else []
+    places += [
+        (join_pointer(node.pointer, "patternProperties", text), text) for text in found.get("patternProperties", ())
+    ]
     for place, pattern in places:
         try:
             compile_pattern(pattern)
@@ -163,7 +168,7 @@ def _text_faults(node: SchemaNode, found: dict[str, Any]) -> Iterator[Fault]:
 def _reference_faults(node: SchemaNode, found: dict[str, Any]) -> Iterator[Fault]:
     if "$ref" not in found:
         return
-    place = step(node.pointer, "$ref")
+    place = join_pointer(node.pointer, "$ref")
     if not (found["$ref"] == "#" or found["$ref"].startswith("#/")):
         yield place, "only references into this schema: # or #/..."
     elif node.target is None:
@@ -176,14 +181,14 @@ def _reference_faults(node: SchemaNode, found: dict[str, Any]) -> Iterator[Fault
 def _effect_faults(node: SchemaNode, found: dict[str, Any]) -> Iterator[Fault]:
     for keyword in ("then", "else"):
         if keyword in found and "if" not in found:
-            yield step(node.pointer, keyword), "has no effect without if"
+            yield join_pointer(node.pointer, keyword), "has no effect without if"
     if "if" in found and "then" not in found and "else" not in found:
-        yield step(node.pointer, "if"), "has no effect without then or else"
+        yield join_pointer(node.pointer, "if"), "has no effect without then or else"
     if "additionalItems" in found and "items" not in node.many:
-        yield step(node.pointer, "additionalItems"), "has no effect unless items is an array"
+        yield join_pointer(node.pointer, "additionalItems"), "has no effect unless items is an array"
 
 
-def loop_faults(nodes: list[SchemaNode]) -> Iterator[Fault]:
+def find_loop_errors(nodes: list[SchemaNode]) -> Iterator[Fault]:
     """References that come back to where they started without looking at a part of the value: they would never end."""
     is_done: dict[int, bool] = {}
     for start in nodes:
@@ -201,7 +206,7 @@ def loop_faults(nodes: list[SchemaNode]) -> Iterator[Fault]:
                 return
 
 
-def cost_faults(nodes: list[SchemaNode]) -> Iterator[Fault]:
+def find_cost_errors(nodes: list[SchemaNode]) -> Iterator[Fault]:
     """Schemas that would take too long on a small value; references must not loop."""
-    if max(max(weight) for weight in weigh(nodes)) > HEAVIEST:
+    if max(max(weight) for weight in estimate_costs(nodes)) > HEAVIEST:
         yield "#", "too expensive: its references and alternatives multiply"

@@ -46,12 +46,12 @@ class SchemaNode:
         yield from self.named.get("dependencies", {}).values()
 
 
-def step(pointer: str, *parts: object) -> str:
+def join_pointer(pointer: str, *parts: object) -> str:
     """`pointer` with more reference tokens (RFC 6901)."""
     return "/".join([pointer, *(str(part).replace("~", "~0").replace("/", "~1") for part in parts)])
 
 
-def outline(schema: dict[str, Any] | bool) -> list[SchemaNode]:
+def build_schema_tree(schema: dict[str, Any] | bool) -> list[SchemaNode]:
     """All nodes, the root first. Shapes must be those of the meta-schema; depth and references are not judged here."""
     nodes: list[SchemaNode] = []
     _add(nodes, schema, "#", 0)
@@ -75,18 +75,19 @@ def _add(nodes: list[SchemaNode], schema: dict[str, Any] | bool, pointer: str, d
 def _add_keyword(nodes: list[SchemaNode], node: SchemaNode, keyword: str, value: Any) -> None:
     depth = node.depth + 1
     if keyword in IN_PLACE_ONE or keyword in CHILD_ONE or (keyword == "items" and not isinstance(value, list)):
-        node.one[keyword] = _add(nodes, value, step(node.pointer, keyword), depth)
+        node.one[keyword] = _add(nodes, value, join_pointer(node.pointer, keyword), depth)
     elif keyword in IN_PLACE_MANY or keyword == "items":
         node.many[keyword] = [
-            _add(nodes, item, step(node.pointer, keyword, position), depth) for position, item in enumerate(value)
+            _add(nodes, item, join_pointer(node.pointer, keyword, position), depth)
+            for position, item in enumerate(value)
         ]
     elif keyword in CHILD_NAMED or keyword in CONTAINERS:
         node.named[keyword] = {
-            name: _add(nodes, item, step(node.pointer, keyword, name), depth) for name, item in value.items()
+            name: _add(nodes, item, join_pointer(node.pointer, keyword, name), depth) for name, item in value.items()
         }
     elif keyword == "dependencies":
         node.named[keyword] = {
-            name: _add(nodes, item, step(node.pointer, keyword, name), depth)
+            name: _add(nodes, item, join_pointer(node.pointer, keyword, name), depth)
             for name, item in value.items()
             if not isinstance(item, list)
         }

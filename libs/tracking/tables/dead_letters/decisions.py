@@ -99,7 +99,7 @@ select count(*)
 """
 
 
-async def list_letters(
+async def list_dead_letters(
     connection: Connection, consumer: str | None, state: DeadLetterState | None, limit: int, offset: int
 ) -> tuple[list[DeadLetter], int]:
     """A page, the first seen first, and how many there are in all; None takes any."""
@@ -114,7 +114,7 @@ _FIND = (
 )
 
 
-async def find_letter(connection: Connection, letter_id: UUID) -> DeadLetterDetails:
+async def find_dead_letter(connection: Connection, letter_id: UUID) -> DeadLetterDetails:
     """Raises NotFound."""
     row = await connection.fetchrow(_FIND, letter_id, _SHOWN_BYTES)
     if row is None:
@@ -137,7 +137,7 @@ update write.dead_letters
 """
 
 
-async def retry_letter(connection: Connection, letter_id: UUID) -> None:
+async def mark_for_retry(connection: Connection, letter_id: UUID) -> None:
     """Have the relay send it again, also one that was discarded or sent before: the inbox applies it once.
 
     In a transaction. Raises NotFound, and Conflict if it was applied, or was too large to be kept whole.
@@ -156,7 +156,7 @@ update write.dead_letters
 """
 
 
-async def discard_letter(connection: Connection, letter_id: UUID) -> None:
+async def mark_discarded(connection: Connection, letter_id: UUID) -> None:
     """Never send it to that consumer again. In a transaction. Raises NotFound, and Conflict if it was applied."""
     await _lock(connection, letter_id)
     await connection.execute(_DISCARD, letter_id)
@@ -180,7 +180,7 @@ select id
 """
 
 
-async def open_letters(connection: Connection, consumer: str) -> list[UUID]:
+async def list_open_ids(connection: Connection, consumer: str) -> list[UUID]:
     """Those of a consumer that wait for a decision."""
     return [row["id"] for row in await connection.fetch(_OPEN_IDS, consumer)]
 
