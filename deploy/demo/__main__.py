@@ -19,7 +19,7 @@ from deploy.demo.send import DemoSender, SendResult
 from deploy.demo.target import Target, create_system
 from deploy.demo.verify import QueryClient, StatisticsRow, compare, differences
 
-MOST_EVENTS = 100_000
+MAX_EVENTS = 100_000
 # a changed structure reaches every gateway within one second
 _STRUCTURE_KNOWN_AFTER_S = 2.0
 
@@ -30,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--events", type=int, default=5000, help="how many events are to be stored (default 5000)")
     parser.add_argument("--seed", type=int, default=None, help="send the same events as an earlier run")
     options = parser.parse_args(arguments)
-    if not 1 <= options.events <= MOST_EVENTS:
-        parser.error(f"--events takes 1 to {MOST_EVENTS}, the last that page numbers reach")
+    if not 1 <= options.events <= MAX_EVENTS:
+        parser.error(f"--events takes 1 to {MAX_EVENTS}, the last that page numbers reach")
     console = Console(soft_wrap=True)
     seed = options.seed if options.seed is not None else time.time_ns() % 1_000_000
     try:

@@ -8,9 +8,11 @@ from deploy.demo import DemoError
 from deploy.demo.events import Plan, PlannedEvent
 from tracking_client import AsyncTracker, Failure, Options, Stored
 
-_AT_ONCE = 2000
-_PATIENCE_S = 30.0
-_OPTIONS = Options(batch_events=200, queue_events=_AT_ONCE, retry_for_s=15, longest_pause_s=5, close_timeout_s=1)
+_MAX_EVENTS_PER_RUN = 2000
+_TIMEOUT_S = 30.0
+_OPTIONS = Options(
+    batch_events=200, queue_events=_MAX_EVENTS_PER_RUN, retry_for_s=15, longest_pause_s=5, close_timeout_s=1
+)
 
 
 @dataclass(slots=True)
@@ -52,14 +54,14 @@ class DemoSender:
         """
         self._progress = progress
         async with self._tracker as tracker:
-            for start in range(0, plan.sent, _AT_ONCE):
-                for event in plan.events[start : start + _AT_ONCE]:
+            for start in range(0, plan.sent, _MAX_EVENTS_PER_RUN):
+                for event in plan.events[start : start + _MAX_EVENTS_PER_RUN]:
                     self._planned[tracker.track(**event.arguments)] = event
-                is_done = await tracker.flush(_PATIENCE_S)
+                is_done = await tracker.flush(_TIMEOUT_S)
                 if self._trouble is not None:
                     raise DemoError(f"the gateway took no events: {self._trouble.code}: {self._trouble.message}")
                 if not is_done:
-                    raise DemoError(f"no acknowledgement within {_PATIENCE_S:g} s")
+                    raise DemoError(f"no acknowledgement within {_TIMEOUT_S:g} s")
         self.outcome.retries = self._tracker.counts.retries
         return self.outcome
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from deploy.local import LocalStackError
 from deploy.local.server import random_secret, write_private
-from deploy.local.services import MOST_PROCESSES, ROLES, SERVICES, get_service
+from deploy.local.services import MAX_PROCESSES, ROLES, SERVICES, get_service
 
 ROOT = Path(__file__).parents[2]
 HOME = ROOT / ".local"
@@ -28,7 +28,7 @@ SECRETS = ("postgres", "redis", "rabbitmq", *(f"role_{role}" for role in ROLES))
 INHERITED_VARIABLES = ("TRACKING_LOG_LEVEL", "TRACKING_OTLP_ENDPOINT", "TRACKING_TRACE_SAMPLE_RATIO")
 """Settings that a developer may give to all services by setting them for `make up`."""
 PORT_OFFSET_VARIABLE = "TRACKING_LOCAL_PORT_OFFSET"
-LONGEST_SOCKET_PATH = 100
+MAX_SOCKET_PATH_CHARACTERS = 100
 """Linux allows 107 bytes (unix(7)); supervisor adds its pid while it makes the socket."""
 
 
@@ -84,8 +84,8 @@ class Layout:
     def scale(self, service: str, count: str) -> None:
         """Raises LocalStackError for a service or a count that cannot be."""
         get_service(service)
-        if not count.isascii() or not count.isdigit() or not 1 <= int(count) <= MOST_PROCESSES:
-            raise LocalStackError(f"N is {count!r}; it may be 1 to {MOST_PROCESSES}")
+        if not count.isascii() or not count.isdigit() or not 1 <= int(count) <= MAX_PROCESSES:
+            raise LocalStackError(f"N is {count!r}; it may be 1 to {MAX_PROCESSES}")
         self.processes[service] = int(count)
 
     @property
@@ -102,7 +102,7 @@ class Layout:
     def socket(self) -> Path:
         """Where supervisor listens; outside the checkout only when its path is too long for a socket."""
         inside = HOME / "supervisor.sock"
-        if len(os.fsencode(inside)) <= LONGEST_SOCKET_PATH:
+        if len(os.fsencode(inside)) <= MAX_SOCKET_PATH_CHARACTERS:
             return inside
         return Path(f"/var/tmp/volcanion-tracking-{os.geteuid()}-{checkout_hash()}.sock")  # noqa: S108 - mode 700
 

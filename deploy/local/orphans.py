@@ -11,7 +11,7 @@ from deploy.local.layout import HOME
 
 MARK = "VOLCANION_LOCAL"
 """Every process under our supervisor has this in its environment; the value is the folder it belongs to."""
-GRACE_S = 20
+STOP_TIMEOUT_S = 20
 
 
 def end(say: Callable[[str], None]) -> None:
@@ -20,7 +20,7 @@ def end(say: Callable[[str], None]) -> None:
     if found:
         say(f"ending {len(found)} processes of a supervisor that was killed")
     asked: set[int] = set()
-    deadline = time.monotonic() + GRACE_S
+    deadline = time.monotonic() + STOP_TIMEOUT_S
     while found:
         for pid in [pid for pid, parent in found.items() if parent not in found]:
             if time.monotonic() > deadline:

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from deploy.local import LocalStackError
 
 Need = Literal["write", "read", "redis", "rabbitmq", "admin_token"]
-MOST_PROCESSES = 16
+MAX_PROCESSES = 16
 
 
 class Addresses(Protocol):

@@ -16,13 +16,13 @@ from tracking_client.options import Options
 from tracking_client.outcome import Failure, Stored
 from tracking_client.tracking_methods import EncodedEvent
 
-_AGAIN = frozenset({0, 408, 429})
+_RETRYABLE_STATUSES = frozenset({0, 408, 429})
 # one event can make a whole batch unreadable or too large; alone it harms no other
 _OF_THE_BODY = frozenset({"malformed_json", "malformed_encoding"})
-_LONGEST_WISH_S = 300.0
+_MAX_RETRY_AFTER_S = 300.0
 # a gateway takes what inflates up to 100 times for an attack
-_MOST_RATIO = 50
-_MOST_DOUBLINGS = 16
+_MAX_RATIO = 50
+_MAX_DOUBLINGS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class GatewayResponse:
     @property
     def is_final(self) -> bool:
         """Whether the same request would get the same answer: 3xx and 4xx. A 200 is no gateway's, and may pass."""
-        return 300 <= self.status < 500 and self.status not in _AGAIN
+        return 300 <= self.status < 500 and self.status not in _RETRYABLE_STATUSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Post:
         if len(plain) < gzip_from_bytes:
             return plain, None
         packed = gzip.compress(plain, compresslevel=6, mtime=0)
-        return (packed, "gzip") if len(packed) * _MOST_RATIO > len(plain) else (plain, None)
+        return (packed, "gzip") if len(packed) * _MAX_RATIO > len(plain) else (plain, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +144,11 @@ class Delivery:
 
     def _next_pause_s(self, wish_s: float | None) -> float:
         """Doubling up to `longest_pause_s`, half of it left to chance; never less than the gateway asks for."""
-        doubled = self._options.first_pause_s * 2.0 ** min(self._attempts, _MOST_DOUBLINGS)
+        doubled = self._options.first_pause_s * 2.0 ** min(self._attempts, _MAX_DOUBLINGS)
         pause_s = min(doubled, self._options.longest_pause_s) * self._random.uniform(0.5, 1.0)
         if wish_s is None:
             return pause_s
-        return max(pause_s, min(wish_s, _LONGEST_WISH_S) + self._random.uniform(0, self._options.first_pause_s))
+        return max(pause_s, min(wish_s, _MAX_RETRY_AFTER_S) + self._random.uniform(0, self._options.first_pause_s))
 
     def _next_part(self) -> None:
         self._parts.popleft()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 _log = logging.getLogger("tracking_client")
-_LOG_EVERY_S = 1.0
+_LOG_INTERVAL_S = 1.0
 
 
 class QueueFull(Exception):
@@ -117,7 +117,7 @@ class FailureLog:
 
     def __call__(self, failure: Failure) -> None:
         now = time.monotonic()
-        if now - self._last.get(failure.code, -_LOG_EVERY_S) < _LOG_EVERY_S:
+        if now - self._last.get(failure.code, -_LOG_INTERVAL_S) < _LOG_INTERVAL_S:
             self._silenced[failure.code] = self._silenced.get(failure.code, 0) + 1
             return
         self._last[failure.code] = now

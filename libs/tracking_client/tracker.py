@@ -21,7 +21,7 @@ from tracking_client.tracking_methods import EncodedEvent, PutError, TrackingMet
 
 _log = logging.getLogger(__name__)
 # an operation on a socket may have begun just before the end
-_GRACE_S = 1.0
+_JOIN_MARGIN_S = 1.0
 _SHORTEST_S = 0.001
 
 
@@ -148,7 +148,7 @@ class SenderThread:
         if thread is None:
             self._run()  # no thread was needed, or none could be started at the end of the program
         else:
-            thread.join(timeout_s + _GRACE_S)
+            thread.join(timeout_s + _JOIN_MARGIN_S)
         with self._changed:
             left = [*(self._delivery.withdraw() if self._delivery else ()), *self._buffer.take_all()]
         self._tell(make_unsent_failures(left))

@@ -7,7 +7,7 @@ from services.admin.commands import AdminCommands
 from tracking.domain.errors import Unavailable
 
 _log = logging.getLogger(__name__)
-_AGAIN_S = 1.0
+_RETRY_DELAY_S = 1.0
 
 
 class Bootstrap:
@@ -26,7 +26,7 @@ class Bootstrap:
                 self._is_done = True
             except Unavailable as error:
                 _log.warning("the first admin token is not stored yet: %s", error.message)
-                await asyncio.sleep(_AGAIN_S)
+                await asyncio.sleep(_RETRY_DELAY_S)
 
     async def ping(self) -> None:
         """Raises Unavailable until the token is good."""

@@ -45,13 +45,13 @@ async def read_cache_updates(connection: Connection, payloads: Sequence[dict[str
                 _add_keys(entries, await connection.fetch(_KEY, UUID(key_id)))
             case {"partner_system_id": system_id}:
                 _add_keys(entries, await connection.fetch(_KEYS_OF_SYSTEM, UUID(system_id)))
-                _add_systems(entries, await connection.fetch(_SYSTEM, UUID(system_id)))
+                _add_systems(entries, await connection.fetch(_SELECT_SYSTEM, UUID(system_id)))
             case {"partner_id": partner_id}:
                 _add_keys(entries, await connection.fetch(_KEYS_OF_PARTNER, UUID(partner_id)))
     return entries
 
 
-_KEYS = """
+_SELECT_KEYS = """
 select k.key_sha256,
        k.id as key_id,
        k.expires_at,
@@ -67,9 +67,9 @@ select k.key_sha256,
   join write.partner_systems s on s.id = k.partner_system_id
   join write.partners p on p.id = s.partner_id
 """
-_KEY = _KEYS + " where k.id = $1"
-_KEYS_OF_SYSTEM = _KEYS + " where s.id = $1 order by k.id"
-_KEYS_OF_PARTNER = _KEYS + " where p.id = $1 order by k.id"
+_KEY = _SELECT_KEYS + " where k.id = $1"
+_KEYS_OF_SYSTEM = _SELECT_KEYS + " where s.id = $1 order by k.id"
+_KEYS_OF_PARTNER = _SELECT_KEYS + " where p.id = $1 order by k.id"
 
 
 def _add_keys(entries: CacheUpdates, rows: Sequence[Any]) -> None:
@@ -80,7 +80,7 @@ def _add_keys(entries: CacheUpdates, rows: Sequence[Any]) -> None:
         entries.add(cache_entries.make_api_key_cache_key(digest), ApiKeyEntry.from_row(values).encode(), invalidation)
 
 
-_SYSTEM = """
+_SELECT_SYSTEM = """
 select id, partner_id, name, type, description, settings, is_active, deactivated_at, created_at, updated_at
   from write.partner_systems
  where id = $1
@@ -94,13 +94,13 @@ def _add_systems(entries: CacheUpdates, rows: Sequence[Any]) -> None:
         entries.add(cache_entries.make_partner_system_cache_key(row["id"]), shown.encode())
 
 
-_STRUCTURE = """
+_SELECT_STRUCTURE = """
 select id, partner_id, event_name
   from write.event_structures
  where id = $1
 """
 
-_VERSIONS = """
+_SELECT_VERSIONS = """
 select version, status, schema
   from write.event_structure_versions
  where structure_id = $1
@@ -110,7 +110,7 @@ select version, status, schema
 
 
 async def _add_structure(entries: CacheUpdates, connection: Connection, structure_id: UUID) -> None:
-    structure = await connection.fetchrow(_STRUCTURE, structure_id)
+    structure = await connection.fetchrow(_SELECT_STRUCTURE, structure_id)
     if structure is None:
         return
     partner_id = str(structure["partner_id"]) if structure["partner_id"] else None
@@ -120,7 +120,7 @@ async def _add_structure(entries: CacheUpdates, connection: Connection, structur
         "partnerId": partner_id,
         "versions": [
             {"version": row["version"], "status": row["status"], "schema": orjson.Fragment(row["schema"])}
-            for row in await connection.fetch(_VERSIONS, structure_id)
+            for row in await connection.fetch(_SELECT_VERSIONS, structure_id)
         ],
     }
     key = cache_entries.make_event_structure_cache_key(partner_id, structure["event_name"])
@@ -128,7 +128,7 @@ async def _add_structure(entries: CacheUpdates, connection: Connection, structur
     entries.add(key, orjson.dumps(entry), invalidation)
 
 
-_TOKEN = """
+_SELECT_TOKEN = """
 select token_sha256, id as token_id, scope, partner_id, expires_at, revoked_at
   from write.access_tokens
  where id = $1
@@ -136,7 +136,7 @@ select token_sha256, id as token_id, scope, partner_id, expires_at, revoked_at
 
 
 async def _add_token(entries: CacheUpdates, connection: Connection, token_id: UUID) -> None:
-    row = await connection.fetchrow(_TOKEN, token_id)
+    row = await connection.fetchrow(_SELECT_TOKEN, token_id)
     if row is not None:
         values = dict(row)
         digest = values.pop("token_sha256").hex()

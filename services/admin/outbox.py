@@ -22,15 +22,15 @@ from tracking.infra import redis as cache
 from tracking.infra.postgres import Connection, Pool
 
 _log = logging.getLogger(__name__)
-_AT_ONCE = 100
-_EVERY_S = 1.0
+_MAX_EVENTS_PER_RUN = 100
+_INTERVAL_S = 1.0
 # The loop may take longer than an answer may wait: a partner can have thousands of keys.
 _LOOP_TIMEOUT_S = 30.0
 # From here on one invalidation of everything is cheaper for all than one for each entry.
 _MANY = 20
-_AWAY: tuple[type[BaseException], ...] = (*cache.REDIS_ERRORS, *postgres.TRANSIENT_ERRORS)
+_UNAVAILABLE_ERRORS: tuple[type[BaseException], ...] = (*cache.REDIS_ERRORS, *postgres.TRANSIENT_ERRORS)
 
-_INSERT = """
+_INSERT_DOMAIN_EVENT = """
 insert into write.domain_events (id, name, occurred_at, payload, correlation_id)
 values ($1, $2, $3, $4, $5)
 """
@@ -50,12 +50,12 @@ async def insert_domain_events(
         )
         for event in events
     ]
-    await connection.executemany(_INSERT, rows)
+    await connection.executemany(_INSERT_DOMAIN_EVENT, rows)
     return [row[0] for row in rows]
 
 
 # Waits for a loop that is delivering them just now: the answer must not come before the caches know.
-_THESE = """
+_SELECT_BY_IDS = """
 select id, payload
   from write.domain_events
  where id = any($1::uuid[])
@@ -64,7 +64,7 @@ select id, payload
    for update
 """
 
-_NEXT = """
+_SELECT_UNDELIVERED = """
 select id, payload
   from write.domain_events
  where delivered_at is null
@@ -73,7 +73,7 @@ select id, payload
    for update skip locked
 """
 
-_MARK_DELIVERED = """
+_UPDATE_DELIVERED = """
 update write.domain_events
    set delivered_at = now()
  where id = any($1::uuid[])
@@ -92,14 +92,14 @@ class Outbox:
     async def deliver(self, event_ids: Sequence[UUID]) -> None:
         """Deliver these before an answer goes out. Never raises: the change is committed, the loop will deliver it."""
         if event_ids:
-            await self._attempt(_THESE, list(event_ids), self._timeout_s)
+            await self._attempt(_SELECT_BY_IDS, list(event_ids), self._timeout_s)
 
     async def run(self, beat: Callable[[], None]) -> None:
         """Deliver what waits, once a second and without a pause while there is more; until cancelled."""
         while True:
             beat()
-            if await self._attempt(_NEXT, _AT_ONCE, _LOOP_TIMEOUT_S) < _AT_ONCE:
-                await asyncio.sleep(_EVERY_S)
+            if await self._attempt(_SELECT_UNDELIVERED, _MAX_EVENTS_PER_RUN, _LOOP_TIMEOUT_S) < _MAX_EVENTS_PER_RUN:
+                await asyncio.sleep(_INTERVAL_S)
 
     async def _attempt(self, select: str, argument: Any, timeout_s: float) -> int:
         """How many were delivered; 0 when it failed."""
@@ -108,9 +108,9 @@ class Outbox:
                 rows = await connection.fetch(select, argument)
                 if rows:
                     await self._update_caches(connection, [orjson.loads(row["payload"]) for row in rows])
-                    await connection.execute(_MARK_DELIVERED, [row["id"] for row in rows])
+                    await connection.execute(_UPDATE_DELIVERED, [row["id"] for row in rows])
                 return len(rows)
-        except _AWAY as error:
+        except _UNAVAILABLE_ERRORS as error:
             _log.warning("changes wait to be told to the caches: %s", postgres.describe_error(error))
         except Exception:
             # a consumer's edge: a bug here must neither undo an answer nor end the process that could be mended

@@ -15,7 +15,7 @@ from tracking.infra import postgres
 from tracking.infra.postgres import Connection, Pool
 
 _log = logging.getLogger(__name__)
-_AGAIN_S = 2
+_RETRY_AFTER_S = 2
 
 
 class UnitOfWork:
@@ -54,7 +54,9 @@ class UnitOfWorkFactory:
                 yield change
         except postgres.TRANSIENT_ERRORS as error:
             _log.warning("a change failed: %s", postgres.describe_error(error))
-            raise Unavailable("database_unavailable", "The change could not be made; try again.", _AGAIN_S) from error
+            raise Unavailable(
+                "database_unavailable", "The change could not be made; try again.", _RETRY_AFTER_S
+            ) from error
         await self._outbox.deliver(change.event_ids)
 
     @asynccontextmanager
@@ -64,4 +66,6 @@ class UnitOfWorkFactory:
             async with self._pool.acquire(timeout=self._timeout_s) as connection:
                 yield connection
         except postgres.TRANSIENT_ERRORS as error:
-            raise Unavailable("database_unavailable", "The database cannot be read; try again.", _AGAIN_S) from error
+            raise Unavailable(
+                "database_unavailable", "The database cannot be read; try again.", _RETRY_AFTER_S
+            ) from error

@@ -26,7 +26,7 @@ class Actor:
 
 
 # from the user asked for, or the one that the visitor became, along all links between users, in both directions
-_FIND = """
+_SELECT_ACTOR = """
 with recursive users (id) as (
     select id
       from (
@@ -76,7 +76,7 @@ select array(select id from users) as user_ids,
 async def find_actor(pool: Pool, system_id: UUID, filters: EventFilters) -> Actor:
     """The actor that the user id or the anonymous id of the filters belongs to; of both, exactly one is given."""
     with translate_errors():
-        row = await pool.fetchrow(_FIND, system_id, filters.user_id, filters.anonymous_id)
+        row = await pool.fetchrow(_SELECT_ACTOR, system_id, filters.user_id, filters.anonymous_id)
     if row is None or not row["user_ids"]:
         return Actor([], [filters.anonymous_id or ""])
     return Actor(row["user_ids"], row["anonymous_ids"])
@@ -260,12 +260,12 @@ select count(*)
 
 # Without statistics of a new month the planner may take a hundred thousand actors for one, and look each up in a list;
 # and a month of events in a system among others is found by a bitmap, which is coarse if it must be small.
-_FOR_MANY_ROWS = """
+_PLAN_FOR_MANY_ROWS = """
 set local enable_nestloop = off;
 set local work_mem = '32MB'
 """
 
-_VERSION = """
+_SELECT_IDENTITY_VERSION = """
 select version
   from read.identity_versions
  where partner_system_id = $1
@@ -275,7 +275,7 @@ select version
 async def version(connection: Pool | Connection, system_id: UUID, within: TimeRange, *, merged: bool) -> list[int]:
     """Changes with each change to the range's events and, if it matters, with each to the links."""
     with translate_errors():
-        links = await connection.fetchval(_VERSION, system_id) if merged else None
+        links = await connection.fetchval(_SELECT_IDENTITY_VERSION, system_id) if merged else None
     return [await range_versions.read_version(connection, system_id, within), links or 0]
 
 
@@ -287,5 +287,5 @@ async def count_actors_with_version(
     with translate_errors():
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
             known = await version(connection, system_id, within, merged=merged)
-            await connection.execute(_FOR_MANY_ROWS)
+            await connection.execute(_PLAN_FOR_MANY_ROWS)
             return await connection.fetchval(statement, system_id, within.start, within.end, includes_bots), known

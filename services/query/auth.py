@@ -23,19 +23,19 @@ from tracking.infra import metrics, postgres
 from tracking.infra.cache_aside import CacheAside
 from tracking.infra.postgres import Pool
 
-_OWNER = """
+_SELECT_OWNER = """
 select partner_id
   from read.partner_systems
  where id = $1
 """
 
 # of a token that is not known, and of any token while nobody would tell us of its end
-_UNSURE_TTL_S = 1.0
-_MOST_ENTRIES = 10_000
-_MOST_SYSTEMS = 50_000
-_LONGEST_TOKEN = 500
+_UNSUBSCRIBED_TTL_S = 1.0
+_MAX_ENTRIES = 10_000
+_MAX_SYSTEMS = 50_000
+_MAX_TOKEN_CHARACTERS = 500
 
-_LOAD = """
+_SELECT_TOKEN = """
 select id as token_id,
        scope,
        partner_id,
@@ -67,7 +67,7 @@ class AccessTokenLookup:
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("missing_token", "No access token: send Authorization: Bearer <token>.")
         entry = None
-        if len(token) <= _LONGEST_TOKEN:
+        if len(token) <= _MAX_TOKEN_CHARACTERS:
             digest = sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
             cached = self._entries.get(digest)
             is_fresh = cached is not None and cached[1] > time.monotonic()
@@ -106,16 +106,16 @@ class AccessTokenLookup:
                 entry = await self._from_database(digest)
             if generation != self._generation:
                 continue  # an invalidation came by; what we saw may be from before it
-            if len(self._entries) >= _MOST_ENTRIES:
+            if len(self._entries) >= _MAX_ENTRIES:
                 self._entries.clear()
             is_sure = entry is not None and self._redis.is_subscribed
-            ttl_s = self._ttl_s if is_sure else min(self._ttl_s, _UNSURE_TTL_S)
+            ttl_s = self._ttl_s if is_sure else min(self._ttl_s, _UNSUBSCRIBED_TTL_S)
             self._entries[digest] = (entry, time.monotonic() + ttl_s)
             return entry
 
     async def _from_database(self, digest: str) -> AccessTokenEntry | None:
         try:
-            row = await self._pool.fetchrow(_LOAD, bytes.fromhex(digest))
+            row = await self._pool.fetchrow(_SELECT_TOKEN, bytes.fromhex(digest))
         except postgres.TRANSIENT_ERRORS as error:
             raise Unavailable(
                 "database_unavailable", "The access token cannot be checked now; try again.", 2
@@ -164,7 +164,7 @@ class SystemOwners:
         if owner is None:
             owner = await self._find_owner(system_id)
             if owner is not None:
-                if len(self._owners) >= _MOST_SYSTEMS:
+                if len(self._owners) >= _MAX_SYSTEMS:
                     self._owners.clear()
                 self._owners[system_id] = owner
         if owner != partner_id:
@@ -174,5 +174,5 @@ class SystemOwners:
 async def find_owner(pool: Pool, system_id: UUID) -> UUID | None:
     """The partner of a system, None if it is not known (yet: the relay copies systems within about a second)."""
     with translate_errors():
-        found: UUID | None = await pool.fetchval(_OWNER, system_id)
+        found: UUID | None = await pool.fetchval(_SELECT_OWNER, system_id)
     return found

@@ -10,7 +10,7 @@ from services.query.time_range import TimeRange
 from tracking.domain.errors import Malformed
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST_EXACT_INTEGER = 2**53 - 1  # of JSON's readers (RFC 8259, section 6)
+_MAX_EXACT_INTEGER = 2**53 - 1  # of JSON's readers (RFC 8259, section 6)
 _CURSOR = struct.Struct(">q16sqq8s")
 
 

@@ -147,7 +147,7 @@ async def count_events(pool: Pool, system_id: UUID, within: TimeRange, filters: 
     return found
 
 
-_EVENT = """
+_SELECT_EVENT = """
 select *
   from read.tracking_events_read_model
  where id = $1
@@ -160,4 +160,4 @@ select *
 async def find_event(pool: Pool, event_id: UUID, partner_id: UUID | None) -> Row | None:
     """One event, if it is of that partner or all partners may be seen."""
     with translate_errors():
-        return await pool.fetchrow(_EVENT, event_id, partner_id)
+        return await pool.fetchrow(_SELECT_EVENT, event_id, partner_id)

@@ -11,7 +11,7 @@ EVENT_CONSUMERS = ("projector",)
 STATISTICS_CONSUMERS = ("projector", "statistics")
 
 
-_AS_OF = """
+_SELECT_WATERMARK = """
 select case when count(*) = cardinality($1::text[]) then min(applied_through) end
   from read.consumer_progress
  where consumer = any($1::text[])
@@ -21,5 +21,5 @@ select case when count(*) = cardinality($1::text[]) then min(applied_through) en
 async def read_watermark(pool: Pool, consumers: Sequence[str]) -> datetime | None:
     """Everything committed before it has been applied by all of `consumers`; None when that is not known yet."""
     with translate_errors():
-        found: datetime | None = await pool.fetchval(_AS_OF, consumers)
+        found: datetime | None = await pool.fetchval(_SELECT_WATERMARK, consumers)
     return found

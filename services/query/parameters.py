@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from services.query.cursor import _CURSOR, _EPOCH, _MOST_EXACT_INTEGER, PagePosition, _wrong_cursor
+from services.query.cursor import _CURSOR, _EPOCH, _MAX_EXACT_INTEGER, PagePosition, _wrong_cursor
 from services.query.time_range import (
     _DAY,
     _DEFAULT_RANGE,
@@ -124,7 +124,7 @@ class ListParameters(RangeParameters):
     """Query parameters of the list of events."""
 
     page_number: Annotated[
-        int, Field(ge=1, le=_MOST_EXACT_INTEGER, description="From 1; only repeated in the answer beside cursor.")
+        int, Field(ge=1, le=_MAX_EXACT_INTEGER, description="From 1; only repeated in the answer beside cursor.")
     ] = 1
     page_size: Annotated[int, Field(ge=1, le=1000)] = 100
     cursor: Annotated[

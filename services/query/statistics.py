@@ -11,7 +11,7 @@ from tracking.tables.range_versions import read_version
 
 # Whole days [$5, $6) and hours [$4, $5) and [$6, $7) from the rollups, the ragged ends [$3, $4) and [$7, $8) from the
 # events, in one snapshot.
-_COUNTS = """
+_SELECT_COUNTS = """
 select event_name,
        sum(valid)::bigint as valid,
        sum(invalid)::bigint as invalid,
@@ -94,7 +94,7 @@ async def count_by_name(
 ) -> CountsByName:
     """`{event name: (valid, invalid, valid of bots, invalid of bots)}`, most frequent first; of one name if given."""
     with translate_errors():
-        rows = await connection.fetch(_COUNTS, system_id, event_name, *split_range(within))
+        rows = await connection.fetch(_SELECT_COUNTS, system_id, event_name, *split_range(within))
     return {name: (valid, invalid, *bots) for name, valid, invalid, *bots in rows}
 
 

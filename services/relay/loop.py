@@ -19,7 +19,7 @@ from tracking.infra.postgres import Pool
 from tracking.infra.rabbitmq import Publisher
 
 _log = logging.getLogger(__name__)
-_PARTITIONS_EVERY_S = 600.0
+_PARTITIONS_INTERVAL_S = 600.0
 
 
 class Relay:
@@ -87,7 +87,7 @@ class Relay:
             beat()
             is_due = time.monotonic() >= self._partitions_due
             if is_due and await self._step("partitions", self._keep_partitions):
-                self._partitions_due = time.monotonic() + _PARTITIONS_EVERY_S
+                self._partitions_due = time.monotonic() + _PARTITIONS_INTERVAL_S
             await self._step("reference", self._reference.replicate)
             await self._step("count", self._count)
             for name, step in self._steps.items():

@@ -15,7 +15,7 @@ from tracking.infra.rabbitmq import Publisher
 
 _KEEP_TO_KEYS = "set local enable_hashjoin = off; set local enable_mergejoin = off; set local enable_seqscan = off"
 
-_EVENTS = """
+_SELECT_EVENTS = """
 select e.partner_system_id,
        e.id,
        e.event_name,
@@ -42,7 +42,7 @@ select e.partner_system_id,
  order by claimed.position
 """
 
-_SYSTEMS = """
+_SELECT_SYSTEMS = """
 select s.id as partner_system_id,
        s.name as system_name,
        p.id as partner_id,
@@ -52,7 +52,7 @@ select s.id as partner_system_id,
  where s.id = any($1::uuid[])
 """
 
-_MARK_PUBLISHED = """
+_UPDATE_PUBLISHED = """
 update write.event_batches
    set published_at = now()
  where id = $1
@@ -76,10 +76,10 @@ async def build_message(connection: Connection, claim: BatchRow) -> bytes | None
     Inside a transaction: it steers the planner.
     """
     await connection.execute(_KEEP_TO_KEYS)
-    rows = await connection.fetch(_EVENTS, claim.partner_system_ids, claim.event_ids)
+    rows = await connection.fetch(_SELECT_EVENTS, claim.partner_system_ids, claim.event_ids)
     if not rows:
         return None
-    systems = await connection.fetch(_SYSTEMS, list(set(claim.partner_system_ids)))
+    systems = await connection.fetch(_SELECT_SYSTEMS, list(set(claim.partner_system_ids)))
     return events_tracked.encode(
         claim.id,
         claim.created_at,
@@ -111,4 +111,4 @@ async def publish_message(
 
 async def mark_published(connection: Connection, batch_id: UUID) -> None:
     """Note the broker's confirm."""
-    await connection.execute(_MARK_PUBLISHED, batch_id)
+    await connection.execute(_UPDATE_PUBLISHED, batch_id)

@@ -17,7 +17,7 @@ _COUNT_WRITE_DEFAULT = "select count(*) from write.tracking_events_default"
 _COUNT_READ_DEFAULT = "select count(*) from read.tracking_events_read_model_default"
 _REFUSED_KEPT = timedelta(days=30)
 _DELETE_REFUSED = "delete from write.refused_events where refused_at < now() - $1::interval"
-_MONTHS = """
+_SELECT_MONTHS = """
 select to_date(right(relname, 7), 'YYYY_MM') as month
   from pg_catalog.pg_class c
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -55,6 +55,6 @@ async def maintain_partitions(write: Pool, read: Pool, retention_months: int | N
 
 async def _drop_before(pool: Pool, schema: str, drop: str, oldest: date) -> None:
     for parent in _TABLES[schema]:
-        for row in await pool.fetch(_MONTHS, schema, parent):
+        for row in await pool.fetch(_SELECT_MONTHS, schema, parent):
             if row["month"] < oldest and await pool.fetchval(drop, parent, row["month"]):
                 _log.warning("retention dropped %s.%s of %s", schema, parent, row["month"].strftime("%Y-%m"))

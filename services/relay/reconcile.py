@@ -26,21 +26,21 @@ from tracking.infra.postgres import Connection, Pool
 from tracking.infra.rabbitmq import Publisher
 
 _log = logging.getLogger(__name__)
-_PAGE = 5_000
-_MOST_PAGES = 10
-_MOST_REPEATS = 1_000
+_PAGE_SIZE = 5_000
+_MAX_PAGES_PER_RUN = 10
+_MAX_REPUBLISHED_PER_RUN = 1_000
 # the loop has other things to do, and must say in time that it is alive
 _REPEAT_FOR_S = 5.0
 # Longer than the gateway's commit deadline: an older id cannot be committed any more.
-_SETTLED_AFTER = timedelta(seconds=30)
+_COMMIT_HORIZON = timedelta(seconds=30)
 
-_POSITION = """
+_SELECT_POSITION = """
 select applied_through
   from write.consumer_positions
  where consumer = $1
 """
 
-_BATCHES_AFTER = """
+_SELECT_BATCHES_AFTER = """
 select id, created_at, published_at is not null as is_published
   from write.event_batches
  where id > $1
@@ -48,7 +48,7 @@ select id, created_at, published_at is not null as is_published
  limit $2
 """
 
-_APPLIED_BETWEEN = """
+_SELECT_APPLIED_BETWEEN = """
 select batch_id
   from read.applied_batches
  where batch_id > $1
@@ -56,14 +56,14 @@ select batch_id
    and consumer = $3
 """
 
-_MOVE_POSITION = """
+_UPSERT_POSITION = """
 insert into write.consumer_positions (consumer, applied_through, updated_at)
 values ($1, $2, now())
     on conflict (consumer)
     do update set applied_through = excluded.applied_through, updated_at = excluded.updated_at
 """
 
-_TELL_PROGRESS = """
+_UPSERT_PROGRESS = """
 insert into read.consumer_progress (consumer, applied_through, pending_batches, open_dead_letters, observed_at)
 values ($1, $2, $3, $4, now())
     on conflict (consumer)
@@ -73,7 +73,7 @@ values ($1, $2, $3, $4, now())
                   observed_at = excluded.observed_at
 """
 
-_DEAD_LETTERS = """
+_SELECT_DEAD_LETTERS = """
 select l.batch_id, l.state, l.sent_at, b.created_at
   from write.dead_letters l
   left join write.event_batches b on b.id = l.batch_id
@@ -82,14 +82,14 @@ select l.batch_id, l.state, l.sent_at, b.created_at
    and (l.state in ('open', 'retried') or l.batch_id > $2)
 """
 
-_APPLIED_AMONG = """
+_SELECT_APPLIED_AMONG = """
 select batch_id
   from read.applied_batches
  where batch_id = any($1::uuid[])
    and consumer = $2
 """
 
-_CLOSE_APPLIED = """
+_UPDATE_APPLIED = """
 update write.dead_letters
    set state = 'applied', decided_at = now()
  where consumer = $1
@@ -104,13 +104,13 @@ select count(*)
    and state = 'open'
 """
 
-_FORGET_FAILURES = """
+_DELETE_FAILURES = """
 delete from read.apply_failures
  where consumer = $1
    and failed_at < now() - interval '1 day'
 """
 
-_CLAIMS = """
+_SELECT_BATCH_ROWS = """
 select id, created_at, partner_system_ids, event_ids
   from write.event_batches
  where id = any($1::uuid[])
@@ -118,7 +118,7 @@ select id, created_at, partner_system_ids, event_ids
 """
 
 
-_KEEP_AS_DEAD_LETTER = """
+_INSERT_DEAD_LETTER = """
 insert into write.dead_letters
        (id, consumer, batch_id, is_batch, message_id, reason, error, deliveries, partner_system_ids, event_ids,
         body, body_sha256, body_bytes)
@@ -152,14 +152,16 @@ class Reconciler:
     async def reconcile(self) -> None:
         """Look once: move the position, tell the progress, repeat what was lost. Raises postgres.TRANSIENT."""
         looked_at = datetime.now(UTC)
-        position = await self.write.fetchval(_POSITION, self.consumer) or UUID(int=0)
-        letters = {row["batch_id"]: row for row in await self.write.fetch(_DEAD_LETTERS, self.consumer, position)}
+        position = await self.write.fetchval(_SELECT_POSITION, self.consumer) or UUID(int=0)
+        letters = {
+            row["batch_id"]: row for row in await self.write.fetch(_SELECT_DEAD_LETTERS, self.consumer, position)
+        }
         missing = await self._find_missing(looked_at, position, letters)
         missing += await self._find_unapplied(letters)
         oldest = min((batch.created_at for batch in missing), default=looked_at)
         count_open = await self.write.fetchval(_COUNT_OPEN, self.consumer)
-        await self.read.execute(_TELL_PROGRESS, self.consumer, oldest, len(missing), count_open)
-        await self.read.execute(_FORGET_FAILURES, self.consumer)
+        await self.read.execute(_UPSERT_PROGRESS, self.consumer, oldest, len(missing), count_open)
+        await self.read.execute(_DELETE_FAILURES, self.consumer)
         metrics.batches_unapplied.labels(self.consumer).set(len(missing))
         metrics.oldest_unapplied_seconds.labels(self.consumer).set((looked_at - oldest).total_seconds())
         metrics.open_dead_letters.labels(self.consumer).set(count_open)
@@ -169,15 +171,16 @@ class Reconciler:
         self, looked_at: datetime, position: UUID, letters: Mapping[UUID, Any]
     ) -> list[_MissingBatch]:
         """Batches after the position that are neither in the inbox nor dead letters; moves the position."""
-        settled = make_lowest_id(looked_at - _SETTLED_AFTER)
+        settled = make_lowest_id(looked_at - _COMMIT_HORIZON)
         proven = after = position
         missing: list[_MissingBatch] = []
-        for _ in range(_MOST_PAGES):
-            rows = await self.write.fetch(_BATCHES_AFTER, after, _PAGE)
+        for _ in range(_MAX_PAGES_PER_RUN):
+            rows = await self.write.fetch(_SELECT_BATCHES_AFTER, after, _PAGE_SIZE)
             if not rows:
                 break
             applied = {
-                row["batch_id"] for row in await self.read.fetch(_APPLIED_BETWEEN, after, rows[-1]["id"], self.consumer)
+                row["batch_id"]
+                for row in await self.read.fetch(_SELECT_APPLIED_BETWEEN, after, rows[-1]["id"], self.consumer)
             }
             for row in rows:
                 if row["id"] not in applied and row["id"] not in letters:
@@ -186,10 +189,10 @@ class Reconciler:
                 elif not missing and row["id"] < settled:
                     proven = row["id"]
             after = rows[-1]["id"]
-            if len(rows) < _PAGE:
+            if len(rows) < _PAGE_SIZE:
                 break
         if proven != position:
-            await self.write.execute(_MOVE_POSITION, self.consumer, proven)
+            await self.write.execute(_UPSERT_POSITION, self.consumer, proven)
         return missing
 
     async def _find_unapplied(self, letters: Mapping[UUID, Any]) -> list[_MissingBatch]:
@@ -198,9 +201,9 @@ class Reconciler:
         if not waiting:
             return []
         among = [row["batch_id"] for row in waiting]
-        applied = {row["batch_id"] for row in await self.read.fetch(_APPLIED_AMONG, among, self.consumer)}
+        applied = {row["batch_id"] for row in await self.read.fetch(_SELECT_APPLIED_AMONG, among, self.consumer)}
         if applied:
-            await self.write.execute(_CLOSE_APPLIED, self.consumer, list(applied))
+            await self.write.execute(_UPDATE_APPLIED, self.consumer, list(applied))
         return [
             _MissingBatch(row["batch_id"], row["created_at"], row["sent_at"] if row["state"] == "retried" else None)
             for row in waiting
@@ -224,14 +227,14 @@ class Reconciler:
             id_
             for id_, age in late.items()
             if looked_at - self._missing_since.setdefault(id_, looked_at) >= grace and age > self.unapplied_after
-        ][:_MOST_REPEATS]
+        ][:_MAX_REPUBLISHED_PER_RUN]
         if not lost:
             return
         until = time.monotonic() + _REPEAT_FOR_S
         async with self.write.acquire() as connection, connection.transaction():
             if not await leader.try_lead(connection):
                 return
-            for row in await connection.fetch(_CLAIMS, lost):
+            for row in await connection.fetch(_SELECT_BATCH_ROWS, lost):
                 claim = BatchRow(**dict(row))
                 body = await messages.build_message(connection, claim)
                 if body is None:
@@ -248,7 +251,7 @@ class Reconciler:
     async def _record_dead_letter(self, connection: Connection, claim: BatchRow) -> None:
         _log.error("%s never applied batch %s, and its events are gone", self.consumer, claim.id)
         await connection.execute(
-            _KEEP_AS_DEAD_LETTER,
+            _INSERT_DEAD_LETTER,
             make_uuid7(to_unix_ms(datetime.now(UTC)), getrandbits(74)),
             self.consumer,
             claim.id,

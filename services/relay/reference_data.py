@@ -9,7 +9,7 @@ from tracking.infra.postgres import Pool
 _OVERLAP = timedelta(seconds=60)
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
-_CHANGED_SYSTEMS = """
+_SELECT_CHANGED_SYSTEMS = """
 select id, partner_id, name, updated_at
   from write.partner_systems
  where updated_at >= $1
@@ -24,7 +24,7 @@ values ($1, $2, $3, $4)
  where known.updated_at < excluded.updated_at
 """
 
-_CHANGED_TOKENS = """
+_SELECT_CHANGED_TOKENS = """
 select token_sha256, id, scope, partner_id, expires_at, revoked_at, updated_at
   from write.access_tokens
  where updated_at >= $1
@@ -57,8 +57,8 @@ class ReferenceDataReplicator:
         began = datetime.now(UTC)
         is_due = time.monotonic() >= self._all_due
         since = _BEGINNING if is_due else self._since
-        systems = await self._write.fetch(_CHANGED_SYSTEMS, since)
-        tokens = await self._write.fetch(_CHANGED_TOKENS, since)
+        systems = await self._write.fetch(_SELECT_CHANGED_SYSTEMS, since)
+        tokens = await self._write.fetch(_SELECT_CHANGED_TOKENS, since)
         async with self._read.acquire() as connection, connection.transaction():
             await connection.executemany(_COPY_SYSTEMS, [tuple(row.values()) for row in systems])
             await connection.executemany(_COPY_TOKENS, [tuple(row.values()) for row in tokens])

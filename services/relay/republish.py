@@ -9,9 +9,9 @@ from tracking.infra import metrics
 from tracking.infra.postgres import Pool
 from tracking.infra.rabbitmq import Publisher
 
-_AT_ONCE = 50
+_MAX_BATCHES_PER_RUN = 50
 
-_UNPUBLISHED = """
+_SELECT_UNPUBLISHED = """
 select id, created_at, partner_system_ids, event_ids
   from write.event_batches
  where published_at is null
@@ -43,14 +43,16 @@ async def republish(pool: Pool, publisher: Publisher, after_s: float) -> bool:
     async with pool.acquire() as connection, connection.transaction():
         if not await leader.try_lead(connection):
             return False
-        claims = [BatchRow(**dict(row)) for row in await connection.fetch(_UNPUBLISHED, before, _AT_ONCE)]
+        claims = [
+            BatchRow(**dict(row)) for row in await connection.fetch(_SELECT_UNPUBLISHED, before, _MAX_BATCHES_PER_RUN)
+        ]
         for claim in claims:
             body = await messages.build_message(connection, claim)
             # without events there is nothing to send; the reconciler finds it in no inbox and tells a person
             if body is not None and not await messages.publish_message(publisher, body, claim.id, reason="unpublished"):
                 return False
             await messages.mark_published(connection, claim.id)
-    return len(claims) == _AT_ONCE
+    return len(claims) == _MAX_BATCHES_PER_RUN
 
 
 async def update_unpublished_metrics(pool: Pool) -> None:

@@ -30,7 +30,7 @@ select partner_system_id, day::timestamp at time zone 'UTC', event_name, valid +
 """
 # Longer than a commit may take: what nobody knows of may still be stored for so long.
 _LAST_COMMIT_S = 7.0
-_LOOK_EVERY_S = 0.2
+_LOOK_INTERVAL_S = 0.2
 _EVER = {"startDate": "2000-01-01T00:00:00Z", "endDate": "2100-01-01T00:00:00Z", "includeBots": "true"}
 
 
@@ -52,7 +52,7 @@ async def until_visible(stack: Stack, ledger: Ledger, deadline_s: float) -> floa
             since = min(since, looked_at) if stored == seen == counted else math.inf
             if is_settled and since < math.inf:
                 break
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(_LOOK_INTERVAL_S)
     finally:
         await write.close()
         await read.close()

@@ -23,7 +23,7 @@ from tests.faults.ledger import Attempt, Ledger, Sent
 from tests.faults.request_mix import PlannedRequest, RequestMix, SenderSystem
 
 TIMEOUT_S = 8.0
-_PATIENCE_S = 45.0
+_TIMEOUT_S = 45.0
 _PAUSE_S = (0.1, 0.5)
 
 
@@ -69,7 +69,7 @@ class LoadGenerator:
             for _ in range(self._plan.senders):
                 tasks.create_task(self._send_on_and_on())
             await asyncio.to_thread(sys.stdin.read)
-            self._give_up_at = time.monotonic() + _PATIENCE_S
+            self._give_up_at = time.monotonic() + _TIMEOUT_S
             self._stopping.set()
         used = resource.getrusage(resource.RUSAGE_SELF)
         self.ledger.ended_at = time.monotonic()

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 import uvloop
 
 _READ_BYTES = 64 * 1024
-_MOST_UNDER_WAY = 8_000
+_MAX_UNDER_WAY = 8_000
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class _Crowd:
             if due > now:
                 await asyncio.sleep(due - now)
             self.count.late_s = max(self.count.late_s, now - due)
-            if len(pending) > _MOST_UNDER_WAY:
+            if len(pending) > _MAX_UNDER_WAY:
                 self._statuses["0"] += 1  # nobody has so many sockets; it counts as unanswered
                 continue
             task = asyncio.create_task(self._send())

@@ -26,8 +26,8 @@ _CONNECTIONS = 16
 _WARM_UP_S, _PROBE_S, _CAPACITY_S = 2, 10, 30
 # of a share that differs by a tenth and more from run to run on two cores
 LEAST_GOODPUT = 0.8
-MOST_MEMORY_MIB = 768
-_MOST_RECOVERY_S = 3.0
+MAX_MEMORY_MIB = 768
+_MAX_RECOVERY_S = 3.0
 _NORMAL_TIMES = 3
 _SAMPLE_EVERY_S = 0.25
 _VISIBLE_WITHIN_S = 240.0
@@ -99,7 +99,7 @@ async def run_overload(backing: LocalServices, stack: Stack, seed: int, *, secon
             count, found.memory_mib = await _flood(flood, pid)
             ended_at = time.monotonic()
             while await _one(gateway, single) > _NORMAL_TIMES * found.normal_ms:
-                assert time.monotonic() - ended_at < _MOST_RECOVERY_S * 10, "not itself again"
+                assert time.monotonic() - ended_at < _MAX_RECOVERY_S * 10, "not itself again"
             found.recovery_s = time.monotonic() - ended_at
             found.statuses = count.statuses
             await _compare(stack, found, ended_at)
@@ -165,8 +165,8 @@ def _judge(found: Overload, count: ResponseCounts, flood: OpenLoopLoad) -> None:
     found.p99_ms = latencies[int(0.99 * len(latencies))] if latencies else math.nan
     wrongs = {
         f"goodput {found.goodput:.2f} of capacity": found.goodput < LEAST_GOODPUT,
-        f"{found.memory_mib:.0f} MiB": found.memory_mib > MOST_MEMORY_MIB,
-        f"normal again only after {found.recovery_s:.1f} s": found.recovery_s > _MOST_RECOVERY_S,
+        f"{found.memory_mib:.0f} MiB": found.memory_mib > MAX_MEMORY_MIB,
+        f"normal again only after {found.recovery_s:.1f} s": found.recovery_s > _MAX_RECOVERY_S,
         f"{count.without_retry_after} answers without Retry-After": count.without_retry_after > 0,
         f"answers {count.statuses}": not set(count.statuses) <= {"202", "503", "429", "0"},
     }

@@ -89,12 +89,12 @@ async def touched(stack: Stack, system: System) -> Mapping[str, int]:
         "page of a user": await blocks(
             stack, events._PAGE, *page(PagePosition.at_start(ALL), EventFilters(user_id="user_6_7"))
         ),
-        "event by its id": await blocks(stack, events._EVENT, event_id, None),
+        "event by its id": await blocks(stack, events._SELECT_EVENT, event_id, None),
         "counts of a month": await blocks(
-            stack, statistics._COUNTS, system.id, None, *statistics.split_range(NOVEMBER)
+            stack, statistics._SELECT_COUNTS, system.id, None, *statistics.split_range(NOVEMBER)
         ),
         "version of a month": await blocks(
-            stack, range_versions._VERSION, system.id, NOVEMBER.start.date(), NOVEMBER.end.date()
+            stack, range_versions._SELECT_VERSION, system.id, NOVEMBER.start.date(), NOVEMBER.end.date()
         ),
     }
 

@@ -32,7 +32,7 @@ def a_consumer(url: str) -> inbox.InboxConsumer[Any]:
 async def test_messages_that_wait_and_do_not_come_end_the_session(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbox, "_CHECK_QUEUE_S", 0.05)
+    monkeypatch.setattr(inbox, "_QUEUE_CHECK_INTERVAL_S", 0.05)
     consumer, nothing = a_consumer(stack.rabbitmq_url), asyncio.Queue[Any]()
     connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
     async with connection:

@@ -183,7 +183,7 @@ async def test_counts_read_the_rollups_and_only_the_ragged_ends_from_events(stac
     await analyse(stack)
     within = TimeRange(NOVEMBER.start + timedelta(minutes=30), NOVEMBER.end)
 
-    nodes = await explained(stack, statistics._COUNTS, system.id, None, *statistics.split_range(within))
+    nodes = await explained(stack, statistics._SELECT_COUNTS, system.id, None, *statistics.split_range(within))
 
     an_hour = EVENTS / DAYS / 24
     names = 6
@@ -200,7 +200,7 @@ async def test_counts_of_a_day_and_of_less_read_hours_alone(stack: Stack, system
     a_day = EVENTS / DAYS
 
     for within in (TimeRange(noon, noon + timedelta(days=1)), TimeRange(noon, noon + timedelta(hours=3))):
-        nodes = await explained(stack, statistics._COUNTS, system.id, None, *statistics.split_range(within))
+        nodes = await explained(stack, statistics._SELECT_COUNTS, system.id, None, *statistics.split_range(within))
 
         assert touched(nodes, "event_counts_daily") == 0
         assert touched(nodes, "event_counts_hourly") <= a_day + 1
@@ -212,7 +212,7 @@ async def test_the_ragged_ends_are_counted_from_the_key_alone(stack: Stack, syst
     await owner.execute("vacuum analyze read.tracking_events_read_model")
     hour = TimeRange(START + timedelta(days=40, minutes=40), START + timedelta(days=40, minutes=100))
 
-    nodes = await explained(stack, statistics._COUNTS, system.id, None, *statistics.split_range(hour))
+    nodes = await explained(stack, statistics._SELECT_COUNTS, system.id, None, *statistics.split_range(hour))
 
     ends = [node for node in nodes if str(node.get("Relation Name", "")).startswith("tracking_events_read_model")]
     assert {node["Node Type"] for node in ends} == {"Index Only Scan"}
@@ -223,7 +223,7 @@ async def test_the_ragged_ends_are_counted_from_the_key_alone(stack: Stack, syst
 async def test_counts_of_all_time_read_days_alone(stack: Stack, system: System) -> None:
     await analyse(stack)
 
-    nodes = await explained(stack, statistics._COUNTS, system.id, None, *statistics.split_range(ALL))
+    nodes = await explained(stack, statistics._SELECT_COUNTS, system.id, None, *statistics.split_range(ALL))
 
     assert touched(nodes) == touched(nodes, "event_counts_hourly") == 0
     # of so small a table the planner reads all systems
@@ -236,8 +236,10 @@ async def test_what_every_answer_needs_is_read_by_key(stack: Stack, system: Syst
     event_id = await owner.fetchval("select id from read.tracking_events_read_model limit 1")
     await add_token(stack)
 
-    event = await explained(stack, events._EVENT, event_id, None)
-    version = await explained(stack, range_versions._VERSION, system.id, NOVEMBER.start.date(), NOVEMBER.end.date())
+    event = await explained(stack, events._SELECT_EVENT, event_id, None)
+    version = await explained(
+        stack, range_versions._SELECT_VERSION, system.id, NOVEMBER.start.date(), NOVEMBER.end.date()
+    )
 
     assert touched(event) == 1
     assert read_whole(event) == []
@@ -265,7 +267,7 @@ async def test_the_ids_of_an_actor_are_found_by_its_links_alone(stack: Stack, li
         if prepare is not None:
             await prepare(stack)
         for user, visitor in (("user_7", None), (None, "anon_107"), ("user_307", None)):
-            nodes = await explained(stack, actors._FIND, linked.id, user, visitor)
+            nodes = await explained(stack, actors._SELECT_ACTOR, linked.id, user, visitor)
 
             # four users in a row, looked at from both sides, and for their visitors; averages of loops are rounded up
             assert touched(nodes, "identities") <= 4 * 3 + 1
@@ -316,7 +318,7 @@ async def test_actors_of_a_range_are_counted_by_the_events_of_the_range(stack: S
             await prepare(stack)
         for statement in (actors._COUNT_ACTORS, actors._COUNT_MERGED_ACTORS):
             nodes = await explained(
-                stack, statement, linked.id, within.start, within.end, False, before=actors._FOR_MANY_ROWS
+                stack, statement, linked.id, within.start, within.end, False, before=actors._PLAN_FOR_MANY_ROWS
             )
             assert touched(nodes) <= of_a_day
             assert opened(nodes) - {"identities"} == {"2025_11"}
@@ -329,9 +331,9 @@ async def test_links_are_read_from_the_index_alone(stack: Stack, linked: System)
     owner = await stack.read()
     await owner.execute("vacuum analyze read.identities")
 
-    found = await explained(stack, actors._FIND, linked.id, "user_7", None)
+    found = await explained(stack, actors._SELECT_ACTOR, linked.id, "user_7", None)
     counted = await explained(
-        stack, actors._COUNT_MERGED_ACTORS, linked.id, ALL.start, ALL.end, False, before=actors._FOR_MANY_ROWS
+        stack, actors._COUNT_MERGED_ACTORS, linked.id, ALL.start, ALL.end, False, before=actors._PLAN_FOR_MANY_ROWS
     )
 
     for nodes in (found, counted):

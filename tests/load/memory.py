@@ -30,7 +30,7 @@ _MIB = 1024 * 1024
 _SERVERS = ("postgres", "redis", "rabbitmq", "epmd")
 # what a checkout must have for `make up`; its data goes into a folder of its own beside them
 _CHECKOUT = ("deploy", "libs", "services", "requirements.lock")
-_EVERY_S = 0.25
+_SAMPLE_INTERVAL_S = 0.25
 # until what starting and working took is given back
 _SETTLE_S = 1
 _ASKERS = 8
@@ -94,7 +94,7 @@ class Memory:
         peaks, total = stack.by_program(), stack.total()
         work = asyncio.ensure_future(self._work(stack))
         while not work.done():
-            await asyncio.wait([work], timeout=_EVERY_S)
+            await asyncio.wait([work], timeout=_SAMPLE_INTERVAL_S)
             peaks = {name: use.most(peaks[name]) for name, use in stack.by_program().items()}
             total = max(total, stack.total())
         await work

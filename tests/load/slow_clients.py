@@ -32,7 +32,7 @@ AIM = 1.2
 CONNECTIONS = 32
 # normal traffic: about half of what the gateway can take; at its limit a p99 is a queue's and differs by its half
 PAUSE_MS = 8
-_EVERY_S = 5.0
+_INTERVAL_S = 5.0
 _STEP = 10
 _HEAD = b"POST /api/events/ingest HTTP/1.1\r\nHost: slow\r\n"
 _STARTS = (_HEAD, _HEAD + b"Content-Length: 60000\r\n\r\n", b"GET /health/live HTTP/1.1\r\nHost: slow\r\n\r\n")
@@ -70,7 +70,7 @@ async def hold(url: str, number: int) -> None:
             elif _DROPS[slow.kind]:
                 slow.transport.write(_DROPS[slow.kind])
             if position % _STEP == 0:
-                await asyncio.sleep(_EVERY_S * _STEP / number)
+                await asyncio.sleep(_INTERVAL_S * _STEP / number)
         if not is_ready:
             sys.stdout.write("ready\n")
             sys.stdout.flush()

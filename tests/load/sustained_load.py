@@ -27,9 +27,9 @@ _FASTER, _SLOWER = 1.15, 0.95
 _NEAR = 1.05
 _SAMPLE_EVERY_S = 0.25
 # what a load that can go on for ever may leave waiting at its end, and how much it may grow in the second half
-_MOST_WAITING_S = 1.0
-_MOST_GROWTH_S = 0.25
-_LOOK_EVERY_S = 0.005
+_MAX_WAITING_S = 1.0
+_MAX_GROWTH_S = 0.25
+_LOOK_INTERVAL_S = 0.005
 _LOOKED_FOR = 150
 
 _COMMITTED = "select count(*) from write.event_batches"
@@ -52,7 +52,7 @@ class LoadStep:
     @property
     def is_flat(self) -> bool:
         """Whether it could go on for ever."""
-        return self.waiting_s <= _MOST_WAITING_S and self.growth_s <= _MOST_GROWTH_S
+        return self.waiting_s <= _MAX_WAITING_S and self.growth_s <= _MAX_GROWTH_S
 
 
 class Sustained:
@@ -173,7 +173,7 @@ class Sustained:
                 await until(
                     partial(client.get, event_url, headers=reader),
                     lambda found: found.is_success,
-                    every_s=_LOOK_EVERY_S,
+                    every_s=_LOOK_INTERVAL_S,
                 )
                 seen_ms.append((time.perf_counter() - answered) * 1000)
                 await asyncio.sleep(seconds / _LOOKED_FOR / 2)

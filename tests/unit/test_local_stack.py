@@ -4,7 +4,7 @@ import pytest
 
 from deploy.local import LocalStackError
 from deploy.local.layout import Layout, ports_from
-from deploy.local.services import MOST_PROCESSES, SERVICES, make_environment
+from deploy.local.services import MAX_PROCESSES, SERVICES, make_environment
 
 
 def layout(processes: int = 1) -> Layout:
@@ -23,11 +23,11 @@ class Addresses:
 
 
 def test_no_two_processes_share_a_port_when_every_service_is_scaled_up() -> None:
-    full = layout(MOST_PROCESSES)
+    full = layout(MAX_PROCESSES)
 
-    ports = [full.service_port(service, index) for service in SERVICES for index in range(MOST_PROCESSES)]
+    ports = [full.service_port(service, index) for service in SERVICES for index in range(MAX_PROCESSES)]
 
-    assert len(set(ports)) == len(SERVICES) * MOST_PROCESSES
+    assert len(set(ports)) == len(SERVICES) * MAX_PROCESSES
     assert not set(ports) & {full.ports[name] for name in ("postgres", "redis", "rabbitmq", "epmd")}
 
 
@@ -53,7 +53,7 @@ def test_what_is_no_port_is_refused_with_the_variables_name(value: str) -> None:
         ports_from({}, {"TRACKING_LOCAL_REDIS_PORT": value})
 
 
-@pytest.mark.parametrize("count", ["", "0", "x", "-1", str(MOST_PROCESSES + 1), "²"])
+@pytest.mark.parametrize("count", ["", "0", "x", "-1", str(MAX_PROCESSES + 1), "²"])
 def test_a_count_that_cannot_be_is_refused(count: str) -> None:
     with pytest.raises(LocalStackError, match="N is"):
         layout().scale("gateway", count)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from tracking.domain import domain_events as happened
 from tracking.domain.aggregate import Aggregate, advance_updated_at
-from tracking.domain.checks import MAX_NAME, check_expiry, check_text
+from tracking.domain.checks import MAX_NAME_CHARACTERS, check_expiry, check_text
 from tracking.domain.credentials import Fingerprint
 from tracking.domain.errors import Malformed
 
@@ -51,7 +51,7 @@ class AccessToken(Aggregate):
             fault = {"field": "partnerId", "message": "an admin token is not limited to a partner"}
             raise Malformed("invalid_body", f"partnerId: {fault['message']}.", [fault])
         self.id = id
-        self.name = check_text("name", name, 1, MAX_NAME)
+        self.name = check_text("name", name, 1, MAX_NAME_CHARACTERS)
         self.fingerprint = fingerprint
         self.scope = scope
         self.partner_id = partner_id

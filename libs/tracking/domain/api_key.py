@@ -6,11 +6,11 @@ from uuid import UUID
 
 from tracking.domain import domain_events as happened
 from tracking.domain.aggregate import Aggregate
-from tracking.domain.checks import MAX_NAME, check_expiry, check_text
+from tracking.domain.checks import MAX_NAME_CHARACTERS, check_expiry, check_text
 from tracking.domain.credentials import Fingerprint
 from tracking.domain.errors import Conflict, Malformed
 
-MAX_GRACE = timedelta(days=90)
+MAX_GRACE_PERIOD = timedelta(days=90)
 
 
 class ApiKey(Aggregate):
@@ -41,7 +41,7 @@ class ApiKey(Aggregate):
         super().__init__()
         self.id = id
         self.partner_system_id = partner_system_id
-        self.name = check_text("name", name, 1, MAX_NAME)
+        self.name = check_text("name", name, 1, MAX_NAME_CHARACTERS)
         self.fingerprint = fingerprint
         self.created_at = created_at
         self.expires_at = expires_at
@@ -91,8 +91,8 @@ class ApiKey(Aggregate):
         """
         if not self.is_usable(now):
             raise Conflict("api_key_not_usable", "A revoked or expired key cannot be rotated; create a new one.")
-        if not timedelta() <= grace <= MAX_GRACE:
-            fault = {"field": "graceSeconds", "message": f"must be 0 to {int(MAX_GRACE.total_seconds())}"}
+        if not timedelta() <= grace <= MAX_GRACE_PERIOD:
+            fault = {"field": "graceSeconds", "message": f"must be 0 to {int(MAX_GRACE_PERIOD.total_seconds())}"}
             raise Malformed("invalid_body", f"graceSeconds: {fault['message']}.", [fault])
         ends = now + grace
         if self.expires_at is None or self.expires_at > ends:

@@ -7,7 +7,7 @@ from tracking.domain.errors import Malformed
 
 # Enough to catch a slip of the hand; only a message that arrives proves an address.
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
-MAX_NAME, MAX_EMAIL, MAX_DESCRIPTION = 200, 255, 1000
+MAX_NAME_CHARACTERS, MAX_EMAIL_CHARACTERS, MAX_DESCRIPTION_CHARACTERS = 200, 255, 1000
 
 
 def check_expiry(expires_at: datetime | None, now: datetime) -> datetime | None:
@@ -40,7 +40,7 @@ def check_text(field: str, value: str, least: int, most: int) -> str:
 
 def check_email(value: str) -> str:
     """A plausible address, trimmed; Malformed otherwise."""
-    stripped = check_text("email", value, 3, MAX_EMAIL)
+    stripped = check_text("email", value, 3, MAX_EMAIL_CHARACTERS)
     if not _EMAIL.fullmatch(stripped):
         fault = {"field": "email", "message": "not an address such as admin@acme.com"}
         raise Malformed("invalid_body", f"email: {fault['message']}.", [fault])

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from tracking.domain import domain_events as happened
 from tracking.domain.aggregate import Aggregate, advance_updated_at
-from tracking.domain.checks import MAX_DESCRIPTION, MAX_NAME, check_text
+from tracking.domain.checks import MAX_DESCRIPTION_CHARACTERS, MAX_NAME_CHARACTERS, check_text
 from tracking.domain.errors import Conflict, NotFound
 
 
@@ -56,8 +56,8 @@ class EventStructure(Aggregate):
             raise ValueError("versions count from 1 without gaps")
         self.id = id
         self.partner_id = partner_id
-        self.event_name = check_text("eventName", event_name, 1, MAX_NAME)
-        self.description = check_text("description", description, 0, MAX_DESCRIPTION)
+        self.event_name = check_text("eventName", event_name, 1, MAX_NAME_CHARACTERS)
+        self.description = check_text("description", description, 0, MAX_DESCRIPTION_CHARACTERS)
         self.versions = versions
         self.created_at = created_at
         self.updated_at = updated_at

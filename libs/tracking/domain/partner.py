@@ -11,7 +11,7 @@ from uuid import UUID
 
 from tracking.domain import domain_events as happened
 from tracking.domain.aggregate import Aggregate, advance_updated_at
-from tracking.domain.checks import MAX_DESCRIPTION, MAX_NAME, check_email, check_text
+from tracking.domain.checks import MAX_DESCRIPTION_CHARACTERS, MAX_NAME_CHARACTERS, check_email, check_text
 from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
 
 
@@ -43,7 +43,7 @@ class Partner(Aggregate):
     ) -> None:
         super().__init__()
         self.id = id
-        self.name = check_text("name", name, 1, MAX_NAME)
+        self.name = check_text("name", name, 1, MAX_NAME_CHARACTERS)
         self.email = check_email(email)
         self.deactivated_at = deactivated_at
         self.created_at = created_at
@@ -77,7 +77,7 @@ class Partner(Aggregate):
 
     def update(self, now: datetime, *, name: str | None = None, email: str | None = None) -> None:
         """Change what is given. Raises Malformed and changes nothing then."""
-        new_name = self.name if name is None else check_text("name", name, 1, MAX_NAME)
+        new_name = self.name if name is None else check_text("name", name, 1, MAX_NAME_CHARACTERS)
         new_email = self.email if email is None else check_email(email)
         if (new_name, new_email) == (self.name, self.email):
             return
@@ -127,9 +127,9 @@ class PartnerSystem(Aggregate):
         super().__init__()
         self.id = id
         self.partner_id = partner_id
-        self.name = check_text("name", name, 1, MAX_NAME)
+        self.name = check_text("name", name, 1, MAX_NAME_CHARACTERS)
         self.type = type
-        self.description = check_text("description", description, 0, MAX_DESCRIPTION)
+        self.description = check_text("description", description, 0, MAX_DESCRIPTION_CHARACTERS)
         self.settings = settings
         self.deactivated_at = deactivated_at
         self.created_at = created_at
@@ -191,9 +191,11 @@ class PartnerSystem(Aggregate):
     ) -> None:
         """Change what is given. Raises Malformed and changes nothing then."""
         changed = (
-            self.name if name is None else check_text("name", name, 1, MAX_NAME),
+            self.name if name is None else check_text("name", name, 1, MAX_NAME_CHARACTERS),
             self.type if type is None else type,
-            self.description if description is None else check_text("description", description, 0, MAX_DESCRIPTION),
+            self.description
+            if description is None
+            else check_text("description", description, 0, MAX_DESCRIPTION_CHARACTERS),
         )
         if changed == (self.name, self.type, self.description):
             return

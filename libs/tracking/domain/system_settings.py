@@ -16,9 +16,9 @@ PrivacyAction = Literal["drop", "hash", "truncate"]
 # a name, or None for every item of an array
 PathSegment: TypeAlias = str | None
 
-MAX_ORIGINS, MAX_ORIGIN, MAX_RULES, MAX_PATH = 50, 300, 50, 500
-MAX_EVENTS_PER_SECOND, MAX_BURST = 1_000_000, 2_000_000
-DEFAULT_LENGTH, MAX_LENGTH = 4, 1000
+MAX_ORIGINS, MAX_ORIGIN_CHARACTERS, MAX_RULES, MAX_PATH_CHARACTERS = 50, 300, 50, 500
+MAX_EVENTS_PER_SECOND, MAX_BURST_EVENTS = 1_000_000, 2_000_000
+DEFAULT_LENGTH, MAX_TRUNCATE_CHARACTERS = 4, 1000
 PRIVACY_PATH_ROOTS: Final = ("userId", "anonymousId", "properties", "context")
 _OBJECTS = ("properties", "context")
 
@@ -66,8 +66,10 @@ class PrivacyRule:
         if self.action == "truncate":
             if self.length is None:
                 object.__setattr__(self, "length", DEFAULT_LENGTH)
-            if not _is_whole(self.length, 1, MAX_LENGTH):
-                raise _refused([{"field": "length", "message": f"must be a whole number of 1 to {MAX_LENGTH}"}])
+            if not _is_whole(self.length, 1, MAX_TRUNCATE_CHARACTERS):
+                raise _refused(
+                    [{"field": "length", "message": f"must be a whole number of 1 to {MAX_TRUNCATE_CHARACTERS}"}]
+                )
         elif self.length is not None:
             raise _refused([{"field": "length", "message": "only truncate has a length"}])
         try:
@@ -78,8 +80,8 @@ class PrivacyRule:
 
 def _split_path(path: str, action: PrivacyAction) -> tuple[PathSegment, ...]:
     """Raises ValueError that says what is wrong."""
-    if not isinstance(path, str) or not path.startswith("$") or len(path) > MAX_PATH:
-        raise ValueError(f"must be a path such as $.properties.email, of at most {MAX_PATH} characters")
+    if not isinstance(path, str) or not path.startswith("$") or len(path) > MAX_PATH_CHARACTERS:
+        raise ValueError(f"must be a path such as $.properties.email, of at most {MAX_PATH_CHARACTERS} characters")
     segments: list[PathSegment] = []
     position = 1
     while position < len(path):
@@ -152,8 +154,8 @@ class SystemSettings:
         if not _is_whole(rate, 1, MAX_EVENTS_PER_SECOND):
             message = f"must be a whole number of 1 to {MAX_EVENTS_PER_SECOND}"
             return [{"field": "settings.rateLimit.eventsPerSecond", "message": message}]
-        if burst is not None and not _is_whole(burst, rate, MAX_BURST):
-            message = f"must be a whole number of at least eventsPerSecond and at most {MAX_BURST}"
+        if burst is not None and not _is_whole(burst, rate, MAX_BURST_EVENTS):
+            message = f"must be a whole number of at least eventsPerSecond and at most {MAX_BURST_EVENTS}"
             return [{"field": "settings.rateLimit.burst", "message": message}]
         return []
 
@@ -175,7 +177,7 @@ def _normal_origin(given: str) -> str:
     if given == "*":
         raise ValueError("for any origin leave the list empty")
     # by ASCII alone: some letters beyond it (the Kelvin sign) have their lower case within it
-    match = _ORIGIN.fullmatch(given.lower()) if given.isascii() and len(given) <= MAX_ORIGIN else None
+    match = _ORIGIN.fullmatch(given.lower()) if given.isascii() and len(given) <= MAX_ORIGIN_CHARACTERS else None
     if match is None:
         raise ValueError(_NO_ORIGIN + ("" if given.isascii() else "; write the host as a browser sends it, xn--…"))
     scheme, wildcard, host, port = match.groups()

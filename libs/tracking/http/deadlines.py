@@ -22,9 +22,9 @@ from tracking.http.protocol import FastPathHandler, FastPathProtocol
 from tracking.infra import correlation, metrics
 
 _NOTHING, _FIRST_BYTE, _HEADERS, _BODY = range(4)
-_SWEEP_S = 1.0
-_AT_ONCE = 200
-_MOST_PIPELINED = 64
+_CHECK_INTERVAL_S = 1.0
+_MAX_CHECKED_PER_RUN = 200
+_MAX_PIPELINED_REQUESTS = 64
 _OWN_FILES = 128  # descriptors that stay free for databases, Redis, the broker and logs
 
 
@@ -71,7 +71,7 @@ class DeadlineChecker:
     def __init__(self, deadlines: Deadlines) -> None:
         self.now = 0.0
         shortest_s = min(deadlines.header_s, deadlines.body_s, deadlines.idle_s, deadlines.write_s)
-        self._pause_s = min(_SWEEP_S, shortest_s / 4)
+        self._pause_s = min(_CHECK_INTERVAL_S, shortest_s / 4)
 
     async def run(self, connections: Iterable[Any]) -> None:
         """Until cancelled. `connections` are uvicorn's, of the class of `protocol_for`."""
@@ -81,7 +81,7 @@ class DeadlineChecker:
             self.now = now + self._pause_s
             for number, connection in enumerate(list(connections), 1):
                 connection.expire(now)
-                if not number % _AT_ONCE:
+                if not number % _MAX_CHECKED_PER_RUN:
                     await asyncio.sleep(0)  # thousands at once would hold up the requests
             await asyncio.sleep(self._pause_s)
 
@@ -160,7 +160,7 @@ class DeadlineProtocol(FastPathProtocol):
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
-        if len(self.pipeline) > _MOST_PIPELINED:
+        if len(self.pipeline) > _MAX_PIPELINED_REQUESTS:
             raise ValueError("too many requests that did not wait for an answer")
         self._reading = _HEADERS
         self._since = self.sweep.now

@@ -31,7 +31,7 @@ _RETRY_CONNECT_S = 1.0
 _ENCODING = "zstd"
 # below, there is little to win
 _COMPRESSED_FROM_BYTES = 2048
-_MOST_CONTENT_BYTES = 256 * 1024 * 1024
+_MAX_CONTENT_BYTES = 256 * 1024 * 1024
 _compressor = zstandard.ZstdCompressor(level=1)
 _decompressor = zstandard.ZstdDecompressor()
 
@@ -90,9 +90,9 @@ def decode_body(message: AbstractIncomingMessage) -> bytes:
     if encoding != _ENCODING:
         raise UnreadableContent(f"content-encoding {encoding[:40]!r}; only {_ENCODING} is known")
     try:
-        if zstandard.frame_content_size(message.body) > _MOST_CONTENT_BYTES:
-            raise UnreadableContent(f"a body of more than {_MOST_CONTENT_BYTES} bytes")
-        return _decompressor.decompress(message.body, max_output_size=_MOST_CONTENT_BYTES)
+        if zstandard.frame_content_size(message.body) > _MAX_CONTENT_BYTES:
+            raise UnreadableContent(f"a body of more than {_MAX_CONTENT_BYTES} bytes")
+        return _decompressor.decompress(message.body, max_output_size=_MAX_CONTENT_BYTES)
     except zstandard.ZstdError as error:
         raise UnreadableContent(f"the body is not {_ENCODING}: {error}") from error
 

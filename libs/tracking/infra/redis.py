@@ -19,8 +19,8 @@ from redis.exceptions import RedisError
 from tracking.domain.errors import Unavailable
 
 INVALIDATION_CHANNEL = "cache:invalidate"
-_PING_EVERY_S = 0.4
-_SILENCE_S = 1.0
+_PING_INTERVAL_S = 0.4
+_MAX_SILENCE_S = 1.0
 REDIS_ERRORS = (RedisError, OSError, TimeoutError)
 _log = logging.getLogger(__name__)
 
@@ -94,10 +94,10 @@ class InvalidationListener:
             await pubsub.subscribe(INVALIDATION_CHANNEL)
             heard_at = time.monotonic()
             while True:
-                message = await pubsub.get_message(timeout=_PING_EVERY_S)
+                message = await pubsub.get_message(timeout=_PING_INTERVAL_S)
                 if message is None:
                     # silence may be a broken connection, and an entry cached on its word must not outlive the promise
-                    if time.monotonic() - heard_at > _SILENCE_S:
+                    if time.monotonic() - heard_at > _MAX_SILENCE_S:
                         raise TimeoutError("no answer to a ping")
                     await pubsub.ping()
                     continue

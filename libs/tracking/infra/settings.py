@@ -46,15 +46,15 @@ def _networks(text: str) -> str:
 
 Networks = Annotated[str, AfterValidator(_networks), Field(description="separated by commas")]
 PathPart = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
-_TAKEN = ("/api", "/docs", "/health", "/metrics", "/openapi", "/scalar")
+_RESERVED_PATHS = ("/api", "/docs", "/health", "/metrics", "/openapi", "/scalar")
 _OF_SDKS = frozenset(
     ["track", "t", "identify", "i", "page", "p", "screen", "s", "group", "g", "alias", "a", "batch", "b", "import"]
 )
 
 
 def _prefix(text: str) -> str:
-    if f"/{text.split('/')[1]}" in _TAKEN:
-        raise ValueError(f"{', '.join(_TAKEN)} are taken")
+    if f"/{text.split('/')[1]}" in _RESERVED_PATHS:
+        raise ValueError(f"{', '.join(_RESERVED_PATHS)} are taken")
     return text
 
 

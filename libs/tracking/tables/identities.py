@@ -12,7 +12,7 @@ Link = tuple[UUID, str, str, str, datetime, UUID]
 # What is known and earlier is looked up, not locked, as SDKs say the same again with each page. In key order, so that
 # workers side by side lock rows in the same order and never each other. A version begins at the clock, so that none
 # that a cache may hold from a read database before this one comes back.
-_LINK = """
+_UPSERT_EARLIER_LINKS = """
 with linked as (
     insert into read.identities as known (partner_system_id, kind, id, user_id, linked_at, event_id)
     select given.*
@@ -47,10 +47,10 @@ async def insert_earlier_links(connection: Connection, links: Collection[Link]) 
 
     Of one id at most one is given.
     """
-    return await _change(connection, _LINK, links)
+    return await _change(connection, _UPSERT_EARLIER_LINKS, links)
 
 
-_UNLINK = """
+_DELETE_LINKS = """
 with unlinked as (
     delete from read.identities as known
      using unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::uuid[])
@@ -77,7 +77,7 @@ select count(*) from unlinked
 
 async def delete_links(connection: Connection, links: Collection[Link]) -> int:
     """Delete the links that are still exactly these, inside a transaction; how many were."""
-    return await _change(connection, _UNLINK, links)
+    return await _change(connection, _DELETE_LINKS, links)
 
 
 async def _change(connection: Connection, statement: str, links: Collection[Link]) -> int:

@@ -9,7 +9,7 @@ from services.query.time_range import TimeRange
 from tracking.infra.postgres import Connection, Pool
 
 # from the clock, so that no version that a cache may hold from a read database before this one comes back
-_RAISE_VERSIONS = """
+_UPSERT_VERSIONS = """
 insert into read.range_versions as known (partner_system_id, day, consumer, version)
 select partner_system_id, day, 'rebuild', (extract(epoch from clock_timestamp()) * 1000)::bigint
   from unnest($1::uuid[], $2::date[]) as touched (partner_system_id, day)
@@ -19,7 +19,7 @@ select partner_system_id, day, 'rebuild', (extract(epoch from clock_timestamp())
 """
 
 # each change to a day raises its versions, so the same sum means that nothing changed
-_VERSION = """
+_SELECT_VERSION = """
 select coalesce(sum(version), 0)::bigint
   from read.range_versions
  where partner_system_id = $1
@@ -31,7 +31,7 @@ select coalesce(sum(version), 0)::bigint
 async def read_version(connection: Pool | Connection, system_id: UUID, within: TimeRange) -> int:
     """A number that grows with each change to the range's days."""
     with translate_errors():
-        found: int = await connection.fetchval(_VERSION, system_id, within.start.date(), within.end.date())
+        found: int = await connection.fetchval(_SELECT_VERSION, system_id, within.start.date(), within.end.date())
     return found
 
 
@@ -39,4 +39,4 @@ async def raise_versions(read: Connection, touched: Collection[tuple[UUID, datet
     """Let no cache believe in the days (UTC) of these times any more."""
     days = sorted({(system, at.date()) for system, at in touched})
     if days:
-        await read.execute(_RAISE_VERSIONS, [system for system, _ in days], [day for _, day in days])
+        await read.execute(_UPSERT_VERSIONS, [system for system, _ in days], [day for _, day in days])

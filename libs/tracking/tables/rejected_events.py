@@ -11,7 +11,7 @@ from tracking.domain.errors import NotFound
 from tracking.infra.postgres import Connection
 
 # of a listed one; the whole is a request of its own
-_SHOWN_BYTES = 2_048
+_MAX_RAW_START_BYTES = 2_048
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class RejectedEvent:
     correlation_id: str
 
 
-_COLUMNS = """
+_SELECT_COLUMNS = """
 select r.id,
        r.partner_system_id,
        s.name as system_name,
@@ -49,7 +49,7 @@ select r.id,
 """
 
 _LIST = (
-    _COLUMNS
+    _SELECT_COLUMNS
     + """
      , substr(r.raw, 1, $5) as raw
   from write.refused_events r
@@ -62,7 +62,7 @@ offset $4
 """
 )
 
-_COUNT = """
+_COUNT_REJECTED_EVENTS = """
 select count(*)
   from write.refused_events r
  where ($1::uuid is null or r.partner_system_id = $1)
@@ -74,13 +74,13 @@ async def list_rejected_events(
     connection: Connection, partner_system_id: UUID | None, reason: str | None, limit: int, offset: int
 ) -> tuple[list[RejectedEvent], int]:
     """A page, the newest first, and how many there are in all; None takes any."""
-    rows = await connection.fetch(_LIST, partner_system_id, reason, limit, offset, _SHOWN_BYTES)
-    total = await connection.fetchval(_COUNT, partner_system_id, reason)
+    rows = await connection.fetch(_LIST, partner_system_id, reason, limit, offset, _MAX_RAW_START_BYTES)
+    total = await connection.fetchval(_COUNT_REJECTED_EVENTS, partner_system_id, reason)
     return [_refused(row) for row in rows], int(total)
 
 
 _FIND = (
-    _COLUMNS
+    _SELECT_COLUMNS
     + """
      , r.raw
   from write.refused_events r

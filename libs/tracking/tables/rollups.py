@@ -22,7 +22,7 @@ def get_count_kind_index(is_valid: bool, is_bot: bool) -> int:
 
 
 # In key order, and hours before days, so that workers side by side lock rows in the same order and never each other.
-_ADD_TO_HOURS = """
+_UPSERT_HOURLY_COUNTS = """
 insert into read.event_counts_hourly as known
        (partner_system_id, bucket, event_name, total, valid, invalid, bots_valid, bots_invalid)
 select partner_system_id, bucket, event_name, valid + invalid, valid, invalid, bots_valid, bots_invalid
@@ -37,7 +37,7 @@ select partner_system_id, bucket, event_name, valid + invalid, valid, invalid, b
                   bots_invalid = known.bots_invalid + excluded.bots_invalid
 """
 
-_ADD_TO_DAYS = """
+_UPSERT_DAILY_COUNTS = """
 insert into read.event_counts_daily as known
        (partner_system_id, day, event_name, valid, invalid, bots_valid, bots_invalid)
 select partner_system_id, (bucket at time zone 'UTC')::date, event_name,
@@ -57,12 +57,12 @@ select partner_system_id, (bucket at time zone 'UTC')::date, event_name,
 async def add_counts(connection: Connection, counts: HourlyCounts) -> None:
     """Add to the counts of hours and of their days; inside a transaction."""
     await add_hourly_counts(connection, counts)
-    await connection.execute(_ADD_TO_DAYS, *_keys(counts), *_numbers(counts))
+    await connection.execute(_UPSERT_DAILY_COUNTS, *_keys(counts), *_numbers(counts))
 
 
 async def add_hourly_counts(connection: Connection, counts: HourlyCounts) -> None:
     """Add to the counts of hours alone."""
-    await connection.execute(_ADD_TO_HOURS, *_keys(counts), *_numbers(counts))
+    await connection.execute(_UPSERT_HOURLY_COUNTS, *_keys(counts), *_numbers(counts))
 
 
 def _keys(keys: Collection[HourlyCountKey]) -> tuple[list[UUID], list[datetime], list[str]]:
@@ -92,7 +92,7 @@ async def delete_empty_hourly_counts(connection: Connection, keys: Collection[Ho
 
 
 # What statistics adds meanwhile, it adds to hours and days at once: a difference of one moment is right on top of it.
-_REPAIR_DAYS = """
+_UPSERT_DAYS_FROM_HOURS = """
 with wanted as (
     select distinct partner_system_id, (bucket at time zone 'UTC')::date as day
       from unnest($1::uuid[], $2::timestamptz[]) as given (partner_system_id, bucket)
@@ -144,6 +144,6 @@ delete from read.event_counts_daily as known
 async def rebuild_daily_counts(connection: Connection, hours: Collection[HourKey]) -> list[HourKey]:
     """Make the counts of the days of these hours the sums of their hours; the day of each count that was not."""
     keys = [system for system, _ in hours], [hour for _, hour in hours]
-    wrong = await connection.fetch(_REPAIR_DAYS, *keys)
+    wrong = await connection.fetch(_UPSERT_DAYS_FROM_HOURS, *keys)
     await connection.execute(_DELETE_EMPTY_DAYS, *keys)
     return [(row["partner_system_id"], row["bucket"]) for row in wrong]

@@ -29,15 +29,15 @@ from tracking.infra import metrics, postgres, rabbitmq, telemetry
 from tracking.infra.postgres import Connection, Pool
 
 _log = logging.getLogger(__name__)
-_HOLD_S = 30.0
-_LOOK_AGAIN_S = 5.0
+_MAX_DATABASE_WAIT_S = 30.0
+_RETRY_DELAY_S = 5.0
 _ERROR_CHARACTERS = 2000
-_CHECK_QUEUE_S = 5.0
+_QUEUE_CHECK_INTERVAL_S = 5.0
 # Under load, not more than a transaction in this time: what each costs is shared by the events that gather meanwhile.
 # The first after a pause is applied at once.
-_PACE_S = 0.05
+_MIN_GROUP_INTERVAL_S = 0.05
 # one that comes at the very moment of the question waits too
-_MOST_UNSERVED = 2
+_MAX_UNSERVED_READINGS = 2
 
 
 class Batch(Protocol):
@@ -64,7 +64,7 @@ class _SessionOver(Exception):
     """The channel, the queue or our place in it has gone; connect again."""
 
 
-_RECONNECT: tuple[type[BaseException], ...] = (_SessionOver, Unavailable, *rabbitmq.BROKER_ERRORS)
+_RECONNECT_ERRORS: tuple[type[BaseException], ...] = (_SessionOver, Unavailable, *rabbitmq.BROKER_ERRORS)
 
 
 @dataclass(slots=True)
@@ -131,8 +131,8 @@ class InboxConsumer(Generic[B]):
                 self.state = f"paused: {error}"
                 metrics.consumer_paused.labels(self._consumer).set(1)
                 _log.error("%s", error)
-                await self._pause(_LOOK_AGAIN_S, beat)
-            except _RECONNECT as error:
+                await self._pause(_RETRY_DELAY_S, beat)
+            except _RECONNECT_ERRORS as error:
                 self.state = f"connecting again: {postgres.describe_error(error)}"
                 _log.warning("%s connects again: %s", self._consumer, postgres.describe_error(error))
                 await self._pause(1, beat)
@@ -180,7 +180,7 @@ class InboxConsumer(Generic[B]):
             while True:
                 beat()
                 # also between failures: the broker moves a dead letter, and the relay counts it, a little later
-                if time.monotonic() - checked_at > _CHECK_QUEUE_S:
+                if time.monotonic() - checked_at > _QUEUE_CHECK_INTERVAL_S:
                     await self._check_dead_letters(channel)
                     checked_at = time.monotonic()
                 group, is_over = await self._take(arrived, channel)
@@ -209,20 +209,20 @@ class InboxConsumer(Generic[B]):
         group: list[_Delivery[B]] = []
         events = 0
         try:
-            message = await asyncio.wait_for(arrived.get(), _CHECK_QUEUE_S)
+            message = await asyncio.wait_for(arrived.get(), _QUEUE_CHECK_INTERVAL_S)
         except TimeoutError:
             # nothing came: make sure that the queue is there and empty. One that was deleted, and made anew by another
             # worker at the same moment, may know nothing of us, and nobody tells.
             waiting = await rabbitmq.get_queue_depth(channel, self._queue.work, self._timeout_s)
             self._unserved = self._unserved + 1 if waiting else 0
-            if self._unserved >= _MOST_UNSERVED:
+            if self._unserved >= _MAX_UNSERVED_READINGS:
                 raise _SessionOver(f"{waiting} messages wait in the queue and do not come") from None
             return group, False
         # with a backlog there is nothing to wait for, and what was handed back is tried again at once
         is_first_try = message is not None and not message.redelivered
         if is_first_try and arrived.qsize() < self._prefetch // 2:
             await asyncio.sleep(max(0.0, self._next_group_at - time.monotonic()))
-        self._next_group_at = time.monotonic() + _PACE_S
+        self._next_group_at = time.monotonic() + _MIN_GROUP_INTERVAL_S
         while True:
             if message is None:
                 return group, True
@@ -264,7 +264,7 @@ class InboxConsumer(Generic[B]):
                 await self._apply_once(batches)
                 return
             except postgres.TRANSIENT_ERRORS as error:
-                if time.monotonic() - started > _HOLD_S:
+                if time.monotonic() - started > _MAX_DATABASE_WAIT_S:
                     raise Unavailable("postgres_unavailable", f"{postgres.describe_error(error)}") from error
                 _log.warning("%s waits for its database: %s", self._consumer, postgres.describe_error(error))
                 await asyncio.sleep(pause_s)
@@ -274,13 +274,13 @@ class InboxConsumer(Generic[B]):
         started = time.perf_counter()
         by_id = {batch.batch_id: batch for batch in batches}
         async with self._pool.acquire() as connection, connection.transaction():
-            rows = await connection.fetch(_ENTER_INBOX, self._consumer, list(by_id))
+            rows = await connection.fetch(_INSERT_INBOX, self._consumer, list(by_id))
             fresh = [by_id[row["batch_id"]] for row in rows]
             if fresh:
                 days = sorted(await self._apply(connection, fresh))
                 # last, as these rows are shared by all workers: they stay locked only until the commit
                 await connection.execute(
-                    _RAISE_VERSIONS, self._consumer, [system for system, _ in days], [day for _, day in days]
+                    _UPSERT_VERSIONS, self._consumer, [system for system, _ in days], [day for _, day in days]
                 )
         metrics.batches_redelivered.labels(self._consumer).inc(len(batches) - len(fresh))
         metrics.events_applied.labels(self._consumer).inc(sum(batch.event_count for batch in fresh))
@@ -309,7 +309,7 @@ class InboxConsumer(Generic[B]):
         """Raises DeadLetterLimit; what the relay has taken out of the queue counts until somebody decides about it."""
         count = await rabbitmq.get_queue_depth(channel, self._queue.dead_letter, self._timeout_s)
         try:
-            count += await self._pool.fetchval(_OPEN_DEAD_LETTERS, self._consumer) or 0
+            count += await self._pool.fetchval(_SELECT_OPEN_DEAD_LETTERS, self._consumer) or 0
         except postgres.TRANSIENT_ERRORS as error:
             raise Unavailable("postgres_unavailable", postgres.describe_error(error)) from error
         if count >= self._dead_letter_limit:
@@ -321,7 +321,7 @@ class InboxConsumer(Generic[B]):
     async def _note_failure(self, batch_id: UUID, said: str, delivered: int) -> None:
         """For whoever decides about the dead letter; the log has it in any case."""
         try:
-            await self._pool.execute(_NOTE_FAILURE, self._consumer, batch_id, said, delivered)
+            await self._pool.execute(_UPSERT_FAILURE, self._consumer, batch_id, said, delivered)
         except postgres.POSTGRES_ERRORS as failure:
             _log.warning("the failure of batch %s is in the log only: %s", batch_id, postgres.describe_error(failure))
 
@@ -331,20 +331,20 @@ def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0].replace("\0", "\ufffd")[:_ERROR_CHARACTERS]
 
 
-_OPEN_DEAD_LETTERS = """
+_SELECT_OPEN_DEAD_LETTERS = """
 select open_dead_letters
   from read.consumer_progress
  where consumer = $1
 """
 
-_NOTE_FAILURE = """
+_UPSERT_FAILURE = """
 insert into read.apply_failures (consumer, batch_id, error, deliveries, failed_at)
 values ($1, $2, $3, $4, now())
     on conflict (consumer, batch_id)
     do update set error = excluded.error, deliveries = excluded.deliveries, failed_at = excluded.failed_at
 """
 
-_ENTER_INBOX = """
+_INSERT_INBOX = """
 insert into read.applied_batches (consumer, batch_id)
 select $1, batch_id
   from unnest($2::uuid[]) as given (batch_id)
@@ -352,7 +352,7 @@ select $1, batch_id
 returning batch_id
 """
 
-_RAISE_VERSIONS = """
+_UPSERT_VERSIONS = """
 insert into read.range_versions as known (partner_system_id, day, consumer, version)
 select partner_system_id, day, $1, 1
   from unnest($2::uuid[], $3::date[]) as touched (partner_system_id, day)

@@ -8,13 +8,13 @@ from pydantic import Field, StrictInt, model_validator
 from tracking.domain.errors import Malformed
 from tracking.domain.system_settings import (
     DEFAULT_LENGTH,
-    MAX_BURST,
+    MAX_BURST_EVENTS,
     MAX_EVENTS_PER_SECOND,
-    MAX_LENGTH,
-    MAX_ORIGIN,
+    MAX_ORIGIN_CHARACTERS,
     MAX_ORIGINS,
-    MAX_PATH,
+    MAX_PATH_CHARACTERS,
     MAX_RULES,
+    MAX_TRUNCATE_CHARACTERS,
     IpPolicy,
     PrivacyAction,
     PrivacyRule,
@@ -27,7 +27,7 @@ def _is_absent(value: Any) -> bool:
     return value is None
 
 
-Origin = Annotated[str, Field(max_length=MAX_ORIGIN)]
+Origin = Annotated[str, Field(max_length=MAX_ORIGIN_CHARACTERS)]
 Origins = Annotated[
     list[Origin],
     Field(
@@ -50,7 +50,12 @@ class RateLimit(JsonModel):
     events_per_second: Annotated[StrictInt, Field(ge=1, le=MAX_EVENTS_PER_SECOND, examples=[500])]
     burst: Annotated[
         StrictInt | None,
-        Field(ge=1, le=MAX_BURST, description="At once, after a pause; twice the rate unless given.", examples=[1000]),
+        Field(
+            ge=1,
+            le=MAX_BURST_EVENTS,
+            description="At once, after a pause; twice the rate unless given.",
+            examples=[1000],
+        ),
     ] = None
 
 
@@ -60,7 +65,7 @@ class PrivacySetting(JsonModel):
     path: Annotated[
         str,
         Field(
-            max_length=MAX_PATH,
+            max_length=MAX_PATH_CHARACTERS,
             description="Within userId, anonymousId, properties or context; [*] for every item of an array, "
             "['…'] for names with a dot.",
             examples=["$.properties.email"],
@@ -71,7 +76,7 @@ class PrivacySetting(JsonModel):
         StrictInt | None,
         Field(
             ge=1,
-            le=MAX_LENGTH,
+            le=MAX_TRUNCATE_CHARACTERS,
             description=f"How many characters truncate keeps; {DEFAULT_LENGTH} unless given.",
             exclude_if=_is_absent,
             examples=[DEFAULT_LENGTH],

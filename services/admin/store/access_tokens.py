@@ -49,11 +49,11 @@ async def update_token(connection: Connection, token: AccessToken) -> None:
     await connection.execute(_UPDATE_TOKEN, token.id, token.revoked_at, token.updated_at)
 
 
-_FIND_TOKEN = """
+_SELECT_TOKEN = """
 select id, name, token_sha256, prefix, last_four, scope, partner_id, created_at, expires_at, revoked_at, updated_at
   from write.access_tokens
 """
-_TOKEN_OF_ID = _FIND_TOKEN + " where id = $1"
+_TOKEN_OF_ID = _SELECT_TOKEN + " where id = $1"
 _LOCK_TOKEN = _TOKEN_OF_ID + " for update"
 
 
@@ -65,7 +65,7 @@ async def find_token(connection: Connection, token_id: UUID, *, lock: bool = Fal
     return _token(row)
 
 
-_TOKEN_OF_SECRET = _FIND_TOKEN + " where token_sha256 = $1"
+_TOKEN_OF_SECRET = _SELECT_TOKEN + " where token_sha256 = $1"
 
 
 async def find_token_by_hash(connection: Connection, token_sha256: bytes) -> AccessToken | None:
@@ -75,13 +75,13 @@ async def find_token_by_hash(connection: Connection, token_sha256: bytes) -> Acc
 
 
 # only one process at a time; which number it is does not matter
-_ONE_AT_A_TIME = "select pg_advisory_xact_lock(7236402)"
-_LOCK_BOOTSTRAP = _FIND_TOKEN + " where (name = $1 and revoked_at is null) or token_sha256 = $2 for update"
+_LOCK_BOOTSTRAP = "select pg_advisory_xact_lock(7236402)"
+_LOCK_BOOTSTRAP = _SELECT_TOKEN + " where (name = $1 and revoked_at is null) or token_sha256 = $2 for update"
 
 
 async def lock_bootstrap_tokens(connection: Connection, name: str, token_sha256: bytes) -> list[AccessToken]:
     """Those from the environment that are good, and the one with this hash; other starting processes wait."""
-    await connection.execute(_ONE_AT_A_TIME)
+    await connection.execute(_LOCK_BOOTSTRAP)
     return [_token(row) for row in await connection.fetch(_LOCK_BOOTSTRAP, name, token_sha256)]
 
 
@@ -91,12 +91,12 @@ def _token(row: Any) -> AccessToken:
     return AccessToken.restore(fingerprint=fingerprint, **values)
 
 
-_LIST_TOKENS = _FIND_TOKEN + " order by created_at, id limit $1 offset $2"
+_SELECT_TOKENS = _SELECT_TOKEN + " order by created_at, id limit $1 offset $2"
 
 _COUNT_TOKENS = "select count(*) from write.access_tokens"
 
 
 async def list_tokens(connection: Connection, limit: int, offset: int) -> tuple[list[AccessToken], int]:
     """A page, oldest first, and how many there are in all."""
-    rows = await connection.fetch(_LIST_TOKENS, limit, offset)
+    rows = await connection.fetch(_SELECT_TOKENS, limit, offset)
     return [_token(row) for row in rows], int(await connection.fetchval(_COUNT_TOKENS))

@@ -41,24 +41,24 @@ async def update_key(connection: Connection, key: ApiKey) -> None:
     await connection.execute(_UPDATE_KEY, key.id, key.expires_at, key.revoked_at)
 
 
-_FIND_KEY = """
+_SELECT_KEY = """
 select id, partner_system_id, name, key_sha256, prefix, last_four, created_at, expires_at, revoked_at, last_used_at
   from write.api_keys
  where partner_system_id = $1
    and id = $2
 """
-_LOCK_KEY = _FIND_KEY + " for update"
+_LOCK_KEY = _SELECT_KEY + " for update"
 
 
 async def find_key(connection: Connection, system_id: UUID, key_id: UUID, *, lock: bool = False) -> ApiKey:
     """A command that changes it locks it. Raises NotFound, also for the key of another system."""
-    row = await connection.fetchrow(_LOCK_KEY if lock else _FIND_KEY, system_id, key_id)
+    row = await connection.fetchrow(_LOCK_KEY if lock else _SELECT_KEY, system_id, key_id)
     if row is None:
         raise NotFound("api_key_not_found", f"System {system_id} has no API key {key_id}.")
     return _key(row)
 
 
-_LIST_KEYS = """
+_SELECT_KEYS = """
 select id, partner_system_id, name, key_sha256, prefix, last_four, created_at, expires_at, revoked_at, last_used_at
   from write.api_keys
  where partner_system_id = $1
@@ -68,7 +68,7 @@ select id, partner_system_id, name, key_sha256, prefix, last_four, created_at, e
 
 async def list_keys(connection: Connection, system_id: UUID) -> list[ApiKey]:
     """Oldest first; a system has few."""
-    return [_key(row) for row in await connection.fetch(_LIST_KEYS, system_id)]
+    return [_key(row) for row in await connection.fetch(_SELECT_KEYS, system_id)]
 
 
 def _key(row: Any) -> ApiKey:

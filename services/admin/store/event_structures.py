@@ -42,7 +42,7 @@ update write.event_structures
  where id = $1
 """
 
-_SAVE_VERSION = """
+_UPSERT_VERSION = """
 insert into write.event_structure_versions
        (structure_id, version, schema, status, created_at, published_at, deprecated_at)
 values ($1, $2, $3, $4, $5, $6, $7)
@@ -63,7 +63,7 @@ async def _save_versions(connection: Connection, versions: list[StructureVersion
     for version in versions:
         try:
             await connection.execute(
-                _SAVE_VERSION,
+                _UPSERT_VERSION,
                 structure_id,
                 version.version,
                 orjson.dumps(version.schema),
@@ -77,14 +77,14 @@ async def _save_versions(connection: Connection, versions: list[StructureVersion
             raise Malformed("invalid_schema", f"schema: {fault['message']}.", [fault]) from error
 
 
-_FIND_STRUCTURE = """
+_SELECT_STRUCTURE = """
 select id, partner_id, event_name, description, created_at, updated_at
   from write.event_structures
  where id = $1
 """
-_LOCK_STRUCTURE = _FIND_STRUCTURE + " for update"
+_LOCK_STRUCTURE = _SELECT_STRUCTURE + " for update"
 
-_VERSIONS = """
+_SELECT_VERSIONS = """
 select version, schema, status, created_at, published_at, deprecated_at
   from write.event_structure_versions
  where structure_id = $1
@@ -94,7 +94,7 @@ select version, schema, status, created_at, published_at, deprecated_at
 
 async def find_structure(connection: Connection, structure_id: UUID, *, lock: bool = False) -> EventStructure:
     """With its versions; a command locks it, so that commands on it follow one another. Raises NotFound."""
-    row = await connection.fetchrow(_LOCK_STRUCTURE if lock else _FIND_STRUCTURE, structure_id)
+    row = await connection.fetchrow(_LOCK_STRUCTURE if lock else _SELECT_STRUCTURE, structure_id)
     if row is None:
         raise NotFound("event_structure_not_found", f"There is no event structure {structure_id}.")
     versions = [
@@ -106,12 +106,12 @@ async def find_structure(connection: Connection, structure_id: UUID, *, lock: bo
             found["published_at"],
             found["deprecated_at"],
         )
-        for found in await connection.fetch(_VERSIONS, structure_id)
+        for found in await connection.fetch(_SELECT_VERSIONS, structure_id)
     ]
     return restore_structure(**dict(row), versions=versions)
 
 
-_LIST_STRUCTURES = """
+_SELECT_STRUCTURES = """
 select s.id, s.partner_id, s.event_name, s.description, s.created_at, s.updated_at,
        (select max(v.version) filter (where v.status = 'published')
           from write.event_structure_versions v
@@ -138,6 +138,6 @@ async def list_structures(
     connection: Connection, partner_id: UUID | None, event_name: str | None, limit: int, offset: int
 ) -> tuple[list[dict[str, Any]], int]:
     """The global ones, or those of a partner, oldest first, without schemas; and how many there are in all."""
-    rows = await connection.fetch(_LIST_STRUCTURES, partner_id, event_name, limit, offset)
+    rows = await connection.fetch(_SELECT_STRUCTURES, partner_id, event_name, limit, offset)
     total = await connection.fetchval(_COUNT_STRUCTURES, partner_id, event_name)
     return [dict(row) for row in rows], int(total)

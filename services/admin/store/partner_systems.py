@@ -56,17 +56,17 @@ async def update_system(connection: Connection, system: PartnerSystem) -> None:
     )
 
 
-_FIND_SYSTEM = """
+_SELECT_SYSTEM = """
 select id, partner_id, name, type, description, settings, deactivated_at, created_at, updated_at
   from write.partner_systems
  where id = $1
 """
-_LOCK_SYSTEM = _FIND_SYSTEM + " for update"
+_LOCK_SYSTEM = _SELECT_SYSTEM + " for update"
 
 
 async def find_system(connection: Connection, system_id: UUID, *, lock: bool = False) -> PartnerSystem:
     """A command that changes it locks it, so that such commands follow one another. Raises NotFound."""
-    row = await connection.fetchrow(_LOCK_SYSTEM if lock else _FIND_SYSTEM, system_id)
+    row = await connection.fetchrow(_LOCK_SYSTEM if lock else _SELECT_SYSTEM, system_id)
     if row is None:
         raise NotFound("partner_system_not_found", f"There is no partner system {system_id}.")
     return PartnerSystem.restore(**_with_settings(row))
@@ -76,7 +76,7 @@ def _with_settings(row: asyncpg.Record) -> dict[str, Any]:
     return {**row, "settings": decode_settings(row["settings"])}
 
 
-_LIST_SYSTEMS = """
+_SELECT_SYSTEMS = """
 select id, partner_id, name, type, description, settings, is_active, deactivated_at, created_at, updated_at
   from write.partner_systems
  where ($1::uuid is null or partner_id = $1)
@@ -97,5 +97,5 @@ async def list_systems(
     connection: Connection, partner_id: UUID | None, is_active: bool | None, limit: int, offset: int
 ) -> tuple[list[dict[str, Any]], int]:
     """A page, oldest first, and how many there are in all."""
-    rows = await connection.fetch(_LIST_SYSTEMS, partner_id, is_active, limit, offset)
+    rows = await connection.fetch(_SELECT_SYSTEMS, partner_id, is_active, limit, offset)
     return [_with_settings(row) for row in rows], int(await connection.fetchval(_COUNT_SYSTEMS, partner_id, is_active))

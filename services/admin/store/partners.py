@@ -59,23 +59,23 @@ def _email_taken(partner: Partner) -> Conflict:
     return Conflict("email_taken", f"Another partner has the address {partner.email}.")
 
 
-_FIND_PARTNER = """
+_SELECT_PARTNER = """
 select id, name, email, deactivated_at, created_at, updated_at
   from write.partners
  where id = $1
 """
-_LOCK_PARTNER = _FIND_PARTNER + " for update"
+_LOCK_PARTNER = _SELECT_PARTNER + " for update"
 
 
 async def find_partner(connection: Connection, partner_id: UUID, *, lock: bool = False) -> Partner:
     """A command that changes it locks it, so that such commands follow one another. Raises NotFound."""
-    row = await connection.fetchrow(_LOCK_PARTNER if lock else _FIND_PARTNER, partner_id)
+    row = await connection.fetchrow(_LOCK_PARTNER if lock else _SELECT_PARTNER, partner_id)
     if row is None:
         raise NotFound("partner_not_found", f"There is no partner {partner_id}.")
     return Partner.restore(**dict(row))
 
 
-_LIST_PARTNERS = """
+_SELECT_PARTNERS = """
 select id, name, email, is_active, deactivated_at, created_at, updated_at
   from write.partners
  where ($1::boolean is null or is_active = $1)
@@ -96,5 +96,5 @@ async def list_partners(
     connection: Connection, is_active: bool | None, email: str | None, limit: int, offset: int
 ) -> tuple[list[dict[str, Any]], int]:
     """A page, oldest first, and how many there are in all."""
-    rows = await connection.fetch(_LIST_PARTNERS, is_active, email, limit, offset)
+    rows = await connection.fetch(_SELECT_PARTNERS, is_active, email, limit, offset)
     return [dict(row) for row in rows], int(await connection.fetchval(_COUNT_PARTNERS, is_active, email))

@@ -9,8 +9,8 @@ import orjson
 from tracking.tables.dead_letters.decisions import AffectedSystem, DeadLetter, DeadLetterDetails
 
 _HEADINGS = ("ID", "CONSUMER", "STATE", "REASON", "EVENTS", "DELIVERIES", "TIMES", "LAST SEEN", "SYSTEM", "BATCH")
-_WIDEST = 40
-_MOST_SYSTEMS = 3
+_MAX_COLUMN_CHARACTERS = 40
+_MAX_SYSTEMS = 3
 
 
 def format_json(answer: Mapping[str, Any]) -> str:
@@ -58,13 +58,13 @@ def _row(letter: DeadLetter) -> tuple[str, ...]:
         str(letter.deliveries),
         str(letter.times),
         f"{letter.last_seen_at:%Y-%m-%d %H:%M:%SZ}",
-        _line(_systems(letter), _WIDEST),
+        _line(_systems(letter), _MAX_COLUMN_CHARACTERS),
         str(letter.batch_id or "-"),
     )
 
 
 def _systems(letter: DeadLetter) -> str:
-    names = [system.name or str(system.id) for system in letter.partner_systems[:_MOST_SYSTEMS]]
+    names = [system.name or str(system.id) for system in letter.partner_systems[:_MAX_SYSTEMS]]
     more = len(letter.partner_systems) - len(names)
     return ", ".join(names) + (f" and {more} more" if more else "") or "-"
 

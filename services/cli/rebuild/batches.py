@@ -105,7 +105,7 @@ class GroupResult:
     entered: dict[str, UUID]
 
 
-_BATCHES = """
+_SELECT_BATCHES = """
 select id, partner_system_ids, event_ids
   from write.event_batches
  where id > $1
@@ -117,7 +117,7 @@ select id, partner_system_ids, event_ids
 
 async def read_groups(write: Connection, position: UUID, through: UUID) -> AsyncGenerator[BatchGroup, None]:
     """The batches after `position` up to `through`, some 4 000 events at a time. Raises UnknownSystem."""
-    while rows := await write.fetch(_BATCHES, position, through, _PAGE_BATCHES):
+    while rows := await write.fetch(_SELECT_BATCHES, position, through, _PAGE_BATCHES):
         position = rows[-1]["id"]
         claims: list[BatchRow] = []
         events = 0
@@ -151,7 +151,7 @@ set local enable_seqscan = off;
 set local plan_cache_mode = force_custom_plan
 """
 
-_EVENTS = """
+_SELECT_EVENTS = """
 select claimed.batch_id,
        e.partner_system_id,
        e.id,
@@ -188,7 +188,7 @@ async def _read(write: Connection, claims: Sequence[BatchRow]) -> BatchGroup:
     async with write.transaction(readonly=True):
         await write.execute(_KEEP_TO_KEYS)
         found = await write.fetch(
-            _EVENTS,
+            _SELECT_EVENTS,
             [claim.id for claim in claims for _ in claim.event_ids],
             [system for claim in claims for system in claim.partner_system_ids],
             [event for claim in claims for event in claim.event_ids],
@@ -200,7 +200,7 @@ async def _read(write: Connection, claims: Sequence[BatchRow]) -> BatchGroup:
     return BatchGroup(rows, sum(len(claim.event_ids) for claim in claims) - len(found))
 
 
-_ENTER_INBOXES = """
+_INSERT_INBOXES = """
 insert into read.applied_batches (batch_id, consumer)
 select batch_id, consumer
   from unnest($1::uuid[]) as given (batch_id)
@@ -213,7 +213,7 @@ returning batch_id, consumer
 
 async def apply_group(read: Connection, chunk: BatchGroup) -> GroupResult:
     """Make the read model agree with the chunk; inside a transaction. Raises what PostgreSQL raises."""
-    entered = await read.fetch(_ENTER_INBOXES, list(chunk.rows), list(topology.CONSUMERS))
+    entered = await read.fetch(_INSERT_INBOXES, list(chunk.rows), list(topology.CONSUMERS))
     rows = [row for batch in chunk.rows.values() for row in batch]
     changed = await _repair(read, rows)
     # a batch that was in no inbox of statistics is in no count either
@@ -252,7 +252,7 @@ def truncate_to_hour(at: datetime) -> datetime:
     return at.replace(minute=0, second=0, microsecond=0)
 
 
-_STORED = """
+_SELECT_STORED = """
 select r.partner_system_id,
        r.id,
        r.partner_id,
@@ -287,7 +287,7 @@ async def _repair(read: Connection, rows: Sequence[Row]) -> list[Row]:
     await read.execute(_KEEP_TO_KEYS)
     keys = [(row[0], row[_EVENT_TIMESTAMP], row[1]) for row in rows]
     found = await read.fetch(
-        _STORED, [system for system, _, _ in keys], [at for _, at, _ in keys], [event for _, _, event in keys]
+        _SELECT_STORED, [system for system, _, _ in keys], [at for _, at, _ in keys], [event for _, _, event in keys]
     )
     stored = {(row[0], row[1]): tuple(row) for row in found}
     wrong: list[EventKey] = []

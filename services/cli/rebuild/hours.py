@@ -19,7 +19,7 @@ from tracking.infra.postgres import Connection
 from tracking.tables import range_versions, rollups
 from tracking.tables.rollups import COUNT_KINDS, HourKey, HourlyCountKey, HourlyCounts
 
-_REMEMBER_HOURS = """
+_INSERT_HOURS = """
 insert into read.rebuild_hours (partner_system_id, bucket)
 select partner_system_id, bucket
   from unnest($1::uuid[], $2::timestamptz[]) as given (partner_system_id, bucket)
@@ -35,7 +35,7 @@ set local enable_seqscan = off;
 set local plan_cache_mode = force_custom_plan
 """
 
-_WAITING = """
+_SELECT_WAITING_HOURS = """
 select partner_system_id, bucket
   from read.rebuild_hours
  order by partner_system_id, bucket
@@ -45,36 +45,36 @@ select partner_system_id, bucket
 
 async def list_waiting_hours(read: Connection) -> list[HourKey]:
     """The next hours to be compared; a day is never divided, as it is summed up when its hours are right."""
-    hours = [(row["partner_system_id"], row["bucket"]) for row in await read.fetch(_WAITING, GROUP_HOURS)]
+    hours = [(row["partner_system_id"], row["bucket"]) for row in await read.fetch(_SELECT_WAITING_HOURS, GROUP_HOURS)]
     if len(hours) < GROUP_HOURS:
         return hours
     last_system, last_hour = hours[-1]
     return [(system, hour) for system, hour in hours if (system, hour.date()) != (last_system, last_hour.date())]
 
 
-_COUNT_WAITING = "select count(*) from read.rebuild_hours"
+_COUNT_WAITING_HOURS = "select count(*) from read.rebuild_hours"
 
 
 async def count_waiting_hours(read: Connection) -> int:
     """How many hours are still to be compared."""
-    return int(await read.fetchval(_COUNT_WAITING))
+    return int(await read.fetchval(_COUNT_WAITING_HOURS))
 
 
-_REMEMBER_COUNTED = """
+_INSERT_COUNTED_HOURS = """
 insert into read.rebuild_hours (partner_system_id, bucket)
 select distinct partner_system_id, bucket
   from read.event_counts_hourly
     on conflict do nothing
 """
 
-_REMEMBER_DAYS = """
+_INSERT_HOURS_OF_DAYS = """
 insert into read.rebuild_hours (partner_system_id, bucket)
 select distinct partner_system_id, day::timestamp at time zone 'UTC'
   from read.event_counts_daily
     on conflict do nothing
 """
 
-_REMEMBER_EVENTS = """
+_INSERT_HOURS_OF_EVENTS = """
 insert into read.rebuild_hours (partner_system_id, bucket)
 select distinct partner_system_id, date_trunc('hour', event_timestamp)
   from read.tracking_events_read_model
@@ -84,13 +84,13 @@ select distinct partner_system_id, date_trunc('hour', event_timestamp)
 
 async def queue_all_hours(read: Connection, *, of_events_too: bool) -> None:
     """Also the hours in which there is a count (or an event, by reading all of them) though no batch has one."""
-    await read.execute(_REMEMBER_COUNTED)
-    await read.execute(_REMEMBER_DAYS)
+    await read.execute(_INSERT_COUNTED_HOURS)
+    await read.execute(_INSERT_HOURS_OF_DAYS)
     if of_events_too:
-        await read.execute(_REMEMBER_EVENTS)
+        await read.execute(_INSERT_HOURS_OF_EVENTS)
 
 
-_HALF_APPLIED = """
+_SELECT_HALF_APPLIED = """
 select batch_id, min(consumer) as consumer
   from read.applied_batches
  where consumer = any($1::text[])
@@ -98,7 +98,7 @@ select batch_id, min(consumer) as consumer
 having count(*) = 1
 """
 
-_RECOUNT = """
+_COUNT_EVENTS_OF_HOURS = """
 select wanted.partner_system_id, wanted.bucket, counted.*
   from unnest($1::uuid[], $2::timestamptz[]) as wanted (partner_system_id, bucket)
  cross join lateral (
@@ -115,7 +115,7 @@ select wanted.partner_system_id, wanted.bucket, counted.*
        ) as counted
 """
 
-_COUNTED = """
+_SELECT_COUNTS_OF_HOURS = """
 select known.partner_system_id,
        known.bucket,
        known.event_name,
@@ -197,10 +197,10 @@ async def find_count_differences(
     """What has to be added to the counts of these hours to make them those of their events."""
     wanted = [system for system, _ in hours], [hour for _, hour in hours]
     async with snapshot.transaction(isolation="repeatable_read", readonly=True):
-        half = await snapshot.fetch(_HALF_APPLIED, list(topology.CONSUMERS))
+        half = await snapshot.fetch(_SELECT_HALF_APPLIED, list(topology.CONSUMERS))
         await snapshot.execute(_KEEP_TO_KEYS)
-        events = _as_counts(await snapshot.fetch(_RECOUNT, *wanted))
-        counted = _as_counts(await snapshot.fetch(_COUNTED, *wanted))
+        events = _as_counts(await snapshot.fetch(_COUNT_EVENTS_OF_HOURS, *wanted))
+        counted = _as_counts(await snapshot.fetch(_SELECT_COUNTS_OF_HOURS, *wanted))
     ahead = await half_applied.counts({row["batch_id"]: row["consumer"] for row in half})
     among = set(hours)
     difference = CountDifference()
@@ -214,7 +214,7 @@ def _as_counts(rows: Sequence[Any]) -> HourlyCounts:
     return {(system, hour, name): numbers for system, hour, name, *numbers in rows}
 
 
-_FORGET_HOURS = """
+_DELETE_HOURS = """
 delete from read.rebuild_hours as done
  using unnest($1::uuid[], $2::timestamptz[]) as given (partner_system_id, bucket)
  where done.partner_system_id = given.partner_system_id
@@ -229,12 +229,12 @@ async def write_count_differences(read: Connection, hours: Sequence[HourKey], di
         await rollups.add_hourly_counts(read, difference)
         await rollups.delete_empty_hourly_counts(read, difference)
     wrong_days = await rollups.rebuild_daily_counts(read, hours)
-    await read.execute(_FORGET_HOURS, [system for system, _ in hours], [hour for _, hour in hours])
+    await read.execute(_DELETE_HOURS, [system for system, _ in hours], [hour for _, hour in hours])
     await range_versions.raise_versions(read, {(system, hour) for system, hour, _ in difference} | set(wrong_days))
     return len(difference) + len(wrong_days)
 
 
-_EVENTS_OF_HOURS = """
+_SELECT_EVENTS_OF_HOURS = """
 select r.partner_system_id, r.event_timestamp, r.id
   from unnest($1::uuid[], $2::timestamptz[]) as wanted (partner_system_id, bucket)
  cross join lateral (
@@ -246,7 +246,7 @@ select r.partner_system_id, r.event_timestamp, r.id
        ) as r
 """
 
-_NOT_STORED = """
+_SELECT_MISSING_EVENTS = """
 select given.partner_system_id, given.event_timestamp, given.id
   from unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) as given (partner_system_id, event_timestamp, id)
   left join write.tracking_events e
@@ -267,7 +267,7 @@ async def find_strays(snapshot: Connection, write: Connection, hours: Sequence[H
         await write.execute(_KEEP_TO_KEYS)
         page: list[EventKey] = []
         wanted = [system for system, _ in hours], [hour for _, hour in hours]
-        async for row in snapshot.cursor(_EVENTS_OF_HOURS, *wanted, prefetch=_PAGE_EVENTS):
+        async for row in snapshot.cursor(_SELECT_EVENTS_OF_HOURS, *wanted, prefetch=_PAGE_EVENTS):
             page.append((row["partner_system_id"], row["event_timestamp"], row["id"]))
             if len(page) == _PAGE_EVENTS:
                 strays += await _find_missing_in_write_database(write, page)
@@ -279,7 +279,10 @@ async def find_strays(snapshot: Connection, write: Connection, hours: Sequence[H
 
 async def _find_missing_in_write_database(write: Connection, keys: Sequence[EventKey]) -> list[EventKey]:
     rows = await write.fetch(
-        _NOT_STORED, [system for system, _, _ in keys], [at for _, at, _ in keys], [event for _, _, event in keys]
+        _SELECT_MISSING_EVENTS,
+        [system for system, _, _ in keys],
+        [at for _, at, _ in keys],
+        [event for _, _, event in keys],
     )
     return [(row["partner_system_id"], row["event_timestamp"], row["id"]) for row in rows]
 
@@ -287,4 +290,4 @@ async def _find_missing_in_write_database(write: Connection, keys: Sequence[Even
 async def queue_hours(read: Connection, hours: Collection[HourKey]) -> None:
     """Note hours whose counts are to be compared with the events."""
     if hours:
-        await read.execute(_REMEMBER_HOURS, [system for system, _ in hours], [hour for _, hour in hours])
+        await read.execute(_INSERT_HOURS, [system for system, _ in hours], [hour for _, hour in hours])

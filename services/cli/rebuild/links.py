@@ -40,7 +40,7 @@ class LinkingEvent(NamedTuple):
         ]
 
 
-_PAGE = """
+_SELECT_LINKS = """
 select partner_system_id, kind, id, user_id, linked_at, event_id
   from read.identities
  where (partner_system_id, kind, id) > ($1, $2, $3)
@@ -51,10 +51,10 @@ select partner_system_id, kind, id, user_id, linked_at, event_id
 
 async def list_links(read: Connection, after: LinkPosition) -> list[IdentityLink]:
     """The next links after a place."""
-    return [IdentityLink(*row) for row in await read.fetch(_PAGE, *after, _PAGE_LINKS)]
+    return [IdentityLink(*row) for row in await read.fetch(_SELECT_LINKS, *after, _PAGE_LINKS)]
 
 
-_NAMING = """
+_SELECT_LINKING_EVENTS = """
 select e.partner_system_id,
        e.id,
        e.event_timestamp,
@@ -77,7 +77,7 @@ async def find_unjustified_links(
     What the read database has was committed in the write database before, so looking there afterwards is fair.
     """
     named = {(link.partner_system_id, link.event_id) for link in links}
-    rows = await write.fetch(_NAMING, [system for system, _ in named], [event for _, event in named])
+    rows = await write.fetch(_SELECT_LINKING_EVENTS, [system for system, _ in named], [event for _, event in named])
     events = [LinkingEvent(*row) for row in rows]
     justified = {link for event in events for link in event.links()}
     stored = {(event.partner_system_id, event.id) for event in events}

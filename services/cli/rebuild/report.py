@@ -8,7 +8,7 @@ import orjson
 
 from services.cli.rebuild.state import RebuildState
 
-_EVERY_S = {True: 0.2, False: 5.0}
+_PROGRESS_INTERVAL_S = {True: 0.2, False: 5.0}
 
 
 class ProgressLine:
@@ -32,7 +32,7 @@ class ProgressLine:
         if is_new:
             self._phase, self._began_at, self._began_with = rebuild.phase, now, done
             self._events_before = rebuild.done_events
-        if is_new or done == total > 0 or now - self._shown_at >= _EVERY_S[self._is_terminal]:
+        if is_new or done == total > 0 or now - self._shown_at >= _PROGRESS_INTERVAL_S[self._is_terminal]:
             self._shown_at = now
             self._write(self._line(rebuild, done, total, now - self._began_at))
 

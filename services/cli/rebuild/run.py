@@ -31,9 +31,9 @@ _REBUILD_LOCK = 7_236_402
 # the server may need a moment to notice that the process before us was killed
 _LOCK_WAIT_S = 10.0
 _ATTEMPTS = 10
-_DELETE_AT_ONCE = 5_000
+_MAX_DELETED_PER_RUN = 5_000
 # What is wrong with a batch rather than with the database; as the workers, we go on with its neighbours.
-_BATCH_FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+_BATCH_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 
 _TRY_LOCK = "select pg_try_advisory_lock($1)"
 
@@ -144,7 +144,7 @@ async def _rebuild_batches(sessions: RebuildConnections, work: RebuildState, rep
             work = replace(work, missing_events=work.missing_events + chunk.missing_events)
             try:
                 work = await _rebuild_group(sessions, chunk, work, remembered)
-            except _BATCH_FAULTS:
+            except _BATCH_ERRORS:
                 for single in chunk.single():
                     work = await _rebuild_single(sessions, single, work, remembered)
             report(work)
@@ -187,7 +187,7 @@ async def _rebuild_single(
 ) -> RebuildState:
     try:
         return await _rebuild_group(sessions, single, work, remembered)
-    except _BATCH_FAULTS:
+    except _BATCH_ERRORS:
         (batch_id,) = single.rows
         passed = replace(
             work,
@@ -205,8 +205,8 @@ async def _rebuild_hours(sessions: RebuildConnections, work: RebuildState, repor
     while hours := await rebuild_hours.list_waiting_hours(sessions.read):
         if work.deletes_strays:
             strays = await rebuild_hours.find_strays(sessions.snapshot, sessions.write, hours)
-            for start in range(0, len(strays), _DELETE_AT_ONCE):
-                work = await _delete_strays(sessions.read, strays[start : start + _DELETE_AT_ONCE], work)
+            for start in range(0, len(strays), _MAX_DELETED_PER_RUN):
+                work = await _delete_strays(sessions.read, strays[start : start + _MAX_DELETED_PER_RUN], work)
         work = await _rebuild_counts(sessions, half_applied, hours, work)
         report(work)
     return work

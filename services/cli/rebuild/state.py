@@ -64,7 +64,7 @@ class RebuildState:
         return ReceivedRange(self.from_time, self.to_time)
 
 
-_UNFINISHED = """
+_SELECT_UNFINISHED = """
 select from_time, to_time, deletes_strays, position, through, total_batches, phase, done_batches, done_events,
        repaired_events, missing_events, failed_batches, total_hours, done_hours, repaired_counts, deleted_strays,
        repaired_links, deleted_links, id
@@ -77,11 +77,11 @@ select from_time, to_time, deletes_strays, position, through, total_batches, pha
 
 async def find_unfinished(read: Connection) -> RebuildState | None:
     """The one that was interrupted."""
-    row = await read.fetchrow(_UNFINISHED)
+    row = await read.fetchrow(_SELECT_UNFINISHED)
     return RebuildState(*row.values()) if row else None
 
 
-_LAST_BATCH = """
+_SELECT_LAST_BATCH = """
 select id
   from write.event_batches
  where id <= $1
@@ -96,12 +96,12 @@ select count(*)
    and id <= $2
 """
 
-_BEGIN = """
+_INSERT_REBUILD = """
 insert into read.rebuilds (id, from_time, to_time, deletes_strays, phase, position, through, total_batches)
 values ($1, $2, $3, $4, $5, $6, $7, $8)
 """
 
-_GIVE_UP_OTHERS = """
+_UPDATE_OTHERS_GIVEN_UP = """
 update read.rebuilds
    set phase = 'given up', updated_at = now()
  where phase in ('links', 'batches', 'hours')
@@ -116,9 +116,9 @@ async def start_rebuild(
     rebuild = RebuildState(within.from_time, within.to_time, deletes_strays, before, through=before, total_batches=0)
     rebuild = replace(await extend_to_latest(write, rebuild), phase="links" if within.is_everything else "batches")
     async with read.transaction():
-        await read.execute(_GIVE_UP_OTHERS)
+        await read.execute(_UPDATE_OTHERS_GIVEN_UP)
         await read.execute(
-            _BEGIN,
+            _INSERT_REBUILD,
             rebuild.id,
             rebuild.from_time,
             rebuild.to_time,
@@ -134,7 +134,7 @@ async def start_rebuild(
 async def extend_to_latest(write: Connection, rebuild: RebuildState) -> RebuildState:
     """The same through the last batch of its range that is committed now."""
     last = UUID(int=(1 << 128) - 1) if rebuild.to_time is None else _before(make_lowest_id(rebuild.to_time))
-    through: UUID = await write.fetchval(_LAST_BATCH, last) or _NONE
+    through: UUID = await write.fetchval(_SELECT_LAST_BATCH, last) or _NONE
     total = await write.fetchval(_COUNT_BATCHES, rebuild.position, through)
     return replace(rebuild, through=through, total_batches=total)
 
@@ -143,7 +143,7 @@ def _before(id_: UUID) -> UUID:
     return UUID(int=max(id_.int - 1, 0))
 
 
-_SAVE = """
+_UPDATE_REBUILD = """
 update read.rebuilds
    set phase = $2,
        position = $3,
@@ -168,7 +168,7 @@ update read.rebuilds
 async def save(read: Connection, rebuild: RebuildState) -> None:
     """Inside the transaction whose work it counts."""
     await read.execute(
-        _SAVE,
+        _UPDATE_REBUILD,
         rebuild.id,
         rebuild.phase,
         rebuild.position,
@@ -188,7 +188,7 @@ async def save(read: Connection, rebuild: RebuildState) -> None:
     )
 
 
-_FIRST_BATCH = """
+_SELECT_FIRST_BATCH = """
 select created_at
   from write.event_batches
  where id > $1
@@ -202,7 +202,7 @@ _CREATE_PARTITION = "select read.create_partition($1, $2)"
 
 async def create_partitions(read: Connection, write: Connection, rebuild: RebuildState) -> None:
     """Those of the months in which the batches came: an empty read database has only the last ones."""
-    first: datetime | None = await write.fetchval(_FIRST_BATCH, rebuild.position, rebuild.through)
+    first: datetime | None = await write.fetchval(_SELECT_FIRST_BATCH, rebuild.position, rebuild.through)
     if first is None:
         return
     last = datetime.fromtimestamp((rebuild.through.int >> 80) / 1000, first.tzinfo)
@@ -211,7 +211,7 @@ async def create_partitions(read: Connection, write: Connection, rebuild: Rebuil
             await read.execute(_CREATE_PARTITION, parent, date(index // 12, index % 12 + 1, 1))
 
 
-_SET_BACK = """
+_UPDATE_POSITIONS = """
 update write.consumer_positions
    set applied_through = $2, updated_at = now()
  where consumer = $1
@@ -225,4 +225,4 @@ async def rewind_positions(write: Connection, entered: Mapping[str, UUID]) -> No
     It was proven of another read database, lost since. Without this, answers would claim to be up to date meanwhile.
     """
     for consumer, first in entered.items():
-        await write.execute(_SET_BACK, consumer, _before(first))
+        await write.execute(_UPDATE_POSITIONS, consumer, _before(first))

@@ -9,7 +9,7 @@ from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import postgres
 from tracking.infra.postgres import Pool
 
-_STORED = """
+_SELECT_STORED = """
 select id
   from write.tracking_events
  where partner_system_id = $1
@@ -30,7 +30,7 @@ class DryRunCommit:
         if not named:
             return outcome
         try:
-            rows = await self._pool.fetch(_STORED, events[0].partner_system_id, named)
+            rows = await self._pool.fetch(_SELECT_STORED, events[0].partner_system_id, named)
         except postgres.POSTGRES_ERRORS as error:
             raise Unavailable("database_unavailable", "The database does not answer now; try again.", 2) from error
         seen: set[UUID] = {row["id"] for row in rows}

@@ -42,13 +42,13 @@ from tracking.infra import metrics, postgres
 _log = logging.getLogger(__name__)
 _USUAL_EVENT_BYTES = 256
 _OVERLOADED = "More events wait for the database than this process may hold."
-_RETRY_PAUSE_S = 0.1
-_MOST_IN_FLIGHT = 3
+_RETRY_DELAY_S = 0.1
+_MAX_CONCURRENT_COMMITS = 3
 # So many requests, or a full message, wait neither for the commit under way nor for the pace.
-_ENOUGH_REQUESTS = 64
-_PACE_S = 0.01
+_FULL_GROUP_REQUESTS = 64
+_MIN_GROUP_INTERVAL_S = 0.01
 # So many events tried alone in vain, none stored: it is the database's trouble and no event's.
-_TRIED_IN_VAIN = 3
+_MAX_FAILED_SINGLE_ROWS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class _Bisection:
 
     @property
     def is_hopeless(self) -> bool:
-        return not self.has_stored and self.tried_in_vain >= _TRIED_IN_VAIN
+        return not self.has_stored and self.tried_in_vain >= _MAX_FAILED_SINGLE_ROWS
 
 
 class GroupCommit:
@@ -170,7 +170,7 @@ class GroupCommit:
                 beat()
                 if self._is_due():
                     self._in_flight += 1
-                    self._paced_until = self._loop.time() + _PACE_S
+                    self._paced_until = self._loop.time() + _MIN_GROUP_INTERVAL_S
                     flushing.create_task(self._flush(self._take_group()))
                     continue
                 is_paced = self._waiting and self._in_flight == 0
@@ -180,10 +180,10 @@ class GroupCommit:
                         await self._wake.wait()
 
     def _is_due(self) -> bool:
-        if not self._waiting or self._in_flight == _MOST_IN_FLIGHT:
+        if not self._waiting or self._in_flight == _MAX_CONCURRENT_COMMITS:
             return False
         if (
-            len(self._waiting) >= _ENOUGH_REQUESTS
+            len(self._waiting) >= _FULL_GROUP_REQUESTS
             or self._waiting_bytes >= MAX_MESSAGE_BYTES
             or self._waiting_events >= MAX_MESSAGE_EVENTS
         ):
@@ -243,11 +243,11 @@ class GroupCommit:
                 return
             except postgres.TRANSIENT_ERRORS as error:
                 is_retry = True
-                if time.monotonic() + _RETRY_PAUSE_S >= deadline:
+                if time.monotonic() + _RETRY_DELAY_S >= deadline:
                     _log.warning("not committed within the deadline: %s", postgres.describe_error(error))
                     rows.mark_unavailable()
                     return
-                await asyncio.sleep(_RETRY_PAUSE_S)
+                await asyncio.sleep(_RETRY_DELAY_S)
             except asyncpg.PostgresError as error:
                 await self._bisect(rows, deadline, error, search)
                 return

@@ -21,10 +21,10 @@ from tracking.infra.postgres import Pool
 from tracking.infra.rabbitmq import Publisher
 
 _log = logging.getLogger(__name__)
-_MOST_WAITING_EVENTS = 50_000
+_MAX_WAITING_EVENTS = 50_000
 # A confirm takes some turns of the event loop, long ones under load: with 32, one batch in twenty went by the relay.
 _IN_FLIGHT = 128
-_MARK_EVERY_S = 0.1
+_MARK_INTERVAL_S = 0.1
 
 
 class BatchPublisher:
@@ -43,7 +43,7 @@ class BatchPublisher:
 
     def enqueue(self, batch: CommittedBatch) -> None:
         """Publish soon, or leave it to the relay if too much waits already."""
-        if self._waiting_events > _MOST_WAITING_EVENTS:
+        if self._waiting_events > _MAX_WAITING_EVENTS:
             metrics.publish_failures.labels("backlog").inc()
             return
         self._waiting.append(batch)
@@ -113,7 +113,7 @@ class BatchPublisher:
         """Many confirms in one statement, a few times a second."""
         while True:
             await self._has_confirmed.wait()
-            await asyncio.sleep(_MARK_EVERY_S)
+            await asyncio.sleep(_MARK_INTERVAL_S)
             await self._mark()
 
     async def _mark(self) -> None:

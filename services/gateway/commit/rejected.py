@@ -28,20 +28,20 @@ from tracking.infra import metrics, postgres
 from tracking.infra.postgres import Pool
 
 _log = logging.getLogger(__name__)
-MOST_OF_SYSTEM = 1_000
-RAW_BYTES = 64 * 1024
-_EVERY_S = 1.0
+MAX_EVENTS_PER_SYSTEM = 1_000
+MAX_RAW_BYTES = 64 * 1024
+_FLUSH_INTERVAL_S = 1.0
 # a second; one sender's flood leaves room for the others
-_MOST_WAITING = 500
-_MOST_WAITING_OF_SYSTEM = 100
-_MOST_WAITING_BYTES = 8 * 1024 * 1024
-_MESSAGE_CHARACTERS = 1_000
-_MOST_FAULTS = 20
+_MAX_WAITING_EVENTS_PER_FLUSH = 500
+_MAX_WAITING_EVENTS_PER_SYSTEM = 100
+_MAX_WAITING_BYTES = 8 * 1024 * 1024
+_MAX_MESSAGE_CHARACTERS = 1_000
+_MAX_FIELD_ERRORS = 20
 
 _KEYS = re.compile(rb'sk_[A-Za-z0-9]{16,}|(?<="apiKey")\s*:\s*"[^"]*"?|(?<="writeKey")\s*:\s*"[^"]*"?')
 _ADDRESSES = re.compile(rb'(?<="ip")\s*:\s*"[^"]*"?')
 
-_INSERT = """
+_INSERT_REJECTED_EVENT = """
 insert into write.refused_events
        (id, partner_system_id, refused_at, route, position, reason, message, faults, raw, raw_bytes, correlation_id)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
@@ -127,11 +127,11 @@ class RejectedEventWriter:
         raw_bytes: int,
     ) -> None:
         system_id = key.partner_system_id
-        size_bytes = min(len(raw or b""), RAW_BYTES)
+        size_bytes = min(len(raw or b""), MAX_RAW_BYTES)
         if (
-            len(self._waiting) >= _MOST_WAITING
-            or self._of_system[system_id] >= _MOST_WAITING_OF_SYSTEM
-            or self._waiting_bytes + size_bytes > _MOST_WAITING_BYTES
+            len(self._waiting) >= _MAX_WAITING_EVENTS_PER_FLUSH
+            or self._of_system[system_id] >= _MAX_WAITING_EVENTS_PER_SYSTEM
+            or self._waiting_bytes + size_bytes > _MAX_WAITING_BYTES
         ):
             metrics.rejected_events_dropped.inc()
             return
@@ -146,8 +146,8 @@ class RejectedEventWriter:
                 request.path,
                 position,
                 why.reason,
-                why.message[:_MESSAGE_CHARACTERS],
-                orjson.dumps(why.faults[:_MOST_FAULTS]),
+                why.message[:_MAX_MESSAGE_CHARACTERS],
+                orjson.dumps(why.faults[:_MAX_FIELD_ERRORS]),
                 None if raw is None else mask_raw_body(raw, key, request.find_api_key()),
                 raw_bytes,
                 request.correlation_id,
@@ -157,7 +157,7 @@ class RejectedEventWriter:
     async def run(self) -> None:
         """Write each second, for ever."""
         while True:
-            await asyncio.sleep(_EVERY_S)
+            await asyncio.sleep(_FLUSH_INTERVAL_S)
             await self.flush()
 
     async def flush(self) -> None:
@@ -168,9 +168,9 @@ class RejectedEventWriter:
             return
         try:
             async with self._pool.acquire() as connection, connection.transaction():
-                await connection.executemany(_INSERT, rows)
+                await connection.executemany(_INSERT_REJECTED_EVENT, rows)
                 for system_id in sorted({row.partner_system_id for row in rows}):
-                    await connection.execute(_DELETE_BEYOND, system_id, MOST_OF_SYSTEM)
+                    await connection.execute(_DELETE_BEYOND, system_id, MAX_EVENTS_PER_SYSTEM)
         except postgres.POSTGRES_ERRORS as error:
             metrics.rejected_events_dropped.inc(len(rows))
             _log.warning("%d refusals could not be kept: %s", len(rows), postgres.describe_error(error))
@@ -181,13 +181,13 @@ def mask_raw_body(raw: bytes, key: ApiKeyEntry, given_key: str | None = None) ->
     if key.settings.privacy_rules:
         return None
     # looked through before the cut, or half a key could stay
-    text = raw[: 2 * RAW_BYTES]
+    text = raw[: 2 * MAX_RAW_BYTES]
     if given_key:
         text = text.replace(given_key.encode("latin-1"), b"***")
     text = _KEYS.sub(_masked, text)
     if key.settings.ip_policy != "keep":
         text = _ADDRESSES.sub(_masked, text)
-    return text[:RAW_BYTES]
+    return text[:MAX_RAW_BYTES]
 
 
 def _masked(found: re.Match[bytes]) -> bytes:

@@ -71,9 +71,9 @@ _BATCH_ENCODERS: Mapping[str, Encoder] = {
     "partner_system_ids": copy_binary.encode_uuid_arrays,
     "event_ids": copy_binary.encode_uuid_arrays,
 }
-_CANNOT_CONNECT: tuple[type[BaseException], ...] = (*postgres.POSTGRES_ERRORS, ValueError)
+_CONNECT_ERRORS: tuple[type[BaseException], ...] = (*postgres.POSTGRES_ERRORS, ValueError)
 # A client's time further off than this may lie where no partition is meant to be.
-_PARTITIONED = timedelta(days=28)
+_MAX_DISTANCE_TO_PARTITIONS = timedelta(days=28)
 
 _CREATE_STAGING = """
 create temporary table if not exists staged_events
@@ -96,13 +96,13 @@ select count(*)
   join write.tracking_events as stored using (partner_system_id, id)
 """
 
-_KNOWN_BATCH = """
+_SELECT_BATCH = """
 select event_ids
   from write.event_batches
  where id = $1
 """
 
-_MARK_PUBLISHED = """
+_UPDATE_PUBLISHED = """
 update write.event_batches
    set published_at = $2
  where id = any($1::uuid[])
@@ -219,7 +219,7 @@ class EventStore:
         return stored if known is None else known
 
     async def _known(self, connection: Connection, batch_id: UUID) -> frozenset[UUID] | None:
-        ids = await connection.fetchval(_KNOWN_BATCH, batch_id)
+        ids = await connection.fetchval(_SELECT_BATCH, batch_id)
         return None if ids is None else frozenset(ids)
 
     async def _open(self, timeout_s: float) -> DedicatedConnection:
@@ -235,7 +235,7 @@ class EventStore:
                 server_settings={"application_name": "tracking-gateway-commit", "timezone": "UTC"},
             )
             await postgres.prepare_connection(opened)
-        except _CANNOT_CONNECT as error:
+        except _CONNECT_ERRORS as error:
             if opened is not None:
                 opened.terminate()
             raise ConnectionError(postgres.describe_error(error)) from error  # no row had a part in it
@@ -283,7 +283,7 @@ def is_permanent_error(event: TrackingEvent, fault: BaseException) -> bool:
         and fault.constraint_name is None
     )
     at_ms, now_ms = event.id.int >> 80, to_unix_ms(event.received_at)
-    return not has_no_partition or abs(at_ms - now_ms) > _PARTITIONED / timedelta(milliseconds=1)
+    return not has_no_partition or abs(at_ms - now_ms) > _MAX_DISTANCE_TO_PARTITIONS / timedelta(milliseconds=1)
 
 
 def describe_row_error(fault: BaseException) -> str:
@@ -295,4 +295,4 @@ def describe_row_error(fault: BaseException) -> str:
 
 async def mark_published(pool: Pool, batch_ids: Sequence[UUID], at: datetime) -> None:
     """Note the broker's confirms. Raises postgres.FAILURES; the relay then publishes again, which does no harm."""
-    await pool.execute(_MARK_PUBLISHED, batch_ids, at)
+    await pool.execute(_UPDATE_PUBLISHED, batch_ids, at)

@@ -5,7 +5,7 @@ from functools import lru_cache
 import crawleruseragents
 import re2
 
-_MOST_CHARACTERS = 1_000
+_MAX_CHARACTERS = 1_000
 # one expression in linear time instead of well over a thousand, each of Python's own kind
 _OPTIONS = re2.Options()
 _OPTIONS.max_mem = 256 * 1024 * 1024  # of which it takes a tenth; by default it would give up its fast way
@@ -17,4 +17,4 @@ _PATTERN = re2.compile(  # type: ignore[no-untyped-call]
 @lru_cache(maxsize=10_000)
 def is_bot(user_agent: str) -> bool:
     """A User-Agent without a name in the list is a person's."""
-    return bool(_PATTERN.search(user_agent[:_MOST_CHARACTERS]))
+    return bool(_PATTERN.search(user_agent[:_MAX_CHARACTERS]))

@@ -13,7 +13,7 @@ import orjson
 from services.gateway.events.rejection import Rejection
 from tracking.domain.errors import Malformed, TooLarge
 
-_MOST_LINES = 100_000  # more would hold up others while they are read
+_MAX_LINES = 100_000  # more would hold up others while they are read
 
 # a larger body would hold up others for too long
 _MENDED_BYTES = 1024 * 1024
@@ -63,8 +63,8 @@ def decode_batch(body: bytes) -> BatchBody:
     try:
         decoded = parse_json(body)
     except orjson.JSONDecodeError as error:
-        if body.count(b"\n") > _MOST_LINES:
-            raise TooLarge("too_many_events", f"The body has more than {_MOST_LINES} lines.") from error
+        if body.count(b"\n") > _MAX_LINES:
+            raise TooLarge("too_many_events", f"The body has more than {_MAX_LINES} lines.") from error
         lines = [line for line in body.split(b"\n") if line.strip()]
         if len(lines) < 2:
             raise Malformed("malformed_json", f"The body is neither JSON nor NDJSON: {error}.") from error

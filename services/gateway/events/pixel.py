@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl
 
 from tracking.domain.errors import Malformed
 
-_MOST_PARAMETERS = 200
+_MAX_PARAMETERS = 200
 _KEYS = frozenset({"apiKey", "writeKey", "dryRun"})
 _FIELDS = {
     "type": "type",
@@ -33,10 +33,10 @@ def parse_pixel_query(query: bytes, referrer: str | None = None) -> dict[str, An
     """
     try:
         pairs = parse_qsl(
-            query.decode("latin-1"), keep_blank_values=True, errors="replace", max_num_fields=_MOST_PARAMETERS
+            query.decode("latin-1"), keep_blank_values=True, errors="replace", max_num_fields=_MAX_PARAMETERS
         )
     except ValueError as error:
-        raise Malformed("invalid_parameters", f"More than {_MOST_PARAMETERS} query parameters.") from error
+        raise Malformed("invalid_parameters", f"More than {_MAX_PARAMETERS} query parameters.") from error
     message: dict[str, Any] = {}
     properties: dict[str, Any] = {}
     for name, value in pairs:

@@ -26,7 +26,7 @@ from tracking.domain.timestamps import parse_timestamp
 from tracking.domain.tracking_event import TrackingEvent
 
 Decided = Sequence[TrackingEvent | Rejection]
-_HOLD_S = 0.010
+_MAX_LOOP_BLOCK_S = 0.010
 
 
 class Ingestion:
@@ -106,7 +106,7 @@ class Ingestion:
         await self._rates.acquire(sender.key.partner_system_id, sender.key.settings, len(envelopes))
         decided: list[TrackingEvent | Rejection] = []
         while len(decided) < len(envelopes):
-            until = time.perf_counter() + _HOLD_S
+            until = time.perf_counter() + _MAX_LOOP_BLOCK_S
             try:
                 # one at a time: what was decided before the exception stays decided
                 for position in range(len(decided), len(envelopes)):
@@ -114,7 +114,7 @@ class Ingestion:
                     if time.perf_counter() > until:
                         # a large batch, or one whose schemas cost much: the requests of others get their turn
                         await asyncio.sleep(0)
-                        until = time.perf_counter() + _HOLD_S
+                        until = time.perf_counter() + _MAX_LOOP_BLOCK_S
             except SchemaNotLoaded as missing:
                 await self._structures.load(missing.wanted)
         return decided

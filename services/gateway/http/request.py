@@ -30,9 +30,9 @@ _WANTED = frozenset(
 )
 # An empty object is 2 bytes in JSON and 64 in memory: what a body may become there is limited too.
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
-_MOST_DECLARED = 2**63 - 1
+_MAX_DECLARED_BYTES = 2**63 - 1
 _LARGE_BYTES = 1024 * 1024
-_MOST_CONTAINERS = 500_000
+_MAX_CONTAINERS = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class GatewayRequest(RequestHead):
         """
         declared = self._headers.get(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limits.body_bytes:
-            self.declared_bytes = min(int(declared), _MOST_DECLARED)
+            self.declared_bytes = min(int(declared), _MAX_DECLARED_BYTES)
             raise TooLarge(
                 "body_too_large", f"The body has {declared.decode()} bytes; the limit is {limits.body_bytes}."
             )
@@ -191,8 +191,8 @@ class GatewayRequest(RequestHead):
             body, self._headers.get(b"content-encoding"), limits.inflated_bytes, limits.inflation_ratio
         )
         if len(body) > _LARGE_BYTES:
-            if body.count(b"{") + body.count(b"[") > _MOST_CONTAINERS:
-                raise TooLarge("too_many_values", f"The body has more than {_MOST_CONTAINERS} objects and arrays.")
+            if body.count(b"{") + body.count(b"[") > _MAX_CONTAINERS:
+                raise TooLarge("too_many_values", f"The body has more than {_MAX_CONTAINERS} objects and arrays.")
             room.reserve(len(body))
             self._held = (room, len(body))
         return body

@@ -20,7 +20,7 @@ from tracking.infra import metrics
 
 _log = logging.getLogger(__name__)
 SERVICE = "gateway"
-_SHOWN_REFUSALS = 20
+_MAX_LISTED_REJECTIONS = 20
 _TOO_LARGE = frozenset({"event_too_large", "too_deep"})
 
 
@@ -69,7 +69,7 @@ def render_sdk_batch(
     sums, results = _results(decided, outcome)
     refusals = [{"index": n, **result} for n, result in enumerate(results) if result.pop("status") == "refused"]
     dry_run = {"dryRun": True} if is_dry_run else {}
-    return orjson.dumps({"success": True, **sums, **dry_run, "refusals": refusals[:_SHOWN_REFUSALS]})
+    return orjson.dumps({"success": True, **sums, **dry_run, "refusals": refusals[:_MAX_LISTED_REJECTIONS]})
 
 
 def _results(

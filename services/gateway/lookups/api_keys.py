@@ -22,12 +22,12 @@ from tracking.infra import redis as cache
 _log = logging.getLogger(__name__)
 _REDIS_TTL_S = 3600
 _UNKNOWN_TTL_S = 1.0
-_UNHEARD_TTL_S = 1.0
+_UNSUBSCRIBED_TTL_S = 1.0
 _REDIS_PAUSE_S = 1.0
-_MOST_ENTRIES = 50_000
-_LAST_USED_EVERY_S = 60.0
+_MAX_ENTRIES = 50_000
+_LAST_USED_INTERVAL_S = 60.0
 
-_LOAD = """
+_SELECT_KEY = """
 select k.id as key_id,
        k.expires_at,
        k.revoked_at,
@@ -44,7 +44,7 @@ select k.id as key_id,
  where k.key_sha256 = $1
 """
 
-_MARK_USED = """
+_UPDATE_LAST_USED = """
 update write.api_keys as k
    set last_used_at = used.at
   from unnest($1::uuid[], $2::timestamptz[]) as used (id, at)
@@ -109,12 +109,12 @@ class ApiKeyLookup:
     async def run_last_used_updates(self) -> None:
         """Write down once a minute when each key was last used, until cancelled; a failure is tried again later."""
         while True:
-            await asyncio.sleep(_LAST_USED_EVERY_S)
+            await asyncio.sleep(_LAST_USED_INTERVAL_S)
             used, self._used = self._used, {}
             if not used:
                 continue
             try:
-                await self._pool.execute(_MARK_USED, list(used), list(used.values()))
+                await self._pool.execute(_UPDATE_LAST_USED, list(used), list(used.values()))
             except postgres.POSTGRES_ERRORS as error:
                 _log.info("last use of keys not written, trying again later: %s", postgres.describe_error(error))
                 self._used = used | self._used
@@ -138,9 +138,9 @@ class ApiKeyLookup:
                     await self._fill_redis(digest, entry)
             if generation != self._generation:
                 continue  # an invalidation came by while we looked; what we saw may be from before it
-            if len(self._entries) >= _MOST_ENTRIES:
+            if len(self._entries) >= _MAX_ENTRIES:
                 self._entries.clear()
-            ttl_s = _UNKNOWN_TTL_S if entry is None else self._ttl_s if self.is_subscribed else _UNHEARD_TTL_S
+            ttl_s = _UNKNOWN_TTL_S if entry is None else self._ttl_s if self.is_subscribed else _UNSUBSCRIBED_TTL_S
             self._entries[digest] = (entry, time.monotonic() + ttl_s)
             return entry
 
@@ -175,7 +175,7 @@ class ApiKeyLookup:
 
     async def _from_database(self, digest: str) -> ApiKeyEntry | None:
         try:
-            row = await self._pool.fetchrow(_LOAD, bytes.fromhex(digest))
+            row = await self._pool.fetchrow(_SELECT_KEY, bytes.fromhex(digest))
         except postgres.POSTGRES_ERRORS as error:
             raise Unavailable("database_unavailable", "The API key cannot be checked now; try again.", 2) from error
         metrics.cache_lookups.labels("api_key", "database").inc()

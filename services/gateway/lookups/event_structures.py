@@ -23,18 +23,18 @@ from tracking.infra import redis as cache
 from tracking.infra.validation import Validator, compile_schema
 
 _log = logging.getLogger(__name__)
-_MOST_COMPILED = 2_000
-_REFRESH_HEARD_S = 30.0
-_REFRESH_UNHEARD_S = 5.0
+_MAX_COMPILED = 2_000
+_REFRESH_SUBSCRIBED_INTERVAL_S = 30.0
+_REFRESH_UNSUBSCRIBED_INTERVAL_S = 5.0
 
-_INDEX = """
+_SELECT_INDEX = """
 select s.id, s.partner_id, s.event_name, v.version, v.status
   from write.event_structures s
   join write.event_structure_versions v on v.structure_id = s.id
  where v.status in ('published', 'deprecated')
 """
 
-_SCHEMA = """
+_SELECT_SCHEMA = """
 select schema
   from write.event_structure_versions
  where structure_id = $1
@@ -120,7 +120,7 @@ class EventStructureLookup:
             schema = await self._from_database(wanted)
         # in a thread: compiling a large schema must not hold up the requests of others
         validator = await asyncio.to_thread(compile_schema, schema)
-        if len(self._compiled) >= _MOST_COMPILED:
+        if len(self._compiled) >= _MAX_COMPILED:
             self._compiled.popitem(last=False)
         self._compiled[(wanted.structure_id, wanted.version)] = validator
 
@@ -142,7 +142,7 @@ class EventStructureLookup:
             except postgres.POSTGRES_ERRORS as error:
                 _log.warning("event structures stay as they were read: %s", postgres.describe_error(error))
                 await asyncio.sleep(0.5)
-            wait_s = _REFRESH_HEARD_S if self.is_subscribed else _REFRESH_UNHEARD_S
+            wait_s = _REFRESH_SUBSCRIBED_INTERVAL_S if self.is_subscribed else _REFRESH_UNSUBSCRIBED_INTERVAL_S
             if self._is_loaded:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
@@ -151,7 +151,7 @@ class EventStructureLookup:
     async def refresh(self) -> None:
         """Read the whole index. Raises postgres.FAILURES."""
         index: _Index = {}
-        for row in await self._pool.fetch(_INDEX):
+        for row in await self._pool.fetch(_SELECT_INDEX):
             found = SchemaRef(row["id"], row["version"], row["partner_id"], row["event_name"])
             versions = index.setdefault(found.event_name, {}).setdefault(found.partner_id, _Versions())
             versions.by_number[found.version] = found
@@ -178,7 +178,7 @@ class EventStructureLookup:
 
     async def _from_database(self, wanted: SchemaRef) -> Any:
         try:
-            text = await self._pool.fetchval(_SCHEMA, wanted.structure_id, wanted.version)
+            text = await self._pool.fetchval(_SELECT_SCHEMA, wanted.structure_id, wanted.version)
         except postgres.POSTGRES_ERRORS as error:
             raise Unavailable("database_unavailable", "The schema of this event cannot be read now.", 2) from error
         metrics.cache_lookups.labels("structure", "database").inc()

@@ -23,7 +23,7 @@ from tracking.infra import redis as cache
 _log = logging.getLogger(__name__)
 _LEASES_A_SECOND = 50
 _REDIS_PAUSE_S = 1.0
-_MOST_SYSTEMS = 10_000
+_MAX_SYSTEMS = 10_000
 
 # KEYS[1] bucket; ARGV: tokens a second, burst, tokens needed, tokens wanted. Answers with the tokens granted, those
 # left, and the ms until the needed ones are there. What needs more than a full bucket waits for that, and is owed.
@@ -136,7 +136,7 @@ class RateLimiter:
     def _bucket(self, system_id: UUID) -> _Bucket:
         bucket = self._buckets.get(system_id)
         if bucket is None:
-            if len(self._buckets) >= _MOST_SYSTEMS:
+            if len(self._buckets) >= _MAX_SYSTEMS:
                 self._buckets.popitem(last=False)
             bucket = self._buckets[system_id] = _Bucket()
         return bucket

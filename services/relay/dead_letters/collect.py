@@ -21,23 +21,23 @@ from tracking.infra.postgres import Pool
 from tracking.infra.rabbitmq import Publisher
 
 _log = logging.getLogger(__name__)
-_AT_ONCE = 200
+_MAX_MESSAGES_PER_RUN = 200
 # A retry of a stored batch is made from the database: its body is kept to be looked at only.
 _BATCH_BODY_BYTES = 16 * 1024
 _OTHER_BODY_BYTES = 1024 * 1024
 _ERROR_CHARACTERS = 2000
-_WAIT: tuple[type[BaseException], ...] = (Unavailable, *rabbitmq.BROKER_ERRORS)
+_UNAVAILABLE_ERRORS: tuple[type[BaseException], ...] = (Unavailable, *rabbitmq.BROKER_ERRORS)
 # PostgreSQL refuses a value that we thought it would take: the relay has other work to do
-_BUG = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+_DATA_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 _REASONS = {"rejected": "unreadable", "delivery_limit": "not_applicable"}
 
-_STORED_BATCH = """
+_SELECT_BATCH = """
 select partner_system_ids, event_ids
   from write.event_batches
  where id = $1
 """
 
-_FAILURE = """
+_SELECT_FAILURE = """
 select error, deliveries
   from read.apply_failures
  where consumer = $1
@@ -45,7 +45,7 @@ select error, deliveries
 """
 
 # A decision to retry that was not carried out yet stays, as does one to discard.
-_KEEP_BATCH = """
+_UPSERT_BATCH = """
 insert into write.dead_letters as known
        (id, consumer, batch_id, is_batch, message_id, reason, error, deliveries, partner_system_ids, event_ids,
         body, body_sha256, body_bytes)
@@ -63,7 +63,7 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
                           end
 """
 
-_KEEP_OTHER = _KEEP_BATCH.replace(
+_UPSERT_OTHER = _UPSERT_BATCH.replace(
     "(consumer, batch_id) where batch_id is not null", "(consumer, body_sha256) where batch_id is null"
 )
 
@@ -100,7 +100,7 @@ class DeadLetterCollector:
             for pool in (self.write, self.read):
                 await postgres.ping(pool)
             await self._empty(queue)
-        except _WAIT as error:
+        except _UNAVAILABLE_ERRORS as error:
             _log.warning("dead letters of %s wait in the broker: %s", self.consumer, error)
 
     async def _empty(self, queue: str) -> None:
@@ -108,13 +108,13 @@ class DeadLetterCollector:
         async with connection:
             channel = await connection.channel(publisher_confirms=False)
             source = await channel.get_queue(queue, ensure=False)
-            for _ in range(_AT_ONCE):
+            for _ in range(_MAX_MESSAGES_PER_RUN):
                 message = await source.get(no_ack=False, fail=False, timeout=self.timeout_s)
                 if message is None:
                     return
                 try:
                     await self._keep(message)
-                except _BUG as error:
+                except _DATA_ERRORS as error:
                     _log.error("a dead letter of %s cannot be kept and stays in the broker: %s", self.consumer, error)
                 else:
                     await message.ack()
@@ -130,12 +130,12 @@ class DeadLetterCollector:
         cause = _cause(message)
         reason = _REASONS.get(cause, "unreadable" if content.fault else "unknown")
         error, deliveries = content.fault, topology.DELIVERY_LIMIT + 1 if cause == "delivery_limit" else 1
-        failure = await self.read.fetchrow(_FAILURE, self.consumer, content.batch_id)
+        failure = await self.read.fetchrow(_SELECT_FAILURE, self.consumer, content.batch_id)
         if failure is not None:
             error, deliveries = failure["error"], failure["deliveries"]
         kept_bytes = _BATCH_BODY_BYTES if content.is_batch else _OTHER_BODY_BYTES
         await self.write.execute(
-            _KEEP_OTHER if content.batch_id is None else _KEEP_BATCH,
+            _UPSERT_OTHER if content.batch_id is None else _UPSERT_BATCH,
             make_uuid7(to_unix_ms(datetime.now(UTC)), getrandbits(74)),
             self.consumer,
             content.batch_id,
@@ -162,7 +162,7 @@ class DeadLetterCollector:
         except events_tracked.UnreadableMessage as error:
             fault = fault or str(error)
             batch_id = _uuid(message.message_id)
-        stored = await self.write.fetchrow(_STORED_BATCH, batch_id)
+        stored = await self.write.fetchrow(_SELECT_BATCH, batch_id)
         if stored is not None:
             systems = list(dict.fromkeys(stored["partner_system_ids"]))
             return _Content(batch_id, True, systems, stored["event_ids"], fault)

@@ -11,10 +11,10 @@ from tracking.infra.postgres import Connection, Pool
 from tracking.infra.rabbitmq import Publisher
 
 _log = logging.getLogger(__name__)
-_AT_ONCE = 100
+_MAX_LETTERS_PER_RUN = 100
 
 # A discard that comes meanwhile waits for the row.
-_TO_SEND = """
+_SELECT_TO_SEND = """
 select id, batch_id, is_batch, message_id, body
   from write.dead_letters
  where consumer = $1
@@ -25,19 +25,19 @@ select id, batch_id, is_batch, message_id, body
    for no key update
 """
 
-_CLAIM = """
+_SELECT_BATCH_ROW = """
 select id, created_at, partner_system_ids, event_ids
   from write.event_batches
  where id = $1
 """
 
-_MARK_SENT = """
+_UPDATE_SENT = """
 update write.dead_letters
    set sent_at = now()
  where id = $1
 """
 
-_REOPEN = """
+_UPDATE_OPEN = """
 update write.dead_letters
    set state = 'open', error = $2
  where id = $1
@@ -57,7 +57,7 @@ class DeadLetterRetrier:
         async with self.write.acquire() as connection, connection.transaction():
             if not await leader.try_lead(connection):
                 return
-            for letter in await connection.fetch(_TO_SEND, self.consumer, _AT_ONCE):
+            for letter in await connection.fetch(_SELECT_TO_SEND, self.consumer, _MAX_LETTERS_PER_RUN):
                 body = await self._body(connection, letter)
                 if body is None:
                     continue
@@ -65,16 +65,16 @@ class DeadLetterRetrier:
                 queue = topology.get_queue_names(self.consumer).work
                 if not await messages.publish_message(self.publisher, body, name, reason="retried", only_to=queue):
                     return
-                await connection.execute(_MARK_SENT, letter["id"])
+                await connection.execute(_UPDATE_SENT, letter["id"])
 
     async def _body(self, connection: Connection, letter: Any) -> bytes | None:
         """The batch as it is stored, else the message as it came; None, and open again, if the batch is no more."""
         if not letter["is_batch"]:
             return bytes(letter["body"])
-        claim = await connection.fetchrow(_CLAIM, letter["batch_id"])
+        claim = await connection.fetchrow(_SELECT_BATCH_ROW, letter["batch_id"])
         body = None if claim is None else await messages.build_message(connection, BatchRow(**dict(claim)))
         if body is not None:
             return body
         _log.warning("batch %s cannot be made again: its events are gone", letter["batch_id"])
-        await connection.execute(_REOPEN, letter["id"], "its events are no longer in the write database")
+        await connection.execute(_UPDATE_OPEN, letter["id"], "its events are no longer in the write database")
         return None

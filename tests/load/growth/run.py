@@ -40,9 +40,9 @@ TIMES_AS_MANY = 10
 _AIMED_AT = 10_000_000
 # of the machine's disk: a row with its indexes, WAL between checkpoints, room to sort
 _BYTES_AN_EVENT, _BYTES_BESIDE = 950, 6 << 30
-_MOST_SAMPLES, _FEWEST_SAMPLES = 200, 3
+_MAX_SAMPLES, _FEWEST_SAMPLES = 200, 3
 _WARM_UPS = 3
-_LONGEST_S = 300
+_MAX_S = 300
 
 _COUNT = """
 select count(*)
@@ -147,10 +147,10 @@ class Growth:
                 f"{loaded.index_s:.0f} s, counts and vacuum {loaded.vacuum_s:.0f} s"
             )
             token = await add_token(stack, partner_id=year.partner_id)
-            patience = {"TRACKING_QUERY_TIMEOUT_S": str(_LONGEST_S)}
+            patience = {"TRACKING_QUERY_TIMEOUT_S": str(_MAX_S)}
             async with run_services(stack, "query", settings=patience) as services:
                 url = services.url("query")
-                client = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_LONGEST_S)
+                client = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_MAX_S)
                 storage = growth_storage.of_read_model(stack.read_url(), events)
                 yield GrowthSide(
                     await GrowthSample.of(stack, year),
@@ -174,11 +174,11 @@ class Growth:
     def _measure(self, sides: Sequence[GrowthSide], question: Question) -> None:
         for side in sides:
             for number in range(_WARM_UPS):
-                _, path, body = side.ask(question, _MOST_SAMPLES + number)
+                _, path, body = side.ask(question, _MAX_SAMPLES + number)
                 if question.is_statistics and number == 0:
                     _compare(side, path, body)
         deadline = time.monotonic() + self._seconds
-        for number in range(_MOST_SAMPLES):
+        for number in range(_MAX_SAMPLES):
             if number >= _FEWEST_SAMPLES and time.monotonic() > deadline:
                 break
             for side in sides if number % 2 else reversed(sides):

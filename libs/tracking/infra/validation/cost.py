@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from tracking.infra.validation.patterns import compile_pattern
 from tracking.infra.validation.schema_tree import SchemaNode
 
-DEEPEST = 64
+MAX_VALUE_DEPTH = 64
 # 25 ms: the gateway's event loop is held by nothing longer than 50 ms, and telling the faults comes on top.
 BUDGET = 250_000
 # A single value that costs 2 ms: nothing useful is that heavy, and references that multiply always are.
-HEAVIEST = 20_000
+MAX_VALUE_COST = 20_000
 _NODE = 1
 _KEYWORD = 1.5
 # a sub-schema tried and failed is an exception raised and caught
@@ -43,14 +43,14 @@ def estimate_costs(nodes: list[SchemaNode]) -> list[SchemaCost]:
     order = _in_place_first(nodes)
     below = {node.number: (NOTHING, NOTHING) for node in nodes}
     levels: list[SchemaCost] = []
-    for depth in range(DEEPEST + 1):
+    for depth in range(MAX_VALUE_DEPTH + 1):
         here: dict[int, tuple[SchemaCost, SchemaCost]] = {}
         for node in order:
             own = (_own(node),) * 2 if depth == 0 else _children(node, below, is_next=depth == 1)
             parts = [here[part.number] for part in node.in_place()]
             here[node.number] = (_sum(own[0], *(part[0] for part in parts)), _sum(own[1], *(part[1] for part in parts)))
         levels.append(_either(here[nodes[0].number]))
-        if all(_either(weight) == NOTHING for weight in here.values()) or max(levels[-1]) > HEAVIEST:
+        if all(_either(weight) == NOTHING for weight in here.values()) or max(levels[-1]) > MAX_VALUE_COST:
             break
         below = here
     return levels

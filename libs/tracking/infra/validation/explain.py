@@ -11,9 +11,9 @@ from tracking.infra.validation.patterns import compile_pattern
 from tracking.infra.validation.schema_tree import SchemaNode, join_pointer
 
 MAX_ERRORS = 20
-_LONGEST_SHOWN = 100
-_LONGEST_PATH = 500
-_MOST_VISITS = 10_000
+_MAX_VALUE_CHARACTERS = 100
+_MAX_PATH_CHARACTERS = 500
+_MAX_VISITS = 10_000
 _Fault = dict[str, str]
 # The place of a part: its parent's place and its name or position; () is the whole value. Most places are never told.
 _Place = tuple[()] | tuple["_Place", str | int]
@@ -52,7 +52,7 @@ def make_validation_error(code: str, path: str, schema_path: str, message: str) 
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_PATH else text[:_LONGEST_PATH] + "…"
+    return text if len(text) <= _MAX_PATH_CHARACTERS else text[:_MAX_PATH_CHARACTERS] + "…"
 
 
 def _pointer(place: _Place) -> str:
@@ -79,7 +79,7 @@ class _ErrorCollector:
     def node(self, node: SchemaNode, value: Any, place: _Place, keyword: str) -> None:
         """`keyword` led to this node: it names what `false` forbids."""
         self._visits += 1
-        if self._visits > _MOST_VISITS or len(self.found) >= MAX_ERRORS:
+        if self._visits > _MAX_VISITS or len(self.found) >= MAX_ERRORS:
             return
         if node.schema is False:
             self._tell(keyword or "false", place, node.pointer, "is not allowed here")
@@ -142,7 +142,7 @@ class _ErrorCollector:
         rest = node.one.get("additionalItems") if first else None
         for position, item in enumerate(value):
             child = every or (first[position] if position < len(first) else rest)
-            if child is None or self._visits > _MOST_VISITS:
+            if child is None or self._visits > _MAX_VISITS:
                 return
             self.node(child, item, (place, position), "items" if position < len(first) or every else "additionalItems")
 
@@ -164,4 +164,4 @@ def _snake(keyword: str) -> str:
 
 def _format_value(value: Any) -> str:
     text = orjson.dumps(value).decode()
-    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
+    return text if len(text) <= _MAX_VALUE_CHARACTERS else text[:_MAX_VALUE_CHARACTERS] + "…"

@@ -24,9 +24,9 @@ _REFERENCE = re.compile(
 )
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _JSON_POINTER = re.compile(r"(?:/(?:[^/~]++|~[01])*+)*+")
-_LONGEST_HOSTNAME = 253
-_LONGEST_LOCAL_PART = 64
-_LONGEST_ADDRESS = 45
+_MAX_HOSTNAME_CHARACTERS = 253
+_MAX_LOCAL_PART_CHARACTERS = 64
+_MAX_ADDRESS_CHARACTERS = 45
 
 
 def is_date(text: str) -> bool:
@@ -62,13 +62,13 @@ def is_date_time(text: str) -> bool:
 
 def is_hostname(text: str) -> bool:
     """RFC 1123: ASCII labels of 1..63 letters, digits and inner hyphens."""
-    return len(text) <= _LONGEST_HOSTNAME and all(_LABEL.fullmatch(label) for label in text.split("."))
+    return len(text) <= _MAX_HOSTNAME_CHARACTERS and all(_LABEL.fullmatch(label) for label in text.split("."))
 
 
 def is_email(text: str) -> bool:
     """RFC 5321 without quoted local parts: a dot-atom, @, a hostname or an address in brackets."""
     local, at, domain = text.rpartition("@")
-    if not at or len(local) > _LONGEST_LOCAL_PART or _LOCAL_PART.fullmatch(local) is None:
+    if not at or len(local) > _MAX_LOCAL_PART_CHARACTERS or _LOCAL_PART.fullmatch(local) is None:
         return False
     if domain[:1] == "[" and domain[-1:] == "]":
         literal = domain[1:-1]
@@ -87,7 +87,7 @@ def is_ipv6(text: str) -> bool:
 
 
 def _is_address(text: str, kind: Callable[[str], object]) -> bool:
-    if len(text) > _LONGEST_ADDRESS or not text.isascii():
+    if len(text) > _MAX_ADDRESS_CHARACTERS or not text.isascii():
         return False
     try:
         kind(text)

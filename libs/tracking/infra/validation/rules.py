@@ -14,7 +14,7 @@ import orjson
 
 from tracking.infra.validation import explain
 from tracking.infra.validation.compiler import CompiledSchema, SchemaViolation, compile_tree
-from tracking.infra.validation.cost import HEAVIEST, count_scalars, estimate_costs
+from tracking.infra.validation.cost import MAX_VALUE_COST, count_scalars, estimate_costs
 from tracking.infra.validation.formats import FORMATS
 from tracking.infra.validation.patterns import PatternError, compile_pattern
 from tracking.infra.validation.schema_tree import MAX_DEPTH, SchemaNode, build_schema_tree, join_pointer
@@ -208,5 +208,5 @@ def find_loop_errors(nodes: list[SchemaNode]) -> Iterator[Fault]:
 
 def find_cost_errors(nodes: list[SchemaNode]) -> Iterator[Fault]:
     """Schemas that would take too long on a small value; references must not loop."""
-    if max(max(weight) for weight in estimate_costs(nodes)) > HEAVIEST:
+    if max(max(weight) for weight in estimate_costs(nodes)) > MAX_VALUE_COST:
         yield "#", "too expensive: its references and alternatives multiply"

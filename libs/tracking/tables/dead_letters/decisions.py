@@ -10,7 +10,7 @@ from tracking.domain.dead_letter import DeadLetterReason, DeadLetterState
 from tracking.domain.errors import Conflict, NotFound
 from tracking.infra.postgres import Connection
 
-_SHOWN_BYTES = 4096
+_MAX_BODY_START_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class DeadLetterDetails(DeadLetter):
     body_start: str
 
 
-_COLUMNS = """
+_SELECT_COLUMNS = """
 select l.id,
        l.consumer,
        l.state,
@@ -79,8 +79,8 @@ select l.id,
        l.decided_at
 """
 
-_LIST = (
-    _COLUMNS
+_SELECT_PAGE = (
+    _SELECT_COLUMNS
     + """
   from write.dead_letters l
  where ($1::text is null or l.consumer = $1)
@@ -91,7 +91,7 @@ offset $4
 """
 )
 
-_COUNT = """
+_COUNT_DEAD_LETTERS = """
 select count(*)
   from write.dead_letters l
  where ($1::text is null or l.consumer = $1)
@@ -103,34 +103,34 @@ async def list_dead_letters(
     connection: Connection, consumer: str | None, state: DeadLetterState | None, limit: int, offset: int
 ) -> tuple[list[DeadLetter], int]:
     """A page, the first seen first, and how many there are in all; None takes any."""
-    rows = await connection.fetch(_LIST, consumer, state, limit, offset)
-    total = await connection.fetchval(_COUNT, consumer, state)
+    rows = await connection.fetch(_SELECT_PAGE, consumer, state, limit, offset)
+    total = await connection.fetchval(_COUNT_DEAD_LETTERS, consumer, state)
     return [DeadLetter(**_values(row)) for row in rows], int(total)
 
 
-_FIND = (
-    _COLUMNS
+_SELECT_ONE = (
+    _SELECT_COLUMNS
     + ", l.event_ids, l.body_bytes, substr(l.body, 1, $2) as body_start from write.dead_letters l where l.id = $1"
 )
 
 
 async def find_dead_letter(connection: Connection, letter_id: UUID) -> DeadLetterDetails:
     """Raises NotFound."""
-    row = await connection.fetchrow(_FIND, letter_id, _SHOWN_BYTES)
+    row = await connection.fetchrow(_SELECT_ONE, letter_id, _MAX_BODY_START_BYTES)
     if row is None:
         raise _not_found(letter_id)
     values = _values(row)
     return DeadLetterDetails(**{**values, "body_start": values["body_start"].decode(errors="replace")})
 
 
-_LOCK = """
+_LOCK_DEAD_LETTER = """
 select state, is_batch or octet_length(body) = body_bytes as can_be_sent
   from write.dead_letters
  where id = $1
    for update
 """
 
-_RETRY = """
+_UPDATE_RETRIED = """
 update write.dead_letters
    set state = 'retried', decided_at = now(), sent_at = null
  where id = $1
@@ -145,10 +145,10 @@ async def mark_for_retry(connection: Connection, letter_id: UUID) -> None:
     found = await _lock(connection, letter_id)
     if not found["can_be_sent"]:
         raise Conflict("dead_letter_cut", f"{letter_id} is no stored batch and too large to be kept whole: discard it.")
-    await connection.execute(_RETRY, letter_id)
+    await connection.execute(_UPDATE_RETRIED, letter_id)
 
 
-_DISCARD = """
+_UPDATE_DISCARDED = """
 update write.dead_letters
    set state = 'discarded', decided_at = now()
  where id = $1
@@ -159,11 +159,11 @@ update write.dead_letters
 async def mark_discarded(connection: Connection, letter_id: UUID) -> None:
     """Never send it to that consumer again. In a transaction. Raises NotFound, and Conflict if it was applied."""
     await _lock(connection, letter_id)
-    await connection.execute(_DISCARD, letter_id)
+    await connection.execute(_UPDATE_DISCARDED, letter_id)
 
 
 async def _lock(connection: Connection, letter_id: UUID) -> Any:
-    found = await connection.fetchrow(_LOCK, letter_id)
+    found = await connection.fetchrow(_LOCK_DEAD_LETTER, letter_id)
     if found is None:
         raise _not_found(letter_id)
     if found["state"] == "applied":
@@ -171,7 +171,7 @@ async def _lock(connection: Connection, letter_id: UUID) -> Any:
     return found
 
 
-_OPEN_IDS = """
+_SELECT_OPEN_IDS = """
 select id
   from write.dead_letters
  where consumer = $1
@@ -182,7 +182,7 @@ select id
 
 async def list_open_ids(connection: Connection, consumer: str) -> list[UUID]:
     """Those of a consumer that wait for a decision."""
-    return [row["id"] for row in await connection.fetch(_OPEN_IDS, consumer)]
+    return [row["id"] for row in await connection.fetch(_SELECT_OPEN_IDS, consumer)]
 
 
 def _values(row: Any) -> dict[str, Any]:
