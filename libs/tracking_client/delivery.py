@@ -65,7 +65,7 @@ class GatewayResponse:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Send these; then `Delivery.answered`."""
+    """Send these; then `Delivery.handle_response`."""
 
     events: Sequence[EncodedEvent]
 

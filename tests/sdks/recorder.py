@@ -23,7 +23,7 @@ class Recorder:
         self._is_first = True
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection, which has one request as in `proxy.Proxy`."""
+        """Serve one connection, which has one request as in `proxy.TcpProxy`."""
         request = await read_message(reader)
         if request is not None:
             self.requests.append(request)

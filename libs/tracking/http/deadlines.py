@@ -74,7 +74,7 @@ class DeadlineChecker:
         self._pause_s = min(_CHECK_INTERVAL_S, shortest_s / 4)
 
     async def run(self, connections: Iterable[Any]) -> None:
-        """Until cancelled. `connections` are uvicorn's, of the class of `protocol_for`."""
+        """Until cancelled. `connections` are uvicorn's, of the class of `make_protocol_class`."""
         loop = asyncio.get_running_loop()
         while True:
             now = loop.time()

@@ -1,8 +1,7 @@
-"""Answers a request without a task, a cycle of ASGI messages or a second write; whatever is unusual goes by ASGI.
+"""Handles small requests inside uvicorn's protocol class: no asyncio task, no ASGI messages, one write for the response.
 
-uvicorn makes a task, an event and two writes for each request. On a route whose handler only has to note the request
-and answer later from a callback, these cost more than the work (docs/benchmarks.md). A `Handler` takes a whole small
-request, or declines it before it did anything; then the request takes the ordinary way through the application.
+A `FastPathHandler` either takes a complete request and responds later from a callback, or declines it before any side
+effect. A declined request goes through the ASGI application.
 """
 
 import asyncio

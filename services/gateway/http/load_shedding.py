@@ -1,7 +1,7 @@
 """Turns away what finds no room, at the least cost: under overload, time spent on refusing is missing for storing.
 
 It goes before the handlers of `infra.direct`; a request that comes in another way (in pieces, with a query) is refused
-by `Intake.body` in the same words.
+by `Ingestion.read_body` in the same words.
 """
 
 import time

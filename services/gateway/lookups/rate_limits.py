@@ -63,7 +63,7 @@ class _Bucket:
 
 
 class RateLimiter:
-    """`take_known` for what was leased already, `take` for all else; both let systems without a limit through."""
+    """`try_acquire` for what was leased already, `take` for all else; both let systems without a limit through."""
 
     def __init__(self, redis: Redis) -> None:
         self._lease = redis.register_script(_LEASE)
