@@ -1,4 +1,4 @@
-"""Handles small requests inside uvicorn's protocol class: no asyncio task, no ASGI messages, one write for the response.
+"""Handles small requests inside uvicorn's protocol class: no asyncio task, no ASGI messages, one write a response.
 
 A `FastPathHandler` either takes a complete request and responds later from a callback, or declines it before any side
 effect. A declined request goes through the ASGI application.
