@@ -35,6 +35,7 @@ _IRREGULAR_PARTICIPLES = frozenset({
 _CONSTANT_WORDS = frozenset(
     {"most", "longest", "heaviest", "deepest", "widest", "least", "enough", "every", "again", "pace", "patience"}
 )
+_WORD = re.compile(r"`(\w+)`")
 _PERSONS = re.compile(r"\b(?:[Ww]e|us|[Oo]urs?|[Oo]urselves|[Ww]hoever)\b")
 _SQL = re.compile(
     r"\s*(?:(select)\s|(insert)\s+into\s|(update)\s+[\w.]+(?:\s+as)?(?:\s+\w+)?\s+set\s|(delete)\s+from\s"
@@ -61,18 +62,24 @@ class RetiredWords:
 
 
 def parse_retired_words(glossary: str) -> RetiredWords:
-    """The section `## Retired words`. Raises ValueError unless it has both of its lists.
+    """The section `## Retired words`. Raises ValueError unless it has both of its tables.
 
-    They are the paragraphs or bullets `Anywhere: a, b.` and `As the first word of a function: c; d except in e.f.`
+    They stand under `### Anywhere in a name` and `### As the first word of a function`; the first column has the words
+    in backticks. A package in backticks after "in" in the second column may go on using the word.
     """
     section = re.search(r"^## Retired words\b.*?\n(.*?)(?=^## |\Z)", glossary, re.MULTILINE | re.DOTALL)
-    text = re.sub("[`*]", "", section[1]) if section else ""
-    anywhere = re.search(r"^[-\s]*Anywhere:(.*?)\.(?:\s|\Z)", text, re.MULTILINE | re.DOTALL)
-    first = re.search(r"^[-\s]*As the first word of a function:(.*?)\.(?:\s|\Z)", text, re.MULTILINE | re.DOTALL)
-    if anywhere is None or first is None:
-        raise ValueError("the glossary has no section 'Retired words' with both of its lists")
-    words = re.findall(r"(\w+)(?:\s+except\s+in\s+([\w.]+))?\s*(?:[,;]|$)", " ".join(first[1].split()))
-    return RetiredWords(frozenset(re.findall(r"\w+", anywhere[1])), {word: place or None for word, place in words})
+    tables = dict(re.findall(r"^### (.+?)\n(.*?)(?=^### |\Z)", section[1] if section else "", re.MULTILINE | re.DOTALL))
+    rows = {title: re.findall(r"^\| (`.+?) \| (.+) \|$", text, re.MULTILINE) for title, text in tables.items()}
+    anywhere, first = rows.get("Anywhere in a name"), rows.get("As the first word of a function")
+    if not anywhere or not first:
+        raise ValueError("the glossary has no section 'Retired words' with both of its tables")
+    packages = {
+        word: re.search(r"\bin `([\w.]+)`", instead) for words, instead in first for word in _WORD.findall(words)
+    }
+    return RetiredWords(
+        frozenset(word for words, _ in anywhere for word in _WORD.findall(words)),
+        {word: found and found[1] for word, found in packages.items()},
+    )
 
 
 def split_words(name: str) -> list[str]:

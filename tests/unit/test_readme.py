@@ -31,18 +31,6 @@ def test_every_make_target_a_document_names_is_there(document: str) -> None:
     assert named <= targets
 
 
-def test_the_path_of_one_event_names_the_design_s_files() -> None:
-    text = (ROOT / "README.md").read_text()
-    table = text[text.index("## The path of one event") : text.index("## What the gateway answers")]
-
-    rows = re.findall(r"^\| [^|]+ \| (.+) \|$", table, re.MULTILINE)
-
-    files = [file for row in rows for file in re.findall(r"`([^`]+)`", row)]
-    names = ("http/fast_path", "http/app", "events/decide", "commit/group_commit", "commit/store")
-    assert files[:5] == [f"services/gateway/{name}.py" for name in names]
-    assert files[-2:] == ["services/query/events.py", "services/query/app.py"]
-
-
 def test_every_package_is_named_in_the_readme() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     text = (ROOT / "README.md").read_text()
