@@ -1,11 +1,9 @@
 """`read.range_versions`: a number for each partner system and day that grows with every change to it."""
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
-from services.query.database import translate_errors
-from services.query.time_range import TimeRange
 from tracking.infra.postgres import Connection, Pool
 
 # from the clock, so that no version that a cache may hold from a read database before this one comes back
@@ -28,11 +26,13 @@ select coalesce(sum(version), 0)::bigint
 """
 
 
-async def read_version(connection: Pool | Connection, system_id: UUID, within: TimeRange) -> int:
-    """A number that grows with each change to the range's days."""
-    with translate_errors():
-        found: int = await connection.fetchval(_SELECT_VERSION, system_id, within.start.date(), within.end.date())
-    return found
+async def read_version(connection: Pool | Connection, partner_system_id: UUID, first_day: date, last_day: date) -> int:
+    """A number that grows with each change to the partner system's days (UTC) from the first to the last.
+
+    Raises what asyncpg raises.
+    """
+    version: int = await connection.fetchval(_SELECT_VERSION, partner_system_id, first_day, last_day)
+    return version
 
 
 async def raise_versions(read: Connection, touched: Collection[tuple[UUID, datetime]]) -> None:
