@@ -38,6 +38,16 @@ TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
 # Whatever PostgreSQL says to a statement of ours that no input can make wrong: a right or a table may be missing.
 POSTGRES_ERRORS: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, asyncpg.PostgresError)
 
+# Advisory locks, each for work that only one process may do at a time. During a rolling upgrade older processes are
+# locked out by the same number only, so a number is neither changed nor used again for something else.
+RELAY_LOCK = 7_236_401
+REBUILD_LOCK = 7_236_402
+# Older versions of admin take 7_236_402 for the bootstrap, so in a rolling upgrade an old and a new one may bootstrap
+# side by side. It matters only when neither finds the token of its environment, and then costs little. With the same
+# secret, the second insert violates the unique hash: that process ends, and finds the token when it is started again.
+# With two secrets, both tokens are good until the next start of an admin, which revokes the one it is not told of.
+BOOTSTRAP_LOCK = 7_236_403
+
 
 def encode_jsonb(text: bytes) -> bytes:
     """The binary form of jsonb is a version byte (1) and the JSON text (PostgreSQL source, jsonb_recv)."""

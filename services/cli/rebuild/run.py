@@ -20,14 +20,13 @@ from services.cli.rebuild.batches import BatchGroup, EventKey, GroupResult
 from services.cli.rebuild.hours import PartiallyAppliedCounts
 from services.cli.rebuild.state import RebuildState, ReceivedRange
 from tracking.domain.identity_link import IdentityLink
-from tracking.infra.postgres import Connection, Pool
+from tracking.infra.postgres import REBUILD_LOCK, Connection, Pool
 from tracking.tables import identities, range_versions
 from tracking.tables.rollups import HourKey
 
 T = TypeVar("T")
 Report = Callable[[RebuildState], None]
 
-_REBUILD_LOCK = 7_236_402
 # the server may need a moment to notice that the process before us was killed
 _LOCK_WAIT_S = 10.0
 _ATTEMPTS = 10
@@ -95,7 +94,7 @@ async def rebuild(
 async def _lock(read: Connection) -> None:
     """Held by the session that writes: when it ends, whoever comes next may start."""
     deadline = asyncio.get_running_loop().time() + _LOCK_WAIT_S
-    while not await read.fetchval(_TRY_LOCK, _REBUILD_LOCK):
+    while not await read.fetchval(_TRY_LOCK, REBUILD_LOCK):
         if asyncio.get_running_loop().time() > deadline:
             raise RebuildNotStarted("another rebuild of this read database is running; there can be one at a time")
         await asyncio.sleep(0.2)
