@@ -10,10 +10,8 @@ from tracking.contracts.events_tracked import SystemContext
 from tracking.domain.errors import Unavailable
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import metrics, telemetry
-from tracking.infra.postgres import Connection
+from tracking.infra.postgres import USE_INDEX_LOOKUPS, Connection
 from tracking.infra.rabbitmq import Publisher
-
-_KEEP_TO_KEYS = "set local enable_hashjoin = off; set local enable_mergejoin = off; set local enable_seqscan = off"
 
 _SELECT_EVENTS = """
 select e.partner_system_id,
@@ -75,7 +73,7 @@ async def build_message(connection: Connection, claim: BatchRow) -> bytes | None
 
     Inside a transaction: it steers the planner.
     """
-    await connection.execute(_KEEP_TO_KEYS)
+    await connection.execute(USE_INDEX_LOOKUPS)
     rows = await connection.fetch(_SELECT_EVENTS, claim.partner_system_ids, claim.event_ids)
     if not rows:
         return None

@@ -38,6 +38,12 @@ TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
 # Whatever PostgreSQL says to a statement of ours that no input can make wrong: a right or a table may be missing.
 POSTGRES_ERRORS: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, asyncpg.PostgresError)
 
+# For transactions that look up many rows by their keys: without statistics of a new month, the planner takes the keys
+# for so many rows that it would read a whole partition. The second also has each statement planned with its values:
+# asyncpg prepares statements, and after five runs PostgreSQL may change to one plan for all values.
+USE_INDEX_LOOKUPS = "set local enable_hashjoin = off; set local enable_mergejoin = off; set local enable_seqscan = off"
+USE_INDEX_LOOKUPS_CUSTOM_PLANS = USE_INDEX_LOOKUPS + "; set local plan_cache_mode = force_custom_plan"
+
 # Advisory locks, each for work that only one process may do at a time. During a rolling upgrade older processes are
 # locked out by the same number only, so a number is neither changed nor used again for something else.
 RELAY_LOCK = 7_236_401

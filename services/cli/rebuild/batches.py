@@ -17,7 +17,7 @@ from services.cli.rebuild import batches
 from services.cli.rebuild.links import LinkingEvent
 from tracking.contracts import topology
 from tracking.domain.identity_link import LINKING_EVENT_TYPES, select_earliest
-from tracking.infra.postgres import Connection
+from tracking.infra.postgres import USE_INDEX_LOOKUPS_CUSTOM_PLANS, Connection
 from tracking.tables import identities, range_versions, rollups
 from tracking.tables.rollups import COUNT_KINDS, HourKey, HourlyCountKey, HourlyCounts, get_count_kind_index
 
@@ -144,13 +144,6 @@ async def prefetch(source: AsyncGenerator[BatchGroup, None]) -> AsyncGenerator[B
             await upcoming
 
 
-_KEEP_TO_KEYS = """
-set local enable_hashjoin = off;
-set local enable_mergejoin = off;
-set local enable_seqscan = off;
-set local plan_cache_mode = force_custom_plan
-"""
-
 _SELECT_EVENTS = """
 select claimed.batch_id,
        e.partner_system_id,
@@ -186,7 +179,7 @@ select claimed.batch_id,
 async def _read(write: Connection, claims: Sequence[BatchRow]) -> BatchGroup:
     rows: dict[UUID, list[Row]] = {claim.id: [] for claim in claims}
     async with write.transaction(readonly=True):
-        await write.execute(_KEEP_TO_KEYS)
+        await write.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
         found = await write.fetch(
             _SELECT_EVENTS,
             [claim.id for claim in claims for _ in claim.event_ids],
@@ -284,7 +277,7 @@ select r.partner_system_id,
 
 async def _repair(read: Connection, rows: Sequence[Row]) -> list[Row]:
     """Write the rows that are not there as they should be, and return them."""
-    await read.execute(_KEEP_TO_KEYS)
+    await read.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
     keys = [(row[0], row[_EVENT_TIMESTAMP], row[1]) for row in rows]
     found = await read.fetch(
         _SELECT_STORED, [system for system, _, _ in keys], [at for _, at, _ in keys], [event for _, _, event in keys]

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from services.cli.rebuild.batches import EventKey
 from tracking.contracts import topology
-from tracking.infra.postgres import Connection
+from tracking.infra.postgres import USE_INDEX_LOOKUPS_CUSTOM_PLANS, Connection
 from tracking.tables import range_versions, rollups
 from tracking.tables.rollups import COUNT_KINDS, HourKey, HourlyCountKey, HourlyCounts
 
@@ -28,12 +28,6 @@ select partner_system_id, bucket
 
 GROUP_HOURS = 500
 _PAGE_EVENTS = 5_000
-_KEEP_TO_KEYS = """
-set local enable_hashjoin = off;
-set local enable_mergejoin = off;
-set local enable_seqscan = off;
-set local plan_cache_mode = force_custom_plan
-"""
 
 _SELECT_WAITING_HOURS = """
 select partner_system_id, bucket
@@ -187,7 +181,7 @@ select e.partner_system_id,
 
 async def _count_batch(write: Connection, batch_id: UUID) -> HourlyCounts:
     async with write.transaction(readonly=True):
-        await write.execute(_KEEP_TO_KEYS)
+        await write.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
         return _as_counts(await write.fetch(_COUNT_BATCH, batch_id))
 
 
@@ -198,7 +192,7 @@ async def find_count_differences(
     wanted = [system for system, _ in hours], [hour for _, hour in hours]
     async with snapshot.transaction(isolation="repeatable_read", readonly=True):
         half = await snapshot.fetch(_SELECT_HALF_APPLIED, list(topology.CONSUMERS))
-        await snapshot.execute(_KEEP_TO_KEYS)
+        await snapshot.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
         events = _as_counts(await snapshot.fetch(_COUNT_EVENTS_OF_HOURS, *wanted))
         counted = _as_counts(await snapshot.fetch(_SELECT_COUNTS_OF_HOURS, *wanted))
     ahead = await half_applied.counts({row["batch_id"]: row["consumer"] for row in half})
@@ -224,7 +218,7 @@ delete from read.rebuild_hours as done
 
 async def write_count_differences(read: Connection, hours: Sequence[HourKey], difference: HourlyCounts) -> int:
     """Add the difference, sum up the days, take the hours off the list; inside a transaction. How many were wrong."""
-    await read.execute(_KEEP_TO_KEYS)
+    await read.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
     if difference:
         await rollups.add_hourly_counts(read, difference)
         await rollups.delete_empty_hourly_counts(read, difference)
@@ -263,8 +257,8 @@ async def find_strays(snapshot: Connection, write: Connection, hours: Sequence[H
     """
     strays: list[EventKey] = []
     async with snapshot.transaction(isolation="repeatable_read", readonly=True), write.transaction(readonly=True):
-        await snapshot.execute(_KEEP_TO_KEYS)
-        await write.execute(_KEEP_TO_KEYS)
+        await snapshot.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
+        await write.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
         page: list[EventKey] = []
         wanted = [system for system, _ in hours], [hour for _, hour in hours]
         async for row in snapshot.cursor(_SELECT_EVENTS_OF_HOURS, *wanted, prefetch=_PAGE_EVENTS):

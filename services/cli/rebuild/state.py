@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import Literal
 from uuid import UUID, uuid4
 
-from tracking.domain.ids import make_lowest_id
+from tracking.domain.ids import get_previous_id, make_lowest_id
 from tracking.infra.postgres import Connection
 
 _NONE = UUID(int=0)
@@ -112,7 +112,7 @@ async def start_rebuild(
     read: Connection, write: Connection, within: ReceivedRange, deletes_strays: bool
 ) -> RebuildState:
     """A new one over what is committed now; the hours that an unfinished one has left pass to it."""
-    before = _NONE if within.from_time is None else _before(make_lowest_id(within.from_time))
+    before = _NONE if within.from_time is None else get_previous_id(make_lowest_id(within.from_time))
     rebuild = RebuildState(within.from_time, within.to_time, deletes_strays, before, through=before, total_batches=0)
     rebuild = replace(await extend_to_latest(write, rebuild), phase="links" if within.is_everything else "batches")
     async with read.transaction():
@@ -133,14 +133,10 @@ async def start_rebuild(
 
 async def extend_to_latest(write: Connection, rebuild: RebuildState) -> RebuildState:
     """The same through the last batch of its range that is committed now."""
-    last = UUID(int=(1 << 128) - 1) if rebuild.to_time is None else _before(make_lowest_id(rebuild.to_time))
+    last = UUID(int=(1 << 128) - 1) if rebuild.to_time is None else get_previous_id(make_lowest_id(rebuild.to_time))
     through: UUID = await write.fetchval(_SELECT_LAST_BATCH, last) or _NONE
     total = await write.fetchval(_COUNT_BATCHES, rebuild.position, through)
     return replace(rebuild, through=through, total_batches=total)
-
-
-def _before(id_: UUID) -> UUID:
-    return UUID(int=max(id_.int - 1, 0))
 
 
 _UPDATE_REBUILD = """
@@ -225,4 +221,4 @@ async def rewind_positions(write: Connection, entered: Mapping[str, UUID]) -> No
     It was proven of another read database, lost since. Without this, answers would claim to be up to date meanwhile.
     """
     for consumer, first in entered.items():
-        await write.execute(_UPDATE_POSITIONS, consumer, _before(first))
+        await write.execute(_UPDATE_POSITIONS, consumer, get_previous_id(first))
