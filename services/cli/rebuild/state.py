@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import datetime
 from typing import Literal
 from uuid import UUID, uuid4
 
 from tracking.domain.ids import get_previous_id, make_lowest_id
 from tracking.infra.postgres import Connection
+from tracking.tables.partitions import PARTITIONED_TABLES, list_months_between
 
 _NONE = UUID(int=0)
 
@@ -202,9 +203,9 @@ async def create_partitions(read: Connection, write: Connection, rebuild: Rebuil
     if first is None:
         return
     last = datetime.fromtimestamp((rebuild.through.int >> 80) / 1000, first.tzinfo)
-    for index in range(first.year * 12 + first.month - 1, last.year * 12 + last.month):
-        for parent in ("applied_batches", "tracking_events_read_model"):
-            await read.execute(_CREATE_PARTITION, parent, date(index // 12, index % 12 + 1, 1))
+    for month in list_months_between(first, last):
+        for parent in PARTITIONED_TABLES["read"]:
+            await read.execute(_CREATE_PARTITION, parent, month)
 
 
 _UPDATE_POSITIONS = """
