@@ -17,7 +17,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
@@ -27,6 +26,8 @@ from tracking.contracts import topology
 from tracking.domain.errors import Unavailable
 from tracking.infra import metrics, postgres, rabbitmq, telemetry
 from tracking.infra.postgres import Connection, Pool
+from tracking.tables import range_versions
+from tracking.tables.range_versions import SystemDay
 
 _log = logging.getLogger(__name__)
 _MAX_DATABASE_WAIT_S = 30.0
@@ -53,7 +54,6 @@ class Batch(Protocol):
 
 
 B = TypeVar("B", bound=Batch)
-Days = Collection[tuple[UUID, date]]
 
 
 class DeadLetterLimitReached(Exception):
@@ -88,7 +88,7 @@ class InboxConsumer(Generic[B]):
         pool: Pool,
         decode: Callable[[bytes], B],
         unreadable: type[Exception],
-        apply: Callable[[Connection, Sequence[B]], Awaitable[Days]],
+        apply: Callable[[Connection, Sequence[B]], Awaitable[Collection[SystemDay]]],
         group_events: int,
         prefetch_messages: int,
         dead_letter_limit: int,
@@ -277,11 +277,9 @@ class InboxConsumer(Generic[B]):
             rows = await connection.fetch(_INSERT_INBOX, self._consumer, list(by_id))
             fresh = [by_id[row["batch_id"]] for row in rows]
             if fresh:
-                days = sorted(await self._apply(connection, fresh))
+                days = await self._apply(connection, fresh)
                 # last, as these rows are shared by all workers: they stay locked only until the commit
-                await connection.execute(
-                    _UPSERT_VERSIONS, self._consumer, [system for system, _ in days], [day for _, day in days]
-                )
+                await range_versions.raise_versions(connection, days, self._consumer)
         metrics.batches_redelivered.labels(self._consumer).inc(len(batches) - len(fresh))
         metrics.events_applied.labels(self._consumer).inc(sum(batch.event_count for batch in fresh))
         metrics.apply_seconds.labels(self._consumer).observe(time.perf_counter() - started)
@@ -350,12 +348,4 @@ select $1, batch_id
   from unnest($2::uuid[]) as given (batch_id)
     on conflict do nothing
 returning batch_id
-"""
-
-_UPSERT_VERSIONS = """
-insert into read.range_versions as known (partner_system_id, day, consumer, version)
-select partner_system_id, day, $1, 1
-  from unnest($2::uuid[], $3::date[]) as touched (partner_system_id, day)
-    on conflict (partner_system_id, day, consumer)
-    do update set version = known.version + 1
 """

@@ -220,8 +220,8 @@ async def apply_group(read: Connection, chunk: BatchGroup) -> GroupResult:
     linked = await identities.insert_earlier_links(
         read, select_earliest(link for naming in namings for link in naming.links())
     )
-    touched = {(row[0], row[_EVENT_TIMESTAMP]) for row in changed} | {(system, hour) for system, hour, _ in counts}
-    await range_versions.raise_versions(read, touched)
+    days = {(row[0], row[_EVENT_TIMESTAMP].date()) for row in changed} | {(key[0], key[1].date()) for key in counts}
+    await range_versions.raise_versions(read, days, range_versions.REBUILD)
     first: dict[str, UUID] = {}
     for batch_id, consumer in entered:
         first[consumer] = min(batch_id, first.get(consumer, batch_id))

@@ -224,7 +224,8 @@ async def write_count_differences(read: Connection, hours: Sequence[HourKey], di
         await rollups.delete_empty_hourly_counts(read, difference)
     wrong_days = await rollups.rebuild_daily_counts(read, hours)
     await read.execute(_DELETE_HOURS, [system for system, _ in hours], [hour for _, hour in hours])
-    await range_versions.raise_versions(read, {(system, hour) for system, hour, _ in difference} | set(wrong_days))
+    days = {(system, hour.date()) for system, hour in {key[:2] for key in difference} | set(wrong_days)}
+    await range_versions.raise_versions(read, days, range_versions.REBUILD)
     return len(difference) + len(wrong_days)
 
 

@@ -214,7 +214,8 @@ async def _rebuild_hours(sessions: RebuildConnections, work: RebuildState, repor
 async def _delete_strays(read: Connection, strays: list[EventKey], work: RebuildState) -> RebuildState:
     async def delete() -> RebuildState:
         await batches.delete_events(read, strays)
-        await range_versions.raise_versions(read, {(system, at) for system, at, _ in strays})
+        days = {(system, at.date()) for system, at, _ in strays}
+        await range_versions.raise_versions(read, days, range_versions.REBUILD)
         counted = replace(work, deleted_strays=work.deleted_strays + len(strays))
         await state.save(read, counted)
         return counted
