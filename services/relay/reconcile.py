@@ -16,7 +16,6 @@ from typing import Any
 from uuid import UUID
 
 from services.relay import leader, messages
-from services.relay.messages import BatchRow
 from tracking.contracts import topology
 from tracking.domain.errors import Unavailable
 from tracking.domain.ids import make_lowest_id, make_uuid7
@@ -24,6 +23,8 @@ from tracking.domain.timestamps import to_unix_ms
 from tracking.infra import metrics
 from tracking.infra.postgres import Connection, Pool
 from tracking.infra.rabbitmq import Publisher
+from tracking.tables import event_batches
+from tracking.tables.event_batches import BatchRow
 
 _log = logging.getLogger(__name__)
 _PAGE_SIZE = 5_000
@@ -38,14 +39,6 @@ _SELECT_POSITION = """
 select applied_through
   from write.consumer_positions
  where consumer = $1
-"""
-
-_SELECT_BATCHES_AFTER = """
-select id, created_at, published_at is not null as is_published
-  from write.event_batches
- where id > $1
- order by id
- limit $2
 """
 
 _SELECT_APPLIED_BETWEEN = """
@@ -110,14 +103,6 @@ delete from read.apply_failures
    and failed_at < now() - interval '1 day'
 """
 
-_SELECT_BATCH_ROWS = """
-select id, created_at, partner_system_ids, event_ids
-  from write.event_batches
- where id = any($1::uuid[])
- order by id
-"""
-
-
 _INSERT_DEAD_LETTER = """
 insert into write.dead_letters
        (id, consumer, batch_id, is_batch, message_id, reason, error, deliveries, partner_system_ids, event_ids,
@@ -171,25 +156,25 @@ class Reconciler:
         self, looked_at: datetime, position: UUID, letters: Mapping[UUID, Any]
     ) -> list[_MissingBatch]:
         """Batches after the position that are neither in the inbox nor dead letters; moves the position."""
-        settled = make_lowest_id(looked_at - _COMMIT_HORIZON)
+        horizon = make_lowest_id(looked_at - _COMMIT_HORIZON)
         proven = after = position
         missing: list[_MissingBatch] = []
         for _ in range(_MAX_PAGES_PER_RUN):
-            rows = await self.write.fetch(_SELECT_BATCHES_AFTER, after, _PAGE_SIZE)
-            if not rows:
+            page = await event_batches.list_states_after(self.write, after, _PAGE_SIZE)
+            if not page:
                 break
             applied = {
                 row["batch_id"]
-                for row in await self.read.fetch(_SELECT_APPLIED_BETWEEN, after, rows[-1]["id"], self.consumer)
+                for row in await self.read.fetch(_SELECT_APPLIED_BETWEEN, after, page[-1].id, self.consumer)
             }
-            for row in rows:
-                if row["id"] not in applied and row["id"] not in letters:
-                    sent_at = row["created_at"] if row["is_published"] else None
-                    missing.append(_MissingBatch(row["id"], row["created_at"], sent_at))
-                elif not missing and row["id"] < settled:
-                    proven = row["id"]
-            after = rows[-1]["id"]
-            if len(rows) < _PAGE_SIZE:
+            for batch in page:
+                if batch.id not in applied and batch.id not in letters:
+                    sent_at = batch.created_at if batch.is_published else None
+                    missing.append(_MissingBatch(batch.id, batch.created_at, sent_at))
+                elif not missing and batch.id < horizon:
+                    proven = batch.id
+            after = page[-1].id
+            if len(page) < _PAGE_SIZE:
                 break
         if proven != position:
             await self.write.execute(_UPSERT_POSITION, self.consumer, proven)
@@ -234,30 +219,29 @@ class Reconciler:
         async with self.write.acquire() as connection, connection.transaction():
             if not await leader.try_lead(connection):
                 return
-            for row in await connection.fetch(_SELECT_BATCH_ROWS, lost):
-                claim = BatchRow(**dict(row))
-                body = await messages.build_message(connection, claim)
+            for batch in await event_batches.list_batches(connection, lost):
+                body = await messages.build_message(connection, batch)
                 if body is None:
-                    await self._record_dead_letter(connection, claim)
+                    await self._record_dead_letter(connection, batch)
                     continue
                 if not await messages.publish_message(
-                    self.publisher, body, claim.id, reason="unapplied", only_to=names.work
+                    self.publisher, body, batch.id, reason="unapplied", only_to=names.work
                 ):
                     return
-                self._missing_since[claim.id] = looked_at + 2 * self.unapplied_after
+                self._missing_since[batch.id] = looked_at + 2 * self.unapplied_after
                 if time.monotonic() > until:
                     return
 
-    async def _record_dead_letter(self, connection: Connection, claim: BatchRow) -> None:
-        _log.error("%s never applied batch %s, and its events are gone", self.consumer, claim.id)
+    async def _record_dead_letter(self, connection: Connection, batch: BatchRow) -> None:
+        _log.error("%s never applied batch %s, and its events are gone", self.consumer, batch.id)
         await connection.execute(
             _INSERT_DEAD_LETTER,
             make_uuid7(to_unix_ms(datetime.now(UTC)), getrandbits(74)),
             self.consumer,
-            claim.id,
-            str(claim.id),
-            claim.partner_system_ids,
-            claim.event_ids,
+            batch.id,
+            str(batch.id),
+            batch.partner_system_ids,
+            batch.event_ids,
         )
 
     async def _are_drained(self, *queues: str) -> bool:

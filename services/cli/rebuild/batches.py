@@ -18,7 +18,8 @@ from services.cli.rebuild.links import LinkingEvent
 from tracking.contracts import topology
 from tracking.domain.identity_link import LINKING_EVENT_TYPES, select_earliest
 from tracking.infra.postgres import USE_INDEX_LOOKUPS_CUSTOM_PLANS, Connection
-from tracking.tables import identities, range_versions, rollups
+from tracking.tables import event_batches, identities, range_versions, rollups
+from tracking.tables.event_batches import BatchRow
 from tracking.tables.rollups import COUNT_KINDS, HourKey, HourlyCountKey, HourlyCounts, get_count_kind_index
 
 # (system, event_timestamp, id), the primary key of the read model
@@ -73,15 +74,6 @@ class UnknownSystem(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class BatchRow:
-    """A batch: the n-th event is (partner_system_ids[n], event_ids[n])."""
-
-    id: UUID
-    partner_system_ids: Sequence[UUID]
-    event_ids: Sequence[UUID]
-
-
-@dataclass(frozen=True, slots=True)
 class BatchGroup:
     """Batches in the order of their ids, and the rows of each as the read model should have them."""
 
@@ -105,30 +97,19 @@ class GroupResult:
     entered: dict[str, UUID]
 
 
-_SELECT_BATCHES = """
-select id, partner_system_ids, event_ids
-  from write.event_batches
- where id > $1
-   and id <= $2
- order by id
- limit $3
-"""
-
-
 async def read_groups(write: Connection, position: UUID, through: UUID) -> AsyncGenerator[BatchGroup, None]:
     """The batches after `position` up to `through`, some 4 000 events at a time. Raises UnknownSystem."""
-    while rows := await write.fetch(_SELECT_BATCHES, position, through, _PAGE_BATCHES):
-        position = rows[-1]["id"]
-        claims: list[BatchRow] = []
+    while page := await event_batches.list_between(write, position, through, _PAGE_BATCHES):
+        position = page[-1].id
+        group: list[BatchRow] = []
         events = 0
-        for row in rows:
-            claim = BatchRow(*row.values())
-            if claims and events + len(claim.event_ids) > MAX_GROUP_EVENTS:
-                yield await _read(write, claims)
-                claims, events = [], 0
-            claims.append(claim)
-            events += len(claim.event_ids)
-        yield await _read(write, claims)
+        for batch in page:
+            if group and events + len(batch.event_ids) > MAX_GROUP_EVENTS:
+                yield await _read(write, group)
+                group, events = [], 0
+            group.append(batch)
+            events += len(batch.event_ids)
+        yield await _read(write, group)
 
 
 async def prefetch(source: AsyncGenerator[BatchGroup, None]) -> AsyncGenerator[BatchGroup, None]:
@@ -176,21 +157,21 @@ select claimed.batch_id,
 """
 
 
-async def _read(write: Connection, claims: Sequence[BatchRow]) -> BatchGroup:
-    rows: dict[UUID, list[Row]] = {claim.id: [] for claim in claims}
+async def _read(write: Connection, group: Sequence[BatchRow]) -> BatchGroup:
+    rows: dict[UUID, list[Row]] = {batch.id: [] for batch in group}
     async with write.transaction(readonly=True):
         await write.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
         found = await write.fetch(
             _SELECT_EVENTS,
-            [claim.id for claim in claims for _ in claim.event_ids],
-            [system for claim in claims for system in claim.partner_system_ids],
-            [event for claim in claims for event in claim.event_ids],
+            [batch.id for batch in group for _ in batch.event_ids],
+            [system for batch in group for system in batch.partner_system_ids],
+            [event for batch in group for event in batch.event_ids],
         )
     for batch_id, *row in found:
         if row[2] is None:
             raise UnknownSystem(f"the write database has events of system {row[0]}, but no such system")
         rows[batch_id].append(tuple(row))
-    return BatchGroup(rows, sum(len(claim.event_ids) for claim in claims) - len(found))
+    return BatchGroup(rows, sum(len(batch.event_ids) for batch in group) - len(found))
 
 
 _INSERT_INBOXES = """

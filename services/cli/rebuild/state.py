@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from tracking.domain.ids import get_previous_id, make_lowest_id
 from tracking.infra.postgres import Connection
+from tracking.tables import event_batches
 from tracking.tables.partitions import PARTITIONED_TABLES, list_months_between
 
 _NONE = UUID(int=0)
@@ -82,21 +83,6 @@ async def find_unfinished(read: Connection) -> RebuildState | None:
     return RebuildState(*row.values()) if row else None
 
 
-_SELECT_LAST_BATCH = """
-select id
-  from write.event_batches
- where id <= $1
- order by id desc
- limit 1
-"""
-
-_COUNT_BATCHES = """
-select count(*)
-  from write.event_batches
- where id > $1
-   and id <= $2
-"""
-
 _INSERT_REBUILD = """
 insert into read.rebuilds (id, from_time, to_time, deletes_strays, phase, position, through, total_batches)
 values ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -135,8 +121,8 @@ async def start_rebuild(
 async def extend_to_latest(write: Connection, rebuild: RebuildState) -> RebuildState:
     """The same through the last batch of its range that is committed now."""
     last = UUID(int=(1 << 128) - 1) if rebuild.to_time is None else get_previous_id(make_lowest_id(rebuild.to_time))
-    through: UUID = await write.fetchval(_SELECT_LAST_BATCH, last) or _NONE
-    total = await write.fetchval(_COUNT_BATCHES, rebuild.position, through)
+    through = await event_batches.find_last_id(write, last) or _NONE
+    total = await event_batches.count_between(write, rebuild.position, through)
     return replace(rebuild, through=through, total_batches=total)
 
 
@@ -185,21 +171,12 @@ async def save(read: Connection, rebuild: RebuildState) -> None:
     )
 
 
-_SELECT_FIRST_BATCH = """
-select created_at
-  from write.event_batches
- where id > $1
-   and id <= $2
- order by id
- limit 1
-"""
-
 _CREATE_PARTITION = "select read.create_partition($1, $2)"
 
 
 async def create_partitions(read: Connection, write: Connection, rebuild: RebuildState) -> None:
     """Those of the months in which the batches came: an empty read database has only the last ones."""
-    first: datetime | None = await write.fetchval(_SELECT_FIRST_BATCH, rebuild.position, rebuild.through)
+    first = await event_batches.find_first_time(write, rebuild.position, rebuild.through)
     if first is None:
         return
     last = datetime.fromtimestamp((rebuild.through.int >> 80) / 1000, first.tzinfo)

@@ -19,6 +19,7 @@ from tracking.domain.timestamps import to_unix_ms
 from tracking.infra import postgres, rabbitmq
 from tracking.infra.postgres import Pool
 from tracking.infra.rabbitmq import Publisher
+from tracking.tables import event_batches
 
 _log = logging.getLogger(__name__)
 _MAX_MESSAGES_PER_RUN = 200
@@ -30,12 +31,6 @@ _UNAVAILABLE_ERRORS: tuple[type[BaseException], ...] = (Unavailable, *rabbitmq.B
 # PostgreSQL refuses a value that we thought it would take: the relay has other work to do
 _DATA_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 _REASONS = {"rejected": "unreadable", "delivery_limit": "not_applicable"}
-
-_SELECT_BATCH = """
-select partner_system_ids, event_ids
-  from write.event_batches
- where id = $1
-"""
 
 _SELECT_FAILURE = """
 select error, deliveries
@@ -162,10 +157,10 @@ class DeadLetterCollector:
         except events_tracked.UnreadableMessage as error:
             fault = fault or str(error)
             batch_id = _uuid(message.message_id)
-        stored = await self.write.fetchrow(_SELECT_BATCH, batch_id)
+        stored = await event_batches.find_batch(self.write, batch_id)
         if stored is not None:
-            systems = list(dict.fromkeys(stored["partner_system_ids"]))
-            return _Content(batch_id, True, systems, stored["event_ids"], fault)
+            systems = list(dict.fromkeys(stored.partner_system_ids))
+            return _Content(batch_id, True, systems, stored.event_ids, fault)
         if batch is None:
             return _Content(None, False, [], [], fault)
         event_ids = [known for known in map(_uuid, batch.ids) if known]

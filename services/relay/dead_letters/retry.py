@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.relay import leader, messages
-from services.relay.messages import BatchRow
 from tracking.contracts import topology
 from tracking.infra.postgres import Connection, Pool
 from tracking.infra.rabbitmq import Publisher
+from tracking.tables import event_batches
 
 _log = logging.getLogger(__name__)
 _MAX_LETTERS_PER_RUN = 100
@@ -23,12 +23,6 @@ select id, batch_id, is_batch, message_id, body
  order by id
  limit $2
    for no key update
-"""
-
-_SELECT_BATCH_ROW = """
-select id, created_at, partner_system_ids, event_ids
-  from write.event_batches
- where id = $1
 """
 
 _UPDATE_SENT = """
@@ -71,8 +65,8 @@ class DeadLetterRetrier:
         """The batch as it is stored, else the message as it came; None, and open again, if the batch is no more."""
         if not letter["is_batch"]:
             return bytes(letter["body"])
-        claim = await connection.fetchrow(_SELECT_BATCH_ROW, letter["batch_id"])
-        body = None if claim is None else await messages.build_message(connection, BatchRow(**dict(claim)))
+        batch = await event_batches.find_batch(connection, letter["batch_id"])
+        body = None if batch is None else await messages.build_message(connection, batch)
         if body is not None:
             return body
         _log.warning("batch %s cannot be made again: its events are gone", letter["batch_id"])
