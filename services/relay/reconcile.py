@@ -23,7 +23,7 @@ from tracking.domain.timestamps import to_unix_ms
 from tracking.infra import metrics
 from tracking.infra.postgres import Connection, Pool
 from tracking.infra.rabbitmq import Publisher
-from tracking.tables import event_batches
+from tracking.tables import applied_batches, apply_failures, consumer_progress, event_batches
 from tracking.tables.event_batches import BatchRow
 
 _log = logging.getLogger(__name__)
@@ -35,37 +35,6 @@ _REPEAT_FOR_S = 5.0
 # Longer than the gateway's commit deadline: an older id cannot be committed any more.
 _COMMIT_HORIZON = timedelta(seconds=30)
 
-_SELECT_POSITION = """
-select applied_through
-  from write.consumer_positions
- where consumer = $1
-"""
-
-_SELECT_APPLIED_BETWEEN = """
-select batch_id
-  from read.applied_batches
- where batch_id > $1
-   and batch_id <= $2
-   and consumer = $3
-"""
-
-_UPSERT_POSITION = """
-insert into write.consumer_positions (consumer, applied_through, updated_at)
-values ($1, $2, now())
-    on conflict (consumer)
-    do update set applied_through = excluded.applied_through, updated_at = excluded.updated_at
-"""
-
-_UPSERT_PROGRESS = """
-insert into read.consumer_progress (consumer, applied_through, pending_batches, open_dead_letters, observed_at)
-values ($1, $2, $3, $4, now())
-    on conflict (consumer)
-    do update set applied_through = excluded.applied_through,
-                  pending_batches = excluded.pending_batches,
-                  open_dead_letters = excluded.open_dead_letters,
-                  observed_at = excluded.observed_at
-"""
-
 _SELECT_DEAD_LETTERS = """
 select l.batch_id, l.state, l.sent_at, b.created_at
   from write.dead_letters l
@@ -73,13 +42,6 @@ select l.batch_id, l.state, l.sent_at, b.created_at
  where l.consumer = $1
    and l.batch_id is not null
    and (l.state in ('open', 'retried') or l.batch_id > $2)
-"""
-
-_SELECT_APPLIED_AMONG = """
-select batch_id
-  from read.applied_batches
- where batch_id = any($1::uuid[])
-   and consumer = $2
 """
 
 _UPDATE_APPLIED = """
@@ -95,12 +57,6 @@ select count(*)
   from write.dead_letters
  where consumer = $1
    and state = 'open'
-"""
-
-_DELETE_FAILURES = """
-delete from read.apply_failures
- where consumer = $1
-   and failed_at < now() - interval '1 day'
 """
 
 _INSERT_DEAD_LETTER = """
@@ -137,7 +93,7 @@ class Reconciler:
     async def reconcile(self) -> None:
         """Look once: move the position, tell the progress, repeat what was lost. Raises postgres.TRANSIENT."""
         looked_at = datetime.now(UTC)
-        position = await self.write.fetchval(_SELECT_POSITION, self.consumer) or UUID(int=0)
+        position = await consumer_progress.read_position(self.write, self.consumer)
         letters = {
             row["batch_id"]: row for row in await self.write.fetch(_SELECT_DEAD_LETTERS, self.consumer, position)
         }
@@ -145,8 +101,14 @@ class Reconciler:
         missing += await self._find_unapplied(letters)
         oldest = min((batch.created_at for batch in missing), default=looked_at)
         count_open = await self.write.fetchval(_COUNT_OPEN, self.consumer)
-        await self.read.execute(_UPSERT_PROGRESS, self.consumer, oldest, len(missing), count_open)
-        await self.read.execute(_DELETE_FAILURES, self.consumer)
+        await consumer_progress.save_progress(
+            self.read,
+            self.consumer,
+            applied_through=oldest,
+            pending_batches=len(missing),
+            open_dead_letters=count_open,
+        )
+        await apply_failures.delete_old_failures(self.read, self.consumer)
         metrics.batches_unapplied.labels(self.consumer).set(len(missing))
         metrics.oldest_unapplied_seconds.labels(self.consumer).set((looked_at - oldest).total_seconds())
         metrics.open_dead_letters.labels(self.consumer).set(count_open)
@@ -163,10 +125,7 @@ class Reconciler:
             page = await event_batches.list_states_after(self.write, after, _PAGE_SIZE)
             if not page:
                 break
-            applied = {
-                row["batch_id"]
-                for row in await self.read.fetch(_SELECT_APPLIED_BETWEEN, after, page[-1].id, self.consumer)
-            }
+            applied = await applied_batches.list_between(self.read, self.consumer, after, page[-1].id)
             for batch in page:
                 if batch.id not in applied and batch.id not in letters:
                     sent_at = batch.created_at if batch.is_published else None
@@ -177,7 +136,7 @@ class Reconciler:
             if len(page) < _PAGE_SIZE:
                 break
         if proven != position:
-            await self.write.execute(_UPSERT_POSITION, self.consumer, proven)
+            await consumer_progress.save_position(self.write, self.consumer, proven)
         return missing
 
     async def _find_unapplied(self, letters: Mapping[UUID, Any]) -> list[_MissingBatch]:
@@ -186,7 +145,7 @@ class Reconciler:
         if not waiting:
             return []
         among = [row["batch_id"] for row in waiting]
-        applied = {row["batch_id"] for row in await self.read.fetch(_SELECT_APPLIED_AMONG, among, self.consumer)}
+        applied = await applied_batches.list_among(self.read, self.consumer, among)
         if applied:
             await self.write.execute(_UPDATE_APPLIED, self.consumer, list(applied))
         return [

@@ -26,7 +26,8 @@ from tracking.contracts import topology
 from tracking.domain.errors import Unavailable
 from tracking.infra import metrics, postgres, rabbitmq, telemetry
 from tracking.infra.postgres import Connection, Pool
-from tracking.tables import range_versions
+from tracking.tables import applied_batches, apply_failures, consumer_progress, range_versions
+from tracking.tables.apply_failures import ApplyFailure
 from tracking.tables.range_versions import SystemDay
 
 _log = logging.getLogger(__name__)
@@ -274,8 +275,8 @@ class InboxConsumer(Generic[B]):
         started = time.perf_counter()
         by_id = {batch.batch_id: batch for batch in batches}
         async with self._pool.acquire() as connection, connection.transaction():
-            rows = await connection.fetch(_INSERT_INBOX, self._consumer, list(by_id))
-            fresh = [by_id[row["batch_id"]] for row in rows]
+            new_ids = await applied_batches.insert_batches(connection, self._consumer, list(by_id))
+            fresh = [by_id[batch_id] for batch_id in new_ids]
             if fresh:
                 days = await self._apply(connection, fresh)
                 # last, as these rows are shared by all workers: they stay locked only until the commit
@@ -289,7 +290,7 @@ class InboxConsumer(Generic[B]):
         delivered = int(str(message.headers.get("x-delivery-count", 0))) + 1
         said = _describe(error)
         _log.error("%s cannot apply batch %s (delivery %d): %s", self._consumer, batch_id, delivered, said)
-        await self._note_failure(batch_id, said, delivered)
+        await self._save_failure(batch_id, ApplyFailure(said, delivered))
         await message.nack(requeue=True)
         if delivered > topology.DELIVERY_LIMIT:
             metrics.dead_letters.labels(self._consumer, "not_applicable").inc()
@@ -307,7 +308,7 @@ class InboxConsumer(Generic[B]):
         """Raises DeadLetterLimit; what the relay has taken out of the queue counts until somebody decides about it."""
         count = await rabbitmq.get_queue_depth(channel, self._queue.dead_letter, self._timeout_s)
         try:
-            count += await self._pool.fetchval(_SELECT_OPEN_DEAD_LETTERS, self._consumer) or 0
+            count += await consumer_progress.read_open_dead_letters(self._pool, self._consumer)
         except postgres.TRANSIENT_ERRORS as error:
             raise Unavailable("postgres_unavailable", postgres.describe_error(error)) from error
         if count >= self._dead_letter_limit:
@@ -316,36 +317,14 @@ class InboxConsumer(Generic[B]):
                 f"(dead-letters list --consumer {self._consumer}), then consumption goes on by itself"
             )
 
-    async def _note_failure(self, batch_id: UUID, said: str, delivered: int) -> None:
-        """For whoever decides about the dead letter; the log has it in any case."""
+    async def _save_failure(self, batch_id: UUID, failure: ApplyFailure) -> None:
+        """Keep it for the person who decides about the dead letter; the log has it in any case."""
         try:
-            await self._pool.execute(_UPSERT_FAILURE, self._consumer, batch_id, said, delivered)
-        except postgres.POSTGRES_ERRORS as failure:
-            _log.warning("the failure of batch %s is in the log only: %s", batch_id, postgres.describe_error(failure))
+            await apply_failures.save_failure(self._pool, self._consumer, batch_id, failure)
+        except postgres.POSTGRES_ERRORS as error:
+            _log.warning("the failure of batch %s is in the log only: %s", batch_id, postgres.describe_error(error))
 
 
 def _describe(error: Exception) -> str:
     """Its first line alone: PostgreSQL's details quote the row, which is somebody's data."""
     return f"{type(error).__name__}: {error}".partition("\n")[0].replace("\0", "\ufffd")[:_ERROR_CHARACTERS]
-
-
-_SELECT_OPEN_DEAD_LETTERS = """
-select open_dead_letters
-  from read.consumer_progress
- where consumer = $1
-"""
-
-_UPSERT_FAILURE = """
-insert into read.apply_failures (consumer, batch_id, error, deliveries, failed_at)
-values ($1, $2, $3, $4, now())
-    on conflict (consumer, batch_id)
-    do update set error = excluded.error, deliveries = excluded.deliveries, failed_at = excluded.failed_at
-"""
-
-_INSERT_INBOX = """
-insert into read.applied_batches (consumer, batch_id)
-select $1, batch_id
-  from unnest($2::uuid[]) as given (batch_id)
-    on conflict do nothing
-returning batch_id
-"""

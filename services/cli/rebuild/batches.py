@@ -18,7 +18,7 @@ from services.cli.rebuild.links import LinkingEvent
 from tracking.contracts import topology
 from tracking.domain.identity_link import LINKING_EVENT_TYPES, select_earliest
 from tracking.infra.postgres import USE_INDEX_LOOKUPS_CUSTOM_PLANS, Connection
-from tracking.tables import event_batches, identities, range_versions, rollups
+from tracking.tables import applied_batches, event_batches, identities, range_versions, rollups
 from tracking.tables.event_batches import BatchRow
 from tracking.tables.rollups import COUNT_KINDS, HourKey, HourlyCountKey, HourlyCounts, get_count_kind_index
 
@@ -174,20 +174,9 @@ async def _read(write: Connection, group: Sequence[BatchRow]) -> BatchGroup:
     return BatchGroup(rows, sum(len(batch.event_ids) for batch in group) - len(found))
 
 
-_INSERT_INBOXES = """
-insert into read.applied_batches (batch_id, consumer)
-select batch_id, consumer
-  from unnest($1::uuid[]) as given (batch_id)
- cross join unnest($2::text[]) as named (consumer)
- order by batch_id, consumer
-    on conflict do nothing
-returning batch_id, consumer
-"""
-
-
 async def apply_group(read: Connection, chunk: BatchGroup) -> GroupResult:
     """Make the read model agree with the chunk; inside a transaction. Raises what PostgreSQL raises."""
-    entered = await read.fetch(_INSERT_INBOXES, list(chunk.rows), list(topology.CONSUMERS))
+    entered = await applied_batches.insert_batches_of_consumers(read, topology.CONSUMERS, list(chunk.rows))
     rows = [row for batch in chunk.rows.values() for row in batch]
     changed = await _repair(read, rows)
     # a batch that was in no inbox of statistics is in no count either

@@ -16,7 +16,7 @@ from uuid import UUID
 from services.cli.rebuild.batches import EventKey
 from tracking.contracts import topology
 from tracking.infra.postgres import USE_INDEX_LOOKUPS_CUSTOM_PLANS, Connection
-from tracking.tables import range_versions, rollups
+from tracking.tables import applied_batches, range_versions, rollups
 from tracking.tables.rollups import COUNT_KINDS, HourKey, HourlyCountKey, HourlyCounts
 
 _INSERT_HOURS = """
@@ -83,14 +83,6 @@ async def queue_all_hours(read: Connection, *, of_events_too: bool) -> None:
     if of_events_too:
         await read.execute(_INSERT_HOURS_OF_EVENTS)
 
-
-_SELECT_HALF_APPLIED = """
-select batch_id, min(consumer) as consumer
-  from read.applied_batches
- where consumer = any($1::text[])
- group by batch_id
-having count(*) = 1
-"""
 
 _COUNT_EVENTS_OF_HOURS = """
 select wanted.partner_system_id, wanted.bucket, counted.*
@@ -191,11 +183,11 @@ async def find_count_differences(
     """What has to be added to the counts of these hours to make them those of their events."""
     wanted = [system for system, _ in hours], [hour for _, hour in hours]
     async with snapshot.transaction(isolation="repeatable_read", readonly=True):
-        half = await snapshot.fetch(_SELECT_HALF_APPLIED, list(topology.CONSUMERS))
+        half = await applied_batches.list_partially_applied(snapshot, topology.CONSUMERS)
         await snapshot.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
         events = _as_counts(await snapshot.fetch(_COUNT_EVENTS_OF_HOURS, *wanted))
         counted = _as_counts(await snapshot.fetch(_SELECT_COUNTS_OF_HOURS, *wanted))
-    ahead = await half_applied.counts({row["batch_id"]: row["consumer"] for row in half})
+    ahead = await half_applied.counts(half)
     among = set(hours)
     difference = CountDifference()
     difference.add(events, 1)

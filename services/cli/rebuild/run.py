@@ -21,7 +21,7 @@ from services.cli.rebuild.hours import PartiallyAppliedCounts
 from services.cli.rebuild.state import RebuildState, ReceivedRange
 from tracking.domain.identity_link import IdentityLink
 from tracking.infra.postgres import REBUILD_LOCK, Connection, Pool
-from tracking.tables import identities, range_versions
+from tracking.tables import consumer_progress, identities, range_versions
 from tracking.tables.rollups import HourKey
 
 T = TypeVar("T")
@@ -177,7 +177,7 @@ async def _rebuild_group(
 
     moved, applied = await _retry_on_deadlock(sessions.read, apply)
     remembered |= applied.hours
-    await state.rewind_positions(sessions.write, applied.entered)
+    await consumer_progress.rewind_positions(sessions.write, applied.entered)
     return moved
 
 

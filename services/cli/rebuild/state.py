@@ -1,6 +1,6 @@
 """What is remembered of each rebuild (`read.rebuilds`), so that the next process goes on where one was killed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
@@ -183,20 +183,3 @@ async def create_partitions(read: Connection, write: Connection, rebuild: Rebuil
     for month in list_months_between(first, last):
         for parent in PARTITIONED_TABLES["read"]:
             await read.execute(_CREATE_PARTITION, parent, month)
-
-
-_UPDATE_POSITIONS = """
-update write.consumer_positions
-   set applied_through = $2, updated_at = now()
- where consumer = $1
-   and applied_through > $2
-"""
-
-
-async def rewind_positions(write: Connection, entered: Mapping[str, UUID]) -> None:
-    """Take back what the relay holds for proven of a consumer if a batch was not in its inbox.
-
-    It was proven of another read database, lost since. Without this, answers would claim to be up to date meanwhile.
-    """
-    for consumer, first in entered.items():
-        await write.execute(_UPDATE_POSITIONS, consumer, get_previous_id(first))

@@ -19,7 +19,7 @@ from tracking.domain.timestamps import to_unix_ms
 from tracking.infra import postgres, rabbitmq
 from tracking.infra.postgres import Pool
 from tracking.infra.rabbitmq import Publisher
-from tracking.tables import event_batches
+from tracking.tables import apply_failures, event_batches
 
 _log = logging.getLogger(__name__)
 _MAX_MESSAGES_PER_RUN = 200
@@ -31,13 +31,6 @@ _UNAVAILABLE_ERRORS: tuple[type[BaseException], ...] = (Unavailable, *rabbitmq.B
 # PostgreSQL refuses a value that we thought it would take: the relay has other work to do
 _DATA_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 _REASONS = {"rejected": "unreadable", "delivery_limit": "not_applicable"}
-
-_SELECT_FAILURE = """
-select error, deliveries
-  from read.apply_failures
- where consumer = $1
-   and batch_id = $2
-"""
 
 # A decision to retry that was not carried out yet stays, as does one to discard.
 _UPSERT_BATCH = """
@@ -125,9 +118,9 @@ class DeadLetterCollector:
         cause = _cause(message)
         reason = _REASONS.get(cause, "unreadable" if content.fault else "unknown")
         error, deliveries = content.fault, topology.DELIVERY_LIMIT + 1 if cause == "delivery_limit" else 1
-        failure = await self.read.fetchrow(_SELECT_FAILURE, self.consumer, content.batch_id)
+        failure = await apply_failures.find_failure(self.read, self.consumer, content.batch_id)
         if failure is not None:
-            error, deliveries = failure["error"], failure["deliveries"]
+            error, deliveries = failure
         kept_bytes = _BATCH_BODY_BYTES if content.is_batch else _OTHER_BODY_BYTES
         await self.write.execute(
             _UPSERT_OTHER if content.batch_id is None else _UPSERT_BATCH,
