@@ -11,8 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from random import getrandbits
-from typing import Any
 from uuid import UUID
 
 from services.relay import leader, messages
@@ -24,6 +24,8 @@ from tracking.infra import metrics
 from tracking.infra.postgres import Connection, Pool
 from tracking.infra.rabbitmq import Publisher
 from tracking.tables import applied_batches, apply_failures, consumer_progress, event_batches
+from tracking.tables.dead_letters import delivery
+from tracking.tables.dead_letters.delivery import EVENTS_ARE_GONE, BatchLetter, NewDeadLetter
 from tracking.tables.event_batches import BatchRow
 
 _log = logging.getLogger(__name__)
@@ -34,39 +36,6 @@ _MAX_REPUBLISHED_PER_RUN = 1_000
 _REPEAT_FOR_S = 5.0
 # Longer than the gateway's commit deadline: an older id cannot be committed any more.
 _COMMIT_HORIZON = timedelta(seconds=30)
-
-_SELECT_DEAD_LETTERS = """
-select l.batch_id, l.state, l.sent_at, b.created_at
-  from write.dead_letters l
-  left join write.event_batches b on b.id = l.batch_id
- where l.consumer = $1
-   and l.batch_id is not null
-   and (l.state in ('open', 'retried') or l.batch_id > $2)
-"""
-
-_UPDATE_APPLIED = """
-update write.dead_letters
-   set state = 'applied', decided_at = now()
- where consumer = $1
-   and batch_id = any($2::uuid[])
-   and state in ('open', 'retried')
-"""
-
-_COUNT_OPEN = """
-select count(*)
-  from write.dead_letters
- where consumer = $1
-   and state = 'open'
-"""
-
-_INSERT_DEAD_LETTER = """
-insert into write.dead_letters
-       (id, consumer, batch_id, is_batch, message_id, reason, error, deliveries, partner_system_ids, event_ids,
-        body, body_sha256, body_bytes)
-values ($1, $2, $3, true, $4, 'not_applicable', 'its events are no longer in the write database', 0, $5, $6,
-        '', sha256(''), 0)
-    on conflict do nothing
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +60,15 @@ class Reconciler:
     _missing_since: dict[UUID, datetime] = field(default_factory=dict)
 
     async def reconcile(self) -> None:
-        """Look once: move the position, tell the progress, repeat what was lost. Raises postgres.TRANSIENT."""
+        """Look once: move the position, tell the progress, repeat what was lost. Raises postgres.TRANSIENT_ERRORS."""
         looked_at = datetime.now(UTC)
         position = await consumer_progress.read_position(self.write, self.consumer)
-        letters = {
-            row["batch_id"]: row for row in await self.write.fetch(_SELECT_DEAD_LETTERS, self.consumer, position)
-        }
+        found = await delivery.list_batch_letters(self.write, self.consumer, position)
+        letters = {letter.batch_id: letter for letter in found}
         missing = await self._find_missing(looked_at, position, letters)
         missing += await self._find_unapplied(letters)
         oldest = min((batch.created_at for batch in missing), default=looked_at)
-        count_open = await self.write.fetchval(_COUNT_OPEN, self.consumer)
+        count_open = await delivery.count_open(self.write, self.consumer)
         await consumer_progress.save_progress(
             self.read,
             self.consumer,
@@ -115,7 +83,7 @@ class Reconciler:
         await self._republish_lost(missing, looked_at)
 
     async def _find_missing(
-        self, looked_at: datetime, position: UUID, letters: Mapping[UUID, Any]
+        self, looked_at: datetime, position: UUID, letters: Mapping[UUID, BatchLetter]
     ) -> list[_MissingBatch]:
         """Batches after the position that are neither in the inbox nor dead letters; moves the position."""
         horizon = make_lowest_id(looked_at - _COMMIT_HORIZON)
@@ -139,20 +107,20 @@ class Reconciler:
             await consumer_progress.save_position(self.write, self.consumer, proven)
         return missing
 
-    async def _find_unapplied(self, letters: Mapping[UUID, Any]) -> list[_MissingBatch]:
+    async def _find_unapplied(self, letters: Mapping[UUID, BatchLetter]) -> list[_MissingBatch]:
         """Dead letters that are open or on their way; those found in the inbox are closed."""
-        waiting = [row for row in letters.values() if row["state"] in ("open", "retried")]
+        waiting = [letter for letter in letters.values() if letter.state in ("open", "retried")]
         if not waiting:
             return []
-        among = [row["batch_id"] for row in waiting]
+        among = [letter.batch_id for letter in waiting]
         applied = await applied_batches.list_among(self.read, self.consumer, among)
         if applied:
-            await self.write.execute(_UPDATE_APPLIED, self.consumer, list(applied))
+            await delivery.mark_applied(self.write, self.consumer, list(applied))
         return [
-            _MissingBatch(row["batch_id"], row["created_at"], row["sent_at"] if row["state"] == "retried" else None)
-            for row in waiting
-            # retention may have dropped the batch, and what never was one of ours is no gap
-            if row["batch_id"] not in applied and row["created_at"] is not None
+            _MissingBatch(letter.batch_id, letter.created_at, letter.sent_at if letter.state == "retried" else None)
+            for letter in waiting
+            # retention may have dropped the batch, and an id that no batch ever had is no gap
+            if letter.batch_id not in applied and letter.created_at is not None
         ]
 
     async def _republish_lost(self, missing: Sequence[_MissingBatch], looked_at: datetime) -> None:
@@ -193,15 +161,22 @@ class Reconciler:
 
     async def _record_dead_letter(self, connection: Connection, batch: BatchRow) -> None:
         _log.error("%s never applied batch %s, and its events are gone", self.consumer, batch.id)
-        await connection.execute(
-            _INSERT_DEAD_LETTER,
-            make_uuid7(to_unix_ms(datetime.now(UTC)), getrandbits(74)),
-            self.consumer,
-            batch.id,
-            str(batch.id),
-            batch.partner_system_ids,
-            batch.event_ids,
+        letter = NewDeadLetter(
+            id=make_uuid7(to_unix_ms(datetime.now(UTC)), getrandbits(74)),
+            consumer=self.consumer,
+            batch_id=batch.id,
+            is_batch=True,
+            message_id=str(batch.id),
+            reason="not_applicable",
+            error=EVENTS_ARE_GONE,
+            deliveries=0,
+            partner_system_ids=batch.partner_system_ids,
+            event_ids=batch.event_ids,
+            body=b"",
+            body_sha256=sha256(b"").digest(),
+            body_bytes=0,
         )
+        await delivery.insert_unless_known(connection, letter)
 
     async def _are_drained(self, *queues: str) -> bool:
         """While messages wait in a queue, what is missing is most likely among them."""

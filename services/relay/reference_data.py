@@ -53,7 +53,7 @@ class ReferenceDataReplicator:
         self._since = _BEGINNING
 
     async def replicate(self) -> None:
-        """Bring the read database up to date. Raises postgres.TRANSIENT."""
+        """Bring the read database up to date. Raises postgres.TRANSIENT_ERRORS."""
         began = datetime.now(UTC)
         is_due = time.monotonic() >= self._all_due
         since = _BEGINNING if is_due else self._since
