@@ -20,7 +20,7 @@ from tracking.domain.identity_link import LINKING_EVENT_TYPES, select_earliest
 from tracking.infra.postgres import USE_INDEX_LOOKUPS_CUSTOM_PLANS, Connection
 from tracking.tables import applied_batches, event_batches, identities, range_versions, rollups
 from tracking.tables.event_batches import BatchRow
-from tracking.tables.rollups import COUNT_KINDS, HourKey, HourlyCountKey, HourlyCounts, get_count_kind_index
+from tracking.tables.rollups import COUNT_KIND_INDEXES, COUNT_KINDS, HourKey, HourlyCountKey, HourlyCounts
 
 # (system, event_timestamp, id), the primary key of the read model
 EventKey = tuple[UUID, datetime, UUID]
@@ -206,7 +206,7 @@ def count_rows(rows: Sequence[Row]) -> HourlyCounts:
         numbers = counts.setdefault(
             (row[0], truncate_to_hour(row[_EVENT_TIMESTAMP]), row[_EVENT_NAME]), [0] * len(COUNT_KINDS)
         )
-        numbers[get_count_kind_index(row[_IS_VALID], row[_IS_BOT])] += 1
+        numbers[COUNT_KIND_INDEXES[row[_IS_BOT]][row[_IS_VALID]]] += 1
     return counts
 
 

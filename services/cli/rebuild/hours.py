@@ -17,7 +17,7 @@ from services.cli.rebuild.batches import EventKey
 from tracking.contracts import topology
 from tracking.infra.postgres import USE_INDEX_LOOKUPS_CUSTOM_PLANS, Connection
 from tracking.tables import applied_batches, range_versions, rollups
-from tracking.tables.rollups import COUNT_KINDS, HourKey, HourlyCountKey, HourlyCounts
+from tracking.tables.rollups import COUNT_BY_KIND, COUNT_KINDS, HourKey, HourlyCountKey, HourlyCounts
 
 _INSERT_HOURS = """
 insert into read.rebuild_hours (partner_system_id, bucket)
@@ -84,15 +84,15 @@ async def queue_all_hours(read: Connection, *, of_events_too: bool) -> None:
         await read.execute(_INSERT_HOURS_OF_EVENTS)
 
 
-_COUNT_EVENTS_OF_HOURS = """
+_COUNT_EVENTS_OF_HOURS = (
+    """
 select wanted.partner_system_id, wanted.bucket, counted.*
   from unnest($1::uuid[], $2::timestamptz[]) as wanted (partner_system_id, bucket)
  cross join lateral (
         select r.event_name,
-               count(*) filter (where r.is_valid and not r.is_bot) as valid,
-               count(*) filter (where not r.is_valid and not r.is_bot) as invalid,
-               count(*) filter (where r.is_valid and r.is_bot) as bots_valid,
-               count(*) filter (where not r.is_valid and r.is_bot) as bots_invalid
+"""  # noqa: S608 - all parts are constants
+    + COUNT_BY_KIND
+    + """
           from read.tracking_events_read_model r
          where r.partner_system_id = wanted.partner_system_id
            and r.event_timestamp >= wanted.bucket
@@ -100,6 +100,7 @@ select wanted.partner_system_id, wanted.bucket, counted.*
          group by r.event_name
        ) as counted
 """
+)
 
 _SELECT_COUNTS_OF_HOURS = """
 select known.partner_system_id,
@@ -153,14 +154,14 @@ class CountDifference:
         return {key: numbers for key, numbers in self._numbers.items() if any(numbers)}
 
 
-_COUNT_BATCH = """
+_COUNT_BATCH = (
+    """
 select e.partner_system_id,
        date_trunc('hour', e.event_timestamp) as bucket,
        e.event_name,
-       count(*) filter (where e.is_valid and not e.is_bot) as valid,
-       count(*) filter (where not e.is_valid and not e.is_bot) as invalid,
-       count(*) filter (where e.is_valid and e.is_bot) as bots_valid,
-       count(*) filter (where not e.is_valid and e.is_bot) as bots_invalid
+"""
+    + COUNT_BY_KIND
+    + """
   from write.event_batches b
  cross join lateral unnest(b.partner_system_ids, b.event_ids) as claimed (partner_system_id, id)
   join write.tracking_events e
@@ -169,6 +170,7 @@ select e.partner_system_id,
  where b.id = $1
  group by 1, 2, 3
 """
+)
 
 
 async def _count_batch(write: Connection, batch_id: UUID) -> HourlyCounts:
