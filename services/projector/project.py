@@ -92,7 +92,7 @@ def to_columns(batch: EventsTracked, processed_at: datetime) -> Columns:
 
 
 def find_links(batch: EventsTracked) -> Iterator[IdentityLink]:
-    """What the batch says of ids that became users."""
+    """The links between ids and users that the events of the batch justify."""
     if not any(batch.event_types):
         return
     for n, event_type in enumerate(batch.event_types):

@@ -35,7 +35,7 @@ TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
     TimeoutError,
     OSError,
 )
-# Whatever PostgreSQL says to a statement of ours that no input can make wrong: a right or a table may be missing.
+# All errors of PostgreSQL, for statements that no input can make wrong: a right or a table may be missing.
 POSTGRES_ERRORS: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, asyncpg.PostgresError)
 
 # For transactions that look up many rows by their keys: without statistics of a new month, the planner takes the keys
@@ -124,7 +124,7 @@ async def ping(pool: Pool, timeout_s: float = 2) -> None:
 
 
 def describe_error(error: BaseException) -> str:
-    """What an exception says, or its name where it says nothing (as TimeoutError does)."""
+    """The text of an exception, or its name where it has none (as TimeoutError does)."""
     return str(error) or type(error).__name__
 
 

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from services.cli.rebuild import batches
 from services.cli.rebuild.links import LinkingEvent
 from tracking.contracts import topology
 from tracking.domain.identity_link import LINKING_EVENT_TYPES, select_earliest
@@ -66,7 +65,7 @@ _NAMES = slice(3, 5)
 _EVENT_NAME, _EVENT_TIMESTAMP, _IS_VALID, _IS_BOT, _EVENT_TYPE = (
     COLUMNS.index(name) for name in ("event_name", "event_timestamp", "is_valid", "is_bot", "event_type")
 )
-_NAMING = [COLUMNS.index(name) for name in LinkingEvent._fields]
+_LINKING = [COLUMNS.index(name) for name in LinkingEvent._fields]
 
 
 class UnknownSystem(Exception):
@@ -87,7 +86,7 @@ class BatchGroup:
 
 @dataclass(frozen=True, slots=True)
 class GroupResult:
-    """What became of a chunk."""
+    """The counters of a group that was applied."""
 
     events: int
     repaired: int
@@ -116,9 +115,9 @@ async def prefetch(source: AsyncGenerator[BatchGroup, None]) -> AsyncGenerator[B
     """The same, reading the next while the caller works on one."""
     upcoming = asyncio.ensure_future(anext(source, None))
     try:
-        while (chunk := await upcoming) is not None:
+        while (group := await upcoming) is not None:
             upcoming = asyncio.ensure_future(anext(source, None))
-            yield chunk
+            yield group
     finally:
         upcoming.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -174,21 +173,21 @@ async def _read(write: Connection, group: Sequence[BatchRow]) -> BatchGroup:
     return BatchGroup(rows, sum(len(batch.event_ids) for batch in group) - len(found))
 
 
-async def apply_group(read: Connection, chunk: BatchGroup) -> GroupResult:
-    """Make the read model agree with the chunk; inside a transaction. Raises what PostgreSQL raises."""
-    entered = await applied_batches.insert_batches_of_consumers(read, topology.CONSUMERS, list(chunk.rows))
-    rows = [row for batch in chunk.rows.values() for row in batch]
+async def apply_group(read: Connection, group: BatchGroup) -> GroupResult:
+    """Make the read model agree with the group; inside a transaction. Raises what PostgreSQL raises."""
+    entered = await applied_batches.insert_batches_of_consumers(read, topology.CONSUMERS, list(group.rows))
+    rows = [row for batch in group.rows.values() for row in batch]
     changed = await _repair(read, rows)
     # a batch that was in no inbox of statistics is in no count either
-    counted = [row for batch_id, consumer in entered if consumer == "statistics" for row in chunk.rows[batch_id]]
+    counted = [row for batch_id, consumer in entered if consumer == "statistics" for row in group.rows[batch_id]]
     counts = count_rows(counted)
     if counts:
         await rollups.add_counts(read, counts)
-    namings = (
-        LinkingEvent(*(row[column] for column in _NAMING)) for row in rows if row[_EVENT_TYPE] in LINKING_EVENT_TYPES
+    linking = (
+        LinkingEvent(*(row[column] for column in _LINKING)) for row in rows if row[_EVENT_TYPE] in LINKING_EVENT_TYPES
     )
     linked = await identities.insert_earlier_links(
-        read, select_earliest(link for naming in namings for link in naming.links())
+        read, select_earliest(link for event in linking for link in event.links())
     )
     days = {(row[0], row[_EVENT_TIMESTAMP].date()) for row in changed} | {(key[0], key[1].date()) for key in counts}
     await range_versions.raise_versions(read, days, range_versions.REBUILD)
@@ -266,7 +265,7 @@ async def _repair(read: Connection, rows: Sequence[Row]) -> list[Row]:
             wrong.append(key)
             fresh.append(row)
     if wrong:
-        await batches.delete_events(read, wrong)
+        await delete_events(read, wrong)
     if fresh:
         processed_at = datetime.now(UTC)
         await read.copy_records_to_table(

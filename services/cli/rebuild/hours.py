@@ -6,7 +6,7 @@ read: the events of some hours, their counts, and which batches are in one inbox
     the events, less those of batches only the projector has applied, and those of batches only statistics has counted,
 
 and the difference to what they are is added. Statistics only adds too, so nothing has to be locked: whatever it adds
-between the snapshot and our commit is right on top of both.
+between the snapshot and the commit is right on top of both.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -125,7 +125,10 @@ class PartiallyAppliedCounts:
         self._known: dict[UUID, HourlyCounts] = {}
 
     async def counts(self, batches: Mapping[UUID, str]) -> HourlyCounts:
-        """What the events of the read model are ahead of the rollup by; negative where they are behind."""
+        """Return, by system, hour and event name, how many more events the read model has than the rollup.
+
+        That is because of batches that only one consumer has applied so far. Negative where the rollup has more.
+        """
         self._known = {batch_id: counts for batch_id, counts in self._known.items() if batch_id in batches}
         for batch_id in batches.keys() - self._known.keys():
             self._known[batch_id] = await _count_batch(self._write, batch_id)
@@ -150,7 +153,7 @@ class CountDifference:
 
     @property
     def counts(self) -> HourlyCounts:
-        """What is not nothing."""
+        """The differences that are not zero."""
         return {key: numbers for key, numbers in self._numbers.items() if any(numbers)}
 
 
@@ -180,16 +183,16 @@ async def _count_batch(write: Connection, batch_id: UUID) -> HourlyCounts:
 
 
 async def find_count_differences(
-    snapshot: Connection, half_applied: PartiallyAppliedCounts, hours: Sequence[HourKey]
+    snapshot: Connection, partially_applied: PartiallyAppliedCounts, hours: Sequence[HourKey]
 ) -> HourlyCounts:
-    """What has to be added to the counts of these hours to make them those of their events."""
+    """Return the numbers to add to the counts of these hours so that they become those of their events."""
     wanted = [system for system, _ in hours], [hour for _, hour in hours]
     async with snapshot.transaction(isolation="repeatable_read", readonly=True):
-        half = await applied_batches.list_partially_applied(snapshot, topology.CONSUMERS)
+        partially = await applied_batches.list_partially_applied(snapshot, topology.CONSUMERS)
         await snapshot.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
         events = _as_counts(await snapshot.fetch(_COUNT_EVENTS_OF_HOURS, *wanted))
         counted = _as_counts(await snapshot.fetch(_SELECT_COUNTS_OF_HOURS, *wanted))
-    ahead = await half_applied.counts(half)
+    ahead = await partially_applied.counts(partially)
     among = set(hours)
     difference = CountDifference()
     difference.add(events, 1)
@@ -211,7 +214,10 @@ delete from read.rebuild_hours as done
 
 
 async def write_count_differences(read: Connection, hours: Sequence[HourKey], difference: HourlyCounts) -> int:
-    """Add the difference, sum up the days, take the hours off the list; inside a transaction. How many were wrong."""
+    """Add the difference, sum up the days, delete the hours from the queue; return how many counts were wrong.
+
+    Inside a transaction.
+    """
     await read.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
     if difference:
         await rollups.add_hourly_counts(read, difference)

@@ -1,4 +1,4 @@
-"""What is remembered of each rebuild (`read.rebuilds`), so that the next process goes on where one was killed."""
+"""The state of each rebuild (`read.rebuilds`), so that the next process goes on where one was killed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -98,7 +98,11 @@ update read.rebuilds
 async def start_rebuild(
     read: Connection, write: Connection, within: ReceivedRange, deletes_strays: bool
 ) -> RebuildState:
-    """A new one over what is committed now; the hours that an unfinished one has left pass to it."""
+    """Start a rebuild of the batches of the range that are committed now.
+
+    An unfinished rebuild is marked as given up; the hours that it had not compared stay queued and are compared by this
+    one.
+    """
     before = _NONE if within.from_time is None else get_previous_id(make_lowest_id(within.from_time))
     rebuild = RebuildState(within.from_time, within.to_time, deletes_strays, before, through=before, total_batches=0)
     rebuild = replace(await extend_to_latest(write, rebuild), phase="links" if within.is_everything else "batches")

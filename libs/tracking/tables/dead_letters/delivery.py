@@ -1,4 +1,4 @@
-"""What the relay does with dead letters: collects them, sends those to be retried, closes those that were applied.
+"""The relay's part of dead letters: it collects them, sends those to be retried, closes those that were applied.
 
 The states that a statement may change are those of `tracking.domain.dead_letter`.
 """
