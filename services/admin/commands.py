@@ -18,8 +18,8 @@ from tracking.domain.event_structure import EventStructure, PartnerEventStructur
 from tracking.domain.partner import Partner, PartnerSystem, SystemType
 from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
 from tracking.infra.validation import check_schema
-from tracking.tables.dead_letters import decisions
-from tracking.tables.dead_letters.decisions import DeadLetter
+from tracking.tables.dead_letters import decisions, queries
+from tracking.tables.dead_letters.queries import DeadLetter
 
 _log = logging.getLogger(__name__)
 FIRST_KEY_NAME = "default"
@@ -214,13 +214,13 @@ class AdminCommands:
         """Have the relay send it again. Raises Conflict if it was applied, or cannot be sent."""
         async with self._changes.begin() as change:
             await decisions.mark_for_retry(change.connection, letter_id)
-            return await decisions.find_dead_letter(change.connection, letter_id)
+            return await queries.find_dead_letter(change.connection, letter_id)
 
     async def discard_dead_letter(self, letter_id: UUID) -> DeadLetter:
         """Settle it without its being applied. Raises Conflict if it was applied."""
         async with self._changes.begin() as change:
             await decisions.mark_discarded(change.connection, letter_id)
-            return await decisions.find_dead_letter(change.connection, letter_id)
+            return await queries.find_dead_letter(change.connection, letter_id)
 
     async def accept_bootstrap_token(self, secret: str) -> None:
         """Make the environment's admin token good, and those that it named earlier void.

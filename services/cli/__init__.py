@@ -1,1 +1,4 @@
-"""What a person does by command: look at dead letters and decide about them, rebuild the read model."""
+"""Commands for a person: look at dead letters and decide about them, rebuild the read model."""
+
+# its role in the databases, and the name of its sessions there
+SERVICE = "operate"

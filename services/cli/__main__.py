@@ -4,13 +4,13 @@ import logging
 import sys
 from contextlib import AsyncExitStack
 
-from services.cli.commands import Command, parse
+from services.cli import SERVICE
+from services.cli.commands import Command, parse_arguments
 from services.cli.dead_letters.commands import DEAD_LETTERS
 from services.cli.rebuild.command import REBUILD_READ_MODEL
 from tracking.infra import postgres, process
 from tracking.infra.settings import CliSettings
 
-SERVICE = "operate"
 # as a shell has it: 128 and the number of SIGINT
 _INTERRUPTED = 130
 COMMANDS: tuple[Command, ...] = (*DEAD_LETTERS, REBUILD_READ_MODEL)
@@ -18,7 +18,7 @@ COMMANDS: tuple[Command, ...] = (*DEAD_LETTERS, REBUILD_READ_MODEL)
 
 async def main() -> None:
     """Read the command, open both databases when it first uses them, close in reverse."""
-    command, arguments = parse(COMMANDS, sys.argv[1:])
+    command, arguments = parse_arguments(COMMANDS, sys.argv[1:])
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     settings = CliSettings()
     async with AsyncExitStack() as resources:

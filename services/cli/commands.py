@@ -19,7 +19,7 @@ class Command:
     statement_timeout_s: float = 30
 
 
-def parse(commands: Sequence[Command], words: Sequence[str]) -> tuple[Command, argparse.Namespace]:
+def parse_arguments(commands: Sequence[Command], words: Sequence[str]) -> tuple[Command, argparse.Namespace]:
     """The command that the words name, and its arguments; what cannot be read ends the process with 2 and the usage."""
     parser = argparse.ArgumentParser(prog="volcanion", description="Operate Volcanion Tracking.")
     groups = parser.add_subparsers(metavar="command", required=True)

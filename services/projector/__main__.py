@@ -1,48 +1,17 @@
 """`python -m services.projector`: wires the projector and runs it until SIGTERM."""
 
-from contextlib import AsyncExitStack
-
-from services.projector.project import CONSUMER, project
-from tracking.contracts import events_tracked
-from tracking.http import server
-from tracking.infra import postgres, process, telemetry
+from services.projector import SERVICE
+from services.projector.project import project
+from tracking.http.server import ServerOptions
+from tracking.infra import process
 from tracking.infra.settings import WorkerSettings
-from tracking.worker.consumer import InboxConsumer
+from tracking.worker.main import run_worker
 
 
 async def main() -> None:
-    """Open what the worker needs, consume, close in reverse."""
+    """Read the settings and run the worker."""
     settings = WorkerSettings()
-    telemetry.configure_logging(CONSUMER, settings.environment, settings.log_level, settings.log_file)
-    async with AsyncExitStack() as resources:
-        telemetry.configure_tracing(CONSUMER, settings.otlp_endpoint, settings.trace_sample_ratio, resources)
-        pool = await postgres.open_pool(
-            settings.read_database_url.get_secret_value(),
-            service=CONSUMER,
-            connect_timeout_s=settings.connect_timeout_s,
-            query_timeout_s=settings.query_timeout_s,
-            size=3,
-        )
-        resources.push_async_callback(postgres.close_pool, pool)
-        consumer = InboxConsumer(
-            consumer=CONSUMER,
-            rabbitmq_url=settings.rabbitmq_url.get_secret_value(),
-            pool=pool,
-            decode=events_tracked.decode,
-            unreadable=events_tracked.UnreadableMessage,
-            apply=project,
-            group_events=settings.group_events,
-            prefetch_messages=settings.prefetch_messages,
-            dead_letter_limit=settings.dead_letter_limit,
-            timeout_s=settings.connect_timeout_s,
-        )
-        await server.serve_worker(
-            CONSUMER,
-            consumer.run,
-            consumer.stop,
-            pings={"postgres": lambda: postgres.ping(pool), "queue": consumer.ping},
-            settings=server.ServerOptions.from_settings(settings),
-        )
+    await run_worker(SERVICE, settings, ServerOptions.from_settings(settings), apply=project)
 
 
 if __name__ == "__main__":

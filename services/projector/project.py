@@ -11,8 +11,6 @@ from tracking.infra.copy_binary import Columns, Encoder
 from tracking.infra.postgres import Connection
 from tracking.tables import identities
 
-CONSUMER = "projector"
-
 _ENCODERS: Mapping[str, Encoder] = {
     "partner_system_id": copy_binary.encode_uuids,
     "id": copy_binary.encode_uuids_from_text,
@@ -94,7 +92,7 @@ def to_columns(batch: EventsTracked, processed_at: datetime) -> Columns:
 
 
 def find_links(batch: EventsTracked) -> Iterator[IdentityLink]:
-    """What the batch says of ids that became users."""
+    """The links between ids and users that the events of the batch justify."""
     if not any(batch.event_types):
         return
     for n, event_type in enumerate(batch.event_types):

@@ -11,10 +11,10 @@ from uuid import UUID
 
 from services.query.cursor import PagePosition
 from services.query.database import Row, translate_errors
+from services.query.freshness import read_range_version
 from services.query.parameters import EventFilters
 from services.query.time_range import TimeRange
 from tracking.infra.postgres import Connection, Pool
-from tracking.tables import range_versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +276,7 @@ async def version(connection: Pool | Connection, system_id: UUID, within: TimeRa
     """Changes with each change to the range's events and, if it matters, with each to the links."""
     with translate_errors():
         links = await connection.fetchval(_SELECT_IDENTITY_VERSION, system_id) if merged else None
-    return [await range_versions.read_version(connection, system_id, within), links or 0]
+    return [await read_range_version(connection, system_id, within), links or 0]
 
 
 async def count_actors_with_version(

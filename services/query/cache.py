@@ -6,13 +6,12 @@ from uuid import UUID
 
 import orjson
 
-from services.query import actors, statistics
+from services.query import actors, freshness, statistics
 from services.query.events import CountsByName
 from services.query.time_range import TimeRange
 from tracking.infra import metrics
 from tracking.infra.cache_aside import CacheAside
 from tracking.infra.postgres import Pool
-from tracking.tables import range_versions
 
 # A range that goes on is changed by nearly every event; it is kept only for those who ask together.
 _LIVE_TTL_S = 5
@@ -70,7 +69,7 @@ class StatisticsCache:
         """Raises Unavailable."""
         key = make_statistics_cache_key(system_id, format_timestamp(within.start), format_timestamp(within.end))
         entry = _decode(await self._redis.get(key))
-        if entry is not None and entry[1] == await range_versions.read_version(self._pool, system_id, within):
+        if entry is not None and entry[1] == await freshness.read_range_version(self._pool, system_id, within):
             metrics.cache_lookups.labels("statistics", "redis").inc()
             return StatisticsResult(entry[0], is_cached=True)
         metrics.cache_lookups.labels("statistics", "database").inc()

@@ -5,9 +5,9 @@ from uuid import UUID
 
 from services.query.database import translate_errors
 from services.query.events import CountsByName
+from services.query.freshness import read_range_version
 from services.query.time_range import TimeRange
 from tracking.infra.postgres import Connection, Pool
-from tracking.tables.range_versions import read_version
 
 # Whole days [$5, $6) and hours [$4, $5) and [$6, $7) from the rollups, the ragged ends [$3, $4) and [$7, $8) from the
 # events, in one snapshot.
@@ -102,5 +102,5 @@ async def count_by_name_with_version(pool: Pool, system_id: UUID, within: TimeRa
     """Both as they were at one moment."""
     with translate_errors():
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-            known = await read_version(connection, system_id, within)
+            known = await read_range_version(connection, system_id, within)
             return await count_by_name(connection, system_id, within, None), known

@@ -1,8 +1,6 @@
 """Committed batches as messages again: the batch row is a claim check, the events are where they were committed."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping
 from uuid import UUID
 
 from tracking.contracts import events_tracked
@@ -10,10 +8,9 @@ from tracking.contracts.events_tracked import SystemContext
 from tracking.domain.errors import Unavailable
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import metrics, telemetry
-from tracking.infra.postgres import Connection
+from tracking.infra.postgres import USE_INDEX_LOOKUPS, Connection
 from tracking.infra.rabbitmq import Publisher
-
-_KEEP_TO_KEYS = "set local enable_hashjoin = off; set local enable_mergejoin = off; set local enable_seqscan = off"
+from tracking.tables.event_batches import BatchRow
 
 _SELECT_EVENTS = """
 select e.partner_system_id,
@@ -52,37 +49,20 @@ select s.id as partner_system_id,
  where s.id = any($1::uuid[])
 """
 
-_UPDATE_PUBLISHED = """
-update write.event_batches
-   set published_at = now()
- where id = $1
-   and published_at is null
-"""
 
-
-@dataclass(frozen=True, slots=True)
-class BatchRow:
-    """A row of `write.event_batches`."""
-
-    id: UUID
-    created_at: datetime
-    partner_system_ids: Sequence[UUID]
-    event_ids: Sequence[UUID]
-
-
-async def build_message(connection: Connection, claim: BatchRow) -> bytes | None:
+async def build_message(connection: Connection, batch: BatchRow) -> bytes | None:
     """The message of a batch, with the names as they are now; None if retention has dropped all of its events.
 
     Inside a transaction: it steers the planner.
     """
-    await connection.execute(_KEEP_TO_KEYS)
-    rows = await connection.fetch(_SELECT_EVENTS, claim.partner_system_ids, claim.event_ids)
+    await connection.execute(USE_INDEX_LOOKUPS)
+    rows = await connection.fetch(_SELECT_EVENTS, batch.partner_system_ids, batch.event_ids)
     if not rows:
         return None
-    systems = await connection.fetch(_SELECT_SYSTEMS, list(set(claim.partner_system_ids)))
+    systems = await connection.fetch(_SELECT_SYSTEMS, list(set(batch.partner_system_ids)))
     return events_tracked.encode(
-        claim.id,
-        claim.created_at,
+        batch.id,
+        batch.created_at,
         [SystemContext(**dict(row)) for row in systems],
         [TrackingEvent(*row.values()) for row in rows],
     )
@@ -107,8 +87,3 @@ async def publish_message(
         return False
     metrics.batches_republished.labels(reason).inc()
     return True
-
-
-async def mark_published(connection: Connection, batch_id: UUID) -> None:
-    """Note the broker's confirm."""
-    await connection.execute(_UPDATE_PUBLISHED, batch_id)

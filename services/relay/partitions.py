@@ -1,13 +1,13 @@
-"""What is kept how long: monthly partitions, made ahead of time and dropped by retention; refused events."""
+"""Creates monthly partitions ahead of time; drops those older than the retention, and old rejected events."""
 
 import logging
 from datetime import UTC, date, datetime, timedelta
 
 from tracking.infra import metrics
 from tracking.infra.postgres import Pool
+from tracking.tables.partitions import MONTHS_AHEAD, PARTITIONED_TABLES, list_months_around
 
 _log = logging.getLogger(__name__)
-MONTHS_AHEAD = 3
 
 _CREATE_WRITE = "select write.create_partition($1, $2)"
 _CREATE_READ = "select read.create_partition($1, $2)"
@@ -25,36 +25,30 @@ select to_date(right(relname, 7), 'YYYY_MM') as month
    and c.relkind = 'r'
    and c.relname ~ ('^' || $2 || '_[0-9]{4}_[0-9]{2}$')
 """
-_TABLES = {
-    "write": ("tracking_events", "event_batches"),
-    "read": ("tracking_events_read_model", "applied_batches"),
-}
 
 
 async def maintain_partitions(write: Pool, read: Pool, retention_months: int | None) -> None:
     """Create this month's and the next three; drop those older than `retention_months`.
 
-    Refused events go after 30 days. Raises postgres.TRANSIENT.
+    Rejected events are deleted after 30 days. Raises postgres.TRANSIENT_ERRORS.
     """
     today = datetime.now(UTC).date()
-    this_month = today.year * 12 + today.month - 1
     for schema, pool, create in (("write", write, _CREATE_WRITE), ("read", read, _CREATE_READ)):
-        for parent in _TABLES[schema]:
-            for index in range(this_month, this_month + MONTHS_AHEAD + 1):
-                month = date(index // 12, index % 12 + 1, 1)
+        for parent in PARTITIONED_TABLES[schema]:
+            for month in list_months_around(today, 0, MONTHS_AHEAD):
                 if await pool.fetchval(create, parent, month):
                     _log.info("created the partition of %s.%s for %s", schema, parent, month.strftime("%Y-%m"))
     if retention_months is not None:
-        oldest = this_month - retention_months
-        await _drop_before(write, "write", _DROP_WRITE, date(oldest // 12, oldest % 12 + 1, 1))
-        await _drop_before(read, "read", _DROP_READ, date(oldest // 12, oldest % 12 + 1, 1))
+        oldest = list_months_around(today, retention_months, 0)[0]
+        await _drop_before(write, "write", _DROP_WRITE, oldest)
+        await _drop_before(read, "read", _DROP_READ, oldest)
     await write.execute(_DELETE_REFUSED, _REFUSED_KEPT)
     metrics.default_partition_rows.labels("write").set(await write.fetchval(_COUNT_WRITE_DEFAULT))
     metrics.default_partition_rows.labels("read").set(await read.fetchval(_COUNT_READ_DEFAULT))
 
 
 async def _drop_before(pool: Pool, schema: str, drop: str, oldest: date) -> None:
-    for parent in _TABLES[schema]:
+    for parent in PARTITIONED_TABLES[schema]:
         for row in await pool.fetch(_SELECT_MONTHS, schema, parent):
             if row["month"] < oldest and await pool.fetchval(drop, parent, row["month"]):
                 _log.warning("retention dropped %s.%s of %s", schema, parent, row["month"].strftime("%Y-%m"))

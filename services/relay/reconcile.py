@@ -11,12 +11,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from random import getrandbits
-from typing import Any
 from uuid import UUID
 
 from services.relay import leader, messages
-from services.relay.messages import BatchRow
 from tracking.contracts import topology
 from tracking.domain.errors import Unavailable
 from tracking.domain.ids import make_lowest_id, make_uuid7
@@ -24,6 +23,10 @@ from tracking.domain.timestamps import to_unix_ms
 from tracking.infra import metrics
 from tracking.infra.postgres import Connection, Pool
 from tracking.infra.rabbitmq import Publisher
+from tracking.tables import applied_batches, apply_failures, consumer_progress, event_batches
+from tracking.tables.dead_letters import delivery
+from tracking.tables.dead_letters.delivery import EVENTS_ARE_GONE, BatchLetter, NewDeadLetter
+from tracking.tables.event_batches import BatchRow
 
 _log = logging.getLogger(__name__)
 _PAGE_SIZE = 5_000
@@ -33,99 +36,6 @@ _MAX_REPUBLISHED_PER_RUN = 1_000
 _REPEAT_FOR_S = 5.0
 # Longer than the gateway's commit deadline: an older id cannot be committed any more.
 _COMMIT_HORIZON = timedelta(seconds=30)
-
-_SELECT_POSITION = """
-select applied_through
-  from write.consumer_positions
- where consumer = $1
-"""
-
-_SELECT_BATCHES_AFTER = """
-select id, created_at, published_at is not null as is_published
-  from write.event_batches
- where id > $1
- order by id
- limit $2
-"""
-
-_SELECT_APPLIED_BETWEEN = """
-select batch_id
-  from read.applied_batches
- where batch_id > $1
-   and batch_id <= $2
-   and consumer = $3
-"""
-
-_UPSERT_POSITION = """
-insert into write.consumer_positions (consumer, applied_through, updated_at)
-values ($1, $2, now())
-    on conflict (consumer)
-    do update set applied_through = excluded.applied_through, updated_at = excluded.updated_at
-"""
-
-_UPSERT_PROGRESS = """
-insert into read.consumer_progress (consumer, applied_through, pending_batches, open_dead_letters, observed_at)
-values ($1, $2, $3, $4, now())
-    on conflict (consumer)
-    do update set applied_through = excluded.applied_through,
-                  pending_batches = excluded.pending_batches,
-                  open_dead_letters = excluded.open_dead_letters,
-                  observed_at = excluded.observed_at
-"""
-
-_SELECT_DEAD_LETTERS = """
-select l.batch_id, l.state, l.sent_at, b.created_at
-  from write.dead_letters l
-  left join write.event_batches b on b.id = l.batch_id
- where l.consumer = $1
-   and l.batch_id is not null
-   and (l.state in ('open', 'retried') or l.batch_id > $2)
-"""
-
-_SELECT_APPLIED_AMONG = """
-select batch_id
-  from read.applied_batches
- where batch_id = any($1::uuid[])
-   and consumer = $2
-"""
-
-_UPDATE_APPLIED = """
-update write.dead_letters
-   set state = 'applied', decided_at = now()
- where consumer = $1
-   and batch_id = any($2::uuid[])
-   and state in ('open', 'retried')
-"""
-
-_COUNT_OPEN = """
-select count(*)
-  from write.dead_letters
- where consumer = $1
-   and state = 'open'
-"""
-
-_DELETE_FAILURES = """
-delete from read.apply_failures
- where consumer = $1
-   and failed_at < now() - interval '1 day'
-"""
-
-_SELECT_BATCH_ROWS = """
-select id, created_at, partner_system_ids, event_ids
-  from write.event_batches
- where id = any($1::uuid[])
- order by id
-"""
-
-
-_INSERT_DEAD_LETTER = """
-insert into write.dead_letters
-       (id, consumer, batch_id, is_batch, message_id, reason, error, deliveries, partner_system_ids, event_ids,
-        body, body_sha256, body_bytes)
-values ($1, $2, $3, true, $4, 'not_applicable', 'its events are no longer in the write database', 0, $5, $6,
-        '', sha256(''), 0)
-    on conflict do nothing
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,65 +60,67 @@ class Reconciler:
     _missing_since: dict[UUID, datetime] = field(default_factory=dict)
 
     async def reconcile(self) -> None:
-        """Look once: move the position, tell the progress, repeat what was lost. Raises postgres.TRANSIENT."""
+        """Look once: move the position, tell the progress, repeat what was lost. Raises postgres.TRANSIENT_ERRORS."""
         looked_at = datetime.now(UTC)
-        position = await self.write.fetchval(_SELECT_POSITION, self.consumer) or UUID(int=0)
-        letters = {
-            row["batch_id"]: row for row in await self.write.fetch(_SELECT_DEAD_LETTERS, self.consumer, position)
-        }
+        position = await consumer_progress.read_position(self.write, self.consumer)
+        found = await delivery.list_batch_letters(self.write, self.consumer, position)
+        letters = {letter.batch_id: letter for letter in found}
         missing = await self._find_missing(looked_at, position, letters)
         missing += await self._find_unapplied(letters)
         oldest = min((batch.created_at for batch in missing), default=looked_at)
-        count_open = await self.write.fetchval(_COUNT_OPEN, self.consumer)
-        await self.read.execute(_UPSERT_PROGRESS, self.consumer, oldest, len(missing), count_open)
-        await self.read.execute(_DELETE_FAILURES, self.consumer)
+        count_open = await delivery.count_open(self.write, self.consumer)
+        await consumer_progress.save_progress(
+            self.read,
+            self.consumer,
+            applied_through=oldest,
+            pending_batches=len(missing),
+            open_dead_letters=count_open,
+        )
+        await apply_failures.delete_old_failures(self.read, self.consumer)
         metrics.batches_unapplied.labels(self.consumer).set(len(missing))
         metrics.oldest_unapplied_seconds.labels(self.consumer).set((looked_at - oldest).total_seconds())
         metrics.open_dead_letters.labels(self.consumer).set(count_open)
         await self._republish_lost(missing, looked_at)
 
     async def _find_missing(
-        self, looked_at: datetime, position: UUID, letters: Mapping[UUID, Any]
+        self, looked_at: datetime, position: UUID, letters: Mapping[UUID, BatchLetter]
     ) -> list[_MissingBatch]:
         """Batches after the position that are neither in the inbox nor dead letters; moves the position."""
-        settled = make_lowest_id(looked_at - _COMMIT_HORIZON)
+        horizon = make_lowest_id(looked_at - _COMMIT_HORIZON)
         proven = after = position
         missing: list[_MissingBatch] = []
         for _ in range(_MAX_PAGES_PER_RUN):
-            rows = await self.write.fetch(_SELECT_BATCHES_AFTER, after, _PAGE_SIZE)
-            if not rows:
+            page = await event_batches.list_states_after(self.write, after, _PAGE_SIZE)
+            if not page:
                 break
-            applied = {
-                row["batch_id"]
-                for row in await self.read.fetch(_SELECT_APPLIED_BETWEEN, after, rows[-1]["id"], self.consumer)
-            }
-            for row in rows:
-                if row["id"] not in applied and row["id"] not in letters:
-                    sent_at = row["created_at"] if row["is_published"] else None
-                    missing.append(_MissingBatch(row["id"], row["created_at"], sent_at))
-                elif not missing and row["id"] < settled:
-                    proven = row["id"]
-            after = rows[-1]["id"]
-            if len(rows) < _PAGE_SIZE:
+            applied = await applied_batches.list_between(self.read, self.consumer, after, page[-1].id)
+            for batch in page:
+                if batch.id not in applied and batch.id not in letters:
+                    sent_at = batch.created_at if batch.is_published else None
+                    missing.append(_MissingBatch(batch.id, batch.created_at, sent_at))
+                elif not missing and batch.id < horizon:
+                    proven = batch.id
+            after = page[-1].id
+            if len(page) < _PAGE_SIZE:
                 break
         if proven != position:
-            await self.write.execute(_UPSERT_POSITION, self.consumer, proven)
+            await consumer_progress.save_position(self.write, self.consumer, proven)
         return missing
 
-    async def _find_unapplied(self, letters: Mapping[UUID, Any]) -> list[_MissingBatch]:
+    async def _find_unapplied(self, letters: Mapping[UUID, BatchLetter]) -> list[_MissingBatch]:
         """Dead letters that are open or on their way; those found in the inbox are closed."""
-        waiting = [row for row in letters.values() if row["state"] in ("open", "retried")]
+        waiting = [letter for letter in letters.values() if letter.state in ("open", "retried")]
         if not waiting:
             return []
-        among = [row["batch_id"] for row in waiting]
-        applied = {row["batch_id"] for row in await self.read.fetch(_SELECT_APPLIED_AMONG, among, self.consumer)}
+        among = [letter.batch_id for letter in waiting]
+        applied = await applied_batches.list_among(self.read, self.consumer, among)
         if applied:
-            await self.write.execute(_UPDATE_APPLIED, self.consumer, list(applied))
+            await delivery.mark_applied(self.write, self.consumer, list(applied))
         return [
-            _MissingBatch(row["batch_id"], row["created_at"], row["sent_at"] if row["state"] == "retried" else None)
-            for row in waiting
-            # retention may have dropped the batch, and what never was one of ours is no gap
-            if row["batch_id"] not in applied and row["created_at"] is not None
+            _MissingBatch(letter.batch_id, letter.created_at, letter.sent_at if letter.state == "retried" else None)
+            for letter in waiting
+            # retention may have dropped the batch, and an id that no batch ever had is no gap
+            if letter.batch_id not in applied and letter.created_at is not None
         ]
 
     async def _republish_lost(self, missing: Sequence[_MissingBatch], looked_at: datetime) -> None:
@@ -234,31 +146,37 @@ class Reconciler:
         async with self.write.acquire() as connection, connection.transaction():
             if not await leader.try_lead(connection):
                 return
-            for row in await connection.fetch(_SELECT_BATCH_ROWS, lost):
-                claim = BatchRow(**dict(row))
-                body = await messages.build_message(connection, claim)
+            for batch in await event_batches.list_batches(connection, lost):
+                body = await messages.build_message(connection, batch)
                 if body is None:
-                    await self._record_dead_letter(connection, claim)
+                    await self._record_dead_letter(connection, batch)
                     continue
                 if not await messages.publish_message(
-                    self.publisher, body, claim.id, reason="unapplied", only_to=names.work
+                    self.publisher, body, batch.id, reason="unapplied", only_to=names.work
                 ):
                     return
-                self._missing_since[claim.id] = looked_at + 2 * self.unapplied_after
+                self._missing_since[batch.id] = looked_at + 2 * self.unapplied_after
                 if time.monotonic() > until:
                     return
 
-    async def _record_dead_letter(self, connection: Connection, claim: BatchRow) -> None:
-        _log.error("%s never applied batch %s, and its events are gone", self.consumer, claim.id)
-        await connection.execute(
-            _INSERT_DEAD_LETTER,
-            make_uuid7(to_unix_ms(datetime.now(UTC)), getrandbits(74)),
-            self.consumer,
-            claim.id,
-            str(claim.id),
-            claim.partner_system_ids,
-            claim.event_ids,
+    async def _record_dead_letter(self, connection: Connection, batch: BatchRow) -> None:
+        _log.error("%s never applied batch %s, and its events are gone", self.consumer, batch.id)
+        letter = NewDeadLetter(
+            id=make_uuid7(to_unix_ms(datetime.now(UTC)), getrandbits(74)),
+            consumer=self.consumer,
+            batch_id=batch.id,
+            is_batch=True,
+            message_id=str(batch.id),
+            reason="not_applicable",
+            error=EVENTS_ARE_GONE,
+            deliveries=0,
+            partner_system_ids=batch.partner_system_ids,
+            event_ids=batch.event_ids,
+            body=b"",
+            body_sha256=sha256(b"").digest(),
+            body_bytes=0,
         )
+        await delivery.insert_unless_known(connection, letter)
 
     async def _are_drained(self, *queues: str) -> bool:
         """While messages wait in a queue, what is missing is most likely among them."""

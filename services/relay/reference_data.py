@@ -16,7 +16,7 @@ select id, partner_id, name, updated_at
  order by updated_at
 """
 
-_COPY_SYSTEMS = """
+_UPSERT_SYSTEMS = """
 insert into read.partner_systems as known (id, partner_id, name, updated_at)
 values ($1, $2, $3, $4)
     on conflict (id)
@@ -31,7 +31,7 @@ select token_sha256, id, scope, partner_id, expires_at, revoked_at, updated_at
  order by updated_at
 """
 
-_COPY_TOKENS = """
+_UPSERT_TOKENS = """
 insert into read.access_tokens as known (token_sha256, id, scope, partner_id, expires_at, revoked_at, updated_at)
 values ($1, $2, $3, $4, $5, $6, $7)
     on conflict (token_sha256)
@@ -53,15 +53,15 @@ class ReferenceDataReplicator:
         self._since = _BEGINNING
 
     async def replicate(self) -> None:
-        """Bring the read database up to date. Raises postgres.TRANSIENT."""
+        """Bring the read database up to date. Raises postgres.TRANSIENT_ERRORS."""
         began = datetime.now(UTC)
         is_due = time.monotonic() >= self._all_due
         since = _BEGINNING if is_due else self._since
         systems = await self._write.fetch(_SELECT_CHANGED_SYSTEMS, since)
         tokens = await self._write.fetch(_SELECT_CHANGED_TOKENS, since)
         async with self._read.acquire() as connection, connection.transaction():
-            await connection.executemany(_COPY_SYSTEMS, [tuple(row.values()) for row in systems])
-            await connection.executemany(_COPY_TOKENS, [tuple(row.values()) for row in tokens])
+            await connection.executemany(_UPSERT_SYSTEMS, [tuple(row.values()) for row in systems])
+            await connection.executemany(_UPSERT_TOKENS, [tuple(row.values()) for row in tokens])
         self._since = began - _OVERLAP
         if is_due:
             self._all_due = time.monotonic() + self._all_every_s

@@ -7,8 +7,7 @@ from uuid import UUID
 from tracking.contracts.events_tracked import EventsTracked
 from tracking.infra.postgres import Connection
 from tracking.tables import rollups
-
-CONSUMER = "statistics"
+from tracking.tables.rollups import COUNT_KIND_INDEXES, COUNT_KINDS
 
 
 async def aggregate(connection: Connection, batches: Sequence[EventsTracked]) -> set[tuple[UUID, date]]:
@@ -29,9 +28,8 @@ def count_events(batches: Sequence[EventsTracked]) -> rollups.HourlyCounts:
             key = (systems[number], timestamp[:13], name)
             entry = counts.get(key)
             if entry is None:
-                entry = counts[key] = [0, 0, 0, 0]
-            # as rollups.kind, without a call an event
-            entry[2 * is_bot + (not is_valid)] += 1
+                entry = counts[key] = [0] * len(COUNT_KINDS)
+            entry[COUNT_KIND_INDEXES[is_bot][is_valid]] += 1
     return {
         (UUID(system), datetime.fromisoformat(f"{hour}:00:00+00:00"), name): numbers
         for (system, hour, name), numbers in counts.items()

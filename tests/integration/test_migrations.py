@@ -16,7 +16,8 @@ from tracking.domain.ids import derive_event_id, make_uuid7
 from tracking.domain.timestamps import to_unix_ms
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import postgres
-from tracking.migrations import ROLES_OF, migrate, months_around
+from tracking.migrations import ROLES_OF, migrate
+from tracking.tables.partitions import list_months_around, list_months_between
 
 SYSTEM = UUID(int=7)
 
@@ -118,7 +119,7 @@ async def test_a_late_partition_takes_its_rows_out_of_the_default_one(stack: Sta
 
 
 async def test_retention_drops_a_month_whole(stack: Stack) -> None:
-    month = months_around(datetime.now(UTC).date(), 2, 0)[0]
+    month = list_months_around(datetime.now(UTC).date(), 2, 0)[0]
     await insert(
         stack, an_event(SYSTEM, derive_event_id(SYSTEM, "a", datetime(month.year, month.month, 3, tzinfo=UTC)))
     )
@@ -131,12 +132,10 @@ async def test_retention_drops_a_month_whole(stack: Stack) -> None:
 
 
 def test_months_are_counted_over_the_turn_of_the_year() -> None:
-    assert months_around(date(2026, 1, 31), 2, 1) == [
-        date(2025, 11, 1),
-        date(2025, 12, 1),
-        date(2026, 1, 1),
-        date(2026, 2, 1),
-    ]
+    months = [date(2025, 11, 1), date(2025, 12, 1), date(2026, 1, 1), date(2026, 2, 1)]
+
+    assert list_months_around(date(2026, 1, 31), 2, 1) == months
+    assert list_months_between(date(2025, 11, 30), date(2026, 2, 1)) == months
 
 
 async def test_a_published_schema_cannot_be_changed_even_by_its_owner(stack: Stack) -> None:

@@ -99,9 +99,7 @@ def _counts(system: System, events: Sequence[Seen]) -> rollups.HourlyCounts:
     counts: dict[rollups.HourlyCountKey, list[int]] = {}
     for event in events:
         key = (system.id, event.at.replace(minute=0, second=0, microsecond=0), event.name)
-        counts.setdefault(key, [0] * len(rollups.COUNT_KINDS))[
-            rollups.get_count_kind_index(event.is_valid, is_bot=False)
-        ] += 1
+        counts.setdefault(key, [0] * len(rollups.COUNT_KINDS))[rollups.COUNT_KIND_INDEXES[False][event.is_valid]] += 1
     return counts
 
 

@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 from uuid import UUID
 
-from services.cli.rebuild.report import ProgressLine, as_json, format_summary
+from services.cli.rebuild.report import ProgressLine, format_json, format_summary
 from services.cli.rebuild.state import RebuildState
 
 BEGUN = RebuildState(None, None, False, UUID(int=0), UUID(int=9), total_batches=400)
@@ -52,7 +52,7 @@ def test_the_result_names_what_could_not_be_applied() -> None:
 
     assert str(UUID(int=5)) in format_summary(done)
     assert "1,200 events of these batches are not in the write database any more" in format_summary(done)
-    assert json.loads(as_json(done))["failedBatches"] == [str(UUID(int=5))]
+    assert json.loads(format_json(done))["failedBatches"] == [str(UUID(int=5))]
 
 
 def test_links_are_checked_before_it_is_known_how_many_there_are() -> None:
@@ -75,5 +75,5 @@ def test_the_result_says_what_became_of_links() -> None:
 
     assert "1,500 links between ids were missing or wrong and were written, 20 " in format_summary(done)
     assert "links" not in format_summary(BEGUN)
-    assert json.loads(as_json(done))["repairedLinks"] == 1_500
-    assert json.loads(as_json(done))["deletedLinks"] == 20
+    assert json.loads(format_json(done))["repairedLinks"] == 1_500
+    assert json.loads(format_json(done))["deletedLinks"] == 20

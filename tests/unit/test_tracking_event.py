@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracking.domain.ids import derive_event_id, get_usable_unix_ms, make_lowest_id, make_uuid7
+from tracking.domain.ids import derive_event_id, get_previous_id, get_usable_unix_ms, make_lowest_id, make_uuid7
 from tracking.domain.timestamps import correct_clock_skew, parse_timestamp
 
 SYSTEM, OTHER_SYSTEM = UUID(int=1), UUID(int=2)
@@ -131,3 +131,10 @@ def test_no_clock_makes_an_event_of_the_far_future(
     settled, _ = correct_clock_skew(original, sent_at, received_at)
 
     assert settled - received_at <= timedelta(hours=23)
+
+
+def test_the_previous_id_is_the_last_one_that_sorts_before() -> None:
+    lowest = make_lowest_id(datetime(2026, 11, 23, 8, tzinfo=UTC))
+
+    assert lowest.int - get_previous_id(lowest).int == 1
+    assert get_previous_id(UUID(int=0)) == UUID(int=0)

@@ -45,6 +45,11 @@ def make_lowest_id(at: datetime) -> UUID:
     return UUID(int=max(to_unix_ms(at), 0) << 80)
 
 
+def get_previous_id(id_: UUID) -> UUID:
+    """The id directly before this one, so that `id > previous` begins with it; the lowest id has none before it."""
+    return UUID(int=max(id_.int - 1, 0))
+
+
 def _build_uuid(unix_ms: int, version: int, bits: int) -> UUID:
     number = (unix_ms << 16 | version << 12 | bits >> 62 & _LOW_12_BITS) << 64 | _VARIANT | bits & _LOW_62_BITS
     # what UUID(int=number) does once it has looked at its six kinds of arguments, in a third of the time; the state is

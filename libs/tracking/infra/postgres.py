@@ -35,8 +35,24 @@ TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
     TimeoutError,
     OSError,
 )
-# Whatever PostgreSQL says to a statement of ours that no input can make wrong: a right or a table may be missing.
+# All errors of PostgreSQL, for statements that no input can make wrong: a right or a table may be missing.
 POSTGRES_ERRORS: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, asyncpg.PostgresError)
+
+# For transactions that look up many rows by their keys: without statistics of a new month, the planner takes the keys
+# for so many rows that it would read a whole partition. The second also has each statement planned with its values:
+# asyncpg prepares statements, and after five runs PostgreSQL may change to one plan for all values.
+USE_INDEX_LOOKUPS = "set local enable_hashjoin = off; set local enable_mergejoin = off; set local enable_seqscan = off"
+USE_INDEX_LOOKUPS_CUSTOM_PLANS = USE_INDEX_LOOKUPS + "; set local plan_cache_mode = force_custom_plan"
+
+# Advisory locks, each for work that only one process may do at a time. During a rolling upgrade older processes are
+# locked out by the same number only, so a number is neither changed nor used again for something else.
+RELAY_LOCK = 7_236_401
+REBUILD_LOCK = 7_236_402
+# Older versions of admin take 7_236_402 for the bootstrap, so in a rolling upgrade an old and a new one may bootstrap
+# side by side. It matters only when neither finds the token of its environment, and then costs little. With the same
+# secret, the second insert violates the unique hash: that process ends, and finds the token when it is started again.
+# With two secrets, both tokens are good until the next start of an admin, which revokes the one it is not told of.
+BOOTSTRAP_LOCK = 7_236_403
 
 
 def encode_jsonb(text: bytes) -> bytes:
@@ -108,7 +124,7 @@ async def ping(pool: Pool, timeout_s: float = 2) -> None:
 
 
 def describe_error(error: BaseException) -> str:
-    """What an exception says, or its name where it says nothing (as TimeoutError does)."""
+    """The text of an exception, or its name where it has none (as TimeoutError does)."""
     return str(error) or type(error).__name__
 
 

@@ -1,6 +1,6 @@
 """Brings both databases to the newest schema: databases, roles, numbered .sql files (yoyo), partitions; safe to repeat.
 
-`migrate` is for whoever owns the databases (an operator, the local stack, the tests); no service has these rights.
+`migrate` needs the rights of the databases' owner (an operator, the local stack, the tests); no service has them.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,16 +12,13 @@ import psycopg
 from psycopg import sql
 from yoyo import get_backend, read_migrations
 
+from tracking.tables.partitions import MONTHS_AHEAD, MONTHS_BACK, PARTITIONED_TABLES, list_months_around
+
 ROLES = ("admin", "gateway", "operate", "projector", "query", "relay", "statistics")
 ROLES_OF = {
     "write": ("admin", "gateway", "operate", "relay"),
     "read": ("operate", "projector", "query", "relay", "statistics"),
 }
-PARTITIONED = {
-    "write": ("tracking_events", "event_batches"),
-    "read": ("tracking_events_read_model", "applied_batches"),
-}
-MONTHS_BACK, MONTHS_AHEAD = 13, 3
 _FOLDER = Path(__file__).parent
 
 
@@ -51,20 +48,14 @@ def migrate(
 def create_partitions(connection: psycopg.Connection, database: str, today: date) -> int:
     """Create the partitions from 13 months back to 3 ahead of `today`; return how many were missing."""
     created = 0
-    for parent in PARTITIONED[database]:
-        for month in months_around(today, MONTHS_BACK, MONTHS_AHEAD):
+    for parent in PARTITIONED_TABLES[database]:
+        for month in list_months_around(today, MONTHS_BACK, MONTHS_AHEAD):
             row = connection.execute(
                 sql.SQL("select {}.create_partition(%s, %s)").format(sql.Identifier(database)),
                 (parent, month),
             ).fetchone()
             created += bool(row and row[0])
     return created
-
-
-def months_around(today: date, back: int, ahead: int) -> list[date]:
-    """The first days of the months from `back` before to `ahead` after that of `today`."""
-    index = today.year * 12 + today.month - 1
-    return [date(i // 12, i % 12 + 1, 1) for i in range(index - back, index + ahead + 1)]
 
 
 def _create_database(url: str, say: Callable[[str], None]) -> None:

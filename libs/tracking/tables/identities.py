@@ -1,13 +1,9 @@
-"""Writes links between ids (`read.identities`), for whoever applies events: the projector and a rebuild."""
+"""Writes links between ids (`read.identities`), for those that apply events: the projector and a rebuild."""
 
 from collections.abc import Collection
-from datetime import datetime
-from uuid import UUID
 
+from tracking.domain.identity_link import IdentityLink
 from tracking.infra.postgres import Connection
-
-# system, kind, id, the user it became, linked_at, event id
-Link = tuple[UUID, str, str, str, datetime, UUID]
 
 # What is known and earlier is looked up, not locked, as SDKs say the same again with each page. In key order, so that
 # workers side by side lock rows in the same order and never each other. A version begins at the clock, so that none
@@ -42,7 +38,7 @@ select count(*) from linked
 """
 
 
-async def insert_earlier_links(connection: Connection, links: Collection[Link]) -> int:
+async def insert_earlier_links(connection: Connection, links: Collection[IdentityLink]) -> int:
     """Write the links that are earlier than what is known of their ids, inside a transaction; how many were.
 
     Of one id at most one is given.
@@ -75,12 +71,12 @@ select count(*) from unlinked
 """
 
 
-async def delete_links(connection: Connection, links: Collection[Link]) -> int:
+async def delete_links(connection: Connection, links: Collection[IdentityLink]) -> int:
     """Delete the links that are still exactly these, inside a transaction; how many were."""
     return await _change(connection, _DELETE_LINKS, links)
 
 
-async def _change(connection: Connection, statement: str, links: Collection[Link]) -> int:
+async def _change(connection: Connection, statement: str, links: Collection[IdentityLink]) -> int:
     if not links:
         return 0
     changed: int = await connection.fetchval(statement, *(list(column) for column in zip(*links, strict=True)))

@@ -1,17 +1,19 @@
 """`read.range_versions`: a number for each partner system and day that grows with every change to it."""
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import date
 from uuid import UUID
 
-from services.query.database import translate_errors
-from services.query.time_range import TimeRange
 from tracking.infra.postgres import Connection, Pool
 
-# from the clock, so that no version that a cache may hold from a read database before this one comes back
+# a partner system and a day in UTC
+SystemDay = tuple[UUID, date]
+REBUILD = "rebuild"
+
+# In key order, so that workers side by side lock rows in the same order and never each other.
 _UPSERT_VERSIONS = """
 insert into read.range_versions as known (partner_system_id, day, consumer, version)
-select partner_system_id, day, 'rebuild', (extract(epoch from clock_timestamp()) * 1000)::bigint
+select partner_system_id, day, $3, case when $4 then (extract(epoch from clock_timestamp()) * 1000)::bigint else 1 end
   from unnest($1::uuid[], $2::date[]) as touched (partner_system_id, day)
  order by partner_system_id, day
     on conflict (partner_system_id, day, consumer)
@@ -28,15 +30,21 @@ select coalesce(sum(version), 0)::bigint
 """
 
 
-async def read_version(connection: Pool | Connection, system_id: UUID, within: TimeRange) -> int:
-    """A number that grows with each change to the range's days."""
-    with translate_errors():
-        found: int = await connection.fetchval(_SELECT_VERSION, system_id, within.start.date(), within.end.date())
-    return found
+async def read_version(connection: Pool | Connection, partner_system_id: UUID, first_day: date, last_day: date) -> int:
+    """A number that grows with each change to the partner system's days (UTC) from the first to the last.
+
+    Raises what asyncpg raises.
+    """
+    version: int = await connection.fetchval(_SELECT_VERSION, partner_system_id, first_day, last_day)
+    return version
 
 
-async def raise_versions(read: Connection, touched: Collection[tuple[UUID, datetime]]) -> None:
-    """Let no cache believe in the days (UTC) of these times any more."""
-    days = sorted({(system, at.date()) for system, at in touched})
+async def raise_versions(read: Connection, days: Collection[SystemDay], consumer: str) -> None:
+    """Invalidate what caches hold of these days; `consumer` is who changed them, a worker's name or `REBUILD`.
+
+    Versions of a rebuild are not below the clock in milliseconds: the read database may be a new one, and no version
+    may come back that a cache holds of the one before.
+    """
     if days:
-        await read.execute(_UPSERT_VERSIONS, [system for system, _ in days], [day for _, day in days])
+        systems, dates = [system for system, _ in days], [day for _, day in days]
+        await read.execute(_UPSERT_VERSIONS, systems, dates, consumer, consumer == REBUILD)

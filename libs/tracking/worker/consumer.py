@@ -1,8 +1,4 @@
-"""A consumer that applies each batch exactly once in effect.
-
-What has arrived is taken as a group; one transaction writes the batch ids into `read.applied_batches` (the inbox),
-applies those that are new there and commits; only then the group is acknowledged. A crash before the commit leaves
-nothing, a crash after it leaves a message that the inbox knows. That is the whole argument.
+"""Consumes the queue of a worker: takes what has arrived as a group, has the inbox apply it, then acknowledges it.
 
 When the group fails:
     the database is away        keep the messages and try again; after a while let go of them and wait for the database
@@ -15,10 +11,9 @@ When the group fails:
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic
 from uuid import UUID
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
@@ -26,7 +21,10 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from tracking.contracts import topology
 from tracking.domain.errors import Unavailable
 from tracking.infra import metrics, postgres, rabbitmq, telemetry
-from tracking.infra.postgres import Connection, Pool
+from tracking.infra.postgres import Pool
+from tracking.tables import apply_failures, consumer_progress
+from tracking.tables.apply_failures import ApplyFailure
+from tracking.worker.inbox import B, Inbox
 
 _log = logging.getLogger(__name__)
 _MAX_DATABASE_WAIT_S = 30.0
@@ -36,32 +34,17 @@ _QUEUE_CHECK_INTERVAL_S = 5.0
 # Under load, not more than a transaction in this time: what each costs is shared by the events that gather meanwhile.
 # The first after a pause is applied at once.
 _MIN_GROUP_INTERVAL_S = 0.05
-# one that comes at the very moment of the question waits too
+# A message that arrives while the queue depth is read counts as ready too, so a single reading proves nothing; two in a
+# row do.
 _MAX_UNSERVED_READINGS = 2
 
 
-class Batch(Protocol):
-    """What the inbox must know of a decoded message."""
-
-    @property
-    def batch_id(self) -> UUID:
-        """The id that makes it once only."""
-
-    @property
-    def event_count(self) -> int:
-        """How many events it has."""
-
-
-B = TypeVar("B", bound=Batch)
-Days = Collection[tuple[UUID, date]]
-
-
 class DeadLetterLimitReached(Exception):
-    """So many messages were given up that something general must be wrong."""
+    """So many messages were given up that the cause must be a general one."""
 
 
 class _SessionOver(Exception):
-    """The channel, the queue or our place in it has gone; connect again."""
+    """The channel, the queue or the consumer's place in it has gone; connect again."""
 
 
 _RECONNECT_ERRORS: tuple[type[BaseException], ...] = (_SessionOver, Unavailable, *rabbitmq.BROKER_ERRORS)
@@ -74,10 +57,9 @@ class _Delivery(Generic[B]):
 
 
 class InboxConsumer(Generic[B]):
-    """Consumes the queue of `consumer`; `apply(connection, batches)` writes the effect and returns the days it changed.
+    """Consumes the queue of `consumer` into its inbox; `pool` is of the read database.
 
-    `apply` runs inside the inbox transaction, is given only batches that are new, and must not commit. It may be called
-    again with the same batches after a failure. `(system, UTC day)` it returns are raised in `read.range_versions`.
+    `decode` makes a batch of a message's body, and raises `unreadable` for a body that is none.
     """
 
     def __init__(
@@ -88,7 +70,7 @@ class InboxConsumer(Generic[B]):
         pool: Pool,
         decode: Callable[[bytes], B],
         unreadable: type[Exception],
-        apply: Callable[[Connection, Sequence[B]], Awaitable[Days]],
+        inbox: Inbox[B],
         group_events: int,
         prefetch_messages: int,
         dead_letter_limit: int,
@@ -99,7 +81,7 @@ class InboxConsumer(Generic[B]):
         self._pool = pool
         self._decode = decode
         self._unreadable = unreadable
-        self._apply = apply
+        self._inbox = inbox
         self._group_events = group_events
         self._prefetch = prefetch_messages
         self._dead_letter_limit = dead_letter_limit
@@ -211,8 +193,8 @@ class InboxConsumer(Generic[B]):
         try:
             message = await asyncio.wait_for(arrived.get(), _QUEUE_CHECK_INTERVAL_S)
         except TimeoutError:
-            # nothing came: make sure that the queue is there and empty. One that was deleted, and made anew by another
-            # worker at the same moment, may know nothing of us, and nobody tells.
+            # Nothing came: make sure that the queue is there and empty. One that was deleted, and created again by
+            # another worker at the same moment, has no consumer here, and the broker does not say so.
             waiting = await rabbitmq.get_queue_depth(channel, self._queue.work, self._timeout_s)
             self._unserved = self._unserved + 1 if waiting else 0
             if self._unserved >= _MAX_UNSERVED_READINGS:
@@ -261,7 +243,7 @@ class InboxConsumer(Generic[B]):
         pause_s = 0.1
         while True:
             try:
-                await self._apply_once(batches)
+                await self._inbox.apply(batches)
                 return
             except postgres.TRANSIENT_ERRORS as error:
                 if time.monotonic() - started > _MAX_DATABASE_WAIT_S:
@@ -270,28 +252,12 @@ class InboxConsumer(Generic[B]):
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 2.0)
 
-    async def _apply_once(self, batches: Sequence[B]) -> None:
-        started = time.perf_counter()
-        by_id = {batch.batch_id: batch for batch in batches}
-        async with self._pool.acquire() as connection, connection.transaction():
-            rows = await connection.fetch(_INSERT_INBOX, self._consumer, list(by_id))
-            fresh = [by_id[row["batch_id"]] for row in rows]
-            if fresh:
-                days = sorted(await self._apply(connection, fresh))
-                # last, as these rows are shared by all workers: they stay locked only until the commit
-                await connection.execute(
-                    _UPSERT_VERSIONS, self._consumer, [system for system, _ in days], [day for _, day in days]
-                )
-        metrics.batches_redelivered.labels(self._consumer).inc(len(batches) - len(fresh))
-        metrics.events_applied.labels(self._consumer).inc(sum(batch.event_count for batch in fresh))
-        metrics.apply_seconds.labels(self._consumer).observe(time.perf_counter() - started)
-
     async def _requeue(self, channel: AbstractChannel, delivery: _Delivery[B], error: Exception) -> None:
         message, batch_id = delivery.message, delivery.batch.batch_id
         delivered = int(str(message.headers.get("x-delivery-count", 0))) + 1
         said = _describe(error)
         _log.error("%s cannot apply batch %s (delivery %d): %s", self._consumer, batch_id, delivered, said)
-        await self._note_failure(batch_id, said, delivered)
+        await self._save_failure(batch_id, ApplyFailure(said, delivered))
         await message.nack(requeue=True)
         if delivered > topology.DELIVERY_LIMIT:
             metrics.dead_letters.labels(self._consumer, "not_applicable").inc()
@@ -306,10 +272,10 @@ class InboxConsumer(Generic[B]):
         await self._check_dead_letters(channel)
 
     async def _check_dead_letters(self, channel: AbstractChannel) -> None:
-        """Raises DeadLetterLimit; what the relay has taken out of the queue counts until somebody decides about it."""
+        """Raises DeadLetterLimitReached. Those that the relay has collected count until a person decides about them."""
         count = await rabbitmq.get_queue_depth(channel, self._queue.dead_letter, self._timeout_s)
         try:
-            count += await self._pool.fetchval(_SELECT_OPEN_DEAD_LETTERS, self._consumer) or 0
+            count += await consumer_progress.read_open_dead_letters(self._pool, self._consumer)
         except postgres.TRANSIENT_ERRORS as error:
             raise Unavailable("postgres_unavailable", postgres.describe_error(error)) from error
         if count >= self._dead_letter_limit:
@@ -318,44 +284,14 @@ class InboxConsumer(Generic[B]):
                 f"(dead-letters list --consumer {self._consumer}), then consumption goes on by itself"
             )
 
-    async def _note_failure(self, batch_id: UUID, said: str, delivered: int) -> None:
-        """For whoever decides about the dead letter; the log has it in any case."""
+    async def _save_failure(self, batch_id: UUID, failure: ApplyFailure) -> None:
+        """Keep it for the person who decides about the dead letter; the log has it in any case."""
         try:
-            await self._pool.execute(_UPSERT_FAILURE, self._consumer, batch_id, said, delivered)
-        except postgres.POSTGRES_ERRORS as failure:
-            _log.warning("the failure of batch %s is in the log only: %s", batch_id, postgres.describe_error(failure))
+            await apply_failures.save_failure(self._pool, self._consumer, batch_id, failure)
+        except postgres.POSTGRES_ERRORS as error:
+            _log.warning("the failure of batch %s is in the log only: %s", batch_id, postgres.describe_error(error))
 
 
 def _describe(error: Exception) -> str:
     """Its first line alone: PostgreSQL's details quote the row, which is somebody's data."""
     return f"{type(error).__name__}: {error}".partition("\n")[0].replace("\0", "\ufffd")[:_ERROR_CHARACTERS]
-
-
-_SELECT_OPEN_DEAD_LETTERS = """
-select open_dead_letters
-  from read.consumer_progress
- where consumer = $1
-"""
-
-_UPSERT_FAILURE = """
-insert into read.apply_failures (consumer, batch_id, error, deliveries, failed_at)
-values ($1, $2, $3, $4, now())
-    on conflict (consumer, batch_id)
-    do update set error = excluded.error, deliveries = excluded.deliveries, failed_at = excluded.failed_at
-"""
-
-_INSERT_INBOX = """
-insert into read.applied_batches (consumer, batch_id)
-select $1, batch_id
-  from unnest($2::uuid[]) as given (batch_id)
-    on conflict do nothing
-returning batch_id
-"""
-
-_UPSERT_VERSIONS = """
-insert into read.range_versions as known (partner_system_id, day, consumer, version)
-select partner_system_id, day, $1, 1
-  from unnest($2::uuid[], $3::date[]) as touched (partner_system_id, day)
-    on conflict (partner_system_id, day, consumer)
-    do update set version = known.version + 1
-"""

@@ -7,7 +7,7 @@ from services.admin.commands import AdminCommands
 from services.admin.models.dead_letters import DeadLetterAnswer, DeadLetterFilter, DeadLetterPage, WholeDeadLetterAnswer
 from services.admin.routes.payloads import parse_path_id, render, render_page
 from tracking.http.json_api import read_query
-from tracking.tables.dead_letters import decisions
+from tracking.tables.dead_letters import queries
 
 
 class DeadLetterRoutes:
@@ -20,7 +20,7 @@ class DeadLetterRoutes:
         """List dead letters, the first seen first."""
         wanted = read_query(request, DeadLetterFilter)
         async with self._administration.read_connection() as connection:
-            found = await decisions.list_dead_letters(
+            found = await queries.list_dead_letters(
                 connection, wanted.consumer, wanted.state, wanted.page_size, wanted.offset
             )
         return render_page(DeadLetterPage, found, wanted)
@@ -29,7 +29,7 @@ class DeadLetterRoutes:
         """Show a dead letter with its events' ids and the beginning of the message."""
         id_ = parse_path_id(request)
         async with self._administration.read_connection() as connection:
-            return render(WholeDeadLetterAnswer, await decisions.find_dead_letter(connection, id_))
+            return render(WholeDeadLetterAnswer, await queries.find_dead_letter(connection, id_))
 
     async def retry(self, request: Request) -> Response:
         """Send it to its consumer again; what that consumer has applied stays applied once."""

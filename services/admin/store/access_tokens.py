@@ -8,7 +8,7 @@ import asyncpg
 from tracking.domain.access_token import AccessToken
 from tracking.domain.credentials import Fingerprint
 from tracking.domain.errors import NotFound
-from tracking.infra.postgres import Connection
+from tracking.infra.postgres import BOOTSTRAP_LOCK, Connection
 
 _INSERT_TOKEN = """
 insert into write.access_tokens
@@ -74,15 +74,14 @@ async def find_token_by_hash(connection: Connection, token_sha256: bytes) -> Acc
     return None if row is None else _token(row)
 
 
-# only one process at a time; which number it is does not matter
-_LOCK_BOOTSTRAP = "select pg_advisory_xact_lock(7236402)"
-_LOCK_BOOTSTRAP = _SELECT_TOKEN + " where (name = $1 and revoked_at is null) or token_sha256 = $2 for update"
+_LOCK_BOOTSTRAP = "select pg_advisory_xact_lock($1)"
+_LOCK_BOOTSTRAP_TOKENS = _SELECT_TOKEN + " where (name = $1 and revoked_at is null) or token_sha256 = $2 for update"
 
 
 async def lock_bootstrap_tokens(connection: Connection, name: str, token_sha256: bytes) -> list[AccessToken]:
     """Those from the environment that are good, and the one with this hash; other starting processes wait."""
-    await connection.execute(_LOCK_BOOTSTRAP)
-    return [_token(row) for row in await connection.fetch(_LOCK_BOOTSTRAP, name, token_sha256)]
+    await connection.execute(_LOCK_BOOTSTRAP, BOOTSTRAP_LOCK)
+    return [_token(row) for row in await connection.fetch(_LOCK_BOOTSTRAP_TOKENS, name, token_sha256)]
 
 
 def _token(row: Any) -> AccessToken:

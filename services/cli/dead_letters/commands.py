@@ -11,8 +11,8 @@ from tracking.contracts import topology
 from tracking.domain.errors import Rejected
 from tracking.infra import postgres
 from tracking.infra.postgres import Connection, Pool
-from tracking.tables.dead_letters import decisions
-from tracking.tables.dead_letters.decisions import DeadLetter
+from tracking.tables.dead_letters import decisions, queries
+from tracking.tables.dead_letters.queries import DeadLetter
 
 _DONE, _INCOMPLETE, _USAGE, _UNAVAILABLE = 0, 1, 2, 3
 Decision = Callable[[Connection, UUID], Awaitable[None]]
@@ -63,7 +63,7 @@ async def run_list(arguments: argparse.Namespace, write: Pool, read: Pool) -> in
     state = None if arguments.state == "any" else arguments.state
     try:
         async with write.acquire() as connection:
-            found, total = await decisions.list_dead_letters(
+            found, total = await queries.list_dead_letters(
                 connection, arguments.consumer, state, arguments.limit, arguments.offset
             )
     except postgres.TRANSIENT_ERRORS as error:
@@ -80,7 +80,7 @@ async def run_show(arguments: argparse.Namespace, write: Pool, read: Pool) -> in
         async with write.acquire() as connection:
             for letter_id in arguments.ids:
                 try:
-                    found.append(await decisions.find_dead_letter(connection, letter_id))
+                    found.append(await queries.find_dead_letter(connection, letter_id))
                 except Rejected as error:
                     status = _report_rejected(error)
     except postgres.TRANSIENT_ERRORS as error:
@@ -106,7 +106,7 @@ async def _decide_all(arguments: argparse.Namespace, write: Pool, decide: Decisi
     status = _DONE
     try:
         async with write.acquire() as connection:
-            ids = await decisions.list_open_ids(connection, arguments.consumer) if arguments.all else arguments.ids
+            ids = await queries.list_open_ids(connection, arguments.consumer) if arguments.all else arguments.ids
             decided: list[DeadLetter] = []
             for letter_id in ids:
                 try:
@@ -123,7 +123,7 @@ async def _decide_one(connection: Connection, letter_id: UUID, decide: Decision)
     # one transaction each: of many decisions, a refused one takes none of the others with it
     async with connection.transaction():
         await decide(connection, letter_id)
-    return await decisions.find_dead_letter(connection, letter_id)
+    return await queries.find_dead_letter(connection, letter_id)
 
 
 def _show(decided: Sequence[DeadLetter], *, is_json: bool) -> None:

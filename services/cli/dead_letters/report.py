@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from tracking.tables.dead_letters.decisions import AffectedSystem, DeadLetter, DeadLetterDetails
+from tracking.tables.dead_letters.queries import AffectedSystem, DeadLetter, DeadLetterDetails
 
 _HEADINGS = ("ID", "CONSUMER", "STATE", "REASON", "EVENTS", "DELIVERIES", "TIMES", "LAST SEEN", "SYSTEM", "BATCH")
 _MAX_COLUMN_CHARACTERS = 40

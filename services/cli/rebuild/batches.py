@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from services.cli.rebuild import batches
 from services.cli.rebuild.links import LinkingEvent
 from tracking.contracts import topology
 from tracking.domain.identity_link import LINKING_EVENT_TYPES, select_earliest
-from tracking.infra.postgres import Connection
-from tracking.tables import identities, range_versions, rollups
-from tracking.tables.rollups import COUNT_KINDS, HourKey, HourlyCountKey, HourlyCounts, get_count_kind_index
+from tracking.infra.postgres import USE_INDEX_LOOKUPS_CUSTOM_PLANS, Connection
+from tracking.tables import applied_batches, event_batches, identities, range_versions, rollups
+from tracking.tables.event_batches import BatchRow
+from tracking.tables.rollups import COUNT_KIND_INDEXES, COUNT_KINDS, HourKey, HourlyCountKey, HourlyCounts
 
 # (system, event_timestamp, id), the primary key of the read model
 EventKey = tuple[UUID, datetime, UUID]
@@ -65,20 +65,11 @@ _NAMES = slice(3, 5)
 _EVENT_NAME, _EVENT_TIMESTAMP, _IS_VALID, _IS_BOT, _EVENT_TYPE = (
     COLUMNS.index(name) for name in ("event_name", "event_timestamp", "is_valid", "is_bot", "event_type")
 )
-_NAMING = [COLUMNS.index(name) for name in LinkingEvent._fields]
+_LINKING = [COLUMNS.index(name) for name in LinkingEvent._fields]
 
 
 class UnknownSystem(Exception):
     """The registry of the write database lacks a system that has events; nobody can tell whose they are."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatchRow:
-    """A batch: the n-th event is (partner_system_ids[n], event_ids[n])."""
-
-    id: UUID
-    partner_system_ids: Sequence[UUID]
-    event_ids: Sequence[UUID]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +86,7 @@ class BatchGroup:
 
 @dataclass(frozen=True, slots=True)
 class GroupResult:
-    """What became of a chunk."""
+    """The counters of a group that was applied."""
 
     events: int
     repaired: int
@@ -105,51 +96,33 @@ class GroupResult:
     entered: dict[str, UUID]
 
 
-_SELECT_BATCHES = """
-select id, partner_system_ids, event_ids
-  from write.event_batches
- where id > $1
-   and id <= $2
- order by id
- limit $3
-"""
-
-
 async def read_groups(write: Connection, position: UUID, through: UUID) -> AsyncGenerator[BatchGroup, None]:
     """The batches after `position` up to `through`, some 4 000 events at a time. Raises UnknownSystem."""
-    while rows := await write.fetch(_SELECT_BATCHES, position, through, _PAGE_BATCHES):
-        position = rows[-1]["id"]
-        claims: list[BatchRow] = []
+    while page := await event_batches.list_between(write, position, through, _PAGE_BATCHES):
+        position = page[-1].id
+        group: list[BatchRow] = []
         events = 0
-        for row in rows:
-            claim = BatchRow(*row.values())
-            if claims and events + len(claim.event_ids) > MAX_GROUP_EVENTS:
-                yield await _read(write, claims)
-                claims, events = [], 0
-            claims.append(claim)
-            events += len(claim.event_ids)
-        yield await _read(write, claims)
+        for batch in page:
+            if group and events + len(batch.event_ids) > MAX_GROUP_EVENTS:
+                yield await _read(write, group)
+                group, events = [], 0
+            group.append(batch)
+            events += len(batch.event_ids)
+        yield await _read(write, group)
 
 
 async def prefetch(source: AsyncGenerator[BatchGroup, None]) -> AsyncGenerator[BatchGroup, None]:
     """The same, reading the next while the caller works on one."""
     upcoming = asyncio.ensure_future(anext(source, None))
     try:
-        while (chunk := await upcoming) is not None:
+        while (group := await upcoming) is not None:
             upcoming = asyncio.ensure_future(anext(source, None))
-            yield chunk
+            yield group
     finally:
         upcoming.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await upcoming
 
-
-_KEEP_TO_KEYS = """
-set local enable_hashjoin = off;
-set local enable_mergejoin = off;
-set local enable_seqscan = off;
-set local plan_cache_mode = force_custom_plan
-"""
 
 _SELECT_EVENTS = """
 select claimed.batch_id,
@@ -183,52 +156,41 @@ select claimed.batch_id,
 """
 
 
-async def _read(write: Connection, claims: Sequence[BatchRow]) -> BatchGroup:
-    rows: dict[UUID, list[Row]] = {claim.id: [] for claim in claims}
+async def _read(write: Connection, group: Sequence[BatchRow]) -> BatchGroup:
+    rows: dict[UUID, list[Row]] = {batch.id: [] for batch in group}
     async with write.transaction(readonly=True):
-        await write.execute(_KEEP_TO_KEYS)
+        await write.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
         found = await write.fetch(
             _SELECT_EVENTS,
-            [claim.id for claim in claims for _ in claim.event_ids],
-            [system for claim in claims for system in claim.partner_system_ids],
-            [event for claim in claims for event in claim.event_ids],
+            [batch.id for batch in group for _ in batch.event_ids],
+            [system for batch in group for system in batch.partner_system_ids],
+            [event for batch in group for event in batch.event_ids],
         )
     for batch_id, *row in found:
         if row[2] is None:
             raise UnknownSystem(f"the write database has events of system {row[0]}, but no such system")
         rows[batch_id].append(tuple(row))
-    return BatchGroup(rows, sum(len(claim.event_ids) for claim in claims) - len(found))
+    return BatchGroup(rows, sum(len(batch.event_ids) for batch in group) - len(found))
 
 
-_INSERT_INBOXES = """
-insert into read.applied_batches (batch_id, consumer)
-select batch_id, consumer
-  from unnest($1::uuid[]) as given (batch_id)
- cross join unnest($2::text[]) as named (consumer)
- order by batch_id, consumer
-    on conflict do nothing
-returning batch_id, consumer
-"""
-
-
-async def apply_group(read: Connection, chunk: BatchGroup) -> GroupResult:
-    """Make the read model agree with the chunk; inside a transaction. Raises what PostgreSQL raises."""
-    entered = await read.fetch(_INSERT_INBOXES, list(chunk.rows), list(topology.CONSUMERS))
-    rows = [row for batch in chunk.rows.values() for row in batch]
+async def apply_group(read: Connection, group: BatchGroup) -> GroupResult:
+    """Make the read model agree with the group; inside a transaction. Raises what PostgreSQL raises."""
+    entered = await applied_batches.insert_batches_of_consumers(read, topology.CONSUMERS, list(group.rows))
+    rows = [row for batch in group.rows.values() for row in batch]
     changed = await _repair(read, rows)
     # a batch that was in no inbox of statistics is in no count either
-    counted = [row for batch_id, consumer in entered if consumer == "statistics" for row in chunk.rows[batch_id]]
+    counted = [row for batch_id, consumer in entered if consumer == "statistics" for row in group.rows[batch_id]]
     counts = count_rows(counted)
     if counts:
         await rollups.add_counts(read, counts)
-    namings = (
-        LinkingEvent(*(row[column] for column in _NAMING)) for row in rows if row[_EVENT_TYPE] in LINKING_EVENT_TYPES
+    linking = (
+        LinkingEvent(*(row[column] for column in _LINKING)) for row in rows if row[_EVENT_TYPE] in LINKING_EVENT_TYPES
     )
     linked = await identities.insert_earlier_links(
-        read, select_earliest(link for naming in namings for link in naming.links())
+        read, select_earliest(link for event in linking for link in event.links())
     )
-    touched = {(row[0], row[_EVENT_TIMESTAMP]) for row in changed} | {(system, hour) for system, hour, _ in counts}
-    await range_versions.raise_versions(read, touched)
+    days = {(row[0], row[_EVENT_TIMESTAMP].date()) for row in changed} | {(key[0], key[1].date()) for key in counts}
+    await range_versions.raise_versions(read, days, range_versions.REBUILD)
     first: dict[str, UUID] = {}
     for batch_id, consumer in entered:
         first[consumer] = min(batch_id, first.get(consumer, batch_id))
@@ -243,7 +205,7 @@ def count_rows(rows: Sequence[Row]) -> HourlyCounts:
         numbers = counts.setdefault(
             (row[0], truncate_to_hour(row[_EVENT_TIMESTAMP]), row[_EVENT_NAME]), [0] * len(COUNT_KINDS)
         )
-        numbers[get_count_kind_index(row[_IS_VALID], row[_IS_BOT])] += 1
+        numbers[COUNT_KIND_INDEXES[row[_IS_BOT]][row[_IS_VALID]]] += 1
     return counts
 
 
@@ -284,7 +246,7 @@ select r.partner_system_id,
 
 async def _repair(read: Connection, rows: Sequence[Row]) -> list[Row]:
     """Write the rows that are not there as they should be, and return them."""
-    await read.execute(_KEEP_TO_KEYS)
+    await read.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
     keys = [(row[0], row[_EVENT_TIMESTAMP], row[1]) for row in rows]
     found = await read.fetch(
         _SELECT_STORED, [system for system, _, _ in keys], [at for _, at, _ in keys], [event for _, _, event in keys]
@@ -303,7 +265,7 @@ async def _repair(read: Connection, rows: Sequence[Row]) -> list[Row]:
             wrong.append(key)
             fresh.append(row)
     if wrong:
-        await batches.delete_events(read, wrong)
+        await delete_events(read, wrong)
     if fresh:
         processed_at = datetime.now(UTC)
         await read.copy_records_to_table(

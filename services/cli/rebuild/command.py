@@ -7,14 +7,14 @@ from datetime import datetime
 
 from services.cli.commands import Command
 from services.cli.rebuild.batches import UnknownSystem
-from services.cli.rebuild.report import ProgressLine, as_json, format_summary
+from services.cli.rebuild.report import ProgressLine, format_json, format_summary
 from services.cli.rebuild.run import RebuildNotStarted, rebuild
 from services.cli.rebuild.state import ReceivedRange
 from tracking.domain.timestamps import parse_timestamp
 from tracking.infra import postgres
 from tracking.infra.postgres import Pool
 
-_DONE, _INCOMPLETE, _REFUSED, _INTERRUPTED = 0, 1, 2, 3
+_DONE, _INCOMPLETE, _NOT_STARTED, _INTERRUPTED = 0, 1, 2, 3
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,14 +55,14 @@ async def _run(arguments: argparse.Namespace, write: Pool, read: Pool) -> int:
             report=progress.show,
         )
     except (RebuildNotStarted, UnknownSystem) as error:
-        return _say(progress, str(error), _REFUSED)
+        return _say(progress, str(error), _NOT_STARTED)
     except postgres.TRANSIENT_ERRORS as error:
         return _say(progress, f"{postgres.describe_error(error)}; run the command again to go on", _INTERRUPTED)
     except asyncio.CancelledError:
         _say(progress, "stopped; the same command goes on where it was", _INTERRUPTED)
         raise
     progress.end()
-    sys.stdout.write(as_json(done) if arguments.json else format_summary(done))
+    sys.stdout.write(format_json(done) if arguments.json else format_summary(done))
     return _INCOMPLETE if done.failed_batches else _DONE
 
 

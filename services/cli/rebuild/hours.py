@@ -6,7 +6,7 @@ read: the events of some hours, their counts, and which batches are in one inbox
     the events, less those of batches only the projector has applied, and those of batches only statistics has counted,
 
 and the difference to what they are is added. Statistics only adds too, so nothing has to be locked: whatever it adds
-between the snapshot and our commit is right on top of both.
+between the snapshot and the commit is right on top of both.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,9 +15,9 @@ from uuid import UUID
 
 from services.cli.rebuild.batches import EventKey
 from tracking.contracts import topology
-from tracking.infra.postgres import Connection
-from tracking.tables import range_versions, rollups
-from tracking.tables.rollups import COUNT_KINDS, HourKey, HourlyCountKey, HourlyCounts
+from tracking.infra.postgres import USE_INDEX_LOOKUPS_CUSTOM_PLANS, Connection
+from tracking.tables import applied_batches, range_versions, rollups
+from tracking.tables.rollups import COUNT_BY_KIND, COUNT_KINDS, HourKey, HourlyCountKey, HourlyCounts
 
 _INSERT_HOURS = """
 insert into read.rebuild_hours (partner_system_id, bucket)
@@ -28,12 +28,6 @@ select partner_system_id, bucket
 
 GROUP_HOURS = 500
 _PAGE_EVENTS = 5_000
-_KEEP_TO_KEYS = """
-set local enable_hashjoin = off;
-set local enable_mergejoin = off;
-set local enable_seqscan = off;
-set local plan_cache_mode = force_custom_plan
-"""
 
 _SELECT_WAITING_HOURS = """
 select partner_system_id, bucket
@@ -90,23 +84,15 @@ async def queue_all_hours(read: Connection, *, of_events_too: bool) -> None:
         await read.execute(_INSERT_HOURS_OF_EVENTS)
 
 
-_SELECT_HALF_APPLIED = """
-select batch_id, min(consumer) as consumer
-  from read.applied_batches
- where consumer = any($1::text[])
- group by batch_id
-having count(*) = 1
-"""
-
-_COUNT_EVENTS_OF_HOURS = """
+_COUNT_EVENTS_OF_HOURS = (
+    """
 select wanted.partner_system_id, wanted.bucket, counted.*
   from unnest($1::uuid[], $2::timestamptz[]) as wanted (partner_system_id, bucket)
  cross join lateral (
         select r.event_name,
-               count(*) filter (where r.is_valid and not r.is_bot) as valid,
-               count(*) filter (where not r.is_valid and not r.is_bot) as invalid,
-               count(*) filter (where r.is_valid and r.is_bot) as bots_valid,
-               count(*) filter (where not r.is_valid and r.is_bot) as bots_invalid
+"""  # noqa: S608 - all parts are constants
+    + COUNT_BY_KIND
+    + """
           from read.tracking_events_read_model r
          where r.partner_system_id = wanted.partner_system_id
            and r.event_timestamp >= wanted.bucket
@@ -114,6 +100,7 @@ select wanted.partner_system_id, wanted.bucket, counted.*
          group by r.event_name
        ) as counted
 """
+)
 
 _SELECT_COUNTS_OF_HOURS = """
 select known.partner_system_id,
@@ -138,7 +125,10 @@ class PartiallyAppliedCounts:
         self._known: dict[UUID, HourlyCounts] = {}
 
     async def counts(self, batches: Mapping[UUID, str]) -> HourlyCounts:
-        """What the events of the read model are ahead of the rollup by; negative where they are behind."""
+        """Return, by system, hour and event name, how many more events the read model has than the rollup.
+
+        That is because of batches that only one consumer has applied so far. Negative where the rollup has more.
+        """
         self._known = {batch_id: counts for batch_id, counts in self._known.items() if batch_id in batches}
         for batch_id in batches.keys() - self._known.keys():
             self._known[batch_id] = await _count_batch(self._write, batch_id)
@@ -163,18 +153,18 @@ class CountDifference:
 
     @property
     def counts(self) -> HourlyCounts:
-        """What is not nothing."""
+        """The differences that are not zero."""
         return {key: numbers for key, numbers in self._numbers.items() if any(numbers)}
 
 
-_COUNT_BATCH = """
+_COUNT_BATCH = (
+    """
 select e.partner_system_id,
        date_trunc('hour', e.event_timestamp) as bucket,
        e.event_name,
-       count(*) filter (where e.is_valid and not e.is_bot) as valid,
-       count(*) filter (where not e.is_valid and not e.is_bot) as invalid,
-       count(*) filter (where e.is_valid and e.is_bot) as bots_valid,
-       count(*) filter (where not e.is_valid and e.is_bot) as bots_invalid
+"""
+    + COUNT_BY_KIND
+    + """
   from write.event_batches b
  cross join lateral unnest(b.partner_system_ids, b.event_ids) as claimed (partner_system_id, id)
   join write.tracking_events e
@@ -183,25 +173,26 @@ select e.partner_system_id,
  where b.id = $1
  group by 1, 2, 3
 """
+)
 
 
 async def _count_batch(write: Connection, batch_id: UUID) -> HourlyCounts:
     async with write.transaction(readonly=True):
-        await write.execute(_KEEP_TO_KEYS)
+        await write.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
         return _as_counts(await write.fetch(_COUNT_BATCH, batch_id))
 
 
 async def find_count_differences(
-    snapshot: Connection, half_applied: PartiallyAppliedCounts, hours: Sequence[HourKey]
+    snapshot: Connection, partially_applied: PartiallyAppliedCounts, hours: Sequence[HourKey]
 ) -> HourlyCounts:
-    """What has to be added to the counts of these hours to make them those of their events."""
+    """Return the numbers to add to the counts of these hours so that they become those of their events."""
     wanted = [system for system, _ in hours], [hour for _, hour in hours]
     async with snapshot.transaction(isolation="repeatable_read", readonly=True):
-        half = await snapshot.fetch(_SELECT_HALF_APPLIED, list(topology.CONSUMERS))
-        await snapshot.execute(_KEEP_TO_KEYS)
+        partially = await applied_batches.list_partially_applied(snapshot, topology.CONSUMERS)
+        await snapshot.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
         events = _as_counts(await snapshot.fetch(_COUNT_EVENTS_OF_HOURS, *wanted))
         counted = _as_counts(await snapshot.fetch(_SELECT_COUNTS_OF_HOURS, *wanted))
-    ahead = await half_applied.counts({row["batch_id"]: row["consumer"] for row in half})
+    ahead = await partially_applied.counts(partially)
     among = set(hours)
     difference = CountDifference()
     difference.add(events, 1)
@@ -223,14 +214,18 @@ delete from read.rebuild_hours as done
 
 
 async def write_count_differences(read: Connection, hours: Sequence[HourKey], difference: HourlyCounts) -> int:
-    """Add the difference, sum up the days, take the hours off the list; inside a transaction. How many were wrong."""
-    await read.execute(_KEEP_TO_KEYS)
+    """Add the difference, sum up the days, delete the hours from the queue; return how many counts were wrong.
+
+    Inside a transaction.
+    """
+    await read.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
     if difference:
         await rollups.add_hourly_counts(read, difference)
         await rollups.delete_empty_hourly_counts(read, difference)
     wrong_days = await rollups.rebuild_daily_counts(read, hours)
     await read.execute(_DELETE_HOURS, [system for system, _ in hours], [hour for _, hour in hours])
-    await range_versions.raise_versions(read, {(system, hour) for system, hour, _ in difference} | set(wrong_days))
+    days = {(system, hour.date()) for system, hour in {key[:2] for key in difference} | set(wrong_days)}
+    await range_versions.raise_versions(read, days, range_versions.REBUILD)
     return len(difference) + len(wrong_days)
 
 
@@ -263,8 +258,8 @@ async def find_strays(snapshot: Connection, write: Connection, hours: Sequence[H
     """
     strays: list[EventKey] = []
     async with snapshot.transaction(isolation="repeatable_read", readonly=True), write.transaction(readonly=True):
-        await snapshot.execute(_KEEP_TO_KEYS)
-        await write.execute(_KEEP_TO_KEYS)
+        await snapshot.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
+        await write.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
         page: list[EventKey] = []
         wanted = [system for system, _ in hours], [hour for _, hour in hours]
         async for row in snapshot.cursor(_SELECT_EVENTS_OF_HOURS, *wanted, prefetch=_PAGE_EVENTS):

@@ -1,8 +1,9 @@
-"""What a rebuild does about links between ids (`read.identities`).
+"""Checks links between ids (`read.identities`) against the events that they come from.
 
-First, if everything is rebuilt, links that their own event does not justify are deleted: one that is wrongly early
-would outlive every right one. Only then it is settled up to which batch the rebuild goes, so that each batch whose link
-was not written because of a deleted one is still to come, or comes to a worker that finds the place free.
+A rebuild of everything first deletes links that their own event does not justify. The earliest link wins, so one with a
+wrong, early time would keep out every correct one. Only afterwards the last batch of the rebuild is fixed. A batch
+whose link was kept out by a deleted one is therefore still to be rebuilt, or reaches the projector later, which can
+then write the link.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ FIRST_POSITION: LinkPosition = (UUID(int=0), "", "")
 
 
 class LinkingEvent(NamedTuple):
-    """What an event says of ids; the columns of `write.tracking_events`."""
+    """The columns of `write.tracking_events` from which links between ids follow."""
 
     partner_system_id: UUID
     id: UUID

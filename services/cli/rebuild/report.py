@@ -1,4 +1,4 @@
-"""What a rebuild tells whoever started it: a line of progress on stderr, the result on stdout."""
+"""Reports a rebuild to the person who started it: a line of progress on stderr, the result on stdout."""
 
 import time
 from collections.abc import Callable
@@ -94,7 +94,7 @@ def format_summary(rebuild: RebuildState) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_json(rebuild: RebuildState) -> str:
+def format_json(rebuild: RebuildState) -> str:
     """The result for a program."""
     return (
         orjson.dumps(

@@ -1,13 +1,15 @@
-"""What is remembered of each rebuild (`read.rebuilds`), so that the next process goes on where one was killed."""
+"""The state of each rebuild (`read.rebuilds`), so that the next process goes on where one was killed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import datetime
 from typing import Literal
 from uuid import UUID, uuid4
 
-from tracking.domain.ids import make_lowest_id
+from tracking.domain.ids import get_previous_id, make_lowest_id
 from tracking.infra.postgres import Connection
+from tracking.tables import event_batches
+from tracking.tables.partitions import PARTITIONED_TABLES, list_months_between
 
 _NONE = UUID(int=0)
 
@@ -81,21 +83,6 @@ async def find_unfinished(read: Connection) -> RebuildState | None:
     return RebuildState(*row.values()) if row else None
 
 
-_SELECT_LAST_BATCH = """
-select id
-  from write.event_batches
- where id <= $1
- order by id desc
- limit 1
-"""
-
-_COUNT_BATCHES = """
-select count(*)
-  from write.event_batches
- where id > $1
-   and id <= $2
-"""
-
 _INSERT_REBUILD = """
 insert into read.rebuilds (id, from_time, to_time, deletes_strays, phase, position, through, total_batches)
 values ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -111,8 +98,12 @@ update read.rebuilds
 async def start_rebuild(
     read: Connection, write: Connection, within: ReceivedRange, deletes_strays: bool
 ) -> RebuildState:
-    """A new one over what is committed now; the hours that an unfinished one has left pass to it."""
-    before = _NONE if within.from_time is None else _before(make_lowest_id(within.from_time))
+    """Start a rebuild of the batches of the range that are committed now.
+
+    An unfinished rebuild is marked as given up; the hours that it had not compared stay queued and are compared by this
+    one.
+    """
+    before = _NONE if within.from_time is None else get_previous_id(make_lowest_id(within.from_time))
     rebuild = RebuildState(within.from_time, within.to_time, deletes_strays, before, through=before, total_batches=0)
     rebuild = replace(await extend_to_latest(write, rebuild), phase="links" if within.is_everything else "batches")
     async with read.transaction():
@@ -133,14 +124,10 @@ async def start_rebuild(
 
 async def extend_to_latest(write: Connection, rebuild: RebuildState) -> RebuildState:
     """The same through the last batch of its range that is committed now."""
-    last = UUID(int=(1 << 128) - 1) if rebuild.to_time is None else _before(make_lowest_id(rebuild.to_time))
-    through: UUID = await write.fetchval(_SELECT_LAST_BATCH, last) or _NONE
-    total = await write.fetchval(_COUNT_BATCHES, rebuild.position, through)
+    last = UUID(int=(1 << 128) - 1) if rebuild.to_time is None else get_previous_id(make_lowest_id(rebuild.to_time))
+    through = await event_batches.find_last_id(write, last) or _NONE
+    total = await event_batches.count_between(write, rebuild.position, through)
     return replace(rebuild, through=through, total_batches=total)
-
-
-def _before(id_: UUID) -> UUID:
-    return UUID(int=max(id_.int - 1, 0))
 
 
 _UPDATE_REBUILD = """
@@ -188,41 +175,15 @@ async def save(read: Connection, rebuild: RebuildState) -> None:
     )
 
 
-_SELECT_FIRST_BATCH = """
-select created_at
-  from write.event_batches
- where id > $1
-   and id <= $2
- order by id
- limit 1
-"""
-
 _CREATE_PARTITION = "select read.create_partition($1, $2)"
 
 
 async def create_partitions(read: Connection, write: Connection, rebuild: RebuildState) -> None:
     """Those of the months in which the batches came: an empty read database has only the last ones."""
-    first: datetime | None = await write.fetchval(_SELECT_FIRST_BATCH, rebuild.position, rebuild.through)
+    first = await event_batches.find_first_time(write, rebuild.position, rebuild.through)
     if first is None:
         return
     last = datetime.fromtimestamp((rebuild.through.int >> 80) / 1000, first.tzinfo)
-    for index in range(first.year * 12 + first.month - 1, last.year * 12 + last.month):
-        for parent in ("applied_batches", "tracking_events_read_model"):
-            await read.execute(_CREATE_PARTITION, parent, date(index // 12, index % 12 + 1, 1))
-
-
-_UPDATE_POSITIONS = """
-update write.consumer_positions
-   set applied_through = $2, updated_at = now()
- where consumer = $1
-   and applied_through > $2
-"""
-
-
-async def rewind_positions(write: Connection, entered: Mapping[str, UUID]) -> None:
-    """Take back what the relay holds for proven of a consumer if a batch was not in its inbox.
-
-    It was proven of another read database, lost since. Without this, answers would claim to be up to date meanwhile.
-    """
-    for consumer, first in entered.items():
-        await write.execute(_UPDATE_POSITIONS, consumer, _before(first))
+    for month in list_months_between(first, last):
+        for parent in PARTITIONED_TABLES["read"]:
+            await read.execute(_CREATE_PARTITION, parent, month)

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
-from services.gateway.commit import store
 from services.gateway.commit.group_commit import CommittedBatch
 from tracking.contracts import events_tracked
 from tracking.domain.errors import Unavailable
 from tracking.infra import metrics, postgres, telemetry
 from tracking.infra.postgres import Pool
 from tracking.infra.rabbitmq import Publisher
+from tracking.tables import event_batches
 
 _log = logging.getLogger(__name__)
 _MAX_WAITING_EVENTS = 50_000
@@ -122,7 +122,7 @@ class BatchPublisher:
         if not confirmed:
             return
         try:
-            await store.mark_published(self._pool, confirmed, datetime.now(UTC))
+            await event_batches.mark_published(self._pool, confirmed, datetime.now(UTC))
         except postgres.POSTGRES_ERRORS as error:
             _log.warning(
                 "%d confirms not noted, the relay repeats them: %s", len(confirmed), postgres.describe_error(error)

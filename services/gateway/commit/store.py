@@ -16,7 +16,9 @@ from tracking.domain.timestamps import to_unix_ms
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import copy_binary, postgres
 from tracking.infra.copy_binary import Columns, CopyRows, Encoder
-from tracking.infra.postgres import Connection, DedicatedConnection, Pool
+from tracking.infra.postgres import Connection, DedicatedConnection
+from tracking.tables import event_batches
+from tracking.tables.event_batches import BATCH_ENCODERS, BatchRow
 
 
 class RowSkipped(Exception):
@@ -65,12 +67,6 @@ _ENCODERS: Mapping[str, Encoder] = {
     "context": copy_binary.encode_jsonb_values,
     "is_bot": copy_binary.encode_booleans,
 }
-_BATCH_ENCODERS: Mapping[str, Encoder] = {
-    "id": copy_binary.encode_uuids,
-    "created_at": copy_binary.encode_timestamps,
-    "partner_system_ids": copy_binary.encode_uuid_arrays,
-    "event_ids": copy_binary.encode_uuid_arrays,
-}
 _CONNECT_ERRORS: tuple[type[BaseException], ...] = (*postgres.POSTGRES_ERRORS, ValueError)
 # A client's time further off than this may lie where no partition is meant to be.
 _MAX_DISTANCE_TO_PARTITIONS = timedelta(days=28)
@@ -94,19 +90,6 @@ _COUNT_STORED = """
 select count(*)
   from pg_temp.staged_events as staged
   join write.tracking_events as stored using (partner_system_id, id)
-"""
-
-_SELECT_BATCH = """
-select event_ids
-  from write.event_batches
- where id = $1
-"""
-
-_UPDATE_PUBLISHED = """
-update write.event_batches
-   set published_at = $2
- where id = any($1::uuid[])
-   and published_at is null
 """
 
 
@@ -182,7 +165,7 @@ class EventStore:
         self, connection: DedicatedConnection, batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]
     ) -> bool:
         """False if at least one of them is stored already, and nothing was stored now."""
-        batch = CopyRows("write.event_batches", _BATCH_ENCODERS, _batch_columns(batch_id, created_at, events))
+        batch = CopyRows("write.event_batches", BATCH_ENCODERS, _batch_columns(batch_id, created_at, events))
         try:
             # not committed in the same breath: if a trigger left out a row, all of it must be undone
             stored = await copy_binary.begin_and_copy(
@@ -212,15 +195,15 @@ class EventStore:
             if stored:
                 batch = _batch_columns(batch_id, created_at, [event for event in events if event.id in stored])
                 await copy_binary.copy(
-                    connection, "event_batches", schema="write", encoders=_BATCH_ENCODERS, groups=[batch]
+                    connection, "event_batches", schema="write", encoders=BATCH_ENCODERS, groups=[batch]
                 )
         # an earlier attempt of ours may have been committing all the while
         known = None if stored else await self._known(connection, batch_id)
         return stored if known is None else known
 
     async def _known(self, connection: Connection, batch_id: UUID) -> frozenset[UUID] | None:
-        ids = await connection.fetchval(_SELECT_BATCH, batch_id)
-        return None if ids is None else frozenset(ids)
+        batch = await event_batches.find_batch(connection, batch_id)
+        return None if batch is None else frozenset(batch.event_ids)
 
     async def _open(self, timeout_s: float) -> DedicatedConnection:
         while self._idle:
@@ -252,10 +235,8 @@ def _columns(events: Sequence[TrackingEvent]) -> Columns:
 
 
 def _batch_columns(batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]) -> Columns:
-    """One row: the batch's, which names the events in their order."""
     systems = [event.partner_system_id for event in events]
-    ids = [event.id for event in events]
-    return [[batch_id], [created_at], [systems], [ids]]
+    return event_batches.to_columns(BatchRow(batch_id, created_at, systems, [event.id for event in events]))
 
 
 def _require_all(stored: int, events: Sequence[TrackingEvent]) -> None:
@@ -291,8 +272,3 @@ def describe_row_error(fault: BaseException) -> str:
     if isinstance(fault, asyncpg.PostgresError):
         return f"{fault.sqlstate}: {fault.args[0] if fault.args else type(fault).__name__}"
     return str(fault) if isinstance(fault, RowSkipped) else type(fault).__name__
-
-
-async def mark_published(pool: Pool, batch_ids: Sequence[UUID], at: datetime) -> None:
-    """Note the broker's confirms. Raises postgres.FAILURES; the relay then publishes again, which does no harm."""
-    await pool.execute(_UPDATE_PUBLISHED, batch_ids, at)

@@ -13,12 +13,16 @@ import asyncpg
 from aio_pika.abc import AbstractIncomingMessage
 
 from tracking.contracts import events_tracked, topology
+from tracking.domain.dead_letter import DeadLetterReason
 from tracking.domain.errors import Unavailable
 from tracking.domain.ids import make_uuid7
 from tracking.domain.timestamps import to_unix_ms
 from tracking.infra import postgres, rabbitmq
 from tracking.infra.postgres import Pool
 from tracking.infra.rabbitmq import Publisher
+from tracking.tables import apply_failures, event_batches
+from tracking.tables.dead_letters import delivery
+from tracking.tables.dead_letters.delivery import NewDeadLetter
 
 _log = logging.getLogger(__name__)
 _MAX_MESSAGES_PER_RUN = 200
@@ -27,50 +31,14 @@ _BATCH_BODY_BYTES = 16 * 1024
 _OTHER_BODY_BYTES = 1024 * 1024
 _ERROR_CHARACTERS = 2000
 _UNAVAILABLE_ERRORS: tuple[type[BaseException], ...] = (Unavailable, *rabbitmq.BROKER_ERRORS)
-# PostgreSQL refuses a value that we thought it would take: the relay has other work to do
+# PostgreSQL does not take a value after all: the message stays, and the relay has other work to do
 _DATA_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
-_REASONS = {"rejected": "unreadable", "delivery_limit": "not_applicable"}
-
-_SELECT_BATCH = """
-select partner_system_ids, event_ids
-  from write.event_batches
- where id = $1
-"""
-
-_SELECT_FAILURE = """
-select error, deliveries
-  from read.apply_failures
- where consumer = $1
-   and batch_id = $2
-"""
-
-# A decision to retry that was not carried out yet stays, as does one to discard.
-_UPSERT_BATCH = """
-insert into write.dead_letters as known
-       (id, consumer, batch_id, is_batch, message_id, reason, error, deliveries, partner_system_ids, event_ids,
-        body, body_sha256, body_bytes)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-    on conflict (consumer, batch_id) where batch_id is not null
-    do update set reason = excluded.reason,
-                  error = coalesce(excluded.error, known.error),
-                  deliveries = excluded.deliveries,
-                  last_seen_at = now(),
-                  times = known.times + 1,
-                  state = case
-                              when known.state = 'discarded' then 'discarded'
-                              when known.state = 'retried' and known.sent_at is null then 'retried'
-                              else 'open'
-                          end
-"""
-
-_UPSERT_OTHER = _UPSERT_BATCH.replace(
-    "(consumer, batch_id) where batch_id is not null", "(consumer, body_sha256) where batch_id is null"
-)
+_REASONS: dict[str, DeadLetterReason] = {"rejected": "unreadable", "delivery_limit": "not_applicable"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """What a message is about; `fault` says why it cannot be read."""
+    """The batch and the events of a message; `fault` says why it cannot be read."""
 
     batch_id: UUID | None
     is_batch: bool
@@ -91,7 +59,7 @@ class DeadLetterCollector:
     timeout_s: float
 
     async def collect(self) -> None:
-        """Take what has arrived, up to 200. Raises postgres.TRANSIENT; what was not committed is in the queue again."""
+        """Take up to 200. Raises postgres.TRANSIENT_ERRORS; what was not committed is in the queue again."""
         queue = topology.get_queue_names(self.consumer).dead_letter
         try:
             if not await self.publisher.get_queue_depth(queue):
@@ -113,13 +81,13 @@ class DeadLetterCollector:
                 if message is None:
                     return
                 try:
-                    await self._keep(message)
+                    await self._save(message)
                 except _DATA_ERRORS as error:
                     _log.error("a dead letter of %s cannot be kept and stays in the broker: %s", self.consumer, error)
                 else:
                     await message.ack()
 
-    async def _keep(self, message: AbstractIncomingMessage) -> None:
+    async def _save(self, message: AbstractIncomingMessage) -> None:
         body: bytes = message.body
         fault: str | None = None
         try:
@@ -130,26 +98,26 @@ class DeadLetterCollector:
         cause = _cause(message)
         reason = _REASONS.get(cause, "unreadable" if content.fault else "unknown")
         error, deliveries = content.fault, topology.DELIVERY_LIMIT + 1 if cause == "delivery_limit" else 1
-        failure = await self.read.fetchrow(_SELECT_FAILURE, self.consumer, content.batch_id)
+        failure = await apply_failures.find_failure(self.read, self.consumer, content.batch_id)
         if failure is not None:
-            error, deliveries = failure["error"], failure["deliveries"]
+            error, deliveries = failure
         kept_bytes = _BATCH_BODY_BYTES if content.is_batch else _OTHER_BODY_BYTES
-        await self.write.execute(
-            _UPSERT_OTHER if content.batch_id is None else _UPSERT_BATCH,
-            make_uuid7(to_unix_ms(datetime.now(UTC)), getrandbits(74)),
-            self.consumer,
-            content.batch_id,
-            content.is_batch,
-            message.message_id and message.message_id.replace("\0", "\ufffd"),
-            reason,
-            error and error.replace("\0", "\ufffd")[:_ERROR_CHARACTERS],
-            deliveries,
-            content.partner_system_ids,
-            content.event_ids,
-            body[:kept_bytes],
-            hashlib.sha256(body).digest(),
-            len(body),
+        letter = NewDeadLetter(
+            id=make_uuid7(to_unix_ms(datetime.now(UTC)), getrandbits(74)),
+            consumer=self.consumer,
+            batch_id=content.batch_id,
+            is_batch=content.is_batch,
+            message_id=message.message_id and message.message_id.replace("\0", "\ufffd"),
+            reason=reason,
+            error=error and error.replace("\0", "\ufffd")[:_ERROR_CHARACTERS],
+            deliveries=deliveries,
+            partner_system_ids=content.partner_system_ids,
+            event_ids=content.event_ids,
+            body=body[:kept_bytes],
+            body_sha256=hashlib.sha256(body).digest(),
+            body_bytes=len(body),
         )
+        await delivery.save_dead_letter(self.write, letter)
         _log.error("a dead letter of %s: batch %s, %s: %s", self.consumer, content.batch_id, reason, error)
 
     async def _look_into(self, message: AbstractIncomingMessage, body: bytes, fault: str | None) -> _Content:
@@ -162,10 +130,10 @@ class DeadLetterCollector:
         except events_tracked.UnreadableMessage as error:
             fault = fault or str(error)
             batch_id = _uuid(message.message_id)
-        stored = await self.write.fetchrow(_SELECT_BATCH, batch_id)
+        stored = await event_batches.find_batch(self.write, batch_id)
         if stored is not None:
-            systems = list(dict.fromkeys(stored["partner_system_ids"]))
-            return _Content(batch_id, True, systems, stored["event_ids"], fault)
+            systems = list(dict.fromkeys(stored.partner_system_ids))
+            return _Content(batch_id, True, systems, stored.event_ids, fault)
         if batch is None:
             return _Content(None, False, [], [], fault)
         event_ids = [known for known in map(_uuid, batch.ids) if known]

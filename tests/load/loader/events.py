@@ -44,7 +44,6 @@ _DICE = struct.Struct(">10sIHHHBBBB")
 _LOW_62_BITS = (1 << 62) - 1
 # (system, hour since 1970, name, kind), numbers in the order of SYSTEM_NAMES and NAMES; kind as in the columns
 Counts = dict[tuple[int, int, int, int], int]
-KINDS = ("valid", "invalid", "bots_valid", "bots_invalid")
 
 
 def _names_by_die() -> bytes:

@@ -22,13 +22,13 @@ from tests.load.loader.events import (
     COLUMNS,
     COPY_SIGNATURE,
     COPY_TRAILER,
-    KINDS,
     NAMES,
     PARTNER_NAME,
     SYSTEM_NAMES,
     Counts,
     Year,
 )
+from tracking.tables.rollups import COUNT_KINDS
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 TABLE = "tracking_events_read_model"
@@ -238,7 +238,7 @@ def _fill_the_rest(connection: Connection, year: Year, counts: Counts) -> None:
     with connection.cursor() as cursor, cursor.copy(_COPY_COUNTS) as copy:
         # in the order of time, as they come into being, not in that of the key
         for hour, system, number in sorted({(hour, system, number) for system, hour, number, _ in counts}):
-            of_kinds = [counts.get((system, hour, number, kind), 0) for kind in range(len(KINDS))]
+            of_kinds = [counts.get((system, hour, number, kind), 0) for kind in range(len(COUNT_KINDS))]
             bucket = datetime.fromtimestamp(hour * 3600, UTC)
             copy.write_row((year.system_ids[system], bucket, NAMES[number], *of_kinds, of_kinds[0] + of_kinds[1]))
     span = {"start": year.start, "stop": year.stop}
