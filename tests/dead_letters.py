@@ -12,7 +12,7 @@ import httpx
 
 from deploy.local.services import operate_environment
 from tests.plain_http import http_client
-from tests.polling import until
+from tests.polling import PATIENCE_S, until
 from tests.services import ROOT, Services
 from tests.stack import Stack
 from tracking.contracts import topology
@@ -31,7 +31,7 @@ async def volcanion(stack: Stack, *words: str, **environment: str) -> "subproces
         env=inherited | operate_environment(stack) | environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         cwd=ROOT,
     )
 
@@ -64,25 +64,27 @@ async def reach_states(stack: Stack, *expected: tuple[str, int]) -> None:
 
 async def publish(stack: Stack, *bodies: bytes, queue: str = "tracking.projector", **properties: Any) -> None:
     """As somebody who should not: into a queue directly."""
-    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
+    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=PATIENCE_S)
     async with connection:
         channel = await connection.channel()
         for body in bodies:
-            await channel.default_exchange.publish(aio_pika.Message(body, **properties), queue, timeout=5)
+            await channel.default_exchange.publish(aio_pika.Message(body, **properties), queue, timeout=PATIENCE_S)
 
 
 async def depths(stack: Stack) -> list[int]:
     """Of the four queues."""
-    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
+    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=PATIENCE_S)
     async with connection:
         channel = await connection.channel()
         names = [topology.queue_names(consumer) for consumer in topology.CONSUMERS]
-        return [await rabbitmq.queue_depth(channel, queue, 5) for name in names for queue in (name.work, name.dead)]
+        return [
+            await rabbitmq.queue_depth(channel, queue, PATIENCE_S) for name in names for queue in (name.work, name.dead)
+        ]
 
 
 async def purge(stack: Stack, queue: str) -> None:
     """Empty a queue, as an operator might by mistake."""
-    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
+    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=PATIENCE_S)
     async with connection:
         channel = await connection.channel()
         await (await channel.get_queue(queue)).purge()
@@ -90,14 +92,14 @@ async def purge(stack: Stack, queue: str) -> None:
 
 async def metric(services: Services, service: str, name: str) -> float:
     """Of the line that begins with `name`, labels and all; 0 if there is none yet."""
-    async with http_client(timeout=5) as client:
+    async with http_client() as client:
         lines = (await client.get(f"{services.url(service)}/metrics")).text.splitlines()
     return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
 
 
 async def ready(services: Services, name: str) -> tuple[int, str]:
     """Status and body; 0 while it does not listen yet."""
-    async with http_client(timeout=5) as client:
+    async with http_client() as client:
         try:
             response = await client.get(f"{services.url(name)}/health/ready")
         except httpx.TransportError as error:

@@ -5,10 +5,17 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+# How long a test waits for what must happen in the end. A busy machine needs a fraction of it, so that a test which
+# runs out of patience has found something that never happens, and no slow machine.
+PATIENCE_S = 60.0
 
 
 async def until(
-    ask: Callable[[], Awaitable[T]], is_so: Callable[[T], bool], deadline_s: float = 20, *, every_s: float = 0.05
+    ask: Callable[[], Awaitable[T]],
+    is_so: Callable[[T], bool],
+    deadline_s: float = PATIENCE_S,
+    *,
+    every_s: float = 0.05,
 ) -> T:
     """The first answer for which `is_so`; AssertionError with the last one when there is none in time."""
     answer = await ask()

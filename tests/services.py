@@ -17,11 +17,12 @@ from deploy.local.server import random_secret
 from deploy.local.services import environment
 from tests.backing import free_port
 from tests.plain_http import http_client
+from tests.polling import PATIENCE_S
 from tests.stack import Stack
 
 ROOT = Path(__file__).parent.parent
-READY_TIMEOUT_S = 20
-STOP_TIMEOUT_S = 25
+READY_TIMEOUT_S = PATIENCE_S
+STOP_TIMEOUT_S = PATIENCE_S
 
 
 class Services:

@@ -117,7 +117,7 @@ async def seen(stack: Stack, number: int) -> list[dict[str, Any]]:
     async def ask() -> list[dict[str, Any]]:
         return await events(stack)
 
-    return await until(ask, lambda found: len(found) >= number, 30)
+    return await until(ask, lambda found: len(found) >= number)
 
 
 async def test_views_routes_events_and_persons_arrive_once(stack: Stack, services: Services, site: Site) -> None:

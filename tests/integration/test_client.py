@@ -12,7 +12,7 @@ import pytest
 
 from tests.administration import a_system, administrator
 from tests.backing import free_port
-from tests.polling import until
+from tests.polling import PATIENCE_S, until
 from tests.registry import Registered, publish_structure, register_system
 from tests.sdks.proxy import losing_answers
 from tests.services import Services, running
@@ -21,7 +21,6 @@ from tracking_client import AsyncTracker, Failure, Options, Stored, Tracker
 from tracking_client.calls import Calls
 
 QUICK = Options(linger_s=0.05, first_pause_s=0.02, longest_pause_s=0.2, batch_events=50)
-FLUSH_S = 20.0
 
 
 class Client:
@@ -41,7 +40,7 @@ class Client:
         """`count` events; their ids."""
         return [self.calls.track(name, user_id="u", properties={"number": number}) for number in range(count)]
 
-    async def flush(self, timeout_s: float = FLUSH_S) -> bool:
+    async def flush(self, timeout_s: float = PATIENCE_S) -> bool:
         """Of either kind; the loop goes on meanwhile."""
         if isinstance(self.tracker, Tracker):
             return await asyncio.to_thread(self.tracker.flush, timeout_s)

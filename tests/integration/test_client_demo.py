@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.integration.test_pipeline import QUICK
+from tests.polling import PATIENCE_S
 from tests.sdks.proxy import losing_answers
 from tests.services import ROOT, Services, running
 from tests.stack import Stack
@@ -31,7 +32,7 @@ async def demo(services: Services, gateway_url: str, *arguments: str) -> tuple[i
         cwd=ROOT,
         env=environment | addresses,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 50)
+    output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     return process.returncode, output.decode()
 
 

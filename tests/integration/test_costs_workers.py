@@ -7,7 +7,7 @@ import pytest
 
 from tests.counting import Said, Wire, at_most, counted
 from tests.plain_http import http_client
-from tests.polling import until
+from tests.polling import PATIENCE_S, until
 from tests.registry import Registered, register_system
 from tests.services import Services, running
 from tests.stack import Stack
@@ -79,11 +79,11 @@ class Worker:
         return groups - before_groups, self._database.take()
 
     async def _all_delivered(self) -> None:
-        connection = await rabbitmq.connect(self._stack.rabbitmq_url, name="test", timeout_s=10)
+        connection = await rabbitmq.connect(self._stack.rabbitmq_url, name="test", timeout_s=PATIENCE_S)
         async with connection:
             channel = await connection.channel()
             queue = topology.queue_names(self._name).work
-            await until(lambda: rabbitmq.queue_depth(channel, queue, 10), lambda waiting: waiting == 0)
+            await until(lambda: rabbitmq.queue_depth(channel, queue, PATIENCE_S), lambda waiting: waiting == 0)
 
 
 @pytest.mark.parametrize("name", ["projector", "statistics"])

@@ -17,6 +17,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.administration import one_of_each
+from tests.polling import PATIENCE_S
 from tests.read_model import add_system, add_token
 from tests.registry import register_system
 from tests.services import running
@@ -65,7 +66,7 @@ def _call(operation: Any, mode: GenerationMode, ids: Mapping[str, str] | None, h
     )
     @given(operation.as_strategy(generation_mode=mode, path_parameters=ids))
     def check(case: Any) -> None:
-        case.call_and_validate(headers=dict(headers), checks=CHECKS, timeout=10)
+        case.call_and_validate(headers=dict(headers), checks=CHECKS, timeout=PATIENCE_S)
 
     check()
 

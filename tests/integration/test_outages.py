@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration.test_pipeline import QUICK, both, reach, send
 from tests.plain_http import http_client
-from tests.polling import until
+from tests.polling import PATIENCE_S, until
 from tests.registry import Registered, register_system
 from tests.services import running
 from tests.stack import Stack
@@ -63,7 +63,7 @@ async def test_a_broker_that_hangs_up_costs_neither_events_nor_the_process(
     url = f"amqp://x:x@127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     async with server, running(stack, "gateway", settings={"TRACKING_RABBITMQ_URL": url}) as services:
         sent = 0
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while len(callers) < 4:
                 await send(services, sender, range(sent, sent + 20))
                 sent += 20
@@ -237,7 +237,7 @@ async def test_a_port_that_is_taken_is_said_in_one_line(stack: Stack) -> None:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        output, _ = await asyncio.wait_for(process.communicate(), 20)
+        output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
 
     assert process.returncode == 1
     assert "Traceback" not in output.decode()
@@ -254,7 +254,7 @@ async def test_a_missing_setting_is_named(stack: Stack) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 20)
+    output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
 
     assert process.returncode == 1
     assert "TRACKING_WRITE_DATABASE_URL: Field required" in output.decode()

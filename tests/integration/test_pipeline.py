@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from tests.plain_http import http_client
-from tests.polling import until
+from tests.polling import PATIENCE_S, until
 from tests.rebuilding import assert_counted
 from tests.registry import Registered, register_system
 from tests.services import Services, running
@@ -153,7 +153,7 @@ async def test_a_purged_queue_heals_by_itself(services: Services, stack: Stack, 
         lambda: write.fetchval("select count(*) from write.event_batches where published_at is null"),
         lambda unpublished: unpublished == 0,
     )
-    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
+    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=PATIENCE_S)
     async with connection:
         channel = await connection.channel()
         for consumer in topology.CONSUMERS:
@@ -170,7 +170,7 @@ async def test_deleted_queues_come_back_and_nothing_is_lost(
 ) -> None:
     await send(services, sender, range(50))
     await reach(stack, 50)
-    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
+    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=PATIENCE_S)
     async with connection:
         channel = await connection.channel()
         for consumer in topology.CONSUMERS:

@@ -32,9 +32,6 @@ from tests.services import Services, running
 from tests.stack import Stack
 from tracking.infra.rollups import KINDS
 
-# a dozen processes are started and ended; on a busy machine that takes its time
-pytestmark = pytest.mark.timeout(150)
-
 
 @pytest.fixture
 async def senders(stack: Stack) -> list[Registered]:

@@ -55,7 +55,6 @@ async def test_a_batch_that_cannot_be_applied_is_not_sent_again_and_again(stack:
         await reach_states(stack, ("open", 1))
 
 
-@pytest.mark.timeout(120)
 async def test_what_was_purged_after_its_confirm_comes_back_within_a_minute_by_default(
     stack: Stack, sender: Registered
 ) -> None:
@@ -79,7 +78,6 @@ async def test_what_was_purged_after_its_confirm_comes_back_within_a_minute_by_d
         assert await metric(services, "relay", REPEATED) == 20
 
 
-@pytest.mark.timeout(120)
 async def test_a_backlog_of_stopped_workers_gets_no_copies(stack: Stack, sender: Registered) -> None:
     async with running(stack, "gateway", *WORKERS, settings=QUICK) as services:
         await services.stop("projector", "statistics")

@@ -7,6 +7,7 @@ import aio_pika
 import pytest
 
 from services.statistics.tally import CONSUMER
+from tests.polling import PATIENCE_S
 from tests.stack import Stack
 from tracking.contracts import topology
 from tracking.contracts.events_tracked import UnreadableMessage, decode
@@ -24,7 +25,7 @@ def a_consumer(url: str) -> inbox.InboxConsumer[Any]:
         group_events=10,
         prefetch_messages=1,
         dead_letter_limit=1,
-        timeout_s=5,
+        timeout_s=PATIENCE_S,
     )
 
 
@@ -33,10 +34,10 @@ async def test_messages_that_wait_and_do_not_come_end_the_session(
 ) -> None:
     monkeypatch.setattr(inbox, "_CHECK_QUEUE_S", 0.05)
     consumer, nothing = a_consumer(stack.rabbitmq_url), asyncio.Queue[Any]()
-    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
+    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=PATIENCE_S)
     async with connection:
         channel = await connection.channel()
-        await rabbitmq.declare_topology(channel, 5)
+        await rabbitmq.declare_topology(channel, PATIENCE_S)
         for _ in range(3):
             assert await consumer._take(nothing, channel) == ([], False)
 
