@@ -99,24 +99,29 @@ async def test_without_redis_keys_come_from_the_database(stack: Stack, sender: R
 async def test_without_its_database_the_gateway_answers_503_and_recovers(stack: Stack, sender: Registered) -> None:
     async with (
         running(stack, "gateway", settings={"TRACKING_COMMIT_DEADLINE_S": "0.5"}) as services,
-        http_client(base_url=services.url("gateway"), timeout=20) as client,
+        http_client(base_url=services.url("gateway")) as client,
     ):
-        assert (await client.post(INGEST, json=an_envelope(sender))).status_code == 202
+
+        async def taken(event_id: str) -> httpx.Response:
+            """On a busy machine a commit may miss the short deadline."""
+            body = an_envelope(sender, eventId=event_id)
+            return await until(lambda: client.post(INGEST, json=body), lambda answer: answer.status_code == 202)
+
+        await taken("before")
         owner = await stack.write()
         async with owner.transaction():
             await owner.execute("lock table write.event_batches in access exclusive mode")
             waiting = await client.post(INGEST, json=an_envelope(sender, eventId="during"))
-        after = await client.post(INGEST, json=an_envelope(sender, eventId="after"))
+        await taken("after")
 
     assert (waiting.status_code, waiting.json()["code"]) == (503, "database_unavailable")
     assert int(waiting.headers["Retry-After"]) >= 1
-    assert after.status_code == 202
 
 
 async def test_a_commit_connection_that_is_cut_is_replaced_within_the_request(stack: Stack, sender: Registered) -> None:
     async with (
         running(stack, "gateway") as services,
-        http_client(base_url=services.url("gateway"), timeout=20) as client,
+        http_client(base_url=services.url("gateway")) as client,
     ):
         await client.post(INGEST, json=an_envelope(sender))
         owner = await stack.write()
@@ -132,16 +137,16 @@ async def test_a_commit_connection_that_is_cut_is_replaced_within_the_request(st
 
 
 async def test_too_much_waiting_is_told_to_come_back(stack: Stack, sender: Registered) -> None:
-    settings = {"TRACKING_BUFFER_EVENTS": "50", "TRACKING_COMMIT_DEADLINE_S": "2"}
+    settings = {"TRACKING_BUFFER_EVENTS": "50", "TRACKING_COMMIT_DEADLINE_S": "60"}
     async with (
         running(stack, "gateway", settings=settings) as services,
-        http_client(base_url=services.url("gateway"), timeout=20) as client,
+        http_client(base_url=services.url("gateway")) as client,
     ):
         owner = await stack.write()
         async with owner.transaction():
             await owner.execute("lock table write.tracking_events in access exclusive mode")
             sending = [asyncio.create_task(client.post(INGEST, json=an_envelope(sender))) for _ in range(80)]
-            refused = await until(lambda: _done(sending), lambda done: len(done) >= 30, deadline_s=5)
+            refused = await until(lambda: _done(sending), lambda done: len(done) >= 30)
         answers = await asyncio.gather(*sending)
 
     assert {response.json()["code"] for response in refused} == {"overloaded"}
@@ -151,19 +156,19 @@ async def test_too_much_waiting_is_told_to_come_back(stack: Stack, sender: Regis
 
 
 async def test_what_finds_no_room_is_refused_before_it_is_decoded(stack: Stack, sender: Registered) -> None:
-    settings = {"TRACKING_BUFFER_EVENTS": "50", "TRACKING_COMMIT_DEADLINE_S": "5"}
+    settings = {"TRACKING_BUFFER_EVENTS": "50", "TRACKING_COMMIT_DEADLINE_S": "60"}
     body = b'{"events": [' + b"x" * 20_000
     headers = {"Content-Type": "application/json", "X-Api-Key": sender.api_key}
     async with (
         running(stack, "gateway", settings=settings) as services,
-        http_client(base_url=services.url("gateway"), timeout=20) as client,
+        http_client(base_url=services.url("gateway")) as client,
     ):
         owner = await stack.write()
         idle = await client.post("/api/events/batch", content=body, headers=headers)
         async with owner.transaction():
             await owner.execute("lock table write.tracking_events in access exclusive mode")
             sending = [asyncio.create_task(client.post(INGEST, json=an_envelope(sender))) for _ in range(60)]
-            await until(lambda: _done(sending), lambda done: len(done) >= 10, deadline_s=4)
+            await until(lambda: _done(sending), lambda done: len(done) >= 10)
             full = await client.post("/api/events/batch", content=body, headers=headers)
         await asyncio.gather(*sending)
 
@@ -192,7 +197,7 @@ async def test_a_gateway_that_is_stopped_loses_nothing_it_acknowledged(stack: St
 
     async with (
         running(stack, "gateway") as services,
-        http_client(base_url=services.url("gateway"), timeout=20) as client,
+        http_client(base_url=services.url("gateway")) as client,
     ):
         sending = [asyncio.create_task(keep_sending(client, name)) for name in range(10)]
         await until(lambda: _length(acknowledged), lambda number: number > 200)
@@ -214,12 +219,12 @@ async def test_while_a_gateway_drains_each_answer_is_the_last_of_its_connection(
     stack: Stack, sender: Registered
 ) -> None:
     async with (
-        running(stack, "gateway", settings={"TRACKING_DRAIN_DELAY_S": "2"}) as services,
-        http_client(base_url=services.url("gateway"), timeout=20) as client,
+        running(stack, "gateway", settings={"TRACKING_DRAIN_DELAY_S": "8"}) as services,
+        http_client(base_url=services.url("gateway")) as client,
     ):
         before = await client.post(INGEST, json=an_envelope(sender))
         services.signal("gateway", signal.SIGTERM)
-        await until(lambda: client.get("/health/ready"), lambda ready: ready.status_code == 503, deadline_s=1)
+        await until(lambda: client.get("/health/ready"), lambda ready: ready.status_code == 503)
         single = await client.post(INGEST, json=an_envelope(sender))
         batch = await client.post("/api/events/batch", json={"apiKey": sender.api_key, "events": [an_envelope(sender)]})
 
