@@ -13,7 +13,7 @@ from playwright.async_api import Browser, Page, async_playwright
 
 from tests.administration import a_system, administrator
 from tests.plain_http import http_client
-from tests.polling import until
+from tests.polling import PATIENCE_S, until
 from tests.services import Services, running
 from tests.stack import Stack
 
@@ -79,6 +79,7 @@ async def browsing(site: Site) -> AsyncIterator[Browser]:
         browser = await playwright.chromium.launch(
             executable_path=site.chromium,
             args=["--no-sandbox", f"--host-resolver-rules={address}"],
+            timeout=PATIENCE_S * 1000,
         )
         try:
             yield browser
@@ -96,6 +97,7 @@ async def opened(
         context = await browser.new_context(user_agent="Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0.0.0 Safari/537.36")
         if signal:
             await context.add_init_script(signal)
+        context.set_default_timeout(PATIENCE_S * 1000)
         page = await context.new_page()
         await page.goto(f"http://{SITE}{path}")
         yield page

@@ -88,8 +88,9 @@ class Product:
 async def product(stack: Stack, *more: str) -> AsyncIterator[Product]:
     """Everything from a gateway to query, and `more` processes."""
     token = await add_token(stack)
+    settings = {**QUICK, "TRACKING_COMMIT_DEADLINE_S": "20"}
     async with (
-        running(stack, "gateway", *more, "projector", "statistics", "query", settings=QUICK) as services,
+        running(stack, "gateway", *more, "projector", "statistics", "query", settings=settings) as services,
         http_client(timeout=20) as client,
     ):
         yield Product(stack, services, client, token)
