@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from deploy.local import debian_packages
@@ -18,6 +19,12 @@ KIND = pytest.StashKey[Kind]()
 REASON = pytest.StashKey[str]()
 CHROMIUM = os.environ.get("CHROMIUM", "chromium")
 LOCK = Path(tempfile.gettempdir()) / "tracking-tests-prepare.lock"
+
+# by default an example that takes 200 ms fails, and a machine that is slow to make examples fails too
+hypothesis.settings.register_profile(
+    "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -21,6 +21,8 @@ from tests.support.registry import publish_structure, register_system
 from tests.support.service_processes import ROOT, ServiceProcesses, run_services
 from tests.support.stack import Stack
 
+# it starts an Erlang node of its own, which takes a second, and ten where other processes keep all cores busy
+_RABBITMQCTL_S = 180
 OTHERS = ("relay", "projector", "statistics", "admin", "query")
 
 
@@ -60,7 +62,7 @@ class FaultEnvironment:
         [tool] = Path("/usr/lib/rabbitmq/lib").glob("*/sbin/rabbitmqctl")
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"} | server.environment()
         command = [str(tool), "-n", environment["RABBITMQ_NODENAME"], *arguments]
-        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60, cwd="/")
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=_RABBITMQCTL_S, cwd="/")
 
 
 @asynccontextmanager

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import raw_http
+from tests.support.polling import PATIENCE_S
 from tests.support.raw_http import Answer, Ending
 
 _AT_ONCE = 16
-_TIMEOUT_S = 15
 _SHAPES = ({"code", "message", "correlationId"}, {"code", "message", "correlationId", "details"})
 
 
@@ -53,7 +53,7 @@ async def faults_of(url: str, cases: Sequence[Case]) -> list[str]:
     async def judge(one: Case) -> str | None:
         async with limit:
             try:
-                answer = await raw_http.exchange(url, *one.pieces, timeout_s=_TIMEOUT_S, ending=one.ending)
+                answer = await raw_http.exchange(url, *one.pieces, timeout_s=PATIENCE_S, ending=one.ending)
             except TimeoutError:
                 return f"{one.name}: hangs"
         fault = _fault(one, answer)

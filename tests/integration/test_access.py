@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.admin_api import a_partner, administrator
 from tests.support.http_client import http_client
+from tests.support.polling import PATIENCE_S
 from tests.support.read_model import Seen, System, add_events, add_system, add_token
 from tests.support.registry import register_system
 from tests.support.routes import OPEN, SCRIPT, filled, http_services, routes
@@ -108,7 +109,7 @@ async def _raw_status(url: str, method: str, target: str) -> int:
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         line = await reader.readline()
     writer.close()
     return int(line.split()[1])

@@ -84,10 +84,10 @@ async def test_a_revoked_token_is_refused_at_once(
 
 
 async def test_an_expired_token_is_refused(admin: httpx.AsyncClient, services: ServiceProcesses) -> None:
-    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    soon = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
     token = (await admin.post("/api/tokens", json={"name": "t", "scope": "admin", "expiresAt": soon})).json()
 
-    answer = await until(lambda: status_with(services, token["token"]), lambda found: found[0] != 200, deadline_s=5)
+    answer = await until(lambda: status_with(services, token["token"]), lambda found: found[0] != 200)
 
     assert answer == (401, "expired_token")
 

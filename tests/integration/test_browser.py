@@ -13,7 +13,7 @@ from playwright.async_api import Browser, Page, async_playwright
 
 from tests.support.admin_api import a_system, administrator
 from tests.support.http_client import http_client
-from tests.support.polling import until
+from tests.support.polling import PATIENCE_S, until
 from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
@@ -79,6 +79,7 @@ async def browsing(site: Site) -> AsyncIterator[Browser]:
         browser = await playwright.chromium.launch(
             executable_path=site.chromium,
             args=["--no-sandbox", f"--host-resolver-rules={address}"],
+            timeout=PATIENCE_S * 1000,
         )
         try:
             yield browser
@@ -96,6 +97,7 @@ async def opened(
         context = await browser.new_context(user_agent="Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0.0.0 Safari/537.36")
         if signal:
             await context.add_init_script(signal)
+        context.set_default_timeout(PATIENCE_S * 1000)
         page = await context.new_page()
         await page.goto(f"http://{SITE}{path}")
         yield page
@@ -117,7 +119,7 @@ async def seen(stack: Stack, number: int) -> list[dict[str, Any]]:
     async def ask() -> list[dict[str, Any]]:
         return await events(stack)
 
-    return await until(ask, lambda found: len(found) >= number, 30)
+    return await until(ask, lambda found: len(found) >= number)
 
 
 async def test_views_routes_events_and_persons_arrive_once(

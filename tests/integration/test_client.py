@@ -13,7 +13,7 @@ import pytest
 from tests.sdks.lossy_proxy import losing_answers
 from tests.support.admin_api import a_system, administrator
 from tests.support.backing_services import free_port
-from tests.support.polling import until
+from tests.support.polling import PATIENCE_S, until
 from tests.support.registry import Registered, publish_structure, register_system
 from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
@@ -21,7 +21,6 @@ from tracking_client import AsyncTracker, Failure, Options, Stored, Tracker
 from tracking_client.tracking_methods import TrackingMethods
 
 QUICK = Options(linger_s=0.05, first_pause_s=0.02, longest_pause_s=0.2, batch_events=50)
-FLUSH_S = 20.0
 
 
 class Client:
@@ -41,7 +40,7 @@ class Client:
         """`count` events; their ids."""
         return [self.calls.track(name, user_id="u", properties={"number": number}) for number in range(count)]
 
-    async def flush(self, timeout_s: float = FLUSH_S) -> bool:
+    async def flush(self, timeout_s: float = PATIENCE_S) -> bool:
         """Of either kind; the loop goes on meanwhile."""
         if isinstance(self.tracker, Tracker):
             return await asyncio.to_thread(self.tracker.flush, timeout_s)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.test_pipeline import QUICK
 from tests.sdks.lossy_proxy import losing_answers
+from tests.support.polling import PATIENCE_S
 from tests.support.service_processes import ROOT, ServiceProcesses, run_services
 from tests.support.stack import Stack
 
@@ -31,7 +32,7 @@ async def demo(services: ServiceProcesses, gateway_url: str, *arguments: str) ->
         cwd=ROOT,
         env=environment | addresses,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 50)
+    output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     return process.returncode, output.decode()
 
 

@@ -12,6 +12,7 @@ from zipfile import ZipFile
 import pytest
 
 from tests.integration.test_client import sender, services, stored_ids  # noqa: F401
+from tests.support.polling import PATIENCE_S
 from tests.support.registry import Registered
 from tests.support.service_processes import ROOT, ServiceProcesses
 from tests.support.stack import Stack
@@ -123,7 +124,7 @@ async def test_everything_a_program_tracked_is_stored_once_when_it_has_ended(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    output, errors = await asyncio.wait_for(process.communicate(), 30)
+    output, errors = await asyncio.wait_for(process.communicate(), PATIENCE_S)
 
     assert (process.returncode, errors.decode()) == (0, "")
     ids = output.decode().split()
@@ -148,7 +149,7 @@ async def test_the_examples_of_its_documentation_do_what_it_says(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        output, _ = await asyncio.wait_for(process.communicate(), 30)
+        output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
         assert process.returncode == 0, output.decode()
         written += output.decode()
 

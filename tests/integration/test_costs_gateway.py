@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.support.http_client import http_client
-from tests.support.polling import until
+from tests.support.polling import PATIENCE_S, until
 from tests.support.raw_http import exchange, request
 from tests.support.registry import Registered, register_system
 from tests.support.stack import Stack
@@ -51,6 +51,11 @@ class Gateway:
         """As `batch`, by the route for one event."""
         await self._post("/api/events/ingest", {"apiKey": self._sender.api_key} | an_event(0))
         await self.settled()
+
+    async def is_key_kept(self) -> bool:
+        """Redis is asked for a key once invalidations are heard; then the entry is kept for its time."""
+        await self.batch(2)
+        return self.wires["redis"].said.statements["GET"] > 0
 
     async def singles_at_once(self, number: int) -> int:
         """So many requests that all wait for the database at the same time; how many commits that took."""
@@ -98,10 +103,11 @@ def an_event(number: int) -> dict[str, Any]:
 async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
     """Warm: connections are open, statements prepared, the key is in the process cache."""
     # longer than any test: what a look-up costs when an entry ends is not of an event
-    async with counted(stack, "gateway", {"TRACKING_CACHE_TTL_S": "600"}) as (services, wires):
-        async with http_client(base_url=services.url("gateway"), timeout=20) as client:
+    settings = {"TRACKING_CACHE_TTL_S": "600", "TRACKING_COMMIT_DEADLINE_S": str(PATIENCE_S)}
+    async with counted(stack, "gateway", settings) as (services, wires):
+        async with http_client(base_url=services.url("gateway")) as client:
             gateway = Gateway(client, stack, sender, wires)
-            await gateway.batch(2)
+            await until(gateway.is_key_kept, bool)
             await gateway.singles_at_once(200)
             for wire in wires.values():
                 wire.take()

@@ -14,6 +14,7 @@ from services.gateway.http.request import RequestLimits
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup
 from services.gateway.lookups.rate_limits import RateLimiter
+from tests.support.polling import PATIENCE_S
 from tests.support.registry import Registered, register_system
 from tests.support.stack import Stack
 from tests.support.wire_counter import CallCounter
@@ -75,11 +76,13 @@ def an_event(number: int) -> dict[str, Any]:
 async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
     """In this process, and it knows the key."""
     url = stack.write_url("gateway")
-    pool = await postgres.open_pool(url, service="test", connect_timeout_s=5, query_timeout_s=5, size=1)
-    redis = cache.open_redis(stack.redis_url, timeout_s=2)
-    store = EventStore(url, connect_timeout_s=5)
+    pool = await postgres.open_pool(
+        url, service="test", connect_timeout_s=PATIENCE_S, query_timeout_s=PATIENCE_S, size=1
+    )
+    redis = cache.open_redis(stack.redis_url, timeout_s=PATIENCE_S)
+    store = EventStore(url, connect_timeout_s=PATIENCE_S)
     committed: list[CommittedBatch] = []
-    commits = GroupCommit(store, committed.append, deadline_s=10, buffer_events=10_000, buffer_bytes=10_000_000)
+    commits = GroupCommit(store, committed.append, deadline_s=PATIENCE_S, buffer_events=10_000, buffer_bytes=10_000_000)
     keys, structures = ApiKeyLookup(redis, pool, ttl_s=600), EventStructureLookup(redis, pool)
     running = asyncio.create_task(commits.run(lambda: None))
     try:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.http_client import http_client
-from tests.support.polling import until
+from tests.support.polling import PATIENCE_S, until
 from tests.support.registry import Registered, register_system
 from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
@@ -31,7 +31,7 @@ async def sender(stack: Stack) -> Registered:
 
 async def send(gateway: ServiceProcesses, sender: Registered, events: int, kind: str = "track") -> None:
     """BATCHES requests one after the other, so each is a message; all within a day."""
-    async with http_client(base_url=gateway.url("gateway"), timeout=20) as client:
+    async with http_client(base_url=gateway.url("gateway")) as client:
         for batch in range(BATCHES):
             body = {"apiKey": sender.api_key, "events": [an_event(batch, n, kind) for n in range(events)]}
             response = await client.post("/api/events/batch", content=json.dumps(body))
@@ -73,17 +73,24 @@ class Worker:
         async with owner.transaction():
             await owner.execute("lock table read.applied_batches in access exclusive mode")
             await send(self._gateway, sender, events, kind)
+            await self._all_published()
             await self._all_delivered()
         wanted = before_batches + BATCHES
         _, groups = await until(lambda: applied(self._stack, self._name), lambda now: now[0] == wanted, every_s=0.02)
         return groups - before_groups, self._database.take()
 
+    async def _all_published(self) -> None:
+        """The gateway publishes after its answer, so an empty queue alone would prove nothing."""
+        write = await self._stack.write()
+        unpublished = "select count(*) from write.event_batches where published_at is null"
+        await until(lambda: write.fetchval(unpublished), lambda left: left == 0)
+
     async def _all_delivered(self) -> None:
-        connection = await rabbitmq.connect(self._stack.rabbitmq_url, name="test", timeout_s=10)
+        connection = await rabbitmq.connect(self._stack.rabbitmq_url, name="test", timeout_s=PATIENCE_S)
         async with connection:
             channel = await connection.channel()
             queue = topology.get_queue_names(self._name).work
-            await until(lambda: rabbitmq.get_queue_depth(channel, queue, 10), lambda waiting: waiting == 0)
+            await until(lambda: rabbitmq.get_queue_depth(channel, queue, PATIENCE_S), lambda waiting: waiting == 0)
 
 
 @pytest.mark.parametrize("name", ["projector", "statistics"])

@@ -12,7 +12,6 @@ SEED = 1
 CHOSEN = ("gateway-kill", "postgres-kill", "connections-closed", "redis-kill")
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.name in CHOSEN], ids=lambda fault: fault.name)
 async def test_nothing_is_lost_and_nothing_counted_twice(fault: Fault, backing: BackingServices, stack: Stack) -> None:
     if not isinstance(backing, LocalServices):

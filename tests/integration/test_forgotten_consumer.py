@@ -7,6 +7,7 @@ import aio_pika
 import pytest
 
 from services.statistics import SERVICE
+from tests.support.polling import PATIENCE_S
 from tests.support.stack import Stack
 from tracking.contracts import topology
 from tracking.contracts.events_tracked import UnreadableMessage, decode
@@ -26,7 +27,7 @@ def a_consumer(url: str) -> worker.InboxConsumer[Any]:
         group_events=10,
         prefetch_messages=1,
         dead_letter_limit=1,
-        timeout_s=5,
+        timeout_s=PATIENCE_S,
     )
 
 
@@ -35,10 +36,10 @@ async def test_messages_that_wait_and_do_not_come_end_the_session(
 ) -> None:
     monkeypatch.setattr(worker, "_QUEUE_CHECK_INTERVAL_S", 0.05)
     consumer, nothing = a_consumer(stack.rabbitmq_url), asyncio.Queue[Any]()
-    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
+    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=PATIENCE_S)
     async with connection:
         channel = await connection.channel()
-        await rabbitmq.declare_topology(channel, 5)
+        await rabbitmq.declare_topology(channel, PATIENCE_S)
         for _ in range(3):
             assert await consumer._take(nothing, channel) == ([], False)
 

@@ -29,8 +29,8 @@ async def sender(stack: Stack) -> Registered:
 
 @pytest.fixture
 async def services(stack: Stack, sender: Registered) -> AsyncIterator[ServiceProcesses]:
-    """A gateway alone: no worker reads what it publishes."""
-    async with run_services(stack, "gateway") as services:
+    """A gateway alone: no worker reads what it publishes. Bursts are committed in time on a busy machine too."""
+    async with run_services(stack, "gateway", settings={"TRACKING_COMMIT_DEADLINE_S": "20"}) as services:
         yield services
 
 

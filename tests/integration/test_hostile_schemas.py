@@ -221,7 +221,6 @@ async def test_a_catastrophic_pattern_is_harmless(stack: Stack, keyword: str) ->
             assert all(set(found) <= {"pattern", "pattern_properties"} for found in codes), codes
 
 
-@pytest.mark.timeout(120)
 async def test_the_dearest_schemas_with_the_dearest_events_are_answered(stack: Stack) -> None:
     pairs = list(hostile())
     async with an_edge(stack) as edge:

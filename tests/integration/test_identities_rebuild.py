@@ -24,8 +24,6 @@ from tests.support.registry import Registered, register_system
 from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 
-# a dozen processes are started and ended; on a busy machine that takes its time
-pytestmark = pytest.mark.timeout(150)
 MARCH = {"startDate": "2026-03-01T00:00:00Z", "endDate": "2026-03-31T23:59:59Z"}
 
 

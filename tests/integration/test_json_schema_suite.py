@@ -71,7 +71,6 @@ async def decided(gateway: httpx.AsyncClient, name: str, group: Group) -> list[b
     return [not found for found in codes]
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("part", ["required", "optional"])
 async def test_every_case_of_the_suite_is_decided_rightly_or_its_schema_is_refused(stack: Stack, part: Part) -> None:
     counts: Counter[str] = Counter()

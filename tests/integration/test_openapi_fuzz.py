@@ -17,6 +17,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.support.admin_api import register_one_of_each
+from tests.support.polling import PATIENCE_S
 from tests.support.read_model import add_system, add_token
 from tests.support.registry import register_system
 from tests.support.service_processes import run_services
@@ -65,7 +66,7 @@ def _call(operation: Any, mode: GenerationMode, ids: Mapping[str, str] | None, h
     )
     @given(operation.as_strategy(generation_mode=mode, path_parameters=ids))
     def check(case: Any) -> None:
-        case.call_and_validate(headers=dict(headers), checks=CHECKS, timeout=10)
+        case.call_and_validate(headers=dict(headers), checks=CHECKS, timeout=PATIENCE_S)
 
     check()
 

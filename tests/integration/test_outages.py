@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration.test_pipeline import QUICK, both, reach, send
 from tests.support.http_client import http_client
-from tests.support.polling import until
+from tests.support.polling import PATIENCE_S, takes_effect, until
 from tests.support.registry import Registered, register_system
 from tests.support.service_processes import run_services
 from tests.support.stack import Stack
@@ -63,7 +63,7 @@ async def test_a_broker_that_hangs_up_costs_neither_events_nor_the_process(
     url = f"amqp://x:x@127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     async with server, run_services(stack, "gateway", settings={"TRACKING_RABBITMQ_URL": url}) as services:
         sent = 0
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while len(callers) < 4:
                 await send(services, sender, range(sent, sent + 20))
                 sent += 20
@@ -74,42 +74,54 @@ async def test_a_broker_that_hangs_up_costs_neither_events_nor_the_process(
 
 
 async def test_without_redis_keys_come_from_the_database(stack: Stack, sender: Registered) -> None:
+    settings = {"TRACKING_REDIS_URL": f"redis://{NOBODY}", "TRACKING_CACHE_TTL_S": "600"}
     async with (
-        run_services(stack, "gateway", settings={"TRACKING_REDIS_URL": f"redis://{NOBODY}"}) as services,
+        run_services(stack, "gateway", settings=settings) as services,
         http_client(base_url=services.url("gateway")) as client,
     ):
         assert (await client.post(INGEST, json=an_envelope(sender))).status_code == 202
         owner = await stack.write()
-        await owner.execute("update write.partner_systems set is_active = false")
 
-        async def status() -> int:
-            return (await client.post(INGEST, json=an_envelope(sender))).status_code
+        async def is_refused() -> bool:
+            status = (await client.post(INGEST, json=an_envelope(sender))).status_code
+            assert status in (202, 403)
+            return status == 403
 
         # no invalidation can be heard: the promise of one second holds all the same
-        await until(status, lambda answer: answer == 403, deadline_s=1.5)
+        await takes_effect(
+            1.5,
+            change=lambda: owner.execute("update write.partner_systems set is_active = false"),
+            undo=lambda: owner.execute("update write.partner_systems set is_active = true"),
+            is_seen=is_refused,
+        )
 
 
 async def test_without_its_database_the_gateway_answers_503_and_recovers(stack: Stack, sender: Registered) -> None:
     async with (
         run_services(stack, "gateway", settings={"TRACKING_COMMIT_DEADLINE_S": "0.5"}) as services,
-        http_client(base_url=services.url("gateway"), timeout=20) as client,
+        http_client(base_url=services.url("gateway")) as client,
     ):
-        assert (await client.post(INGEST, json=an_envelope(sender))).status_code == 202
+
+        async def taken(event_id: str) -> httpx.Response:
+            """On a busy machine a commit may miss the short deadline."""
+            body = an_envelope(sender, eventId=event_id)
+            return await until(lambda: client.post(INGEST, json=body), lambda answer: answer.status_code == 202)
+
+        await taken("before")
         owner = await stack.write()
         async with owner.transaction():
             await owner.execute("lock table write.event_batches in access exclusive mode")
             waiting = await client.post(INGEST, json=an_envelope(sender, eventId="during"))
-        after = await client.post(INGEST, json=an_envelope(sender, eventId="after"))
+        await taken("after")
 
     assert (waiting.status_code, waiting.json()["code"]) == (503, "database_unavailable")
     assert int(waiting.headers["Retry-After"]) >= 1
-    assert after.status_code == 202
 
 
 async def test_a_commit_connection_that_is_cut_is_replaced_within_the_request(stack: Stack, sender: Registered) -> None:
     async with (
         run_services(stack, "gateway") as services,
-        http_client(base_url=services.url("gateway"), timeout=20) as client,
+        http_client(base_url=services.url("gateway")) as client,
     ):
         await client.post(INGEST, json=an_envelope(sender))
         owner = await stack.write()
@@ -125,16 +137,16 @@ async def test_a_commit_connection_that_is_cut_is_replaced_within_the_request(st
 
 
 async def test_too_much_waiting_is_told_to_come_back(stack: Stack, sender: Registered) -> None:
-    settings = {"TRACKING_BUFFER_EVENTS": "50", "TRACKING_COMMIT_DEADLINE_S": "2"}
+    settings = {"TRACKING_BUFFER_EVENTS": "50", "TRACKING_COMMIT_DEADLINE_S": "60"}
     async with (
         run_services(stack, "gateway", settings=settings) as services,
-        http_client(base_url=services.url("gateway"), timeout=20) as client,
+        http_client(base_url=services.url("gateway")) as client,
     ):
         owner = await stack.write()
         async with owner.transaction():
             await owner.execute("lock table write.tracking_events in access exclusive mode")
             sending = [asyncio.create_task(client.post(INGEST, json=an_envelope(sender))) for _ in range(80)]
-            refused = await until(lambda: _done(sending), lambda done: len(done) >= 30, deadline_s=5)
+            refused = await until(lambda: _done(sending), lambda done: len(done) >= 30)
         answers = await asyncio.gather(*sending)
 
     assert {response.json()["code"] for response in refused} == {"overloaded"}
@@ -144,19 +156,19 @@ async def test_too_much_waiting_is_told_to_come_back(stack: Stack, sender: Regis
 
 
 async def test_what_finds_no_room_is_refused_before_it_is_decoded(stack: Stack, sender: Registered) -> None:
-    settings = {"TRACKING_BUFFER_EVENTS": "50", "TRACKING_COMMIT_DEADLINE_S": "5"}
+    settings = {"TRACKING_BUFFER_EVENTS": "50", "TRACKING_COMMIT_DEADLINE_S": "60"}
     body = b'{"events": [' + b"x" * 20_000
     headers = {"Content-Type": "application/json", "X-Api-Key": sender.api_key}
     async with (
         run_services(stack, "gateway", settings=settings) as services,
-        http_client(base_url=services.url("gateway"), timeout=20) as client,
+        http_client(base_url=services.url("gateway")) as client,
     ):
         owner = await stack.write()
         idle = await client.post("/api/events/batch", content=body, headers=headers)
         async with owner.transaction():
             await owner.execute("lock table write.tracking_events in access exclusive mode")
             sending = [asyncio.create_task(client.post(INGEST, json=an_envelope(sender))) for _ in range(60)]
-            await until(lambda: _done(sending), lambda done: len(done) >= 10, deadline_s=4)
+            await until(lambda: _done(sending), lambda done: len(done) >= 10)
             full = await client.post("/api/events/batch", content=body, headers=headers)
         await asyncio.gather(*sending)
 
@@ -185,7 +197,7 @@ async def test_a_gateway_that_is_stopped_loses_nothing_it_acknowledged(stack: St
 
     async with (
         run_services(stack, "gateway") as services,
-        http_client(base_url=services.url("gateway"), timeout=20) as client,
+        http_client(base_url=services.url("gateway")) as client,
     ):
         sending = [asyncio.create_task(keep_sending(client, name)) for name in range(10)]
         await until(lambda: _length(acknowledged), lambda number: number > 200)
@@ -207,12 +219,12 @@ async def test_while_a_gateway_drains_each_answer_is_the_last_of_its_connection(
     stack: Stack, sender: Registered
 ) -> None:
     async with (
-        run_services(stack, "gateway", settings={"TRACKING_DRAIN_DELAY_S": "2"}) as services,
-        http_client(base_url=services.url("gateway"), timeout=20) as client,
+        run_services(stack, "gateway", settings={"TRACKING_DRAIN_DELAY_S": "8"}) as services,
+        http_client(base_url=services.url("gateway")) as client,
     ):
         before = await client.post(INGEST, json=an_envelope(sender))
         services.signal("gateway", signal.SIGTERM)
-        await until(lambda: client.get("/health/ready"), lambda ready: ready.status_code == 503, deadline_s=1)
+        await until(lambda: client.get("/health/ready"), lambda ready: ready.status_code == 503)
         single = await client.post(INGEST, json=an_envelope(sender))
         batch = await client.post("/api/events/batch", json={"apiKey": sender.api_key, "events": [an_envelope(sender)]})
 
@@ -237,7 +249,7 @@ async def test_a_port_that_is_taken_is_said_in_one_line(stack: Stack) -> None:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        output, _ = await asyncio.wait_for(process.communicate(), 20)
+        output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
 
     assert process.returncode == 1
     assert "Traceback" not in output.decode()
@@ -254,7 +266,7 @@ async def test_a_missing_setting_is_named(stack: Stack) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 20)
+    output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
 
     assert process.returncode == 1
     assert "TRACKING_WRITE_DATABASE_URL: Field required" in output.decode()

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from tests.support.http_client import http_client
-from tests.support.polling import until
+from tests.support.polling import PATIENCE_S, until
 from tests.support.rebuild import assert_counted
 from tests.support.registry import Registered, register_system
 from tests.support.service_processes import ServiceProcesses, run_services
@@ -159,7 +159,7 @@ async def test_a_purged_queue_heals_by_itself(services: ServiceProcesses, stack:
         lambda: write.fetchval("select count(*) from write.event_batches where published_at is null"),
         lambda unpublished: unpublished == 0,
     )
-    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
+    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=PATIENCE_S)
     async with connection:
         channel = await connection.channel()
         for consumer in topology.CONSUMERS:
@@ -176,7 +176,7 @@ async def test_deleted_queues_come_back_and_nothing_is_lost(
 ) -> None:
     await send(services, sender, range(50))
     await reach(stack, 50)
-    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
+    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=PATIENCE_S)
     async with connection:
         channel = await connection.channel()
         for consumer in topology.CONSUMERS:

@@ -146,7 +146,8 @@ async def test_a_revoked_token_stops_working_at_once(stack: Stack) -> None:
         await until(lambda: status(client, path, token), lambda code: code == 404)
         await redis.set(key, gone.encode())
         await cache.publish_invalidation(redis, {"kind": "access_token", "sha256": digest})
-        assert await until(lambda: status(client, path, token), lambda code: code == 401, 1) == 401
+        # the entry itself would last for 600 s
+        assert await until(lambda: status(client, path, token), lambda code: code == 401) == 401
     await redis.aclose()
 
 
@@ -179,7 +180,7 @@ async def test_a_revoked_token_stops_working_though_nobody_can_tell(stack: Stack
         assert await status(client, path, token) == 404
         owner = await stack.read()
         await owner.execute("update read.access_tokens set revoked_at = now()")
-        assert await until(lambda: status(client, path, token), lambda code: code == 401, 2) == 401
+        assert await until(lambda: status(client, path, token), lambda code: code == 401) == 401
 
 
 async def test_a_slow_database_is_asked_once_for_a_token_though_redis_is_away(stack: Stack) -> None:
@@ -194,7 +195,7 @@ async def test_a_slow_database_is_asked_once_for_a_token_though_redis_is_away(st
 
     async with (
         run_services(stack, "query", settings=nowhere) as services,
-        http_client(base_url=services.url("query"), timeout=4) as client,
+        http_client(base_url=services.url("query"), timeout=20) as client,
     ):
         assert await status(client, f"/api/events/{uuid4()}", token) == 404
 

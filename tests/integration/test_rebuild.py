@@ -32,9 +32,6 @@ from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 from tracking.tables.rollups import COUNT_KINDS
 
-# a dozen processes are started and ended; on a busy machine that takes its time
-pytestmark = pytest.mark.timeout(150)
-
 
 @pytest.fixture
 async def senders(stack: Stack) -> list[Registered]:

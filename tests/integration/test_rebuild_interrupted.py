@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.support.polling import until
+from tests.support.polling import PATIENCE_S, until
 from tests.support.rebuild import (
     EMPTY,
     QUICK,
@@ -26,9 +26,6 @@ from tests.support.rebuild import (
 from tests.support.registry import Registered, register_system
 from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
-
-# a dozen processes are started and ended; on a busy machine that takes its time
-pytestmark = pytest.mark.timeout(150)
 
 
 @pytest.fixture
@@ -48,7 +45,7 @@ async def services(stack: Stack, senders: list[Registered]) -> AsyncIterator[Ser
 @contextlib.asynccontextmanager
 async def held_up(stack: Stack, statement: str, *arguments: Any) -> AsyncIterator[asyncpg.Connection]:
     """A transaction that holds what the rebuild will need, rolled back at the end."""
-    connection = await asyncpg.connect(stack.read_url(), timeout=10)
+    connection = await asyncpg.connect(stack.read_url(), timeout=PATIENCE_S)
     try:
         transaction = connection.transaction()
         await transaction.start()

@@ -1,15 +1,14 @@
 """The relay's reconciler: repeats what was lost after its confirm, and nothing else."""
 
-import time
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 
-from tests.integration.test_pipeline import QUICK, WORKERS, projected, reach, send
+from tests.integration.test_pipeline import QUICK, WORKERS, both, projected, reach, send
 from tests.support.dead_letters import POISON, depths, metric, purge, reach_states
 from tests.support.http_client import http_client
-from tests.support.polling import until
+from tests.support.polling import PATIENCE_S, until
 from tests.support.registry import Registered, register_system
 from tests.support.service_processes import run_services
 from tests.support.stack import Stack
@@ -43,19 +42,23 @@ async def reach_published(stack: Stack, number: int) -> None:
 
 async def test_a_batch_that_cannot_be_applied_is_not_sent_again_and_again(stack: Stack, sender: Registered) -> None:
     await (await stack.read()).execute(POISON)
-    async with run_services(stack, "gateway", *WORKERS, settings=QUICK) as services:
+    # on a busy machine a worker may have a batch in its hands for longer than LOST_AFTER_S
+    patient = {**QUICK, "TRACKING_UNAPPLIED_AFTER_S": str(PATIENCE_S)}
+    async with run_services(stack, "gateway", *WORKERS, settings=patient) as services:
         await send(services, sender, range(1), eventName="poison")
         await send(services, sender, range(1, 21))
         await reach_states(stack, ("open", 1))
+        await until(lambda: both(stack), lambda counts: counts == (20, 21))
+        await services.stop("relay")
 
-        await let_pass(stack, 8 * LOST_AFTER_S)
+        async with run_services(stack, "relay", settings=QUICK) as relay:
+            await let_pass(stack, 8 * LOST_AFTER_S)
 
-        assert await metric(services, "relay", REPEATED) == 0
+            assert await metric(relay, "relay", REPEATED) == 0
         assert await projected(stack) == 20
         await reach_states(stack, ("open", 1))
 
 
-@pytest.mark.timeout(120)
 async def test_what_was_purged_after_its_confirm_comes_back_within_a_minute_by_default(
     stack: Stack, sender: Registered
 ) -> None:
@@ -68,18 +71,15 @@ async def test_what_was_purged_after_its_confirm_comes_back_within_a_minute_by_d
             await purge(stack, topology.get_queue_names(consumer).work)
         assert await depths(stack) == [0, 0, 0, 0]
         await services.start("projector", "statistics")
-        purged_at = time.monotonic()
 
         read = await stack.read()
         count = "select count(*) from read.tracking_events_read_model"
-        await until(lambda: read.fetchval(count), lambda number: number == 100, deadline_s=50)
+        await until(lambda: read.fetchval(count), lambda number: number == 100, deadline_s=60)
         await reach(stack, 100)
 
-        assert time.monotonic() - purged_at < 60
         assert await metric(services, "relay", REPEATED) == 20
 
 
-@pytest.mark.timeout(120)
 async def test_a_backlog_of_stopped_workers_gets_no_copies(stack: Stack, sender: Registered) -> None:
     async with run_services(stack, "gateway", *WORKERS, settings=QUICK) as services:
         await services.stop("projector", "statistics")

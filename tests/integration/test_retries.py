@@ -19,14 +19,14 @@ from tests.support.stack import Stack
 
 EVER = {"startDate": "2000-01-01T00:00:00Z", "endDate": "2100-01-01T00:00:00Z"}
 # at COMMIT, so that a gateway can be killed while its transaction becomes durable without it
-SLOW_COMMIT = """
-create function write.commit_slowly() returns trigger language plpgsql as $$
+HELD_COMMIT = """
+create function write.commit_when_let() returns trigger language plpgsql as $$
 begin
-    perform pg_sleep(1);
+    perform pg_advisory_xact_lock_shared(1);
     return null;
 end $$;
-create constraint trigger commits_slowly after insert on write.event_batches
-    deferrable initially deferred for each row execute function write.commit_slowly()
+create constraint trigger commits_when_let after insert on write.event_batches
+    deferrable initially deferred for each row execute function write.commit_when_let()
 """
 
 
@@ -88,8 +88,9 @@ class Product:
 async def product(stack: Stack, *more: str) -> AsyncIterator[Product]:
     """Everything from a gateway to query, and `more` processes."""
     token = await add_token(stack)
+    settings = {**QUICK, "TRACKING_COMMIT_DEADLINE_S": "20"}
     async with (
-        run_services(stack, "gateway", *more, "projector", "statistics", "query", settings=QUICK) as services,
+        run_services(stack, "gateway", *more, "projector", "statistics", "query", settings=settings) as services,
         http_client(timeout=20) as client,
     ):
         yield Product(stack, services, client, token)
@@ -181,21 +182,23 @@ async def test_a_retry_after_the_gateway_died_between_commit_and_answer_is_known
     stack: Stack, sender: Registered
 ) -> None:
     owner = await stack.write()
-    await owner.execute(SLOW_COMMIT)
+    await owner.execute(HELD_COMMIT)
 
     async def committing() -> int:
-        asleep = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
-        return int(await owner.fetchval(asleep))
+        held = "select count(*) from pg_stat_activity where wait_event = 'advisory' and datname = current_database()"
+        return int(await owner.fetchval(held))
 
     async def stored() -> int:
         return int(await owner.fetchval("select count(*) from write.tracking_events"))
 
     async with product(stack, "relay") as running_product:
+        await owner.execute("select pg_advisory_lock(1)")
         unanswered = asyncio.create_task(running_product.send(sender, [an_event(1), an_event(2)]))
         await until(committing, lambda number: number == 1)
         await running_product.services.kill("gateway")
         with pytest.raises(httpx.TransportError):
             await unanswered
+        await owner.execute("select pg_advisory_unlock(1)")
         await until(stored, lambda number: number == 2)
         await running_product.services.start("gateway")
 

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from deploy.local.services import SERVICES
 from tests.support.admin_api import a_partner, administrator
 from tests.support.http_client import http_client
-from tests.support.polling import until
+from tests.support.polling import PATIENCE_S, until
 from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 from tracking.contracts import topology
@@ -76,18 +76,18 @@ async def passwords(stack: Stack) -> dict[str, str]:
 
 async def a_copy_of_every_message(stack: Stack) -> list[bytes]:
     """What a queue of our own, bound to the exchange of events, got."""
-    connection = await aio_pika.connect(stack.rabbitmq_url, timeout=10)
+    connection = await aio_pika.connect(stack.rabbitmq_url, timeout=PATIENCE_S)
     found: list[bytes] = []
     async with connection:
         channel = await connection.channel()
         queue = await channel.get_queue("copies", ensure=False)
-        while (message := await queue.get(no_ack=True, fail=False, timeout=10)) is not None:
+        while (message := await queue.get(no_ack=True, fail=False, timeout=PATIENCE_S)) is not None:
             found.append(rabbitmq.decode_body(message) + repr(message.properties).encode())
     return found
 
 
 async def listen_for_messages(stack: Stack) -> None:
-    connection = await aio_pika.connect(stack.rabbitmq_url, timeout=10)
+    connection = await aio_pika.connect(stack.rabbitmq_url, timeout=PATIENCE_S)
     async with connection:
         channel = await connection.channel()
         exchange = await channel.declare_exchange(topology.EVENTS_EXCHANGE, aio_pika.ExchangeType.FANOUT, durable=True)
@@ -179,7 +179,6 @@ def forms(secret: str) -> list[bytes]:
     return [secret.encode(), quote(secret, safe="").encode(), secret.encode().hex().encode()]
 
 
-@pytest.mark.timeout(120)
 async def test_no_secret_is_written_anywhere(stack: Stack, tmp_path: Path) -> None:
     await listen_for_messages(stack)
     log_file = tmp_path / "rolling" / "service.log"
@@ -247,7 +246,6 @@ async def test_no_secret_is_written_anywhere(stack: Stack, tmp_path: Path) -> No
     assert leaks == []
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("what", ["wrong passwords", "nobody there"])
 async def test_no_password_is_written_when_nothing_can_be_reached(stack: Stack, what: str) -> None:
     secret = "Hunter2Hunter2Hunter2"

@@ -22,7 +22,7 @@ from tests.support.service_processes import ServiceProcesses
 from tests.support.stack import Stack
 
 _EVER = {"startDate": "2000-01-01T00:00:00Z", "endDate": "2100-01-01T00:00:00Z"}
-_VISIBLE_WITHIN_S = 30.0
+_VISIBLE_WITHIN_S = 60.0
 SERVICES = ("gateway", "relay", "projector", "statistics", "query")
 
 

@@ -12,7 +12,7 @@ import httpx
 
 from deploy.local.services import make_cli_environment
 from tests.support.http_client import http_client
-from tests.support.polling import until
+from tests.support.polling import PATIENCE_S, until
 from tests.support.service_processes import ROOT, ServiceProcesses
 from tests.support.stack import Stack
 from tracking.contracts import topology
@@ -31,7 +31,7 @@ async def volcanion(stack: Stack, *words: str, **environment: str) -> "subproces
         env=inherited | make_cli_environment(stack) | environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         cwd=ROOT,
     )
 
@@ -64,21 +64,21 @@ async def reach_states(stack: Stack, *expected: tuple[str, int]) -> None:
 
 async def publish(stack: Stack, *bodies: bytes, queue: str = "tracking.projector", **properties: Any) -> None:
     """As somebody who should not: into a queue directly."""
-    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
+    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=PATIENCE_S)
     async with connection:
         channel = await connection.channel()
         for body in bodies:
-            await channel.default_exchange.publish(aio_pika.Message(body, **properties), queue, timeout=5)
+            await channel.default_exchange.publish(aio_pika.Message(body, **properties), queue, timeout=PATIENCE_S)
 
 
 async def depths(stack: Stack) -> list[int]:
     """Of the four queues."""
-    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
+    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=PATIENCE_S)
     async with connection:
         channel = await connection.channel()
         names = [topology.get_queue_names(consumer) for consumer in topology.CONSUMERS]
         return [
-            await rabbitmq.get_queue_depth(channel, queue, 5)
+            await rabbitmq.get_queue_depth(channel, queue, PATIENCE_S)
             for name in names
             for queue in (name.work, name.dead_letter)
         ]
@@ -86,7 +86,7 @@ async def depths(stack: Stack) -> list[int]:
 
 async def purge(stack: Stack, queue: str) -> None:
     """Empty a queue, as an operator might by mistake."""
-    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=5)
+    connection = await rabbitmq.connect(stack.rabbitmq_url, name="test", timeout_s=PATIENCE_S)
     async with connection:
         channel = await connection.channel()
         await (await channel.get_queue(queue)).purge()
@@ -94,14 +94,14 @@ async def purge(stack: Stack, queue: str) -> None:
 
 async def metric(services: ServiceProcesses, service: str, name: str) -> float:
     """Of the line that begins with `name`, labels and all; 0 if there is none yet."""
-    async with http_client(timeout=5) as client:
+    async with http_client() as client:
         lines = (await client.get(f"{services.url(service)}/metrics")).text.splitlines()
     return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
 
 
 async def ready(services: ServiceProcesses, name: str) -> tuple[int, str]:
     """Status and body; 0 while it does not listen yet."""
-    async with http_client(timeout=5) as client:
+    async with http_client() as client:
         try:
             response = await client.get(f"{services.url(name)}/health/ready")
         except httpx.TransportError as error:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from tests.support.polling import PATIENCE_S
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -40,7 +42,7 @@ async def connected(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, async
             await writer.wait_closed()
 
 
-async def exchange(url: str, *pieces: bytes, timeout_s: float = 10, ending: Ending = "wait") -> Answer:
+async def exchange(url: str, *pieces: bytes, timeout_s: float = PATIENCE_S, ending: Ending = "wait") -> Answer:
     """Send the pieces and read one answer; TimeoutError if there is neither an answer nor an end in time.
 
     A server that stops reading early is no failure: what it has answered by then is the answer.

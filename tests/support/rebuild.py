@@ -15,7 +15,7 @@ import asyncpg
 
 from deploy.local.services import make_cli_environment
 from tests.support.http_client import http_client
-from tests.support.polling import until
+from tests.support.polling import PATIENCE_S, until
 from tests.support.registry import Registered
 from tests.support.service_processes import ROOT, ServiceProcesses
 from tests.support.stack import Stack
@@ -23,7 +23,6 @@ from tracking.domain.timestamps import to_unix_ms
 
 QUICK = {"TRACKING_TICK_S": "0.1", "TRACKING_UNPUBLISHED_AFTER_S": "0.3", "TRACKING_UNAPPLIED_AFTER_S": "0.5"}
 WORKERS = ("relay", "projector", "statistics")
-TIMEOUT_S = 50
 
 # every column but the one that says when the row was written
 EVENTS = """
@@ -149,7 +148,7 @@ def launched(stack: Stack, *arguments: str) -> "Iterator[subprocess.Popen[str]]"
 
 
 async def finish(process: "subprocess.Popen[str]") -> Finished:
-    out, err = await asyncio.to_thread(process.communicate, timeout=TIMEOUT_S)
+    out, err = await asyncio.to_thread(process.communicate, timeout=PATIENCE_S)
     return Finished(process.returncode, out, err)
 
 

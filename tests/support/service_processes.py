@@ -17,11 +17,12 @@ from deploy.local.server import random_secret
 from deploy.local.services import make_environment
 from tests.support.backing_services import free_port
 from tests.support.http_client import http_client
+from tests.support.polling import PATIENCE_S
 from tests.support.stack import Stack
 
 ROOT = Path(__file__).parents[2]
-READY_TIMEOUT_S = 20
-STOP_TIMEOUT_S = 25
+READY_TIMEOUT_S = PATIENCE_S
+STOP_TIMEOUT_S = PATIENCE_S
 
 
 class ServiceProcesses:

@@ -16,6 +16,7 @@ from psycopg import sql
 from deploy.local.server import random_secret
 from tests.support.backing_services import BackingServices
 from tests.support.http_client import http_request
+from tests.support.polling import PATIENCE_S
 from tracking.migrations import ROLES, migrate
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class Stack:
         url = self._backing.rabbitmq_management_url
         if url is None:
             raise RuntimeError("these tests need RabbitMQ's management plugin, to give each test a virtual host")
-        response = http_request(method, url + path, json=body, timeout=20)
+        response = http_request(method, url + path, json=body, timeout=PATIENCE_S)
         response.raise_for_status()
         return response
 
@@ -159,8 +160,8 @@ class Stack:
         return self._templates.copy("read")
 
     async def _connect(self, url: str) -> "Connection":
-        connection = await asyncpg.connect(url, timeout=10)
-        self._connections.push_async_callback(connection.close, timeout=5)
+        connection = await asyncpg.connect(url, timeout=PATIENCE_S)
+        self._connections.push_async_callback(connection.close, timeout=PATIENCE_S)
         return connection
 
 

@@ -10,7 +10,7 @@ import pytest
 from tracking.domain.errors import Malformed
 from tracking.infra.validation import check_schema, compile_schema
 
-# wide enough for a busy machine; what is caught here takes seconds to hours
+# of processor time, which other processes do not add to; what is caught here takes seconds to hours
 SLOW_S = 0.25
 LONGEST = 64 * 1024
 
@@ -178,8 +178,8 @@ def test_a_value_as_no_client_can_send_it_does_no_harm(value: Any) -> None:
 
 
 def _is_quick(function: Any, argument: Any) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     try:
         function(argument)
     finally:
-        assert time.perf_counter() - started < SLOW_S
+        assert time.thread_time() - started < SLOW_S
