@@ -15,7 +15,6 @@ from uuid import UUID
 
 import pytest
 
-from services.gateway.commit.store import _ENCODERS as WRITE_ENCODERS
 from services.gateway.events import decode
 from services.gateway.events.decide import IngestContext, decide
 from services.gateway.lookups.event_structures import EventStructureLookup
@@ -27,6 +26,7 @@ from tracking.contracts import events_tracked
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import copy_binary
+from tracking.tables.event_columns import WRITE_ENCODERS
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 KEY = ApiKeyEntry(UUID(int=1), None, None, UUID(int=7), "Site", True, UUID(int=2), "Acme", True)
