@@ -1,40 +1,16 @@
 """Turns batches into rows of the read model and links between ids, inside the inbox transaction."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from uuid import UUID
 
 from tracking.contracts.events_tracked import EventsTracked
 from tracking.domain.identity_link import LINKING_EVENT_TYPES, IdentityLink, find_linked_ids, select_earliest
 from tracking.infra import copy_binary
-from tracking.infra.copy_binary import Columns, Encoder
+from tracking.infra.copy_binary import Columns
 from tracking.infra.postgres import Connection
 from tracking.tables import identities
-
-_ENCODERS: Mapping[str, Encoder] = {
-    "partner_system_id": copy_binary.encode_uuids,
-    "id": copy_binary.encode_uuids_from_text,
-    "partner_id": copy_binary.encode_uuids,
-    "partner_name": copy_binary.encode_texts,
-    "system_name": copy_binary.encode_texts,
-    "event_name": copy_binary.encode_texts,
-    "event_timestamp": copy_binary.encode_timestamps_from_text,
-    "original_timestamp": copy_binary.encode_timestamps_from_text,
-    "received_at": copy_binary.encode_timestamps_from_text,
-    "user_id": copy_binary.encode_texts,
-    "anonymous_id": copy_binary.encode_texts,
-    "message_id": copy_binary.encode_texts,
-    "event_properties": copy_binary.encode_jsonb_from_text,
-    "schema_version": copy_binary.encode_integers,
-    "is_valid": copy_binary.encode_booleans,
-    "validation_errors": copy_binary.encode_jsonb_from_text,
-    "clock_adjusted": copy_binary.encode_booleans,
-    "correlation_id": copy_binary.encode_texts,
-    "processed_at": copy_binary.encode_timestamps,
-    "event_type": copy_binary.encode_texts,
-    "context": copy_binary.encode_jsonb_from_text,
-    "is_bot": copy_binary.encode_booleans,
-}
+from tracking.tables.event_columns import READ_ENCODERS
 
 
 async def project(connection: Connection, batches: Sequence[EventsTracked]) -> set[tuple[UUID, date]]:
@@ -47,7 +23,7 @@ async def project(connection: Connection, batches: Sequence[EventsTracked]) -> s
         connection,
         "tracking_events_read_model",
         schema="read",
-        encoders=_ENCODERS,
+        encoders=READ_ENCODERS,
         groups=[to_columns(batch, processed_at) for batch in batches],
     )
     await identities.insert_earlier_links(
@@ -63,32 +39,17 @@ async def project(connection: Connection, batches: Sequence[EventsTracked]) -> s
 
 
 def to_columns(batch: EventsTracked, processed_at: datetime) -> Columns:
-    """The events as columns of the read model, in the order of `_ENCODERS`; ids and times stay text."""
+    """The events as columns of the read model, in the order of READ_ENCODERS; ids and times stay text."""
     systems = [batch.systems[number] for number in batch.system_indexes]
-    return (
-        [system.partner_system_id for system in systems],
-        batch.ids,
-        [system.partner_id for system in systems],
-        [system.partner_name for system in systems],
-        [system.system_name for system in systems],
-        batch.event_names,
-        batch.event_timestamps,
-        batch.original_timestamps,
-        batch.received_ats,
-        batch.user_ids,
-        batch.anonymous_ids,
-        batch.message_ids,
-        batch.event_properties_json,
-        batch.schema_version,
-        batch.is_valid,
-        batch.validation_errors_json,
-        batch.clock_adjusted,
-        batch.correlation_ids,
-        [processed_at] * batch.event_count,
-        batch.event_types,
-        batch.context_json,
-        batch.is_bot,
-    )
+    columns = {
+        **batch.columns,
+        "partner_system_id": [system.partner_system_id for system in systems],
+        "partner_id": [system.partner_id for system in systems],
+        "partner_name": [system.partner_name for system in systems],
+        "system_name": [system.system_name for system in systems],
+        "processed_at": [processed_at] * batch.event_count,
+    }
+    return [columns[name] for name in READ_ENCODERS]
 
 
 def find_links(batch: EventsTracked) -> Iterator[IdentityLink]:

@@ -21,6 +21,7 @@ from services.query.models import Event, EventList, Statistics
 from services.query.parameters import EventFilters, ListParameters, StatisticsParameters
 from services.query.time_range import TimeRange
 from tracking.domain.errors import Malformed, NotFound
+from tracking.domain.event_fields import list_fields
 from tracking.http.edge import EdgeMiddleware
 from tracking.http.health import Health
 from tracking.http.json_api import ErrorBody, read_query, render_json
@@ -31,6 +32,10 @@ SERVICE = "query"
 _LIST_PATH = "/api/events/partner-system/{partnerSystemId}"
 _STATISTICS_PATH = "/api/events/partner-system/{partnerSystemId}/statistics"
 _EVENT_PATH = "/api/events/{eventId}"
+# in the order of the model, which must describe every field; `eventId` is another name of `id`
+_RESPONSE_FIELDS = sorted(list_fields("response"), key=lambda field: list(Event.model_fields).index(field.name))
+# key, column, whether it is JSON
+_EVENT_COLUMNS = [(field.json_name, field.name, field.postgres_type == "jsonb") for field in _RESPONSE_FIELDS]
 _ERRORS: dict[int, type[BaseModel] | None] = dict.fromkeys((400, 401, 404, 503), ErrorBody)
 
 
@@ -170,32 +175,12 @@ def _uuid(text: str) -> UUID | None:
 
 
 def _event(row: database.Row) -> dict[str, Any]:
-    errors = row["validation_errors"]
-    return {
-        "eventId": row["id"],
-        "id": row["id"],
-        "partnerId": row["partner_id"],
-        "partnerName": row["partner_name"],
-        "partnerSystemId": row["partner_system_id"],
-        "systemName": row["system_name"],
-        "eventName": row["event_name"],
-        "eventTimestamp": row["event_timestamp"],
-        "originalTimestamp": row["original_timestamp"],
-        "receivedAt": row["received_at"],
-        "processedAt": row["processed_at"],
-        "userId": row["user_id"],
-        "anonymousId": row["anonymous_id"],
-        "messageId": row["message_id"],
-        "eventProperties": orjson.Fragment(row["event_properties"]),
-        "isValid": row["is_valid"],
-        "validationErrors": None if errors is None else orjson.Fragment(errors),
-        "schemaVersion": row["schema_version"],
-        "clockAdjusted": row["clock_adjusted"],
-        "correlationId": row["correlation_id"],
-        "eventType": row["event_type"] or "track",
-        "context": None if row["context"] is None else orjson.Fragment(row["context"]),
-        "isBot": row["is_bot"],
-    }
+    event = {"eventId": row["id"]}
+    for key, column, is_json in _EVENT_COLUMNS:
+        value = row[column]
+        event[key] = orjson.Fragment(value) if is_json and value is not None else value
+    event["eventType"] = event["eventType"] or "track"
+    return event
 
 
 def create_app(query: QueryRoutes, tokens: AccessTokenLookup, health: Health) -> ASGIApp:

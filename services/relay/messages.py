@@ -11,33 +11,18 @@ from tracking.infra import metrics, telemetry
 from tracking.infra.postgres import USE_INDEX_LOOKUPS, Connection
 from tracking.infra.rabbitmq import Publisher
 from tracking.tables.event_batches import BatchRow
+from tracking.tables.event_columns import compose_select
 
-_SELECT_EVENTS = """
-select e.partner_system_id,
-       e.id,
-       e.event_name,
-       e.event_timestamp,
-       e.original_timestamp,
-       e.sent_at,
-       e.received_at,
-       e.user_id,
-       e.anonymous_id,
-       e.message_id,
-       e.event_properties,
-       e.schema_version,
-       e.is_valid,
-       e.validation_errors,
-       e.clock_adjusted,
-       e.correlation_id,
-       e.event_type,
-       e.context,
-       e.is_bot
+_SELECT_EVENTS = compose_select(
+    [f"e.{name}" for name in TrackingEvent._fields],
+    """
   from unnest($1::uuid[], $2::uuid[]) with ordinality as claimed (partner_system_id, id, position)
   join write.tracking_events e
     on e.partner_system_id = claimed.partner_system_id
    and e.id = claimed.id
  order by claimed.position
-"""
+""",
+)
 
 _SELECT_SYSTEMS = """
 select s.id as partner_system_id,
@@ -64,7 +49,7 @@ async def build_message(connection: Connection, batch: BatchRow) -> bytes | None
         batch.id,
         batch.created_at,
         [SystemContext(**dict(row)) for row in systems],
-        [TrackingEvent(*row.values()) for row in rows],
+        [TrackingEvent._make(row.values()) for row in rows],
     )
 
 

@@ -15,11 +15,9 @@ from uuid import UUID
 
 import pytest
 
-from services.gateway.commit.store import _ENCODERS as WRITE_ENCODERS
 from services.gateway.events import decode
 from services.gateway.events.decide import IngestContext, decide
 from services.gateway.lookups.event_structures import EventStructureLookup
-from services.projector.project import _ENCODERS as READ_ENCODERS
 from services.projector.project import to_columns
 from services.statistics.aggregate import count_events
 from tests.support.wire_counter import CallCounter
@@ -27,6 +25,7 @@ from tracking.contracts import events_tracked
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import copy_binary
+from tracking.tables.event_columns import READ_ENCODERS, WRITE_ENCODERS
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 KEY = ApiKeyEntry(UUID(int=1), None, None, UUID(int=7), "Site", True, UUID(int=2), "Acme", True)

@@ -13,6 +13,7 @@ from services.statistics.aggregate import count_events
 from tests.support.events import an_event
 from tracking.contracts import events_tracked
 from tracking.contracts.events_tracked import SystemContext, UnreadableMessage
+from tracking.tables.event_columns import READ_ENCODERS
 
 FOLDER = Path(events_tracked.__file__).parent
 SCHEMA = json.loads((FOLDER / "events_tracked.v1.schema.json").read_text())
@@ -59,7 +60,7 @@ def test_the_projector_takes_every_good_example(example: Path) -> None:
 
     projected = to_columns(batch, AT)
 
-    assert projected[1] == batch.ids
+    assert projected[list(READ_ENCODERS).index("id")] == batch.ids
     assert {len(column) for column in projected} == {batch.event_count}
 
 
@@ -96,14 +97,72 @@ def test_what_is_encoded_meets_the_schema_and_comes_back() -> None:
     body = events_tracked.encode(UUID(int=99), AT, [system], events)
     jsonschema.validate(json.loads(body), SCHEMA, jsonschema.Draft7Validator)
     batch = events_tracked.decode(body)
-    first, second = zip(*to_columns(batch, AT), strict=True)
+    first, second = (dict(zip(READ_ENCODERS, row, strict=True)) for row in zip(*to_columns(batch, AT), strict=True))
 
     assert batch.batch_id == UUID(int=99)
-    assert first[:5] == (UUID(int=1), str(UUID(int=10)), UUID(int=2), "Acme", "Website")
-    assert datetime.fromisoformat(second[7]) == AT
-    assert second[11:18] == ("m", "{}", 3, False, '[{"code":"type"}]', True, "c-1")
-    assert first[19:] == (None, None, False)
-    assert second[19:] == ("identify", '{"ip":"203.0.113.0"}', True)
+    assert first == {
+        "partner_system_id": UUID(int=1),
+        "id": str(UUID(int=10)),
+        "event_name": "page_view",
+        "event_timestamp": AT.isoformat(),
+        "original_timestamp": None,
+        "received_at": AT.isoformat(),
+        "user_id": "user_1",
+        "anonymous_id": None,
+        "message_id": None,
+        "event_properties": "{}",
+        "schema_version": None,
+        "is_valid": True,
+        "validation_errors": None,
+        "clock_adjusted": False,
+        "correlation_id": "c-1",
+        "event_type": None,
+        "context": None,
+        "is_bot": False,
+        "partner_id": UUID(int=2),
+        "partner_name": "Acme",
+        "system_name": "Website",
+        "processed_at": AT,
+    }
+    assert second == first | {
+        "id": str(UUID(int=11)),
+        "user_id": None,
+        "original_timestamp": AT.isoformat(),
+        "message_id": "m",
+        "schema_version": 3,
+        "is_valid": False,
+        "validation_errors": '[{"code":"type"}]',
+        "clock_adjusted": True,
+        "event_type": "identify",
+        "context": '{"ip":"203.0.113.0"}',
+        "is_bot": True,
+    }
+
+
+def test_a_message_has_its_bytes() -> None:
+    """Messages in queues, and consumers that wait for them, are older than this code."""
+    systems = [SystemContext(UUID(int=n), f"Site {n}", UUID(int=9), "Acmé") for n in (1, 2)]
+    events = [
+        an_event(UUID(int=2), UUID(int=10), sent_at=AT, anonymous_id="a", validation_errors=b"[]", is_valid=False),
+        an_event(UUID(int=1), UUID(int=11), user_id=None, schema_version=3, context=b'{"x":"\xc3\xa9"}'),
+    ]
+
+    body = events_tracked.encode(UUID(int=99), AT, systems, events)
+
+    assert body.decode() == (
+        '{"batchId":"00000000-0000-0000-0000-000000000063","createdAt":"2025-12-24T10:30:00+00:00","systems":['
+        '{"partnerSystemId":"00000000-0000-0000-0000-000000000001","systemName":"Site 1",'
+        '"partnerId":"00000000-0000-0000-0000-000000000009","partnerName":"Acmé"},'
+        '{"partnerSystemId":"00000000-0000-0000-0000-000000000002","systemName":"Site 2",'
+        '"partnerId":"00000000-0000-0000-0000-000000000009","partnerName":"Acmé"}],"events":{"system":[1,0],'
+        '"id":["00000000-0000-0000-0000-00000000000a","00000000-0000-0000-0000-00000000000b"],'
+        '"eventName":["page_view","page_view"],'
+        '"eventTimestamp":["2025-12-24T10:30:00+00:00","2025-12-24T10:30:00+00:00"],'
+        '"receivedAt":["2025-12-24T10:30:00+00:00","2025-12-24T10:30:00+00:00"],'
+        '"eventPropertiesJson":["{}","{}"],"isValid":[false,true],"correlationId":["c-1","c-1"],'
+        '"userId":["user_1",null],"anonymousId":["a",null],"schemaVersion":[null,3],'
+        '"validationErrorsJson":["[]",null],"contextJson":[null,"{\\"x\\":\\"é\\"}"]}}'
+    )
 
 
 def test_columns_of_unequal_length_are_unreadable() -> None:

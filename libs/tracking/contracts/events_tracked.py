@@ -5,14 +5,16 @@ is optional; anything else would be `v2` beside `v1`. Events travel by column an
 are stored as: half the bytes, and neither side builds objects only to take them apart (docs/decisions/0002).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Protocol
 from uuid import UUID
 
 import orjson
 
+from tracking.domain.event_fields import list_fields
 from tracking.domain.tracking_event import TrackingEvent
 
 MESSAGE_TYPE = "events_tracked.v1"
@@ -24,7 +26,7 @@ class UnreadableMessage(ValueError):
 
 
 class HasSystemContext(Protocol):
-    """Whoever has a system's names and ids: a SystemContext, or the cache entry of a key."""
+    """An object with a system's names and ids: a SystemContext, or the cache entry of a key."""
 
     @property
     def partner_system_id(self) -> UUID: ...
@@ -53,34 +55,73 @@ class SystemContext:
 class EventsTracked:
     """A decoded message: lists of equal length, the n-th values being those of the n-th event.
 
-    `system` counts into `systems`. Timestamps are ISO 8601 in UTC, ids are UUIDs as text.
+    `system_indexes` counts into `systems`. Timestamps are ISO 8601 in UTC, ids are UUIDs as text.
     """
 
     batch_id: UUID
     systems: Sequence[SystemContext]
     system_indexes: Sequence[int]
-    ids: Sequence[str]
-    event_names: Sequence[str]
-    event_timestamps: Sequence[str]
-    received_ats: Sequence[str]
-    event_properties_json: Sequence[str]
-    is_valid: Sequence[bool]
-    correlation_ids: Sequence[str]
-    original_timestamps: Sequence[str | None]
-    user_ids: Sequence[str | None]
-    anonymous_ids: Sequence[str | None]
-    message_ids: Sequence[str | None]
-    schema_version: Sequence[int | None]
-    validation_errors_json: Sequence[str | None]
-    clock_adjusted: Sequence[bool]
-    event_types: Sequence[str | None]
-    context_json: Sequence[str | None]
-    is_bot: Sequence[bool]
+    columns: Mapping[str, Sequence[Any]]
+    """By the name of the field, those that the message lacked too."""
 
     @property
     def event_count(self) -> int:
         """How many events the batch has; at least one."""
-        return len(self.ids)
+        return len(self.system_indexes)
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Of the events."""
+        return self.columns["id"]
+
+    @property
+    def event_names(self) -> Sequence[str]:
+        """As the sender named them."""
+        return self.columns["event_name"]
+
+    @property
+    def event_timestamps(self) -> Sequence[str]:
+        """Corrected for clock skew."""
+        return self.columns["event_timestamp"]
+
+    @property
+    def user_ids(self) -> Sequence[str | None]:
+        """None where the event has only an anonymous id."""
+        return self.columns["user_id"]
+
+    @property
+    def anonymous_ids(self) -> Sequence[str | None]:
+        """None where the event has only a user id."""
+        return self.columns["anonymous_id"]
+
+    @property
+    def event_properties_json(self) -> Sequence[str]:
+        """Each a JSON object as text."""
+        return self.columns["event_properties"]
+
+    @property
+    def is_valid(self) -> Sequence[bool]:
+        """False for events with validation errors."""
+        return self.columns["is_valid"]
+
+    @property
+    def event_types(self) -> Sequence[str | None]:
+        """Of EVENT_TYPES; None stands for track."""
+        return self.columns["event_type"]
+
+    @property
+    def is_bot(self) -> Sequence[bool]:
+        """True for events that a crawler sent."""
+        return self.columns["is_bot"]
+
+
+# required columns before optional ones, as the key order of the message has always been
+_FIELDS = sorted(list_fields("message"), key=attrgetter("is_optional"))
+# what `encode` asks of each for every message: field, key, whether it is JSON, whether it may be left out
+_COLUMNS = [(field.name, field.message_name, field.postgres_type == "jsonb", field.is_optional) for field in _FIELDS]
+# what `decode` asks of each: field, key, the value if it is missing
+_REQUIRED = [(field.name, field.message_name) for field in _FIELDS if not field.is_optional]
+_OPTIONAL = [(field.name, field.message_name, field.missing_value) for field in _FIELDS if field.is_optional]
 
 
 def encode(
@@ -96,24 +137,13 @@ def encode(
     else:
         index = {context.partner_system_id: n for n, context in enumerate(contexts)}
         numbers = [index[system_id] for system_id in by_name["partner_system_id"]]
-    columns: dict[str, Sequence[Any]] = {
-        "system": numbers,
-        "id": by_name["id"],
-        "eventName": by_name["event_name"],
-        "eventTimestamp": by_name["event_timestamp"],
-        "receivedAt": by_name["received_at"],
-        "eventPropertiesJson": [text.decode() for text in by_name["event_properties"]],
-        "isValid": by_name["is_valid"],
-        "correlationId": by_name["correlation_id"],
-    }
-    for name, field in _OPTIONAL.items():
+    columns: dict[str, Sequence[Any]] = {"system": numbers}
+    for field, name, is_json, is_optional in _COLUMNS:
         values = by_name[field]
         # a column in which nothing stands is left out
-        if values.count(None) + values.count(False) < len(values):
-            columns[name] = values
-    for name in ("validationErrorsJson", "contextJson"):
-        if name in columns:
-            columns[name] = [text and text.decode() for text in columns[name]]
+        if is_optional and values.count(None) + values.count(False) == len(values):
+            continue
+        columns[name] = [text and text.decode() for text in values] if is_json else values
     return orjson.dumps(
         {
             "batchId": batch_id,
@@ -131,21 +161,6 @@ def encode(
         },
         default=str,  # the UUIDs of asyncpg are a subclass that orjson does not take
     )
-
-
-# column in the message: field of TrackingEvent
-_OPTIONAL = {
-    "originalTimestamp": "original_timestamp",
-    "userId": "user_id",
-    "anonymousId": "anonymous_id",
-    "messageId": "message_id",
-    "schemaVersion": "schema_version",
-    "validationErrorsJson": "validation_errors",
-    "clockAdjusted": "clock_adjusted",
-    "eventType": "event_type",
-    "contextJson": "context",
-    "isBot": "is_bot",
-}
 
 
 def decode(body: bytes) -> EventsTracked:
@@ -175,31 +190,10 @@ def _decode(raw: Any) -> EventsTracked:
             raise ValueError(f"column {name} is not a list of {count}")
         return values
 
-    def optional(name: str, missing: Any = None) -> list[Any]:
-        return column(name) if name in columns else [missing] * count
-
     numbers = column("system")
     if not count or min(numbers) < 0 or max(numbers) >= len(systems):
         raise ValueError("no events, or one of a system that is not there")
-    return EventsTracked(
-        batch_id=UUID(raw["batchId"]),
-        systems=systems,
-        system_indexes=numbers,
-        ids=column("id"),
-        event_names=column("eventName"),
-        event_timestamps=column("eventTimestamp"),
-        received_ats=column("receivedAt"),
-        event_properties_json=column("eventPropertiesJson"),
-        is_valid=column("isValid"),
-        correlation_ids=column("correlationId"),
-        original_timestamps=optional("originalTimestamp"),
-        user_ids=optional("userId"),
-        anonymous_ids=optional("anonymousId"),
-        message_ids=optional("messageId"),
-        schema_version=optional("schemaVersion"),
-        validation_errors_json=optional("validationErrorsJson"),
-        clock_adjusted=optional("clockAdjusted", False),
-        event_types=optional("eventType"),
-        context_json=optional("contextJson"),
-        is_bot=optional("isBot", False),
-    )
+    by_field = {field: column(name) for field, name in _REQUIRED}
+    for field, name, missing in _OPTIONAL:
+        by_field[field] = column(name) if name in columns else [missing] * count
+    return EventsTracked(UUID(raw["batchId"]), systems, numbers, by_field)

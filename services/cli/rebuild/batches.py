@@ -19,6 +19,7 @@ from tracking.domain.identity_link import LINKING_EVENT_TYPES, select_earliest
 from tracking.infra.postgres import USE_INDEX_LOOKUPS_CUSTOM_PLANS, Connection
 from tracking.tables import applied_batches, event_batches, identities, range_versions, rollups
 from tracking.tables.event_batches import BatchRow
+from tracking.tables.event_columns import READ_ENCODERS, compose_select
 from tracking.tables.rollups import COUNT_KIND_INDEXES, COUNT_KINDS, HourKey, HourlyCountKey, HourlyCounts
 
 # (system, event_timestamp, id), the primary key of the read model
@@ -37,31 +38,10 @@ MAX_GROUP_EVENTS = 4_000
 _PAGE_BATCHES = 200
 
 # without processed_at, which says when a row was written
-COLUMNS = (
-    "partner_system_id",
-    "id",
-    "partner_id",
-    "partner_name",
-    "system_name",
-    "event_name",
-    "event_timestamp",
-    "original_timestamp",
-    "received_at",
-    "user_id",
-    "anonymous_id",
-    "message_id",
-    "event_properties",
-    "schema_version",
-    "is_valid",
-    "validation_errors",
-    "clock_adjusted",
-    "correlation_id",
-    "event_type",
-    "context",
-    "is_bot",
-)
+COLUMNS = tuple(name for name in READ_ENCODERS if name != "processed_at")
 Row = tuple[Any, ...]
-_NAMES = slice(3, 5)
+_PARTNER_ID = COLUMNS.index("partner_id")
+_NAMES = slice(COLUMNS.index("partner_name"), COLUMNS.index("system_name") + 1)
 _EVENT_NAME, _EVENT_TIMESTAMP, _IS_VALID, _IS_BOT, _EVENT_TYPE = (
     COLUMNS.index(name) for name in ("event_name", "event_timestamp", "is_valid", "is_bot", "event_type")
 )
@@ -124,36 +104,18 @@ async def prefetch(source: AsyncGenerator[BatchGroup, None]) -> AsyncGenerator[B
             await upcoming
 
 
-_SELECT_EVENTS = """
-select claimed.batch_id,
-       e.partner_system_id,
-       e.id,
-       s.partner_id,
-       p.name as partner_name,
-       s.name as system_name,
-       e.event_name,
-       e.event_timestamp,
-       e.original_timestamp,
-       e.received_at,
-       e.user_id,
-       e.anonymous_id,
-       e.message_id,
-       e.event_properties,
-       e.schema_version,
-       e.is_valid,
-       e.validation_errors,
-       e.clock_adjusted,
-       e.correlation_id,
-       e.event_type,
-       e.context,
-       e.is_bot
+_REGISTRY_COLUMNS = {"partner_id": "s.partner_id", "partner_name": "p.name", "system_name": "s.name"}
+_SELECT_EVENTS = compose_select(
+    ["claimed.batch_id", *(_REGISTRY_COLUMNS.get(name, f"e.{name}") for name in COLUMNS)],
+    """
   from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as claimed (batch_id, partner_system_id, id)
   join write.tracking_events e
     on e.partner_system_id = claimed.partner_system_id
    and e.id = claimed.id
   left join write.partner_systems s on s.id = e.partner_system_id
   left join write.partners p on p.id = s.partner_id
-"""
+""",
+)
 
 
 async def _read(write: Connection, group: Sequence[BatchRow]) -> BatchGroup:
@@ -167,7 +129,7 @@ async def _read(write: Connection, group: Sequence[BatchRow]) -> BatchGroup:
             [event for batch in group for event in batch.event_ids],
         )
     for batch_id, *row in found:
-        if row[2] is None:
+        if row[_PARTNER_ID] is None:
             raise UnknownSystem(f"the write database has events of system {row[0]}, but no such system")
         rows[batch_id].append(tuple(row))
     return BatchGroup(rows, sum(len(batch.event_ids) for batch in group) - len(found))
@@ -214,34 +176,16 @@ def truncate_to_hour(at: datetime) -> datetime:
     return at.replace(minute=0, second=0, microsecond=0)
 
 
-_SELECT_STORED = """
-select r.partner_system_id,
-       r.id,
-       r.partner_id,
-       r.partner_name,
-       r.system_name,
-       r.event_name,
-       r.event_timestamp,
-       r.original_timestamp,
-       r.received_at,
-       r.user_id,
-       r.anonymous_id,
-       r.message_id,
-       r.event_properties,
-       r.schema_version,
-       r.is_valid,
-       r.validation_errors,
-       r.clock_adjusted,
-       r.correlation_id,
-       r.event_type,
-       r.context,
-       r.is_bot
+_SELECT_STORED = compose_select(
+    [f"r.{name}" for name in COLUMNS],
+    """
   from unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) as given (partner_system_id, event_timestamp, id)
   join read.tracking_events_read_model r
     on r.partner_system_id = given.partner_system_id
    and r.event_timestamp = given.event_timestamp
    and r.id = given.id
-"""
+""",
+)
 
 
 async def _repair(read: Connection, rows: Sequence[Row]) -> list[Row]:

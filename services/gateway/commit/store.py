@@ -6,7 +6,7 @@ while committing, the next attempt looks for it and knows.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -15,10 +15,11 @@ import asyncpg
 from tracking.domain.timestamps import to_unix_ms
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import copy_binary, postgres
-from tracking.infra.copy_binary import Columns, CopyRows, Encoder
+from tracking.infra.copy_binary import Columns, CopyRows
 from tracking.infra.postgres import Connection, DedicatedConnection
 from tracking.tables import event_batches
 from tracking.tables.event_batches import BATCH_ENCODERS, BatchRow
+from tracking.tables.event_columns import WRITE_ENCODERS
 
 
 class RowSkipped(Exception):
@@ -45,28 +46,6 @@ ROW_ERRORS: tuple[type[BaseException], ...] = (
     TypeError,
 )
 
-# in the order of TrackingEvent's fields
-_ENCODERS: Mapping[str, Encoder] = {
-    "partner_system_id": copy_binary.encode_uuids,
-    "id": copy_binary.encode_uuids,
-    "event_name": copy_binary.encode_texts,
-    "event_timestamp": copy_binary.encode_timestamps,
-    "original_timestamp": copy_binary.encode_timestamps,
-    "sent_at": copy_binary.encode_timestamps,
-    "received_at": copy_binary.encode_timestamps,
-    "user_id": copy_binary.encode_texts,
-    "anonymous_id": copy_binary.encode_texts,
-    "message_id": copy_binary.encode_texts,
-    "event_properties": copy_binary.encode_jsonb_values,
-    "schema_version": copy_binary.encode_integers,
-    "is_valid": copy_binary.encode_booleans,
-    "validation_errors": copy_binary.encode_jsonb_values,
-    "clock_adjusted": copy_binary.encode_booleans,
-    "correlation_id": copy_binary.encode_texts,
-    "event_type": copy_binary.encode_texts,
-    "context": copy_binary.encode_jsonb_values,
-    "is_bot": copy_binary.encode_booleans,
-}
 _CONNECT_ERRORS: tuple[type[BaseException], ...] = (*postgres.POSTGRES_ERRORS, ValueError)
 # A client's time further off than this may lie where no partition is meant to be.
 _MAX_DISTANCE_TO_PARTITIONS = timedelta(days=28)
@@ -169,7 +148,7 @@ class EventStore:
         try:
             # not committed in the same breath: if a trigger left out a row, all of it must be undone
             stored = await copy_binary.begin_and_copy(
-                connection, batch, CopyRows("write.tracking_events", _ENCODERS, _columns(events))
+                connection, batch, CopyRows("write.tracking_events", WRITE_ENCODERS, _columns(events))
             )
             _require_all(stored, events)
             await connection.execute("commit")
@@ -187,7 +166,7 @@ class EventStore:
         await connection.execute(_CREATE_STAGING)
         async with connection.transaction():
             staged = await copy_binary.copy(
-                connection, "staged_events", schema="pg_temp", encoders=_ENCODERS, groups=[_columns(events)]
+                connection, "staged_events", schema="pg_temp", encoders=WRITE_ENCODERS, groups=[_columns(events)]
             )
             _require_all(staged, events)
             stored = frozenset(row["id"] for row in await connection.fetch(_INSERT_NEW))

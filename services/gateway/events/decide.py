@@ -26,6 +26,10 @@ from tracking.domain.tracking_event import EVENT_TYPES, MAX_CLIENT_ID_CHARACTERS
 
 _MAX_ERRORS = 20
 _MAX_SCHEMA_VERSION = 2**31 - 1
+# `_Event.__new__(_Event, …)` is TrackingEvent(…) by name, as fast as by position: for more than 14 arguments by name
+# CPython 3.11 builds a dictionary, which takes a microsecond, unless it compiles the call as that of a method
+# (Python/compile.c, STACK_USE_GUIDELINE). A name that is imported does not count as an object with methods.
+_Event = TrackingEvent
 
 
 @dataclass(slots=True)
@@ -152,27 +156,28 @@ def decide(
         person = PersonalData(user_id, anonymous_id, properties, context)
         (user_id, anonymous_id), text, surroundings, is_bot = _apply_privacy(person, text, sender)
     event_timestamp, clock_adjusted = correct_clock_skew(original, sent_at, sender.received_at)
-    # in the order of its fields: by name it would take twice as long, for every event
-    return TrackingEvent(
-        sender.key.partner_system_id,
-        identity,
-        name,
-        event_timestamp,
-        original,
-        sent_at,
-        sender.received_at,
-        user_id,
-        anonymous_id,
-        client_id,
-        text,
-        version,
-        not notes.validation_errors,
-        orjson.dumps(notes.validation_errors[:_MAX_ERRORS]) if notes.validation_errors else None,
-        clock_adjusted,
-        sender.correlation_id,
-        kind,
-        surroundings,
-        is_bot,
+    errors = notes.validation_errors
+    return _Event.__new__(
+        _Event,
+        partner_system_id=sender.key.partner_system_id,
+        id=identity,
+        event_name=name,
+        event_timestamp=event_timestamp,
+        original_timestamp=original,
+        sent_at=sent_at,
+        received_at=sender.received_at,
+        user_id=user_id,
+        anonymous_id=anonymous_id,
+        message_id=client_id,
+        event_properties=text,
+        schema_version=version,
+        is_valid=not errors,
+        validation_errors=orjson.dumps(errors[:_MAX_ERRORS]) if errors else None,
+        clock_adjusted=clock_adjusted,
+        correlation_id=sender.correlation_id,
+        event_type=kind,
+        context=surroundings,
+        is_bot=is_bot,
     )
 
 
