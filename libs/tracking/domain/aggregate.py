@@ -30,5 +30,5 @@ class Aggregate:
 
     def pull_events(self) -> list[DomainEvent]:
         """What happened since it was made or loaded; the next call starts anew."""
-        taken, self._events = self._events, []
-        return taken
+        pulled, self._events = self._events, []
+        return pulled

@@ -28,11 +28,6 @@ class Fingerprint:
         """A plain hash is enough: 32 random base62 characters (190 bits) cannot be found by trying."""
         return cls(sha256(secret.encode()).digest(), secret[:3], secret[-4:])
 
-    @property
-    def hex(self) -> str:
-        """The SHA-256 in hexadecimal, as caches name it."""
-        return self.sha256.hex()
-
 
 def generate_secret(prefix: SecretPrefix) -> str:
     """A fresh secret from the system's random source: `sk_` for API keys, `tk_` for access tokens."""
