@@ -1,4 +1,4 @@
-"""A bearer token for admin or query: shown once, kept as a fingerprint, limited to what its scope says."""
+"""Access tokens: bearer secrets for admin or query, shown once, stored as a fingerprint, limited by their scope."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -106,7 +106,7 @@ class AccessToken(Aggregate):
             self._record(domain_events.AccessTokenRevoked(now, self.id))
 
     def reinstate(self, now: datetime) -> None:
-        """Only for the token that the environment names again: whoever sets that owns the installation."""
+        """Undo a revocation. Only for the token that the environment names: its owner runs the installation."""
         if self.revoked_at is not None:
             self.revoked_at, self.updated_at = None, advance_updated_at(self.updated_at, now)
             self._record(domain_events.AccessTokenReinstated(now, self.id))

@@ -1,4 +1,4 @@
-"""The key of a partner system: shown once, kept as a fingerprint; replaced with a grace period, revoked for good."""
+"""API keys of partner systems: shown once, stored as a fingerprint, rotated with a grace period, revoked for good."""
 
 from datetime import datetime, timedelta
 from typing import Self

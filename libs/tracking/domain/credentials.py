@@ -1,4 +1,4 @@
-"""Secrets that are shown once: how they look, and what is kept of them."""
+"""Secrets that are shown once: how they are made, and the fingerprint that is stored of each."""
 
 import secrets
 import string
@@ -13,7 +13,7 @@ SecretPrefix = Literal["sk_", "tk_"]
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What is kept of a secret: its SHA-256, and enough to recognise it by eye."""
+    """The SHA-256 of a secret, with its prefix and last four characters, by which a person recognizes it."""
 
     sha256: bytes
     prefix: str

@@ -1,7 +1,7 @@
 """The JSON Schema that events of a name must meet: versioned, immutable once published.
 
 A global structure counts for every partner; a partner's own structure of the same event name wins over it. Whether a
-schema is one, and safe, is decided by whoever registers it (infra/validation): this module knows no JSON Schema.
+schema is valid and safe is checked before it is registered (infra/validation); this module knows no JSON Schema.
 """
 
 from dataclasses import dataclass, replace

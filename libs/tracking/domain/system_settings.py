@@ -1,7 +1,7 @@
-"""What a partner decides for one system: who may send from a browser, how fast, and what is kept of a person.
+"""Settings of one partner system: allowed origins, rate limit, IP policy and privacy rules.
 
-Values only; the gateway applies them. Neither can be built wrong: Malformed names each field as the administration
-shows it (`settings.allowedOrigins[2]`).
+This module only holds and checks the values; the gateway applies them. Wrong values raise Malformed, which names each
+field as the administration shows it (`settings.allowedOrigins[2]`).
 """
 
 import re
@@ -48,11 +48,11 @@ def _is_whole(value: int | None, least: int, most: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PrivacyRule:
-    """What becomes of one place of an event before it is stored; the first `length` characters stay of what is cut.
+    """Drops, hashes or truncates one value of an event before it is stored; truncating keeps `length` characters.
 
     `path` is a subset of JSON path: `$.userId`, `$.context.traits.email`, `$.properties.items[*].note`,
     `$.properties['a.b']`. `segments` is the same, split: the first is one of PRIVACY_PATH_ROOTS, None stands for `[*]`.
-    The fields of Malformed are `path`, `action` and `length`; whoever has several puts the place before them.
+    The fields of Malformed are `path`, `action` and `length`; a list of rules puts the position before them.
     """
 
     path: str

@@ -1,6 +1,6 @@
-"""An event as it is kept: its identity, its times, and the rules by which both come about.
+"""A tracking event as it is stored.
 
-Append-only: there is no way to change one. Validity is a mark on it, never a reason to lose it.
+Events are append-only: nothing changes one. An event that breaks its schema is marked as invalid and stored anyway.
 """
 
 from datetime import datetime
@@ -15,7 +15,7 @@ class TrackingEvent(NamedTuple):
     """One event in the order of the columns of `write.tracking_events`, so that it is its own COPY record.
 
     A tuple rather than a dataclass: made tens of thousands of times a second (docs/decisions/0003). JSON stands as
-    UTF-8 text in bytes. Build it with the values that `ingest` settled; the database repeats the checks that matter.
+    UTF-8 text in bytes. Build it with values that `decide` has checked; the database repeats the checks that matter.
     """
 
     partner_system_id: UUID
