@@ -267,7 +267,7 @@ def test_a_callback_that_fails_is_logged_and_the_next_is_called(caplog: pytest.L
         raise RuntimeError("a bug of the program")
 
     reporter = OutcomeReporter(on_stored, None)
-    reporter.tell([Stored("a", "1", True, False), Stored("b", "2", False, True)])
+    reporter.report([Stored("a", "1", True, False), Stored("b", "2", False, True)])
 
     assert heard == ["a", "b"]
     assert "a bug of the program" in caplog.text

@@ -62,7 +62,7 @@ def test_every_event_of_an_acknowledged_batch_is_told_with_its_own_result() -> N
 @pytest.mark.parametrize(
     "answer",
     [
-        GatewayResponse(0, trouble="ConnectError"),
+        GatewayResponse(0, error_text="ConnectError"),
         *(GatewayResponse(status) for status in (408, 429, 500, 502, 503, 504, 599)),
         GatewayResponse(200, {"results": [{"eventId": "id"}]}),
         GatewayResponse(204),
@@ -206,8 +206,8 @@ def test_what_is_withdrawn_ends_once_whatever_is_answered_later() -> None:
 def test_each_attempt_says_when_it_was_sent_and_a_large_body_is_compressed() -> None:
     post = Post([EncodedEvent("e", json.dumps({"eventId": "e", "text": str(list(range(900)))}).encode())])
 
-    plain, none = post.body(SENT_AT, 1_000_000)
-    packed, encoding = post.body(SENT_AT, 100)
+    plain, none = post.encode_body(SENT_AT, 1_000_000)
+    packed, encoding = post.encode_body(SENT_AT, 100)
 
     assert (none, encoding) == (None, "gzip")
     assert gzip.decompress(packed) == plain
@@ -219,7 +219,7 @@ def test_each_attempt_says_when_it_was_sent_and_a_large_body_is_compressed() -> 
 def test_what_would_inflate_like_an_attack_goes_as_it_is() -> None:
     post = Post([EncodedEvent("e", b'"' + b"x" * 500_000 + b'"')])
 
-    body, encoding = post.body(SENT_AT, 1024)
+    body, encoding = post.encode_body(SENT_AT, 1024)
 
     assert encoding is None
     assert len(body) > 500_000
