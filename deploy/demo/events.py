@@ -27,7 +27,7 @@ class PlannedEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DemoPlan:
     """All events of a run in the order of sending, and the sums that must come out."""
 
     events: tuple[PlannedEvent, ...]
@@ -61,7 +61,7 @@ class Plan:
         return sum(event.fate == "invalid" for event in self.stored)
 
 
-def plan(count: int, seed: int, now: datetime) -> Plan:
+def plan(count: int, seed: int, now: datetime) -> DemoPlan:
     """`count` events to be stored; beside them one in 50 comes twice, and one in 200 is no event.
 
     One in ten has no id of its own, and one in ten no time: the client gives it one. What comes twice has both, as
@@ -74,7 +74,7 @@ def plan(count: int, seed: int, now: datetime) -> Plan:
     events += [PlannedEvent(event.arguments, event.fate, is_repeat=True) for event in twice]
     events += (_no_event(random) for _ in range(count // 200))
     random.shuffle(events)
-    return Plan(tuple(events))
+    return DemoPlan(tuple(events))
 
 
 def _event(random: Random, now: datetime, number: int) -> PlannedEvent:

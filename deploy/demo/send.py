@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.demo import DemoError
-from deploy.demo.events import Plan, PlannedEvent
+from deploy.demo.events import DemoPlan, PlannedEvent
 from tracking_client import AsyncTracker, Failure, Options, Stored
 
 _MAX_EVENTS_PER_RUN = 2000
@@ -47,7 +47,7 @@ class DemoSender:
         self._trouble: Failure | None = None
         self.outcome = SendResult()
 
-    async def send(self, plan: Plan, progress: Callable[[int], None]) -> SendResult:
+    async def send(self, plan: DemoPlan, progress: Callable[[int], None]) -> SendResult:
         """Send everything; `progress` is told how many events were answered.
 
         Raises DemoError at the first event that was neither acknowledged nor refused as no event.

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from deploy.demo import DemoError
-from deploy.demo.events import DAYS_BACK, Plan
+from deploy.demo.events import DAYS_BACK, DemoPlan
 from deploy.demo.target import DemoSystem, Target
 
 DEADLINE_S = 60.0
@@ -97,7 +97,7 @@ class QueryClient:
         return found
 
 
-def compare(plan: Plan, statistics: dict[str, Any]) -> list[StatisticsRow]:
+def compare(plan: DemoPlan, statistics: dict[str, Any]) -> list[StatisticsRow]:
     """What was sent beside what was counted: a line for each event name, then valid, invalid and all."""
     sent, counted = plan.counts(), dict(statistics["eventCounts"])
     names = sorted({*sent, *counted}, key=lambda name: (-sent.get(name, 0), name))

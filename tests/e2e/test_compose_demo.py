@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from deploy.demo import DemoError
-from deploy.demo.events import Plan, PlannedEvent, plan
+from deploy.demo.events import DemoPlan, PlannedEvent, plan
 from deploy.demo.send import DemoSender, SendResult
 from deploy.demo.target import Target
 from deploy.demo.verify import compare, differences
@@ -78,7 +78,7 @@ async def send(answer: Callable[[int], httpx.Response], *events: PlannedEvent) -
 
     options = Options(linger_s=0, first_pause_s=0.01, retry_for_s=0.2, longest_pause_s=0.05)
     sender = DemoSender("http://gateway", "sk_x", {"transport": httpx.MockTransport(handle)}, options)
-    return await sender.send(Plan(events), lambda _: None)
+    return await sender.send(DemoPlan(events), lambda _: None)
 
 
 def acknowledged(**changes: Any) -> httpx.Response:
@@ -127,7 +127,7 @@ def test_every_way_of_being_wrong_is_named() -> None:
 
 
 def test_a_name_that_was_never_sent_is_shown_too() -> None:
-    made = Plan((PING,))
+    made = DemoPlan((PING,))
     statistics = {"eventCounts": {"ping": 1, "ghost": 2}, "validEvents": 3, "invalidEvents": 0, "totalEvents": 3}
 
     rows = {row.name: (row.sent, row.counted) for row in compare(made, statistics)}

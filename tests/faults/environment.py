@@ -46,11 +46,11 @@ class FaultEnvironment:
         """At random: a fault is to meet the system at any moment."""
         await asyncio.sleep(self.rng.uniform(least_s, most_s) * self.pace)
 
-    def breaks(self) -> None:
+    def record_break(self) -> None:
         """Note that something is about to be broken."""
         self.broken_at.append(time.monotonic())
 
-    def mends(self) -> None:
+    def record_repair(self) -> None:
         """Note that it is whole again, or being started: the product has to recover from here on by itself."""
         self.mended_at.append(time.monotonic())
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import raw_http
-from tests.support.raw_http import Answer, Ending
+from tests.support.raw_http import Ending, RawResponse
 
 _AT_ONCE = 16
 _TIMEOUT_S = 15
@@ -62,7 +62,7 @@ async def faults_of(url: str, cases: Sequence[Case]) -> list[str]:
     return [fault for fault in await asyncio.gather(*(judge(one) for one in cases)) if fault]
 
 
-def _fault(one: Case, answer: Answer) -> str | None:
+def _fault(one: Case, answer: RawResponse) -> str | None:
     if answer.status not in one.statuses:
         return f"{answer.status} instead of {sorted(one.statuses)}"
     if answer.status < 400:
@@ -82,7 +82,7 @@ def _fault(one: Case, answer: Answer) -> str | None:
     return None
 
 
-def _fault_of_success(one: Case, answer: Answer) -> str | None:
+def _fault_of_success(one: Case, answer: RawResponse) -> str | None:
     if one.refused is None:
         return None
     refused = answer.json()["refused"]

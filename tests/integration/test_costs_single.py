@@ -40,7 +40,7 @@ class Answers:
             self.whole.set()
 
 
-class Gateway:
+class FastPathGateway:
     """The short way of a single event with all that is behind it, and no HTTP before it."""
 
     def __init__(self, singles: SingleEventFastPath, commits: list[CommittedBatch]) -> None:
@@ -72,7 +72,7 @@ def an_event(number: int) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
+async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[FastPathGateway]:
     """In this process, and it knows the key."""
     url = stack.write_url("gateway")
     pool = await postgres.open_pool(url, service="test", connect_timeout_s=5, query_timeout_s=5, size=1)
@@ -86,7 +86,7 @@ async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
         # what is heard of changes is trusted for longer than a second
         keys.is_subscribed = True
         await keys.authenticate(sender.api_key, clock.get_receive_time())
-        yield Gateway(SingleEventFastPath(keys, structures, commits, RateLimiter(redis), LIMITS), committed)
+        yield FastPathGateway(SingleEventFastPath(keys, structures, commits, RateLimiter(redis), LIMITS), committed)
     finally:
         commits.close()
         await running

@@ -36,7 +36,7 @@ class Recorder:
 
 
 @asynccontextmanager
-async def recording() -> AsyncIterator[Recorder]:
+async def run_recorder() -> AsyncIterator[Recorder]:
     """Gone at the end, but for what it has kept."""
     recorder = Recorder()
     server = await asyncio.start_server(recorder.accept, "127.0.0.1", 0)

@@ -116,7 +116,7 @@ select batch_id, consumer
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class FinishedRebuild:
     """What a command said."""
 
     status: int
@@ -148,12 +148,12 @@ def launched(stack: Stack, *arguments: str) -> "Iterator[subprocess.Popen[str]]"
             process.kill()
 
 
-async def finish(process: "subprocess.Popen[str]") -> Finished:
+async def finish(process: "subprocess.Popen[str]") -> FinishedRebuild:
     out, err = await asyncio.to_thread(process.communicate, timeout=TIMEOUT_S)
-    return Finished(process.returncode, out, err)
+    return FinishedRebuild(process.returncode, out, err)
 
 
-async def rebuild(stack: Stack, *arguments: str, status: int = 0) -> Finished:
+async def rebuild(stack: Stack, *arguments: str, status: int = 0) -> FinishedRebuild:
     """Run the command to its end."""
     with launched(stack, *arguments) as process:
         finished = await finish(process)

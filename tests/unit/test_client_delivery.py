@@ -17,12 +17,12 @@ SENT_AT = datetime(2026, 11, 20, 12, 0, 0, 0, UTC)
 OPTIONS = Options(first_pause_s=1.0, longest_pause_s=10.0, retry_for_s=100.0)
 
 
-def encoded(count: int) -> list[EncodedEvent]:
+def make_encoded_events(count: int) -> list[EncodedEvent]:
     return [EncodedEvent(f"e{number}", json.dumps({"eventId": f"e{number}"}).encode()) for number in range(count)]
 
 
 def delivery(count: int) -> Delivery:
-    return Delivery(encoded(count), OPTIONS, Random(1))  # noqa: S311
+    return Delivery(make_encoded_events(count), OPTIONS, Random(1))  # noqa: S311
 
 
 def accepted(count: int, **changes: Any) -> GatewayResponse:
