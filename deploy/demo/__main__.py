@@ -81,7 +81,7 @@ async def _send(console: Console, sender: DemoSender, plan: DemoPlan) -> tuple[S
     seconds = time.monotonic() - started
     console.print(
         f"sent {plan.sent}: {outcome.accepted} accepted ({outcome.invalid} of them flagged as invalid), "
-        f"{outcome.duplicates} known before, {outcome.refused} refused"
+        f"{outcome.duplicates} known before, {outcome.rejected} refused"
         + (f", {outcome.retries} retries" if outcome.retries else ""),
         highlight=False,
     )
@@ -92,7 +92,7 @@ def _unequal(plan: DemoPlan, outcome: SendResult, rows: Sequence[StatisticsRow])
     """A batch that was tried again may have been stored the first time: only without retries are all sums fixed."""
     pairs = {
         "events acknowledged": (len(plan.stored), len(outcome.event_ids)),
-        "refused": (plan.refused, outcome.refused),
+        "refused": (plan.rejected, outcome.rejected),
     }
     if not outcome.retries:
         pairs["accepted"] = (len(plan.stored), outcome.accepted)

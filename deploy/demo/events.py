@@ -22,7 +22,7 @@ class PlannedEvent:
     """The arguments of a call of `track`; `is_repeat` if another call has the same ones."""
 
     arguments: dict[str, Any]
-    fate: ExpectedResult
+    expected_result: ExpectedResult
     is_repeat: bool = False
 
 
@@ -35,7 +35,7 @@ class DemoPlan:
     @property
     def stored(self) -> tuple[PlannedEvent, ...]:
         """Every event that should be stored, once each."""
-        return tuple(event for event in self.events if event.fate != "refused" and not event.is_repeat)
+        return tuple(event for event in self.events if event.expected_result != "refused" and not event.is_repeat)
 
     @property
     def sent(self) -> int:
@@ -48,9 +48,9 @@ class DemoPlan:
         return sum(event.is_repeat for event in self.events)
 
     @property
-    def refused(self) -> int:
+    def rejected(self) -> int:
         """How many are no events at all."""
-        return sum(event.fate == "refused" for event in self.events)
+        return sum(event.expected_result == "refused" for event in self.events)
 
     def counts(self) -> dict[str, int]:
         """`{event name: how many are stored}`."""
@@ -58,7 +58,7 @@ class DemoPlan:
 
     def invalid(self) -> int:
         """How many are stored with isValid=false."""
-        return sum(event.fate == "invalid" for event in self.stored)
+        return sum(event.expected_result == "invalid" for event in self.stored)
 
 
 def plan(count: int, seed: int, now: datetime) -> DemoPlan:
@@ -71,7 +71,7 @@ def plan(count: int, seed: int, now: datetime) -> DemoPlan:
     events = [_event(random, now, number) for number in range(count)]
     repeatable = [event for event in events if {"event_id", "timestamp"} <= event.arguments.keys()]
     twice = random.sample(repeatable, min(count // 50, len(repeatable)))
-    events += [PlannedEvent(event.arguments, event.fate, is_repeat=True) for event in twice]
+    events += [PlannedEvent(event.arguments, event.expected_result, is_repeat=True) for event in twice]
     events += (_no_event(random) for _ in range(count // 200))
     random.shuffle(events)
     return DemoPlan(tuple(events))

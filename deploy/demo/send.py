@@ -23,7 +23,7 @@ class SendResult:
     accepted: int = 0
     duplicates: int = 0
     invalid: int = 0
-    refused: int = 0
+    rejected: int = 0
     retries: int = 0
     faults: list[str] = field(default_factory=list)
 
@@ -77,11 +77,11 @@ class DemoSender:
         if failure.code != "invalid_event":
             self._trouble = self._trouble or failure
             return
-        self.outcome.refused += 1
+        self.outcome.rejected += 1
         self._judge(failure.event["eventId"], "refused", failure)
 
     def _judge(self, event_id: str, actual: str, answer: Stored | Failure) -> None:
         self._progress(1)
-        expected = self._planned[event_id].fate
+        expected = self._planned[event_id].expected_result
         if expected != actual:
             self.outcome.faults.append(f"expected {expected}, the gateway says {actual}: {answer}")

@@ -32,8 +32,8 @@ def test_a_plan_stores_as_many_events_as_asked(count: int) -> None:
     made = plan(count, count, NOW)
 
     assert len(made.stored) == sum(made.counts().values()) == count
-    assert made.sent == count + made.repeats + made.refused
-    assert (made.repeats, made.refused) == (count // 50, count // 200)
+    assert made.sent == count + made.repeats + made.rejected
+    assert (made.repeats, made.rejected) == (count // 50, count // 200)
 
 
 def test_a_repeat_is_the_same_event_as_another_to_the_letter() -> None:
@@ -103,12 +103,12 @@ async def test_a_gateway_that_never_answers_ends_the_run() -> None:
         await send(answer, PING)
 
 
-async def test_a_refusal_ends_the_run() -> None:
+async def test_a_rejection_ends_the_run() -> None:
     with pytest.raises(DemoError, match="401"):
         await send(lambda _: httpx.Response(401), PING)
 
 
-async def test_a_verdict_other_than_planned_is_a_fault() -> None:
+async def test_a_result_other_than_planned_is_an_error() -> None:
     outcome = await send(lambda _: acknowledged(isValid=False), PING)
 
     [fault] = outcome.faults

@@ -28,7 +28,7 @@ class FaultRow:
     what: str
     sent: int = 0
     acknowledged: int = 0
-    refused: int = 0
+    rejected: int = 0
     unknown: int = 0
     lost: int = 0
     twice: int = 0
@@ -112,7 +112,7 @@ def fill_times(row: FaultRow, ledger: Ledger, broken_at: Sequence[float], mended
 def fill_findings(row: FaultRow, ledger: Ledger, findings: Findings) -> None:
     """What the senders know, and what the checker found."""
     row.sent = len(ledger.events)
-    row.acknowledged, row.refused = ledger.count("acknowledged"), ledger.count("refused")
+    row.acknowledged, row.rejected = ledger.count("acknowledged"), ledger.count("refused")
     row.unknown = ledger.count("unknown")
     row.lost, row.twice = len(findings.lost), len(findings.twice)
     row.generator_cores = ledger.cpu_share

@@ -27,7 +27,7 @@ class Case:
     pieces: tuple[bytes, ...]
     statuses: frozenset[int]
     code: str | None = None
-    refused: int | None = None
+    rejected: int | None = None
     ending: Ending = "wait"
 
 
@@ -36,12 +36,12 @@ def case(
     raw: bytes | Sequence[bytes],
     *statuses: int,
     code: str | None = None,
-    refused: int | None = None,
+    rejected: int | None = None,
     ending: Ending = "wait",
 ) -> Case:
     """`case("no JSON", raw, 400, code="malformed_json")`."""
     pieces = (raw,) if isinstance(raw, bytes) else tuple(raw)
-    return Case(name, pieces, frozenset(statuses), code, refused, ending)
+    return Case(name, pieces, frozenset(statuses), code, rejected, ending)
 
 
 async def faults_of(url: str, cases: Sequence[Case]) -> list[str]:
@@ -83,10 +83,10 @@ def _fault(one: Case, answer: RawResponse) -> str | None:
 
 
 def _fault_of_success(one: Case, answer: RawResponse) -> str | None:
-    if one.refused is None:
+    if one.rejected is None:
         return None
-    refused = answer.json()["refused"]
-    return None if refused == one.refused else f"{refused} refused instead of {one.refused}"
+    rejected = answer.json()["refused"]
+    return None if rejected == one.rejected else f"{rejected} rejected instead of {one.rejected}"
 
 
 def resident_bytes(pid: int) -> int:
@@ -97,4 +97,4 @@ def resident_bytes(pid: int) -> int:
 
 def named(prefix: str, cases: Iterable[Case]) -> list[Case]:
     """The same with `prefix` before each name."""
-    return [Case(f"{prefix}: {c.name}", c.pieces, c.statuses, c.code, c.refused, c.ending) for c in cases]
+    return [Case(f"{prefix}: {c.name}", c.pieces, c.statuses, c.code, c.rejected, c.ending) for c in cases]

@@ -225,11 +225,11 @@ async def test_who_opts_out_leaves_nothing_and_may_come_back(
     assert [event["event_name"] for event in found] == ["after"]
 
 
-async def test_pages_of_other_origins_are_refused_and_hear_of_it(
+async def test_pages_of_other_origins_are_rejected_and_see_the_error(
     stack: Stack, services: ServiceProcesses, site: Site
 ) -> None:
-    refused = await a_key(services, allowedOrigins=["https://elsewhere.example"])
-    async with open_page(site, services, refused) as page:
+    rejected = await a_key(services, allowedOrigins=["https://elsewhere.example"])
+    async with open_page(site, services, rejected) as page:
         async with page.expect_response(lambda response: "/v1/beacon" in response.url) as answered:
             await page.evaluate("tracker.flush()")
         assert (await answered.value).status == 403

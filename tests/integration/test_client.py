@@ -208,7 +208,7 @@ async def test_a_full_queue_says_so_at_once_and_keeps_what_it_has(
         assert await stored_ids(stack) == Counter(under_way + ids[:10])
 
 
-async def test_what_the_gateway_refuses_is_told_with_its_reason(
+async def test_what_the_gateway_rejects_is_told_with_its_reason(
     kind: str, stack: Stack, services: ServiceProcesses, sender: Registered
 ) -> None:
     async with a_client(kind, services.url("gateway"), sender.api_key) as client:

@@ -179,7 +179,7 @@ async def test_progress_waits_for_an_open_dead_letter_and_moves_on_when_it_is_di
     await reach_states(stack, ("applied", 1))
 
 
-async def test_too_many_dead_letters_stop_a_worker_until_they_are_settled(
+async def test_too_many_dead_letters_stop_a_worker_until_they_are_decided(
     services: ServiceProcesses, stack: Stack, sender: Registered
 ) -> None:
     await publish(stack, b"one", b"two", b"three")

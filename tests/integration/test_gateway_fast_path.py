@@ -204,7 +204,7 @@ async def test_without_a_commit_in_time_the_answer_is_503(stack: Stack, sender: 
         assert (await Connection.ask(services, a_request(sender)))[0] == 202
 
 
-async def test_a_deactivated_system_is_refused_the_short_way_too(stack: Stack) -> None:
+async def test_a_deactivated_system_is_rejected_on_the_fast_path_too(stack: Stack) -> None:
     async with run_services(stack, "gateway", "admin") as services, administrator(services) as admin:
         system = await a_system(admin)
         sender = Registered(UUID(system["partnerId"]), UUID(system["id"]), system["apiKey"])

@@ -179,7 +179,7 @@ async def test_a_narrow_count_reads_what_it_counts(stack: Stack, system: System)
             assert read_whole(nodes) == []
 
 
-async def test_counts_read_the_rollups_and_only_the_ragged_ends_from_events(stack: Stack, system: System) -> None:
+async def test_counts_read_the_rollups_and_only_the_edge_hours_from_events(stack: Stack, system: System) -> None:
     await analyse(stack)
     within = TimeRange(NOVEMBER.start + timedelta(minutes=30), NOVEMBER.end)
 
@@ -207,7 +207,7 @@ async def test_counts_of_a_day_and_of_less_read_hours_alone(stack: Stack, system
         assert read_whole(nodes) == []
 
 
-async def test_the_ragged_ends_are_counted_from_the_key_alone(stack: Stack, system: System) -> None:
+async def test_the_edge_hours_are_counted_from_the_key_alone(stack: Stack, system: System) -> None:
     owner = await stack.read()
     await owner.execute("vacuum analyze read.tracking_events_read_model")
     hour = TimeRange(START + timedelta(days=40, minutes=40), START + timedelta(days=40, minutes=100))

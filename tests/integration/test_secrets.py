@@ -285,9 +285,9 @@ async def test_no_password_is_written_when_nothing_can_be_reached(stack: Stack, 
                 if service in paths:
                     method = "POST" if service == "gateway" else "GET"
                     event = {"eventName": "a", "userId": "u"}
-                    refused = await client.request(method, paths[service], headers=headers, json=event)
-                    assert refused.status_code == 503, (service, refused.text)
-                    texts.append(refused.text)
+                    rejected = await client.request(method, paths[service], headers=headers, json=event)
+                    assert rejected.status_code == 503, (service, rejected.text)
+                    texts.append(rejected.text)
                 texts.append((await client.get("/metrics")).text)
         logs = {service: services.log(service) for service in SERVICES}
 

@@ -130,10 +130,10 @@ async def test_connections_past_the_limit_are_told_so_and_leave_the_others_alone
                 writer.write(live)
                 assert (await raw_http.read_answer(reader)).status == 200
 
-            refused = await raw_http.exchange(url, live)
+            rejected = await raw_http.exchange(url, live)
 
-            assert (refused.status, refused.json()["code"]) == (503, "too_many_connections")
-            assert int(refused.headers["retry-after"]) >= 1
+            assert (rejected.status, rejected.json()["code"]) == (503, "too_many_connections")
+            assert int(rejected.headers["retry-after"]) >= 1
             first[1].write(live)
             assert (await raw_http.read_answer(first[0])).status == 200
         await until(lambda: raw_http.exchange(url, live), lambda answer: answer.status == 200)

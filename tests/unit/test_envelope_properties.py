@@ -91,7 +91,7 @@ def assert_is_decided(envelope: Any) -> None:
 
 @always_the_same
 @given(st.binary(max_size=400) | _JSON.map(orjson.dumps) | _ENVELOPES.map(orjson.dumps))
-def test_any_bytes_are_an_event_or_refused_with_a_reason(body: bytes) -> None:
+def test_any_bytes_are_an_event_or_rejected_with_a_reason(body: bytes) -> None:
     envelope = decoded(decode_event, body)
 
     if isinstance(envelope, Malformed):
@@ -109,7 +109,7 @@ def test_any_bytes_are_an_event_or_refused_with_a_reason(body: bytes) -> None:
         orjson.dumps
     )
 )
-def test_any_bytes_are_a_batch_or_refused_with_a_reason(body: bytes) -> None:
+def test_any_bytes_are_a_batch_or_rejected_with_a_reason(body: bytes) -> None:
     batch = decoded(decode_batch, body)
 
     if isinstance(batch, Malformed):
@@ -122,7 +122,7 @@ def test_any_bytes_are_a_batch_or_refused_with_a_reason(body: bytes) -> None:
 
 @always_the_same
 @given(_JSON)
-def test_any_json_is_an_event_or_refused_with_a_reason(envelope: Any) -> None:
+def test_any_json_is_an_event_or_rejected_with_a_reason(envelope: Any) -> None:
     assert_is_decided(envelope)
 
 

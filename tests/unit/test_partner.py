@@ -50,7 +50,7 @@ def test_a_name_and_an_address_are_kept_without_the_space_around_them() -> None:
     assert (partner.name, partner.email) == ("Acme Corp", "Admin@acme.com")
 
 
-def test_a_change_that_is_refused_changes_nothing() -> None:
+def test_a_change_that_is_rejected_changes_nothing() -> None:
     partner = a_partner()
 
     with pytest.raises(Malformed):
@@ -101,7 +101,7 @@ def test_deactivating_twice_happens_once() -> None:
 
 
 @pytest.mark.parametrize("change", [{"name": " "}, {"description": "x" * 1001}, {"name": "B", "description": "\x00"}])
-def test_a_refused_change_of_a_system_changes_nothing(change: dict[str, str]) -> None:
+def test_a_rejected_change_of_a_system_changes_nothing(change: dict[str, str]) -> None:
     system = a_system(a_partner())
 
     with pytest.raises(Malformed):
@@ -124,7 +124,7 @@ def test_there_are_seven_types_of_system() -> None:
     assert {kind.value for kind in SystemType} == {1, 2, 3, 4, 5, 6, 99}
 
 
-def test_what_happened_names_ids_and_is_ready_for_json() -> None:
+def test_domain_events_name_ids_and_are_ready_for_json() -> None:
     system = a_system(a_partner())
 
     system.deactivate(LATER)
