@@ -1,4 +1,4 @@
-"""What a run sends: events as real clients make them, each with what should become of it. No IO; one seed, one plan."""
+"""The events of a demo run, as real clients make them, each with its expected result. No IO; a seed fixes the plan."""
 
 import json
 from collections import Counter

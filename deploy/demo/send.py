@@ -17,7 +17,7 @@ _OPTIONS = Options(
 
 @dataclass(slots=True)
 class SendResult:
-    """What came back. `event_ids` are those of every event acknowledged, new or known before."""
+    """The results of a run. `event_ids` are the ids of all acknowledged events, duplicates included."""
 
     event_ids: set[str] = field(default_factory=set)
     accepted: int = 0

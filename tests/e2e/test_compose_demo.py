@@ -68,7 +68,7 @@ def test_a_plan_has_something_of_everything() -> None:
 
 
 async def send(answer: Callable[[int], httpx.Response], *events: PlannedEvent) -> SendResult:
-    """What the sender makes of a gateway that answers its n-th request so; nothing waits for long."""
+    """Run the sender against a gateway that gives these responses in turn; no pause is long."""
     asked = 0
 
     def handle(request: httpx.Request) -> httpx.Response:

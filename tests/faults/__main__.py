@@ -31,7 +31,7 @@ OVERLOAD = "overload"
 
 
 def table(rows: Sequence[FaultRow]) -> Table:
-    """What is printed."""
+    """Return the report that is printed."""
     shown = Table(title="faults")
     shown.add_column("fault", no_wrap=True)
     for name in ("sent", "acknowledged", "refused", "unknown", "lost", "twice", "202 again s", "visible s", "p99 ms"):

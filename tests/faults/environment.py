@@ -1,4 +1,4 @@
-"""What a fault acts on: private servers, the six services, the network between gateway and servers, and the load."""
+"""The environment of a fault: private servers, the six services, the network between gateway and servers, a load."""
 
 import asyncio
 import subprocess
@@ -55,7 +55,7 @@ class FaultEnvironment:
         self.mended_at.append(time.monotonic())
 
     def rabbitmqctl(self, *arguments: str) -> None:
-        """RabbitMQ's command line, at our own broker."""
+        """Run RabbitMQ's command line tool against the broker of this environment."""
         server = self.backing.rabbitmq
         [tool] = Path("/usr/lib/rabbitmq/lib").glob("*/sbin/rabbitmqctl")
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"} | server.environment()

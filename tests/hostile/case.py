@@ -1,4 +1,4 @@
-"""What a hostile case is, and how a table of them is sent and judged."""
+"""The type of a hostile case, and the functions that send a table of cases and check the responses."""
 
 import asyncio
 import os
@@ -90,7 +90,7 @@ def _fault_of_success(one: Case, answer: RawResponse) -> str | None:
 
 
 def resident_bytes(pid: int) -> int:
-    """What a process holds in memory."""
+    """Return the resident memory of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 

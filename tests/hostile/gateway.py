@@ -1,4 +1,4 @@
-"""What is sent to the two routes that take events."""
+"""Hostile requests to the two routes that take events."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""What a change in the administration does to Redis and to those who listen, and what it leaves behind."""
+"""A command of admin updates Redis, publishes invalidations, and leaves domain events behind."""
 
 import asyncio
 import json

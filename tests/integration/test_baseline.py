@@ -1,4 +1,4 @@
-"""The design that ours is measured against does what it says: it stores, flags, copies and counts."""
+"""The baseline design of the benchmarks works as the specification says: it stores, flags, copies and counts events."""
 
 from typing import Any
 

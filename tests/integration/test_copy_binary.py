@@ -1,4 +1,4 @@
-"""Our binary COPY: what goes in comes out as asyncpg reads it; what a column cannot hold is refused."""
+"""Binary COPY: asyncpg reads back the values that were written, and values that a column cannot hold are rejected."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone

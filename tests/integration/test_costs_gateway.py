@@ -1,4 +1,4 @@
-"""What an event costs the gateway in statements, round trips and messages; the numbers are those of today."""
+"""The cost of an event for the gateway in statements, round trips and messages. The numbers are those of today."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a single event costs the gateway in calls of functions, from the bytes of its request to those of its answer."""
+"""The cost of a single event for the gateway in function calls, from its request's bytes to its response's bytes."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a consumer cannot read or apply: kept, listed, retried, discarded, and never in the way of the rest."""
+"""Dead letters are kept, listed, retried and discarded, and never hold up other messages."""
 
 import json
 from collections.abc import AsyncIterator, Sequence

@@ -1,4 +1,4 @@
-"""Whoever decides about dead letters: the administration's routes, and what the command refuses."""
+"""Decisions about dead letters by the routes of admin, and decisions that the command line rejects."""
 
 from hashlib import sha256
 from typing import Any

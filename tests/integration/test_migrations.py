@@ -1,4 +1,4 @@
-"""Both schemas: applied twice, partitioned by month, and closed to whoever has no business there."""
+"""Both schemas can be applied twice, are partitioned by month, and are closed to roles without rights."""
 
 from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files

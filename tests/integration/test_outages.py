@@ -1,4 +1,4 @@
-"""What the gateway does without its broker, its cache or its database, and while it is being stopped."""
+"""The gateway without its broker, its cache or its database, and while it is being stopped."""
 
 import asyncio
 import os

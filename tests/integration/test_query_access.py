@@ -81,7 +81,7 @@ async def test_a_token_that_has_ended_is_rejected(client: httpx.AsyncClient, sta
 
     assert await code() == await code(expires_at=now + moment) == "unknown_event"
     assert await code(expires_at=now - moment) == "expired_token"
-    # admin's clock may be ahead of ours; revoked is revoked
+    # admin's clock may be ahead of query's; a revoked token is rejected all the same
     assert await code(revoked_at=now - moment) == await code(revoked_at=now + moment) == "revoked_token"
 
 

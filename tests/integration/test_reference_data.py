@@ -1,4 +1,4 @@
-"""What query must know of the write side comes back by itself, should the read database lose it."""
+"""Reference data is replicated again by itself if the read database loses it."""
 
 from contextlib import AsyncExitStack
 

@@ -1,4 +1,4 @@
-"""What a known sender could not get stored is kept for a person: why, and what was sent, without keys."""
+"""Rejected events of authenticated senders are recorded for a person, with reason and raw text but without keys."""
 
 import gzip
 import json

@@ -1,5 +1,5 @@
-"""What PostgreSQL refuses: one event of a group never fails its neighbours, and no trouble of the database's own is
-blamed on an event."""
+"""Row errors of PostgreSQL: one event of a group never fails its neighbours, and no transient error of the database
+rejects an event."""
 
 import asyncio
 import json

@@ -75,7 +75,7 @@ async def passwords(stack: Stack) -> dict[str, str]:
 
 
 async def a_copy_of_every_message(stack: Stack) -> list[bytes]:
-    """What a queue of our own, bound to the exchange of events, got."""
+    """Return the messages of a queue that the test has bound to the exchange of events."""
     connection = await aio_pika.connect(stack.rabbitmq_url, timeout=10)
     found: list[bytes] = []
     async with connection:

@@ -32,7 +32,7 @@ HEADERS = (
 
 
 async def capture(sdk: Sdk) -> Mapping[str, Any]:
-    """What it sends for the shortest list of calls; `messageIds` has one for each of them."""
+    """Record the requests of an SDK for the shortest list of calls; `messageIds` has one id for each call."""
     async with run_recorder() as recorder:
         sent = await send(sdk, f"http://127.0.0.1:{recorder.port}", KEY, calls(SHORTEST))
         requests = [_plain(message) for message in recorder.requests]

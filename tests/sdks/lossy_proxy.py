@@ -59,7 +59,7 @@ class LossyProxy:
 
 @asynccontextmanager
 async def run_lossy_proxy(url: str, drop_every: int) -> AsyncIterator[LossyProxy]:
-    """A proxy to a service of ours, gone at the end."""
+    """Run a proxy to a service; it is closed at the end."""
     proxy = LossyProxy(urlsplit(url).port or 80, drop_every)
     server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]

@@ -15,7 +15,7 @@ _YES = (
 
 
 class Recorder:
-    """What came in, in that order; preflights too."""
+    """Records the requests that came in, in their order, with preflights."""
 
     def __init__(self) -> None:
         self.port = 0

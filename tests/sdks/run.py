@@ -91,7 +91,7 @@ def compare(row: SdkRow, told: Sequence[Call], sent: Sent, found: Sequence[Mappi
 
 
 def statistics_differences(told: Sequence[Call], found: Mapping[str, Any]) -> list[str]:
-    """What of them is not as it was sent; no event of these is invalid or a bot's."""
+    """Describe the statistics that differ from the calls. No event may be invalid or a bot's."""
     counts = Counter(map(event_name, told))
     wanted = {"totalEvents": len(told), "validEvents": len(told), "invalidEvents": 0, "eventCounts": dict(counts)}
     return [f"{name}: {found[name]}, not {value}" for name, value in wanted.items() if found[name] != value]

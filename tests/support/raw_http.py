@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True, slots=True)
 class RawResponse:
-    """What came back; `status` 0 is a connection that was closed without a word."""
+    """A response; `status` 0 means that the connection was closed without one."""
 
     status: int
     headers: dict[str, str]

@@ -117,7 +117,7 @@ select batch_id, consumer
 
 @dataclass(frozen=True, slots=True)
 class FinishedRebuild:
-    """What a command said."""
+    """The exit status and the output of a rebuild command."""
 
     status: int
     out: str
@@ -163,7 +163,7 @@ async def rebuild(stack: Stack, *arguments: str, status: int = 0) -> FinishedReb
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What users see, and what makes it exactly once."""
+    """Everything that users see of the read model, and the inbox that makes it exactly once."""
 
     events: list[asyncpg.Record]
     counts: list[asyncpg.Record]

@@ -1,4 +1,4 @@
-"""What pages are given, and what a pixel's query says; no IO."""
+"""The script that pages get, and the parameters of a pixel. No IO."""
 
 import gzip
 

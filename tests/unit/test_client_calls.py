@@ -1,4 +1,4 @@
-"""What the client's calls make, what its queue holds, who is told. No IO."""
+"""The client's tracking methods, its queue, and its callbacks. No IO."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""What the client makes of an answer: done, again, in halves, or over. No IO."""
+"""The client's reaction to a response: done, send again, send in halves, or give up. No IO."""
 
 import gzip
 import json

@@ -58,7 +58,7 @@ def a_sender() -> IngestContext:
 
 
 def assert_is_storable(event: TrackingEvent) -> None:
-    """What write.tracking_events takes."""
+    """Check the constraints of `write.tracking_events`."""
     assert 1 <= len(event.event_name) <= 200
     assert event.user_id or event.anonymous_id
     assert len(event.user_id or "") <= 255
@@ -74,7 +74,7 @@ def assert_is_storable(event: TrackingEvent) -> None:
 
 
 def decoded(decode: Callable[[bytes], T], body: bytes) -> T | Malformed:
-    """What comes of it; any other error is a bug."""
+    """Return the decided event or None if it is rejected; any other error is a bug."""
     try:
         return decode(body)
     except Malformed as error:

@@ -1,4 +1,4 @@
-"""What a request for a range or a page asks for, and what it may not."""
+"""Parameters of requests for a range or a page: which are accepted and which are rejected."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

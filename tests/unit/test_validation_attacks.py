@@ -1,4 +1,4 @@
-"""What people and machines try with a schema or an event, on purpose or not: nothing runs, nothing hangs."""
+"""Attacks by a schema or an event, on purpose or not: no code of theirs runs, and nothing hangs."""
 
 import time
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""What a schema must be to be registered."""
+"""The conditions that a schema must meet to be registered."""
 
 from typing import Any
 
