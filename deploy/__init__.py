@@ -1,1 +1,1 @@
-"""What it takes to run the system: the local stack, images, and the configuration of what stands around it."""
+"""Everything that runs the system: the local stack, container images, and configuration of the servers around it."""

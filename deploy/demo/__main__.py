@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from deploy.demo import DemoError, events
-from deploy.demo.events import Plan
+from deploy.demo.events import DemoPlan
 from deploy.demo.send import DemoSender, SendResult
 from deploy.demo.target import Target, create_system
 from deploy.demo.verify import QueryClient, StatisticsRow, compare, differences
@@ -74,25 +74,25 @@ async def _run(console: Console, count: int, seed: int) -> list[str]:
         return faults + listed
 
 
-async def _send(console: Console, sender: DemoSender, plan: Plan) -> tuple[SendResult, float]:
+async def _send(console: Console, sender: DemoSender, plan: DemoPlan) -> tuple[SendResult, float]:
     started = time.monotonic()
     with _progress(console, plan.sent) as advance:
         outcome = await sender.send(plan, advance)
     seconds = time.monotonic() - started
     console.print(
         f"sent {plan.sent}: {outcome.accepted} accepted ({outcome.invalid} of them flagged as invalid), "
-        f"{outcome.duplicates} known before, {outcome.refused} refused"
+        f"{outcome.duplicates} known before, {outcome.rejected} refused"
         + (f", {outcome.retries} retries" if outcome.retries else ""),
         highlight=False,
     )
     return outcome, seconds
 
 
-def _unequal(plan: Plan, outcome: SendResult, rows: Sequence[StatisticsRow]) -> Iterator[str]:
+def _unequal(plan: DemoPlan, outcome: SendResult, rows: Sequence[StatisticsRow]) -> Iterator[str]:
     """A batch that was tried again may have been stored the first time: only without retries are all sums fixed."""
     pairs = {
         "events acknowledged": (len(plan.stored), len(outcome.event_ids)),
-        "refused": (plan.refused, outcome.refused),
+        "refused": (plan.rejected, outcome.rejected),
     }
     if not outcome.retries:
         pairs["accepted"] = (len(plan.stored), outcome.accepted)

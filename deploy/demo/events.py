@@ -1,4 +1,4 @@
-"""What a run sends: events as real clients make them, each with what should become of it. No IO; one seed, one plan."""
+"""The events of a demo run, as real clients make them, each with its expected result. No IO; a seed fixes the plan."""
 
 import json
 from collections import Counter
@@ -22,12 +22,12 @@ class PlannedEvent:
     """The arguments of a call of `track`; `is_repeat` if another call has the same ones."""
 
     arguments: dict[str, Any]
-    fate: ExpectedResult
+    expected_result: ExpectedResult
     is_repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DemoPlan:
     """All events of a run in the order of sending, and the sums that must come out."""
 
     events: tuple[PlannedEvent, ...]
@@ -35,7 +35,7 @@ class Plan:
     @property
     def stored(self) -> tuple[PlannedEvent, ...]:
         """Every event that should be stored, once each."""
-        return tuple(event for event in self.events if event.fate != "refused" and not event.is_repeat)
+        return tuple(event for event in self.events if event.expected_result != "refused" and not event.is_repeat)
 
     @property
     def sent(self) -> int:
@@ -48,9 +48,9 @@ class Plan:
         return sum(event.is_repeat for event in self.events)
 
     @property
-    def refused(self) -> int:
+    def rejected(self) -> int:
         """How many are no events at all."""
-        return sum(event.fate == "refused" for event in self.events)
+        return sum(event.expected_result == "refused" for event in self.events)
 
     def counts(self) -> dict[str, int]:
         """`{event name: how many are stored}`."""
@@ -58,10 +58,10 @@ class Plan:
 
     def invalid(self) -> int:
         """How many are stored with isValid=false."""
-        return sum(event.fate == "invalid" for event in self.stored)
+        return sum(event.expected_result == "invalid" for event in self.stored)
 
 
-def plan(count: int, seed: int, now: datetime) -> Plan:
+def plan(count: int, seed: int, now: datetime) -> DemoPlan:
     """`count` events to be stored; beside them one in 50 comes twice, and one in 200 is no event.
 
     One in ten has no id of its own, and one in ten no time: the client gives it one. What comes twice has both, as
@@ -71,10 +71,10 @@ def plan(count: int, seed: int, now: datetime) -> Plan:
     events = [_event(random, now, number) for number in range(count)]
     repeatable = [event for event in events if {"event_id", "timestamp"} <= event.arguments.keys()]
     twice = random.sample(repeatable, min(count // 50, len(repeatable)))
-    events += [PlannedEvent(event.arguments, event.fate, is_repeat=True) for event in twice]
+    events += [PlannedEvent(event.arguments, event.expected_result, is_repeat=True) for event in twice]
     events += (_no_event(random) for _ in range(count // 200))
     random.shuffle(events)
-    return Plan(tuple(events))
+    return DemoPlan(tuple(events))
 
 
 def _event(random: Random, now: datetime, number: int) -> PlannedEvent:

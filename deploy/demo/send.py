@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.demo import DemoError
-from deploy.demo.events import Plan, PlannedEvent
+from deploy.demo.events import DemoPlan, PlannedEvent
 from tracking_client import AsyncTracker, Failure, Options, Stored
 
 _MAX_EVENTS_PER_RUN = 2000
@@ -17,13 +17,13 @@ _OPTIONS = Options(
 
 @dataclass(slots=True)
 class SendResult:
-    """What came back. `event_ids` are those of every event acknowledged, new or known before."""
+    """The results of a run. `event_ids` are the ids of all acknowledged events, duplicates included."""
 
     event_ids: set[str] = field(default_factory=set)
     accepted: int = 0
     duplicates: int = 0
     invalid: int = 0
-    refused: int = 0
+    rejected: int = 0
     retries: int = 0
     faults: list[str] = field(default_factory=list)
 
@@ -47,7 +47,7 @@ class DemoSender:
         self._trouble: Failure | None = None
         self.outcome = SendResult()
 
-    async def send(self, plan: Plan, progress: Callable[[int], None]) -> SendResult:
+    async def send(self, plan: DemoPlan, progress: Callable[[int], None]) -> SendResult:
         """Send everything; `progress` is told how many events were answered.
 
         Raises DemoError at the first event that was neither acknowledged nor refused as no event.
@@ -77,11 +77,11 @@ class DemoSender:
         if failure.code != "invalid_event":
             self._trouble = self._trouble or failure
             return
-        self.outcome.refused += 1
+        self.outcome.rejected += 1
         self._judge(failure.event["eventId"], "refused", failure)
 
     def _judge(self, event_id: str, actual: str, answer: Stored | Failure) -> None:
         self._progress(1)
-        expected = self._planned[event_id].fate
+        expected = self._planned[event_id].expected_result
         if expected != actual:
             self.outcome.faults.append(f"expected {expected}, the gateway says {actual}: {answer}")

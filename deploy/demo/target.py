@@ -96,11 +96,11 @@ class _Admin:
         self._client = client
 
     async def get(self, path: str) -> dict[str, Any]:
-        """What is there."""
+        """Return the JSON of a GET request."""
         return await self._ask("GET", path, None)
 
     async def post(self, path: str, body: object, *, may_exist: bool = False) -> dict[str, Any]:
-        """What was created; empty if it exists already and that is allowed."""
+        """Return the JSON of the created object; empty if it exists already and that is allowed."""
         return await self._ask("POST", path, body, also=409 if may_exist else None)
 
     async def _ask(self, method: str, path: str, body: object, also: int | None = None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from deploy.demo import DemoError
-from deploy.demo.events import DAYS_BACK, Plan
+from deploy.demo.events import DAYS_BACK, DemoPlan
 from deploy.demo.target import DemoSystem, Target
 
 DEADLINE_S = 60.0
@@ -97,8 +97,8 @@ class QueryClient:
         return found
 
 
-def compare(plan: Plan, statistics: dict[str, Any]) -> list[StatisticsRow]:
-    """What was sent beside what was counted: a line for each event name, then valid, invalid and all."""
+def compare(plan: DemoPlan, statistics: dict[str, Any]) -> list[StatisticsRow]:
+    """Return sent and counted numbers side by side: a row for each event name, then valid, invalid and all events."""
     sent, counted = plan.counts(), dict(statistics["eventCounts"])
     names = sorted({*sent, *counted}, key=lambda name: (-sent.get(name, 0), name))
     rows = [StatisticsRow(name, sent.get(name, 0), counted.get(name, 0)) for name in names]
@@ -112,7 +112,7 @@ def compare(plan: Plan, statistics: dict[str, Any]) -> list[StatisticsRow]:
 
 
 def differences(way: str, seen: Counter[str], acknowledged: set[str]) -> list[str]:
-    """What is wrong with a list of events, in words; empty if it has each acknowledged one once and nothing else."""
+    """Describe the errors in a list of events; empty if it has each acknowledged event once and nothing else."""
     twice = sum(1 for times in seen.values() if times > 1)
     found = {
         "acknowledged but not listed": len(acknowledged - seen.keys()),

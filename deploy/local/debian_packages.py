@@ -55,7 +55,7 @@ def install(names: Sequence[str], say: Callable[[str], None]) -> tuple[list[str]
         raise LocalStackError(f"{', '.join(names)} missing, and neither root nor sudo is available; {_wish(names)}")
     say(f"installing {', '.join(names)}")
     with _daemons_forbidden(root):
-        _run([*root, "apt-get", "update", "-qq"])  # a stale list still installs, so its failure is not ours
+        _run([*root, "apt-get", "update", "-qq"])  # an old list will do, so failure is ignored
         command = [
             "apt-get",
             "install",
@@ -102,6 +102,6 @@ def _daemons_forbidden(root: list[str]) -> Iterator[None]:
 
 
 def _keep_from_starting_at_boot(root: list[str], names: list[str]) -> None:
-    """Only the units that came with this very installation: what was there before is none of our business."""
+    """Disable only the units that this installation brought. Units that existed before are left alone."""
     if Path("/run/systemd/system").exists():
         _run([*root, "systemctl", "disable", *(UNITS[name] for name in names)])

@@ -32,7 +32,7 @@ EXAMPLE = {"orderId": "A-1001", "amount": 49.9, "currency": "EUR", "items": 2}
 
 
 def ensure(layout: Layout, say: Callable[[str], None]) -> dict[str, str]:
-    """Return what `credentials.env` holds, after making the partner if this database has none of ours yet."""
+    """Return the values of `credentials.env`, after making the demo partner if this database does not have it yet."""
     admin = _Admin(f"http://{LOOPBACK}:{layout.ports['admin']}", layout.secrets["admin_token"])
     known = read_credentials(layout.credentials)
     system, key = known.get("TRACKING_DEMO_SYSTEM_ID", ""), known.get("TRACKING_DEMO_API_KEY", "")
@@ -85,13 +85,13 @@ class _Admin:
         return self._ask("GET", path, None, expected=404) is not None
 
     def post(self, path: str, body: object) -> dict[str, Any] | None:
-        """What was created; None when it exists already."""
+        """Return the JSON of the created object; None when it exists already."""
         return self._ask("POST", path, body, expected=409)
 
     def _ask(self, method: str, path: str, body: object, *, expected: int) -> dict[str, Any] | None:
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
-        request = Request(self.url + path, data, headers, method=method)  # noqa: S310 - our own loopback address
+        request = Request(self.url + path, data, headers, method=method)  # noqa: S310 - the loopback address of admin
         try:
             with urlopen(request, timeout=20) as response:  # noqa: S310
                 answer: dict[str, Any] = json.load(response)

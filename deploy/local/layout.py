@@ -95,7 +95,7 @@ class Layout:
 
     @property
     def credentials(self) -> Path:
-        """What a person or a script needs to use the system."""
+        """The credentials file, with all values that a person or a script needs to use the system."""
         return HOME / "credentials.env"
 
     @property

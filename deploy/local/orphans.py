@@ -1,4 +1,4 @@
-"""What a supervisor that was killed leaves behind: its children run on and hold ports and data."""
+"""Finds and ends the processes that a killed supervisor leaves behind, which still hold ports and data."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ STOP_TIMEOUT_S = 20
 
 def end(say: Callable[[str], None]) -> None:
     """End every process of this checkout's stack, those first that nothing else of it started."""
-    found = _ours()
+    found = _find_orphans()
     if found:
         say(f"ending {len(found)} processes of a supervisor that was killed")
     asked: set[int] = set()
@@ -29,10 +29,10 @@ def end(say: Callable[[str], None]) -> None:
                 asked.add(pid)
                 _signal(pid, signal.SIGINT if _is_postgres(pid) else signal.SIGTERM)
         time.sleep(0.1)
-        found = _ours()
+        found = _find_orphans()
 
 
-def _ours() -> dict[int, int]:
+def _find_orphans() -> dict[int, int]:
     """`{pid: parent's pid}`."""
     mark = f"{MARK}={HOME}".encode()
     found = {}

@@ -36,7 +36,7 @@ def ping(host: str, port: int) -> None:
 
 @dataclass(slots=True)
 class Epmd:
-    """Erlang's port mapper, which RabbitMQ needs; run by us so that stopping the stack ends it too."""
+    """Erlang's port mapper, which RabbitMQ needs. The stack starts it, so that stopping the stack ends it too."""
 
     port: int
     name: str = "epmd"

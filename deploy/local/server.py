@@ -1,4 +1,4 @@
-"""What the private servers have in common, and what they are made with: ports, waiting, private files."""
+"""The parts that all private servers share: ports, waiting, and files that only one user can read."""
 
 import errno
 import os
@@ -34,7 +34,7 @@ class Server(Protocol):
         """The command line; it holds no secret."""
 
     def environment(self) -> dict[str, str]:
-        """What the process needs beyond PATH and the like."""
+        """The environment variables that the process needs beyond PATH and the like."""
 
     def ping(self) -> None:
         """Ask the server for an answer as a client would; raise while there is none."""
@@ -56,7 +56,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def identity(user: str | None) -> dict[str, Any]:
-    """Arguments for subprocess that make the child that user's, with none of our own groups."""
+    """Return arguments for subprocess that run the child as that user, without the groups of this process."""
     return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
 
 

@@ -45,7 +45,7 @@ SERVICES: Mapping[str, Service] = {
     "relay": Service(9104, 9114, 10, frozenset({"write", "read", "rabbitmq"})),
 }
 
-# Whoever has a role in the databases: the services, and the commands of an operator.
+# Roles in the databases: those of the services, and that of an operator's commands.
 ROLES = (*SERVICES, "operate")
 
 

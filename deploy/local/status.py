@@ -1,4 +1,4 @@
-"""What `make status` and the end of `make up` show."""
+"""The table that `make status` and the end of `make up` show."""
 
 import json
 

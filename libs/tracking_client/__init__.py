@@ -1,10 +1,10 @@
 """Sends events to a Volcanion gateway: `Tracker` from threads, `AsyncTracker` from asyncio.
 
-`track` puts an event into a bounded queue and returns its id at once; batches leave in the background. Each event ends
-in exactly one way: `on_stored` hears that it is on the gateway's disk, or `on_error` hears why it is not.
+`track` puts an event into a bounded queue and returns its id at once; batches are sent in the background. Each event
+ends in exactly one way: `on_stored` is called when it is on the gateway's disk, or `on_error` with the reason why not.
 
-`calls` makes envelopes, `buffer` holds them, `delivery` decides what an answer means, all without IO; `exchange` speaks
-HTTP; `tracker` and `async_tracker` only carry steps out.
+`tracking_methods` builds envelopes, `buffer` holds them, and `delivery` decides what a response means, all without IO.
+`gateway_http` speaks HTTP; `tracker` and `async_tracker` only carry out the steps.
 """
 
 from tracking_client.async_tracker import AsyncTracker

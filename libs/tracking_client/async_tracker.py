@@ -1,4 +1,4 @@
-"""`AsyncTracker`: for asyncio. A task sends while there is something to send; decides nothing about events."""
+"""`AsyncTracker` for asyncio. A task sends while events wait. This module decides nothing about events."""
 
 import asyncio
 import logging
@@ -24,10 +24,10 @@ _log = logging.getLogger(__name__)
 
 
 class AsyncTracker(TrackingMethods):
-    """Tracks from one event loop; `track` and its like are plain calls that only queue.
+    """Tracks from one event loop; `track` and the other tracking methods are plain calls that only queue an event.
 
-    Use it as an async context manager. What is left when the loop has ended is sent by the end of the program, without
-    asyncio. `httpx_options` go to `httpx.AsyncClient`. Otherwise as Tracker.
+    Use it as an async context manager. Events that are left when the loop has ended are sent at the end of the program,
+    without asyncio. `httpx_options` go to `httpx.AsyncClient`. Otherwise as Tracker.
     """
 
     def __init__(
@@ -45,30 +45,30 @@ class AsyncTracker(TrackingMethods):
         self._gateway = GatewayEndpoint(url, api_key, options, httpx_options or {})
         self._random = SystemRandom()
         self._is_closed = False
-        self._client = self._gateway.async_client()
-        self._forget()
+        self._client = self._gateway.make_async_client()
+        self._reset()
         lifetime.register(self)
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._buffer = Buffer(self._options)
         self._delivery: Delivery | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
 
     def at_fork(self) -> None:
-        """In the child: the events are the parent's."""
-        self._forget()
-        self._client = self._gateway.async_client()
+        """Start empty in the forked child: the queued events belong to the parent."""
+        self._reset()
+        self._client = self._gateway.make_async_client()
         self._reporter.reset()
 
     def at_exit(self) -> None:
-        """Send what is left as a Tracker does: there is no loop any more."""
+        """Send the events that are left as a Tracker does, because no event loop runs any more."""
         sender = SenderThread(self._gateway, self._reporter)
         sender.take_over(self._take_left())
         sender.close(self._options.close_timeout_s)
 
     async def flush(self, timeout_s: float = 10.0) -> bool:
-        """Send what was tracked so far; True once each of these events has ended and its callback has returned."""
+        """Send all events tracked so far; True once each of them has ended and its callback has returned."""
         target = self._buffer.flush()
         self._start()
         with suppress(TimeoutError):
@@ -79,7 +79,7 @@ class AsyncTracker(TrackingMethods):
         return self._buffer.done_count >= target
 
     async def close(self, timeout_s: float | None = None) -> bool:
-        """Send what is left, take no more; False if something went to `on_error` as `unsent` for want of time."""
+        """Send all queued events and take no more; False if time ran out and some went to `on_error` as `unsent`."""
         self._is_closed = True
         self._buffer.flush()
         self._start()
@@ -90,7 +90,7 @@ class AsyncTracker(TrackingMethods):
             await asyncio.wait({task})
         await self._client.aclose()
         left = self._take_left()
-        self._tell(make_unsent_failures(left))
+        self._report(make_unsent_failures(left))
         lifetime.release(self)
         return not left
 
@@ -117,8 +117,8 @@ class AsyncTracker(TrackingMethods):
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             if self._loop is not None:  # connections and tasks stay with their loop
-                self._client = self._gateway.async_client()
-                self._buffer.requeue(self._withdrawn())
+                self._client = self._gateway.make_async_client()
+                self._buffer.requeue(self._withdraw())
                 self._task = None
             self._loop = loop
             self._changed, self._progress = asyncio.Event(), asyncio.Event()
@@ -127,7 +127,7 @@ class AsyncTracker(TrackingMethods):
         self._changed.set()
 
     async def _run(self) -> None:
-        """Until nothing waits."""
+        """Send batches until no event waits."""
         try:
             while (due_in_s := self._buffer.due_in_s(time.monotonic())) is not None:
                 if due_in_s > 0:
@@ -141,7 +141,7 @@ class AsyncTracker(TrackingMethods):
         except Exception:
             _log.exception("sending failed; it begins anew with the next event")
         finally:
-            self._buffer.requeue(self._withdrawn())
+            self._buffer.requeue(self._withdraw())
             if not len(self._buffer):
                 lifetime.release(self)
 
@@ -151,22 +151,22 @@ class AsyncTracker(TrackingMethods):
                 self._reporter.count_retry()
                 await asyncio.sleep(step.seconds)
             else:
-                self._tell(delivery.handle_response(await self._post(step), time.monotonic()))
+                self._report(delivery.handle_response(await self._post(step), time.monotonic()))
 
     async def _post(self, post: Post) -> GatewayResponse:
         try:
-            return read_response(await self._client.post(**self._gateway.request(post)))
+            return read_response(await self._client.post(**self._gateway.build_request(post)))
         except httpx.HTTPError as error:
             return make_no_response(error)
 
-    def _withdrawn(self) -> list[EncodedEvent]:
+    def _withdraw(self) -> list[EncodedEvent]:
         return self._delivery.withdraw() if self._delivery is not None else []
 
     def _take_left(self) -> list[EncodedEvent]:
-        return [*self._withdrawn(), *self._buffer.take_all()]
+        return [*self._withdraw(), *self._buffer.take_all()]
 
-    def _tell(self, outcomes: list[Any]) -> None:
-        self._reporter.tell(outcomes)
+    def _report(self, outcomes: list[Any]) -> None:
+        self._reporter.report(outcomes)
         self._buffer.mark_done(len(outcomes))
         if self._loop is not None:
             self._progress.set()

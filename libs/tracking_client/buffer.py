@@ -1,4 +1,4 @@
-"""What waits to be sent: bounded in events and bytes, handed out in batches. No IO, no lock, no clock of its own."""
+"""The queue of events to send: bounded in events and bytes, taken in batches. No IO, no lock, no clock of its own."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -15,17 +15,17 @@ class Buffer:
         self._waiting: deque[EncodedEvent] = deque()
         self._bytes = 0
         self._since = 0.0
-        self._hurried = 0
+        self._due_count = 0
         self.accepted_count = 0
         """How many events `put` took."""
         self.done_count = 0
-        """How many of them have ended; `settle` counts them."""
+        """How many of them have ended; `mark_done` counts them."""
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def put(self, event: EncodedEvent, now: float) -> bool:
-        """False if there is no room."""
+        """Append the event; False if the queue is full."""
         size = len(event.body)
         if len(self._waiting) >= self._options.queue_events or self._bytes + size > self._options.queue_bytes:
             return False
@@ -37,46 +37,46 @@ class Buffer:
         return True
 
     def flush(self) -> int:
-        """What waits now is due at once. `settled` reaches the number returned when all that was put has ended."""
-        self._hurried = self.accepted_count
+        """Make all waiting events due at once. `done_count` reaches the returned number when all of them have ended."""
+        self._due_count = self.accepted_count
         return self.accepted_count
 
     def due_in_s(self, now: float) -> float | None:
-        """Until a batch is due; None if nothing waits."""
+        """Return the seconds until a batch is due; None if no event waits."""
         if not self._waiting:
             return None
         is_full = len(self._waiting) >= self._options.batch_events or self._bytes >= self._options.batch_bytes
-        if is_full or self.accepted_count - len(self._waiting) < self._hurried:
+        if is_full or self.accepted_count - len(self._waiting) < self._due_count:
             return 0.0
         return max(0.0, self._since + self._options.linger_s - now)
 
     def take(self, now: float) -> list[EncodedEvent]:
-        """The next batch: at least one event, if any waits."""
+        """Remove and return the next batch, which has at least one event if any waits."""
         batch: list[EncodedEvent] = []
-        room = self._options.batch_bytes
+        free_bytes = self._options.batch_bytes
         while self._waiting and len(batch) < self._options.batch_events:
             size = len(self._waiting[0].body)
-            if batch and size > room:
+            if batch and size > free_bytes:
                 break
             batch.append(self._waiting.popleft())
-            room -= size
+            free_bytes -= size
             self._bytes -= size
         self._since = now
         return batch
 
     def requeue(self, events: Iterable[EncodedEvent]) -> None:
-        """What was taken and has not ended, in front of the others, whatever the bounds."""
+        """Put events that were taken and have not ended before all others, without regard to the bounds."""
         for event in reversed(list(events)):
             self._waiting.appendleft(event)
             self._bytes += len(event.body)
 
     def take_all(self) -> list[EncodedEvent]:
-        """Everything that waits."""
+        """Remove and return all waiting events."""
         everything = list(self._waiting)
         self._waiting.clear()
         self._bytes = 0
         return everything
 
     def mark_done(self, count: int) -> None:
-        """So many events have ended, and those who had to hear of it have."""
+        """Count events that have ended and whose callbacks have returned."""
         self.done_count += count

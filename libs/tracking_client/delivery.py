@@ -1,6 +1,7 @@
-"""What to do with one batch until each of its events has ended: post, pause, post again, in halves if need be. No IO.
+"""The steps of sending one batch until each event has ended: post, pause, post again, in halves if necessary. No IO.
 
-An event counts as stored only by a 202 that names it. Anything that leaves a doubt is sent again, which is harmless.
+An event counts as stored only if a 202 names it. In all cases of doubt it is sent again, which is harmless because the
+gateway recognizes duplicates.
 """
 
 import gzip
@@ -18,7 +19,7 @@ from tracking_client.tracking_methods import EncodedEvent
 
 _RETRYABLE_STATUSES = frozenset({0, 408, 429})
 # one event can make a whole batch unreadable or too large; alone it harms no other
-_OF_THE_BODY = frozenset({"malformed_json", "malformed_encoding"})
+_BODY_ERROR_CODES = frozenset({"malformed_json", "malformed_encoding"})
 _MAX_RETRY_AFTER_S = 300.0
 # a gateway takes what inflates up to 100 times for an attack
 _MAX_RATIO = 50
@@ -27,16 +28,16 @@ _MAX_DOUBLINGS = 16
 
 @dataclass(frozen=True, slots=True)
 class GatewayResponse:
-    """What came back: `status` 0 is no answer at all, `payload` the body's JSON or None."""
+    """The response to a Post: `status` 0 means that none came, `payload` is the JSON of the body or None."""
 
     status: int
     payload: Any = None
     retry_after_s: float | None = None
-    trouble: str = ""
-    """For a person, when there is no message in the payload."""
+    error_text: str = ""
+    """The error for a person, if the payload has no message."""
 
-    def results(self, count: int) -> list[dict[str, Any]] | None:
-        """One for each of `count` events; None if this acknowledges nothing."""
+    def read_results(self, count: int) -> list[dict[str, Any]] | None:
+        """Return one result for each of `count` events; None if the response acknowledges nothing."""
         if self.status != 202 or not isinstance(self.payload, dict):
             return None
         results = self.payload.get("results")
@@ -45,32 +46,32 @@ class GatewayResponse:
 
     @property
     def code(self) -> str:
-        """The gateway's, or `http_<status>`."""
-        return str(self.payload["code"]) if self._is_error_of_ours else f"http_{self.status}"
+        """The gateway's error code, or `http_<status>`."""
+        return str(self.payload["code"]) if self._is_gateway_error else f"http_{self.status}"
 
     @property
     def message(self) -> str:
-        """Why not."""
-        return str(self.payload.get("message", "")) if self._is_error_of_ours else self.trouble
+        """The reason why the events were not stored."""
+        return str(self.payload.get("message", "")) if self._is_gateway_error else self.error_text
 
     @property
-    def _is_error_of_ours(self) -> bool:
+    def _is_gateway_error(self) -> bool:
         return isinstance(self.payload, dict) and "code" in self.payload
 
     @property
     def is_final(self) -> bool:
-        """Whether the same request would get the same answer: 3xx and 4xx. A 200 is no gateway's, and may pass."""
+        """Whether the same request would get the same response: 3xx and 4xx. A 200 is no gateway's, and may pass."""
         return 300 <= self.status < 500 and self.status not in _RETRYABLE_STATUSES
 
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Send these; then `Delivery.handle_response`."""
+    """The step of sending these events; its response goes to `Delivery.handle_response`."""
 
     events: Sequence[EncodedEvent]
 
-    def body(self, sent_at: datetime, gzip_from_bytes: int) -> tuple[bytes, str | None]:
-        """The bytes to send and their Content-Encoding."""
+    def encode_body(self, sent_at: datetime, gzip_from_bytes: int) -> tuple[bytes, str | None]:
+        """Return the bytes to send and their Content-Encoding."""
         head = f'{{"sentAt":"{sent_at.isoformat().replace("+00:00", "Z")}","events":['.encode()
         plain = head + b",".join(event.body for event in self.events) + b"]}"
         if len(plain) < gzip_from_bytes:
@@ -81,13 +82,13 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait, then ask for the next step."""
+    """The step of waiting; afterwards ask for the next step."""
 
     seconds: float
 
 
 class Delivery:
-    """One batch. Times are readings of `time.monotonic`."""
+    """The delivery of one batch. Times are readings of `time.monotonic`."""
 
     def __init__(self, events: Sequence[EncodedEvent], options: Options, random: Random) -> None:
         self._options = options
@@ -98,7 +99,7 @@ class Delivery:
         self._pause_s: float | None = None
 
     def step(self, now: float) -> Post | Pause | None:
-        """What to do next; None when every event has ended."""
+        """Return the next step; None when every event has ended."""
         if not self._parts:
             return None
         if self._pause_s is not None:
@@ -108,49 +109,55 @@ class Delivery:
             self._tried_since = now
         return Post(self._parts[0])
 
-    def handle_response(self, answer: GatewayResponse, now: float) -> list[Stored | Failure]:
-        """What has become of events by this answer to the last Post."""
+    def handle_response(self, response: GatewayResponse, now: float) -> list[Stored | Failure]:
+        """Take the response to the last Post and return the outcomes of the events that have ended by it."""
         if not self._parts:
             return []  # withdrawn meanwhile
         events = self._parts[0]
-        results = answer.results(len(events))
+        results = response.read_results(len(events))
         if results is not None:
-            self._next_part()
-            return [_outcome(event, result) for event, result in zip(events, results, strict=True)]
-        if len(events) > 1 and (answer.status == 413 or (answer.status == 400 and answer.code in _OF_THE_BODY)):
+            self._drop_part()
+            return [_make_outcome(event, result) for event, result in zip(events, results, strict=True)]
+        if len(events) > 1 and (
+            response.status == 413 or (response.status == 400 and response.code in _BODY_ERROR_CODES)
+        ):
             half = len(events) // 2
-            self._next_part()
+            self._drop_part()
             self._parts.extendleft((events[half:], events[:half]))
             return []
-        if answer.is_final:
-            self._next_part()
-            return [_failure(event, answer.code, answer.message) for event in events]
-        return self._again(events, answer, now)
+        if response.is_final:
+            self._drop_part()
+            return [_make_failure(event, response.code, response.message) for event in events]
+        return self._schedule_retry(events, response, now)
 
     def withdraw(self) -> list[EncodedEvent]:
-        """Everything that has not ended; there are no further steps."""
+        """Return the events that have not ended, and end the delivery: there are no further steps."""
         events = [event for part in self._parts for event in part]
         self._parts.clear()
         return events
 
-    def _again(self, events: Sequence[EncodedEvent], answer: GatewayResponse, now: float) -> list[Stored | Failure]:
+    def _schedule_retry(
+        self, events: Sequence[EncodedEvent], response: GatewayResponse, now: float
+    ) -> list[Stored | Failure]:
         if self._tried_since is not None and now - self._tried_since >= self._options.retry_for_s:
-            self._next_part()
-            message = f"Tried for {self._options.retry_for_s:g} s, at last: {answer.code}: {answer.message}"
-            return [_failure(event, "not_acknowledged", message) for event in events]
-        self._pause_s = self._next_pause_s(answer.retry_after_s)
+            self._drop_part()
+            message = f"Tried for {self._options.retry_for_s:g} s, at last: {response.code}: {response.message}"
+            return [_make_failure(event, "not_acknowledged", message) for event in events]
+        self._pause_s = self._choose_pause_s(response.retry_after_s)
         self._attempts += 1
         return []
 
-    def _next_pause_s(self, wish_s: float | None) -> float:
-        """Doubling up to `longest_pause_s`, half of it left to chance; never less than the gateway asks for."""
+    def _choose_pause_s(self, retry_after_s: float | None) -> float:
+        """Double the pause up to `longest_pause_s`, half of it random; it is never shorter than the gateway asks."""
         doubled = self._options.first_pause_s * 2.0 ** min(self._attempts, _MAX_DOUBLINGS)
         pause_s = min(doubled, self._options.longest_pause_s) * self._random.uniform(0.5, 1.0)
-        if wish_s is None:
+        if retry_after_s is None:
             return pause_s
-        return max(pause_s, min(wish_s, _MAX_RETRY_AFTER_S) + self._random.uniform(0, self._options.first_pause_s))
+        return max(
+            pause_s, min(retry_after_s, _MAX_RETRY_AFTER_S) + self._random.uniform(0, self._options.first_pause_s)
+        )
 
-    def _next_part(self) -> None:
+    def _drop_part(self) -> None:
         self._parts.popleft()
         self._attempts = 0
         self._tried_since = None
@@ -162,19 +169,19 @@ def _is_result(result: Any) -> bool:
     return result.get("status") == "refused" or isinstance(result.get("eventId"), str)
 
 
-def _outcome(event: EncodedEvent, result: dict[str, Any]) -> Stored | Failure:
+def _make_outcome(event: EncodedEvent, result: dict[str, Any]) -> Stored | Failure:
     if result.get("status") == "refused":
-        return _failure(event, str(result.get("code")), str(result.get("message", "")))
+        return _make_failure(event, str(result.get("code")), str(result.get("message", "")))
     errors = tuple(result.get("validationErrors") or ())
     is_duplicate = result.get("status") == "duplicate"
     return Stored(event.event_id, result["eventId"], bool(result.get("isValid")), is_duplicate, errors)
 
 
-def _failure(event: EncodedEvent, code: str, message: str) -> Failure:
+def _make_failure(event: EncodedEvent, code: str, message: str) -> Failure:
     return Failure(code, message, json.loads(event.body))
 
 
 def make_unsent_failures(events: Sequence[EncodedEvent]) -> list[Failure]:
-    """For what is left at the end."""
+    """Make the failures of events that are left when the tracker closes."""
     message = "No time was left to send it, or to hear that it is stored."
-    return [_failure(event, "unsent", message) for event in events]
+    return [_make_failure(event, "unsent", message) for event in events]

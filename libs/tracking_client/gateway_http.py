@@ -1,4 +1,4 @@
-"""A gateway's address in the words of httpx: requests out of posts, answers out of responses."""
+"""HTTP to a gateway by httpx: builds requests from posts, and reads responses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ _SHOWN_CHARACTERS = 200
 
 @dataclass(frozen=True, slots=True)
 class GatewayEndpoint:
-    """Where to send, and as whom. Raises ValueError for what can be no address or no key."""
+    """The address of a gateway and the API key. Raises ValueError if either cannot be one."""
 
     url: str
     api_key: str = field(repr=False)
@@ -32,20 +32,20 @@ class GatewayEndpoint:
         if not self.api_key.isascii() or not self.api_key.isprintable() or not self.api_key.strip():
             raise ValueError("the API key must be printable ASCII")
 
-    def client(self) -> httpx.Client:
-        """For threads."""
-        return httpx.Client(**self._settings())
+    def make_client(self) -> httpx.Client:
+        """Make a client for threads."""
+        return httpx.Client(**self._get_client_options())
 
-    def async_client(self) -> httpx.AsyncClient:
-        """For asyncio."""
-        return httpx.AsyncClient(**self._settings())
+    def make_async_client(self) -> httpx.AsyncClient:
+        """Make a client for asyncio."""
+        return httpx.AsyncClient(**self._get_client_options())
 
-    def _settings(self) -> dict[str, Any]:
+    def _get_client_options(self) -> dict[str, Any]:
         return {"timeout": self.options.timeout_s, **self.httpx_options}
 
-    def request(self, post: Post) -> dict[str, Any]:
-        """The arguments of a client's `post`."""
-        content, encoding = post.body(datetime.now(UTC), self.options.gzip_from_bytes)
+    def build_request(self, post: Post) -> dict[str, Any]:
+        """Build the arguments of a client's `post`."""
+        content, encoding = post.encode_body(datetime.now(UTC), self.options.gzip_from_bytes)
         headers = {"X-Api-Key": self.api_key, "User-Agent": _NAME, "Content-Type": "application/json"}
         if encoding is not None:
             headers["Content-Encoding"] = encoding
@@ -53,17 +53,17 @@ class GatewayEndpoint:
 
 
 def read_response(response: httpx.Response) -> GatewayResponse:
-    """The whole of a response."""
+    """Convert a response; a body that is not JSON has no payload."""
     try:
         payload = response.json()
     except ValueError:
         payload = None
-    wish = response.headers.get("Retry-After", "")
-    shown = response.text[:_SHOWN_CHARACTERS] if payload is None else ""
-    wish_s = float(wish) if wish.isascii() and wish.isdigit() else None
-    return GatewayResponse(response.status_code, payload, wish_s, f"{response.status_code} {shown}".strip())
+    retry_after = response.headers.get("Retry-After", "")
+    shown_text = response.text[:_SHOWN_CHARACTERS] if payload is None else ""
+    retry_after_s = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else None
+    return GatewayResponse(response.status_code, payload, retry_after_s, f"{response.status_code} {shown_text}".strip())
 
 
 def make_no_response(error: httpx.HTTPError) -> GatewayResponse:
-    """Nobody knows whether the request arrived."""
-    return GatewayResponse(0, trouble=repr(error))
+    """Make the response of a request that got none. It is unknown whether the request arrived."""
+    return GatewayResponse(0, error_text=repr(error))

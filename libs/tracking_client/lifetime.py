@@ -1,4 +1,4 @@
-"""The end of the program and its forks: what has unsent events is asked to send them, a child starts with none."""
+"""The end of the program and its forks: holders of unsent events send them at exit, and a forked child has none."""
 
 import atexit
 import os
@@ -10,40 +10,40 @@ class EventHolder(Protocol):
     """Holds events that are not sent yet."""
 
     def at_exit(self) -> None:
-        """Send them, within the time that the options give."""
+        """Send the events, within the time that the options give."""
 
     def at_fork(self) -> None:
-        """In the child: forget them, they are the parent's, and every lock, thread and connection."""
+        """Forget the events, locks, threads and connections in the forked child: they belong to the parent."""
 
 
-_known: "weakref.WeakSet[EventHolder]" = weakref.WeakSet()
-_unsent: set[EventHolder] = set()
+_holders: "weakref.WeakSet[EventHolder]" = weakref.WeakSet()
+_unsent_holders: set[EventHolder] = set()
 
 
 def register(holder: EventHolder) -> None:
-    """For `at_fork`; the holder is not kept alive."""
-    _known.add(holder)
+    """Have `at_fork` called after a fork; this does not keep the holder alive."""
+    _holders.add(holder)
 
 
 def keep(holder: EventHolder) -> None:
-    """It has something to send: kept alive, and asked at exit, until `release`."""
-    _unsent.add(holder)
+    """Keep the holder alive and have `at_exit` called, because it has events to send, until `release`."""
+    _unsent_holders.add(holder)
 
 
 def release(holder: EventHolder) -> None:
-    """It has nothing left."""
-    _unsent.discard(holder)
+    """Undo `keep`: the holder has no events left."""
+    _unsent_holders.discard(holder)
 
 
 @atexit.register
 def _at_exit() -> None:
-    for holder in list(_unsent):
+    for holder in list(_unsent_holders):
         holder.at_exit()
 
 
 def _at_fork() -> None:
-    _unsent.clear()
-    for holder in list(_known):
+    _unsent_holders.clear()
+    for holder in list(_holders):
         holder.at_fork()
 
 

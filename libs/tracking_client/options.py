@@ -1,4 +1,4 @@
-"""What can be set, with defaults that suit a web server."""
+"""The options of a tracker, with defaults that suit a web server."""
 
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -9,10 +9,10 @@ class Options:
     """For both trackers. Raises ValueError for numbers that make no sense."""
 
     queue_events: int = 10_000
-    """At most so many events wait; beside them one batch is under way."""
+    """The most events that wait. One more batch may be under way."""
     queue_bytes: int = 16 * 1024 * 1024
     when_full: Literal["drop", "raise"] = "drop"
-    """"drop" tells `on_error` (code `queue_full`), "raise" raises QueueFull; neither waits."""
+    """"drop" calls `on_error` (code `queue_full`), "raise" raises QueueFull; neither waits."""
     batch_events: int = 500
     """The gateway takes 2 500 by default."""
     batch_bytes: int = 1024 * 1024
@@ -21,13 +21,13 @@ class Options:
     """How long an event waits for others to travel with."""
     gzip_from_bytes: int = 1024
     timeout_s: float = 15.0
-    """To connect, and between bytes."""
+    """The longest wait to connect, and between two bytes."""
     first_pause_s: float = 0.2
     longest_pause_s: float = 30.0
     retry_for_s: float = 3600.0
-    """How long one batch is tried before `on_error` hears `not_acknowledged`; it holds up those behind it."""
+    """How long one batch is tried before `on_error` is called with `not_acknowledged`; batches behind it wait."""
     close_timeout_s: float = 10.0
-    """How long the end of the program waits for what is not yet sent."""
+    """How long the end of the program waits for events that are not sent yet."""
 
     def __post_init__(self) -> None:
         if self.when_full not in ("drop", "raise"):

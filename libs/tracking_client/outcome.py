@@ -1,4 +1,4 @@
-"""How an event can end, and who is told."""
+"""The ways in which an event can end, and the callbacks that are called then."""
 
 import logging
 import threading
@@ -25,7 +25,7 @@ class Stored:
     """The gateway's own; queries call it `eventId`."""
     is_valid: bool
     is_duplicate: bool
-    """Known before: from an earlier attempt, or sent twice with one id."""
+    """The gateway had it already: from an earlier attempt, or because it was sent twice with one id."""
     validation_errors: tuple[dict[str, Any], ...] = ()
 
 
@@ -34,7 +34,7 @@ class Failure:
     """Not stored, and not tried again. `event` is the envelope as it was, or would have been, sent.
 
     Of the tracker itself: `queue_full`, `event_too_large`, `not_json`, `closed` (all within `track`), `unsent` (no time
-    left at the end) and `not_acknowledged` (no answer for `retry_for_s`); these last two may be stored all the same.
+    left at the end) and `not_acknowledged` (no response for `retry_for_s`); these last two may be stored all the same.
     Any other `code` is the gateway's, or `http_<status>` of something in between.
     """
 
@@ -48,10 +48,10 @@ class Counts:
     """Sums since the tracker was made, or since the process was forked."""
 
     stored: int = 0
-    """Including those known before."""
+    """Includes duplicates."""
     duplicates: int = 0
     invalid: int = 0
-    """Stored, but with a schema broken."""
+    """Stored, but they break their schema."""
     retries: int = 0
     failures: dict[str, int] = field(default_factory=dict)
     """By code."""
@@ -62,7 +62,7 @@ OnError = Callable[[Failure], None]
 
 
 class OutcomeReporter:
-    """Counts and tells. What a callback raises is logged: it must not end the sending."""
+    """Counts outcomes and calls the callbacks. Errors in a callback are logged, so that they do not end the sending."""
 
     def __init__(self, on_stored: OnStored | None, on_error: OnError | None) -> None:
         self._on_stored = on_stored
@@ -70,13 +70,13 @@ class OutcomeReporter:
         self.reset()
 
     def reset(self) -> None:
-        """In the child of a fork, where the lock may be held for ever by a thread that is gone."""
+        """Start anew in a forked child, where a thread that is gone may hold the lock for ever."""
         self._lock = threading.RLock()
         self._counts = Counts()
 
     @property
     def counts(self) -> Counts:
-        """A copy."""
+        """A copy of the counts."""
         with self._lock:
             return replace(self._counts, failures=dict(self._counts.failures))
 
@@ -85,8 +85,8 @@ class OutcomeReporter:
         with self._lock:
             self._counts.retries += 1
 
-    def tell(self, outcomes: Iterable[Stored | Failure]) -> None:
-        """Each of them, in order."""
+    def report(self, outcomes: Iterable[Stored | Failure]) -> None:
+        """Count each outcome and call its callback, in order."""
         for outcome in outcomes:
             self._count(outcome)
             try:
@@ -109,7 +109,7 @@ class OutcomeReporter:
 
 
 class FailureLog:
-    """The `on_error` of those who give none: a warning, at most one a second for each code."""
+    """The default of `on_error`: logs a warning, at most one a second for each code."""
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""`Tracker`: for programs with threads. A daemon thread sends; nothing here decides anything about events."""
+"""`Tracker` for programs with threads. A daemon thread sends. This module decides nothing about events."""
 
 import logging
 import threading
@@ -22,11 +22,11 @@ from tracking_client.tracking_methods import EncodedEvent, PutError, TrackingMet
 _log = logging.getLogger(__name__)
 # an operation on a socket may have begun just before the end
 _JOIN_MARGIN_S = 1.0
-_SHORTEST_S = 0.001
+_MIN_TIMEOUT_S = 0.001
 
 
 class Tracker(TrackingMethods):
-    """Tracks from any thread. Use it as a context manager, or let the end of the program send what is left.
+    """Tracks from any thread. Use it as a context manager, or let the end of the program send the events that are left.
 
     `httpx_options` go to `httpx.Client`: `verify`, `proxy` and so on. `on_stored` and `on_error` are called in the
     sending thread, `on_error` also in the thread that calls `track`. A forked child has an empty queue and a thread of
@@ -50,11 +50,11 @@ class Tracker(TrackingMethods):
         weakref.finalize(self, self._sender.finish).atexit = False
 
     def flush(self, timeout_s: float = 10.0) -> bool:
-        """Send what was tracked so far; True once each of these events has ended and its callback has returned."""
+        """Send all events tracked so far; True once each of them has ended and its callback has returned."""
         return self._sender.flush(timeout_s)
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """Send what is left, take no more; False if something went to `on_error` as `unsent` for want of time."""
+        """Send all queued events and take no more; False if time ran out and some went to `on_error` as `unsent`."""
         return self._sender.close(self._options.close_timeout_s if timeout_s is None else timeout_s)
 
     def __enter__(self) -> Self:
@@ -70,7 +70,7 @@ class Tracker(TrackingMethods):
 
 
 class SenderThread:
-    """The queue of a tracker and the thread that empties it; knows no Tracker, so that one can be forgotten."""
+    """The queue of a tracker and the thread that empties it. It holds no Tracker, so that one can be collected."""
 
     def __init__(self, gateway: GatewayEndpoint, reporter: OutcomeReporter) -> None:
         self._gateway = gateway
@@ -78,11 +78,11 @@ class SenderThread:
         self._reporter = reporter
         self._random = SystemRandom()
         self._is_closed = False
-        self._client: httpx.Client | None = gateway.client()
-        self._forget()
+        self._client: httpx.Client | None = gateway.make_client()
+        self._reset()
         lifetime.register(self)
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         # reentrant, as a signal handler or the garbage collector may come in between
         self._changed = threading.Condition(threading.RLock())
         self._buffer = Buffer(self._options)
@@ -91,17 +91,17 @@ class SenderThread:
         self._deadline: float | None = None
 
     def at_fork(self) -> None:
-        """In the child: the parent's connections are left alone, not closed."""
-        self._forget()
+        """Start empty in the forked child, and leave the parent's connections open."""
+        self._reset()
         self._client = None
         self._reporter.reset()
 
     def at_exit(self) -> None:
-        """As `close`."""
+        """Close within the time of the options."""
         self.close(self._options.close_timeout_s)
 
     def put(self, event: EncodedEvent) -> PutError | None:
-        """Take the event, or say why not."""
+        """Queue the event, or return why not."""
         with self._changed:
             if self._is_closed:
                 return "closed"
@@ -115,7 +115,7 @@ class SenderThread:
         return None
 
     def take_over(self, events: list[EncodedEvent]) -> None:
-        """What another tracker leaves behind, whatever the bounds; `close` sends it."""
+        """Queue events that another tracker has left, without regard to the bounds; `close` sends them."""
         with self._changed:
             self._buffer.requeue(events)
 
@@ -131,7 +131,7 @@ class SenderThread:
             return self._changed.wait_for(lambda: self._buffer.done_count >= target, timeout_s)
 
     def finish(self) -> None:
-        """Take no more; the thread ends when everything is sent."""
+        """Take no more events; the thread ends when all are sent."""
         with self._changed:
             self._is_closed = True
             self._buffer.flush()
@@ -151,7 +151,7 @@ class SenderThread:
             thread.join(timeout_s + _JOIN_MARGIN_S)
         with self._changed:
             left = [*(self._delivery.withdraw() if self._delivery else ()), *self._buffer.take_all()]
-        self._tell(make_unsent_failures(left))
+        self._report(make_unsent_failures(left))
         lifetime.release(self)
         return not left
 
@@ -167,8 +167,8 @@ class SenderThread:
 
     def _run(self) -> None:
         try:
-            client = self._client = self._client or self._gateway.client()
-            while (delivery := self._next()) is not None:
+            client = self._client = self._client or self._gateway.make_client()
+            while (delivery := self._wait_for_batch()) is not None:
                 self._deliver(client, delivery)
         except Exception:
             _log.exception("sending failed; it begins anew with the next event")
@@ -182,8 +182,8 @@ class SenderThread:
                     self._client.close()
             self._changed.notify_all()
 
-    def _next(self) -> Delivery | None:
-        """Wait for a batch; None at the end."""
+    def _wait_for_batch(self) -> Delivery | None:
+        """Wait until a batch is due and take it; None when the thread must end."""
         with self._changed:
             while not self._is_too_late():
                 due_in_s = self._buffer.due_in_s(time.monotonic())
@@ -201,20 +201,20 @@ class SenderThread:
                 self._reporter.count_retry()
                 self._pause(step.seconds)
                 continue
-            answer = self._post(client, step)
+            response = self._post(client, step)
             with self._changed:
-                outcomes = delivery.handle_response(answer, time.monotonic())
-            self._tell(outcomes)
+                outcomes = delivery.handle_response(response, time.monotonic())
+            self._report(outcomes)
 
     def _post(self, client: httpx.Client, post: Post) -> GatewayResponse:
-        timeout_s = max(_SHORTEST_S, min(self._options.timeout_s, self._left_s()))
+        timeout_s = max(_MIN_TIMEOUT_S, min(self._options.timeout_s, self._left_s()))
         try:
-            return read_response(client.post(**self._gateway.request(post), timeout=timeout_s))
+            return read_response(client.post(**self._gateway.build_request(post), timeout=timeout_s))
         except httpx.HTTPError as error:
             return make_no_response(error)
 
-    def _tell(self, outcomes: list[Any]) -> None:
-        self._reporter.tell(outcomes)
+    def _report(self, outcomes: list[Any]) -> None:
+        self._reporter.report(outcomes)
         with self._changed:
             self._buffer.mark_done(len(outcomes))
             self._changed.notify_all()

@@ -1,7 +1,7 @@
-"""The calls of a tracker, and the envelopes they make. No IO.
+"""The tracking methods, which build the envelopes of events. No IO.
 
-Ids and times are fixed here, once: every attempt to send an event carries the same, which is what makes attempts
-harmless. The rules for events are the gateway's alone: what it refuses, `on_error` hears.
+Ids and timestamps are fixed here, once. Every attempt to send an event carries the same ones, so that repeated attempts
+are harmless. Only the gateway checks events; `on_error` is called for those that it rejects.
 """
 
 import json
@@ -18,7 +18,7 @@ from tracking_client.outcome import Counts, Failure, OutcomeReporter, QueueFull
 Time = datetime | str | None
 Object = Mapping[str, Any] | None
 PutError = Literal["queue_full", "closed"]
-_REFUSALS: Mapping[PutError, str] = {
+_PUT_ERROR_MESSAGES: Mapping[PutError, str] = {
     "queue_full": "The queue is full; the gateway is away or slower than the program.",
     "closed": "The tracker is closed.",
 }
@@ -32,7 +32,7 @@ class EncodedEvent(NamedTuple):
 
 
 class TrackingMethods(ABC):
-    """What both trackers offer. Every call returns the event's id at once, and neither waits nor raises for its data.
+    """The methods of both trackers. Each returns the event's id at once, and neither waits nor raises for its data.
 
     `timestamp` is a datetime (one without a zone is local time), ISO 8601 text, or now. To repeat a call, give both
     `event_id` and `timestamp` as before: the two together make one event of it.
@@ -44,7 +44,7 @@ class TrackingMethods(ABC):
 
     @property
     def counts(self) -> Counts:
-        """What became of the events so far."""
+        """How many events were stored, were duplicates or failed so far."""
         return self._reporter.counts
 
     def track(
@@ -58,8 +58,8 @@ class TrackingMethods(ABC):
         context: Object = None,
         event_id: str | None = None,
     ) -> str:
-        """Something happened. One of `user_id` and `anonymous_id` is needed."""
-        return self._call("track", event_name, user_id, anonymous_id, properties, timestamp, context, event_id)
+        """Track that something happened. One of `user_id` and `anonymous_id` is needed."""
+        return self._track("track", event_name, user_id, anonymous_id, properties, timestamp, context, event_id)
 
     def identify(
         self,
@@ -71,8 +71,8 @@ class TrackingMethods(ABC):
         context: Object = None,
         event_id: str | None = None,
     ) -> str:
-        """Who a user is, and which anonymous visitor the user was before."""
-        return self._call("identify", "identify", user_id, anonymous_id, traits, timestamp, context, event_id)
+        """Track who a user is, and which anonymous visitor the user was before."""
+        return self._track("identify", "identify", user_id, anonymous_id, traits, timestamp, context, event_id)
 
     def page(
         self,
@@ -85,9 +85,9 @@ class TrackingMethods(ABC):
         context: Object = None,
         event_id: str | None = None,
     ) -> str:
-        """A page was seen."""
-        properties = _with("name", name, properties)
-        return self._call("page", "page", user_id, anonymous_id, properties, timestamp, context, event_id)
+        """Track that a page was seen."""
+        properties = _add_name("name", name, properties)
+        return self._track("page", "page", user_id, anonymous_id, properties, timestamp, context, event_id)
 
     def screen(
         self,
@@ -100,9 +100,9 @@ class TrackingMethods(ABC):
         context: Object = None,
         event_id: str | None = None,
     ) -> str:
-        """A screen of an app was seen."""
-        properties = _with("name", name, properties)
-        return self._call("screen", "screen", user_id, anonymous_id, properties, timestamp, context, event_id)
+        """Track that a screen of an app was seen."""
+        properties = _add_name("name", name, properties)
+        return self._track("screen", "screen", user_id, anonymous_id, properties, timestamp, context, event_id)
 
     def group(
         self,
@@ -115,9 +115,9 @@ class TrackingMethods(ABC):
         context: Object = None,
         event_id: str | None = None,
     ) -> str:
-        """The user belongs to a group, say a company."""
-        traits = _with("groupId", group_id, traits)
-        return self._call("group", "group", user_id, anonymous_id, traits, timestamp, context, event_id)
+        """Track that a user belongs to a group, for example a company."""
+        traits = _add_name("groupId", group_id, traits)
+        return self._track("group", "group", user_id, anonymous_id, traits, timestamp, context, event_id)
 
     def alias(
         self,
@@ -128,11 +128,11 @@ class TrackingMethods(ABC):
         context: Object = None,
         event_id: str | None = None,
     ) -> str:
-        """`previous_id`, anonymous or a user's, is the same person as `user_id`."""
+        """Track that `previous_id`, an anonymous id or a user's, belongs to the same person as `user_id`."""
         properties = {"previousId": previous_id}
-        return self._call("alias", "alias", user_id, None, properties, timestamp, context, event_id)
+        return self._track("alias", "alias", user_id, None, properties, timestamp, context, event_id)
 
-    def _call(
+    def _track(
         self,
         kind: str,
         event_name: str,
@@ -159,7 +159,7 @@ class TrackingMethods(ABC):
 
     def _accept(self, event_id: str, envelope: dict[str, Any]) -> None:
         try:
-            envelope["eventTimestamp"] = _iso(envelope["eventTimestamp"])
+            envelope["eventTimestamp"] = _format_timestamp(envelope["eventTimestamp"])
             event = EncodedEvent(event_id, encode_json(envelope))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             self._fail("not_json", f"The event cannot be written as JSON: {error}", envelope)
@@ -168,32 +168,32 @@ class TrackingMethods(ABC):
             message = f"The event has {len(event.body)} bytes; a batch may have {self._options.batch_bytes}."
             self._fail("event_too_large", message, envelope)
             return
-        refusal = self._put(event)
-        if refusal is None:
+        put_error = self._put(event)
+        if put_error is None:
             return
-        if refusal == "queue_full" and self._options.when_full == "raise":
-            raise QueueFull(_REFUSALS[refusal])
-        self._fail(refusal, _REFUSALS[refusal], envelope)
+        if put_error == "queue_full" and self._options.when_full == "raise":
+            raise QueueFull(_PUT_ERROR_MESSAGES[put_error])
+        self._fail(put_error, _PUT_ERROR_MESSAGES[put_error], envelope)
 
     def _fail(self, code: str, message: str, envelope: dict[str, Any]) -> None:
-        self._reporter.tell([Failure(code, message, envelope)])
+        self._reporter.report([Failure(code, message, envelope)])
 
     @abstractmethod
     def _put(self, event: EncodedEvent) -> PutError | None:
-        """Take the event without waiting, or say why not."""
+        """Queue the event without waiting, or return why not."""
 
 
 def encode_json(envelope: Mapping[str, Any]) -> bytes:
-    """JSON in UTF-8. Raises TypeError, ValueError and RecursionError for what has no JSON, NaN included."""
-    text = json.dumps(envelope, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+    """Encode as JSON in UTF-8. Raises TypeError, ValueError or RecursionError for values without JSON, such as NaN."""
+    text = json.dumps(envelope, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_to_json_type)
     try:
         return text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair: the gateway stores and flags it, if it comes as an escape
-        return json.dumps(envelope, separators=(",", ":"), default=_plain).encode()
+        return json.dumps(envelope, separators=(",", ":"), default=_to_json_type).encode()
 
 
-def _plain(value: object) -> str | dict[str, Any]:
-    """For what properties often hold beside JSON's own types."""
+def _to_json_type(value: object) -> str | dict[str, Any]:
+    """Convert values that properties often hold beside the types of JSON."""
     if isinstance(value, date):  # a datetime is one too
         return value.isoformat()
     if isinstance(value, UUID | Decimal):
@@ -203,8 +203,8 @@ def _plain(value: object) -> str | dict[str, Any]:
     raise TypeError(f"a {type(value).__name__} has no JSON")
 
 
-def _iso(at: object) -> str:
-    """ISO 8601 in UTC; text stays as it is. Raises TypeError, and OverflowError near the ends of the calendar."""
+def _format_timestamp(at: object) -> str:
+    """Format as ISO 8601 in UTC; text stays as it is. Raises TypeError; OverflowError near the ends of the calendar."""
     if isinstance(at, str):
         return at
     if not isinstance(at, datetime):
@@ -212,7 +212,7 @@ def _iso(at: object) -> str:
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _with(name: str, value: str | None, properties: Object) -> Object:
+def _add_name(name: str, value: str | None, properties: Object) -> Object:
     if value is None or not isinstance(properties, Mapping | None):
         return properties
     return {name: value, **(properties or {})}

@@ -131,7 +131,7 @@ def test_a_service_may_finish_what_it_has_in_hand() -> None:
             assert takes_s < int(SERVICES[name]["stop_grace_period"].removesuffix("s")), name
 
 
-def test_the_edge_refuses_a_body_only_after_the_gateway_would() -> None:
+def test_the_edge_rejects_a_body_only_after_the_gateway_would() -> None:
     caddyfile = (ROOT / "deploy/compose/Caddyfile").read_text()
     limits = [int(size) * 1_000_000 for size in re.findall(r"max_size (\d+)MB", caddyfile)]
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from deploy.demo import DemoError
-from deploy.demo.events import Plan, PlannedEvent, plan
+from deploy.demo.events import DemoPlan, PlannedEvent, plan
 from deploy.demo.send import DemoSender, SendResult
 from deploy.demo.target import Target
 from deploy.demo.verify import compare, differences
@@ -32,8 +32,8 @@ def test_a_plan_stores_as_many_events_as_asked(count: int) -> None:
     made = plan(count, count, NOW)
 
     assert len(made.stored) == sum(made.counts().values()) == count
-    assert made.sent == count + made.repeats + made.refused
-    assert (made.repeats, made.refused) == (count // 50, count // 200)
+    assert made.sent == count + made.repeats + made.rejected
+    assert (made.repeats, made.rejected) == (count // 50, count // 200)
 
 
 def test_a_repeat_is_the_same_event_as_another_to_the_letter() -> None:
@@ -68,7 +68,7 @@ def test_a_plan_has_something_of_everything() -> None:
 
 
 async def send(answer: Callable[[int], httpx.Response], *events: PlannedEvent) -> SendResult:
-    """What the sender makes of a gateway that answers its n-th request so; nothing waits for long."""
+    """Run the sender against a gateway that gives these responses in turn; no pause is long."""
     asked = 0
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -78,7 +78,7 @@ async def send(answer: Callable[[int], httpx.Response], *events: PlannedEvent) -
 
     options = Options(linger_s=0, first_pause_s=0.01, retry_for_s=0.2, longest_pause_s=0.05)
     sender = DemoSender("http://gateway", "sk_x", {"transport": httpx.MockTransport(handle)}, options)
-    return await sender.send(Plan(events), lambda _: None)
+    return await sender.send(DemoPlan(events), lambda _: None)
 
 
 def acknowledged(**changes: Any) -> httpx.Response:
@@ -103,12 +103,12 @@ async def test_a_gateway_that_never_answers_ends_the_run() -> None:
         await send(answer, PING)
 
 
-async def test_a_refusal_ends_the_run() -> None:
+async def test_a_rejection_ends_the_run() -> None:
     with pytest.raises(DemoError, match="401"):
         await send(lambda _: httpx.Response(401), PING)
 
 
-async def test_a_verdict_other_than_planned_is_a_fault() -> None:
+async def test_a_result_other_than_planned_is_an_error() -> None:
     outcome = await send(lambda _: acknowledged(isValid=False), PING)
 
     [fault] = outcome.faults
@@ -127,7 +127,7 @@ def test_every_way_of_being_wrong_is_named() -> None:
 
 
 def test_a_name_that_was_never_sent_is_shown_too() -> None:
-    made = Plan((PING,))
+    made = DemoPlan((PING,))
     statistics = {"eventCounts": {"ping": 1, "ghost": 2}, "validEvents": 3, "invalidEvents": 0, "totalEvents": 3}
 
     rows = {row.name: (row.sent, row.counted) for row in compare(made, statistics)}

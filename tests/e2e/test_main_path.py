@@ -174,7 +174,7 @@ async def test_a_burst_is_counted_exactly_and_listed_once_by_number_and_by_curso
     assert [event["eventId"] for event in by_number] == ids
 
 
-async def test_a_deactivated_system_is_refused_within_a_second(product: Product) -> None:
+async def test_a_deactivated_system_is_rejected_within_a_second(product: Product) -> None:
     partner_id, system_id, api_key = await product.system()
     assert (await product.ingest(api_key)).status_code == 202
 

@@ -31,14 +31,14 @@ OVERLOAD = "overload"
 
 
 def table(rows: Sequence[FaultRow]) -> Table:
-    """What is printed."""
+    """Return the report that is printed."""
     shown = Table(title="faults")
     shown.add_column("fault", no_wrap=True)
     for name in ("sent", "acknowledged", "refused", "unknown", "lost", "twice", "202 again s", "visible s", "p99 ms"):
         shown.add_column(name, justify="right")
     shown.add_column("else")
     for row in rows:
-        counts = (row.sent, row.acknowledged, row.refused, row.unknown, row.lost, row.twice)
+        counts = (row.sent, row.acknowledged, row.rejected, row.unknown, row.lost, row.twice)
         times = (_number(row.again_202_s, 2), _number(row.visible_s, 1), _number(row.p99_ms, 0))
         shown.add_row(row.fault, *map(str, counts), *times, "; ".join(text[:60] for text in row.other))
     return shown

@@ -59,7 +59,7 @@ class Facts:
 
 @dataclass(slots=True)
 class Findings:
-    """What is wrong, by marker or key, none of it twice; empty lists mean that every promise was kept."""
+    """The violations found, by marker or key and each once. Empty lists mean that every promise was kept."""
 
     lost: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What a fault acts on: private servers, the six services, the network between gateway and servers, and the load."""
+"""The environment of a fault: private servers, the six services, the network between gateway and servers, a load."""
 
 import asyncio
 import subprocess
@@ -48,16 +48,16 @@ class FaultEnvironment:
         """At random: a fault is to meet the system at any moment."""
         await asyncio.sleep(self.rng.uniform(least_s, most_s) * self.pace)
 
-    def breaks(self) -> None:
+    def record_break(self) -> None:
         """Note that something is about to be broken."""
         self.broken_at.append(time.monotonic())
 
-    def mends(self) -> None:
+    def record_repair(self) -> None:
         """Note that it is whole again, or being started: the product has to recover from here on by itself."""
         self.mended_at.append(time.monotonic())
 
     def rabbitmqctl(self, *arguments: str) -> None:
-        """RabbitMQ's command line, at our own broker."""
+        """Run RabbitMQ's command line tool against the broker of this environment."""
         server = self.backing.rabbitmq
         [tool] = Path("/usr/lib/rabbitmq/lib").glob("*/sbin/rabbitmqctl")
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"} | server.environment()

@@ -1,4 +1,4 @@
-"""What the load generator knows about each event it sent; written by it at its end, read by the checker."""
+"""The ledger of the load generator: the outcome of each event it sent, written at its end and read by the checker."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -51,7 +51,7 @@ class Ledger:
 
     @classmethod
     def read(cls, file: Path) -> "Ledger":
-        """What `write` wrote."""
+        """Read a ledger that `write` wrote."""
         known = json.loads(file.read_text())
         known["events"] = [Sent(**event) for event in known["events"]]
         known["attempts"] = [Attempt(**attempt) for attempt in known["attempts"]]

@@ -29,7 +29,7 @@ _PAUSE_S = (0.1, 0.5)
 
 @dataclass(slots=True)
 class LoadPlan:
-    """What to send where; `per_second` are requests, shared by so many `senders`, each with one connection."""
+    """The plan of a load. `per_second` requests are shared by `senders`, each of which has one connection."""
 
     url: str
     systems: list[SenderSystem]
@@ -45,7 +45,7 @@ class LoadPlan:
 
     @classmethod
     def from_json(cls, text: str) -> "LoadPlan":
-        """What `to_json` wrote."""
+        """Parse a plan that `to_json` wrote."""
         known = json.loads(text)
         known["systems"] = [SenderSystem(**system) for system in known["systems"]]
         return cls(**known)

@@ -21,7 +21,7 @@ _MAX_UNDER_WAY = 8_000
 
 @dataclass(slots=True)
 class OpenLoopLoad:
-    """What to send: `body` to `path`, `per_second`."""
+    """The load to offer: `body` goes to `path`, `per_second` times a second."""
 
     port: int
     path: str

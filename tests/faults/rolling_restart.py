@@ -22,7 +22,7 @@ async def restart_in_turn(site: FaultEnvironment) -> None:
         # longer than the edge takes to see that the one before is back
         await site.pause(0.6, 1.2)
         services = site.services(name)
-        site.breaks()
+        site.record_break()
         async with httpx.AsyncClient(base_url=services.url(name), timeout=5) as client:
             # connected before: half a second is not much on a busy machine
             await client.get("/health/ready")
@@ -31,7 +31,7 @@ async def restart_in_turn(site: FaultEnvironment) -> None:
             assert await _says_so(client), f"{name} ended without turning unready"
         await services.stop(name)
         assert time.monotonic() - began < DRAIN_DELAY_S + _GRACE_S, f"{name} took too long to end"
-        site.mends()
+        site.record_repair()
         await services.start(name)
 
 

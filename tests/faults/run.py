@@ -28,7 +28,7 @@ class FaultRow:
     what: str
     sent: int = 0
     acknowledged: int = 0
-    refused: int = 0
+    rejected: int = 0
     unknown: int = 0
     lost: int = 0
     twice: int = 0
@@ -92,7 +92,7 @@ async def _opened(
 
 
 def failed_requests(ledger: Ledger) -> list[str]:
-    """What a client noticed, by status; 202 is a yes, and 400 is meant for what cannot be an event."""
+    """Describe failed requests by status. 202 means stored, and 400 is expected for envelopes that are no events."""
     failed = Counter(attempt.status for attempt in ledger.attempts if attempt.status not in (202, 400))
     return [f"{failed.total()} of {len(ledger.attempts)} requests failed: {dict(failed)}"] if failed else []
 
@@ -110,9 +110,9 @@ def fill_times(row: FaultRow, ledger: Ledger, broken_at: Sequence[float], mended
 
 
 def fill_findings(row: FaultRow, ledger: Ledger, findings: Findings) -> None:
-    """What the senders know, and what the checker found."""
+    """Describe the ledger of the senders and the findings of the checker."""
     row.sent = len(ledger.events)
-    row.acknowledged, row.refused = ledger.count("acknowledged"), ledger.count("refused")
+    row.acknowledged, row.rejected = ledger.count("acknowledged"), ledger.count("refused")
     row.unknown = ledger.count("unknown")
     row.lost, row.twice = len(findings.lost), len(findings.twice)
     row.generator_cores = ledger.cpu_share

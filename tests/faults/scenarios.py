@@ -32,21 +32,21 @@ async def _kill_service(site: FaultEnvironment, name: str) -> None:
     services = site.services(name)
     for _ in range(_TIMES):
         await site.pause(0.5, 3)
-        site.breaks()
+        site.record_break()
         await services.kill(name)
         await site.pause(0, 1.5)
-        site.mends()
+        site.record_repair()
         await services.start(name)
 
 
 async def _freeze(site: FaultEnvironment, *names: str) -> None:
     """SIGSTOP: the process is there, holds its connections, and does nothing."""
     await site.pause(0.5, 2)
-    site.breaks()
+    site.record_break()
     for name in names:
         site.services(name).signal(name, signal.SIGSTOP)
     await site.pause(4, 7)
-    site.mends()
+    site.record_repair()
     for name in names:
         site.services(name).signal(name, signal.SIGCONT)
 
@@ -54,53 +54,53 @@ async def _freeze(site: FaultEnvironment, *names: str) -> None:
 async def _end_server(site: FaultEnvironment, name: str, *, is_killed: bool, times: int = 2) -> None:
     for _ in range(times):
         await site.pause(0.5, 3)
-        site.breaks()
+        site.record_break()
         if is_killed:
             site.backing.kill(name)
         else:
             site.backing.stop(name)
         await site.pause(0, 2)
         site.backing.start_again(name)
-        site.mends()
+        site.record_repair()
 
 
 async def _memory_alarm(site: FaultEnvironment) -> None:
     await site.pause(0.5, 2)
-    site.breaks()
+    site.record_break()
     site.rabbitmqctl("set_vm_memory_high_watermark", "0")
     await site.pause(6, 9)
     site.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
-    site.mends()
+    site.record_repair()
 
 
 async def _disk_alarm(site: FaultEnvironment) -> None:
     await site.pause(0.5, 2)
-    site.breaks()
+    site.record_break()
     site.rabbitmqctl("set_disk_free_limit", "1000000GB")
     await site.pause(6, 9)
     site.rabbitmqctl("set_disk_free_limit", "200MB")
-    site.mends()
+    site.record_repair()
 
 
 async def _delete_queues(site: FaultEnvironment) -> None:
     for consumer in topology.CONSUMERS:
         await site.pause(1, 3)
-        site.breaks()
+        site.record_break()
         site.stack.manage("DELETE", f"/api/queues/{site.stack.virtual_host}/{topology.get_queue_names(consumer).work}")
-        site.mends()
+        site.record_repair()
 
 
 async def _purge_queues(site: FaultEnvironment) -> None:
     """While the workers stand still, so that there is something to purge."""
     await site.pause(0.5, 2)
-    site.breaks()
+    site.record_break()
     for worker in _WORKERS:
         site.others.signal(worker, signal.SIGSTOP)
     await site.pause(3, 5)
     for worker in _WORKERS:
         queue = topology.get_queue_names(worker).work
         site.stack.manage("DELETE", f"/api/queues/{site.stack.virtual_host}/{queue}/contents")
-    site.mends()
+    site.record_repair()
     for worker in _WORKERS:
         site.others.signal(worker, signal.SIGCONT)
 
@@ -108,31 +108,31 @@ async def _purge_queues(site: FaultEnvironment) -> None:
 async def _close_connections(site: FaultEnvironment) -> None:
     for _ in range(_TIMES):
         await site.pause(0.5, 2)
-        site.breaks()
+        site.record_break()
         site.rabbitmqctl("close_all_connections", "--vhost", site.stack.virtual_host, "on purpose")
-        site.mends()
+        site.record_repair()
 
 
 async def _flush_redis(site: FaultEnvironment) -> None:
     with redis.Redis.from_url(site.stack.redis_url) as client:
         for _ in range(5):
             await site.pause(0.5, 2)
-            site.breaks()
+            site.record_break()
             client.flushall()
-            site.mends()
+            site.record_repair()
 
 
 async def _cut_power(site: FaultEnvironment) -> None:
     """Everything at once; the operating system keeps what was written, so this is a crash of all, not of the disk."""
     await site.pause(1, 3)
-    site.breaks()
+    site.record_break()
     await site.gateways.kill("gateway")
     for server in _SERVERS:
         site.backing.kill(server)
     await site.others.kill(*OTHERS)
     for server in _SERVERS:
         site.backing.start_again(server)
-    site.mends()
+    site.record_repair()
     site.others.launch(*OTHERS)
     await site.gateways.start("gateway")
     for name in OTHERS:
@@ -142,14 +142,14 @@ async def _cut_power(site: FaultEnvironment) -> None:
 async def _cut_network(site: FaultEnvironment, to: str, *, is_reset: bool) -> None:
     for _ in range(2):
         await site.pause(0.5, 2)
-        site.breaks()
+        site.record_break()
         if is_reset:
             site.networks[to].reset()
         else:
             site.networks[to].hold()
         await site.pause(2, 7)
         site.networks[to].mend()
-        site.mends()
+        site.record_repair()
 
 
 FAULTS = (

@@ -70,7 +70,7 @@ class TcpProxy:
 
 @asynccontextmanager
 async def proxied(target: int) -> AsyncIterator[TcpProxy]:
-    """A proxy to a port of ours, gone at the end with every connection."""
+    """Run a proxy to a local port; at the end it is closed together with every connection."""
     proxy = TcpProxy(target)
     server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]

@@ -1,4 +1,4 @@
-"""What is sent to the routes of the administration: bodies, ids, parameters and tokens."""
+"""Hostile requests to the routes of admin: bodies, ids, parameters and tokens."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -66,7 +66,7 @@ class Table:
         return named(f"{body.method} {body.path.split('-', 1)[0]}", cases)
 
     def normal(self) -> Route:
-        """What must still work afterwards."""
+        """Return the request that must still work afterwards."""
         return Route("GET", f"/api/partners/{self._known.partner}".encode(), (self._bearer,), None, 200)
 
     def _route(self, body: Body) -> Route:

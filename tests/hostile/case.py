@@ -1,4 +1,4 @@
-"""What a hostile case is, and how a table of them is sent and judged."""
+"""The type of a hostile case, and the functions that send a table of cases and check the responses."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.support import raw_http
 from tests.support.polling import PATIENCE_S
-from tests.support.raw_http import Answer, Ending
+from tests.support.raw_http import Ending, RawResponse
 
 _AT_ONCE = 16
 _SHAPES = ({"code", "message", "correlationId"}, {"code", "message", "correlationId", "details"})
@@ -27,7 +27,7 @@ class Case:
     pieces: tuple[bytes, ...]
     statuses: frozenset[int]
     code: str | None = None
-    refused: int | None = None
+    rejected: int | None = None
     ending: Ending = "wait"
 
 
@@ -36,12 +36,12 @@ def case(
     raw: bytes | Sequence[bytes],
     *statuses: int,
     code: str | None = None,
-    refused: int | None = None,
+    rejected: int | None = None,
     ending: Ending = "wait",
 ) -> Case:
     """`case("no JSON", raw, 400, code="malformed_json")`."""
     pieces = (raw,) if isinstance(raw, bytes) else tuple(raw)
-    return Case(name, pieces, frozenset(statuses), code, refused, ending)
+    return Case(name, pieces, frozenset(statuses), code, rejected, ending)
 
 
 async def faults_of(url: str, cases: Sequence[Case]) -> list[str]:
@@ -62,7 +62,7 @@ async def faults_of(url: str, cases: Sequence[Case]) -> list[str]:
     return [fault for fault in await asyncio.gather(*(judge(one) for one in cases)) if fault]
 
 
-def _fault(one: Case, answer: Answer) -> str | None:
+def _fault(one: Case, answer: RawResponse) -> str | None:
     if answer.status not in one.statuses:
         return f"{answer.status} instead of {sorted(one.statuses)}"
     if answer.status < 400:
@@ -82,19 +82,19 @@ def _fault(one: Case, answer: Answer) -> str | None:
     return None
 
 
-def _fault_of_success(one: Case, answer: Answer) -> str | None:
-    if one.refused is None:
+def _fault_of_success(one: Case, answer: RawResponse) -> str | None:
+    if one.rejected is None:
         return None
-    refused = answer.json()["refused"]
-    return None if refused == one.refused else f"{refused} refused instead of {one.refused}"
+    rejected = answer.json()["refused"]
+    return None if rejected == one.rejected else f"{rejected} rejected instead of {one.rejected}"
 
 
 def resident_bytes(pid: int) -> int:
-    """What a process holds in memory."""
+    """Return the resident memory of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def named(prefix: str, cases: Iterable[Case]) -> list[Case]:
     """The same with `prefix` before each name."""
-    return [Case(f"{prefix}: {c.name}", c.pieces, c.statuses, c.code, c.refused, c.ending) for c in cases]
+    return [Case(f"{prefix}: {c.name}", c.pieces, c.statuses, c.code, c.rejected, c.ending) for c in cases]

@@ -36,7 +36,14 @@ class Route:
 
 def framing(route: Route) -> list[Case]:
     """All of them."""
-    return [*_lines(route), *_headers(route), *_lengths(route), *_chunks(route), *_targets(route), *_ends(route)]
+    return [
+        *_lines(route),
+        *_headers(route),
+        *_lengths(route),
+        *_make_chunked_cases(route),
+        *_targets(route),
+        *_ends(route),
+    ]
 
 
 def _lines(route: Route) -> list[Case]:
@@ -139,7 +146,7 @@ def _lengths(route: Route) -> list[Case]:
     return [case(name, route.head(*lines) + body, 400, code="malformed_http") for name, lines in wrong.items()]
 
 
-def _chunks(route: Route) -> list[Case]:
+def _make_chunked_cases(route: Route) -> list[Case]:
     body = route.body or b"{}"
     head = route.head(b"Transfer-Encoding: chunked")
     whole = b"%x\r\n%b\r\n" % (len(body), body)

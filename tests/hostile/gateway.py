@@ -1,4 +1,4 @@
-"""What is sent to the two routes that take events."""
+"""Hostile requests to the two routes that take events."""
 
 import gzip
 import json
@@ -36,15 +36,17 @@ class Table:
         return [*framing(self.route), *_syntax(self), *_fields(self), *_times(self), *_limits(self), *_encodings(self),
                 *_keys(self), *rest]  # fmt: skip
 
-    def body(self, name: str, body: bytes, *statuses: int, code: str | None = None, refused: int | None = None) -> Case:
+    def body(
+        self, name: str, body: bytes, *statuses: int, code: str | None = None, rejected: int | None = None
+    ) -> Case:
         """A body as it stands."""
-        return case(name, self.route.sent(body=body), *statuses, code=code, refused=refused)
+        return case(name, self.route.sent(body=body), *statuses, code=code, rejected=rejected)
 
     def event(self, name: str, event: bytes, status: int, code: str | None = None) -> Case:
         """An event, with what it is answered alone."""
         if not self.is_batch:
             return self.body(name, event, status, code=code)
-        return self.body(name, b'{"events":[%b,%b]}' % (event, _EVENT), 202, refused=int(status != 202))
+        return self.body(name, b'{"events":[%b,%b]}' % (event, _EVENT), 202, rejected=int(status != 202))
 
     def field(self, name: str, field: str, value: bytes, status: int, code: str | None = None) -> Case:
         """An event whose field has this value, as JSON; its other fields are right."""
@@ -281,22 +283,22 @@ def _batches(table: Table) -> Iterator[Case]:
     for name, value in {**WRONG_TYPES, "null": b"null", "a string": b'"x"'}.items():
         if not value.startswith(b"["):
             yield table.body(f"events is {name}", b'{"events":%b}' % value, 400, code="invalid_batch")
-        yield table.body(f"one of the events is {name}", b'{"events":[%b]}' % value, 202, refused=1)
+        yield table.body(f"one of the events is {name}", b'{"events":[%b]}' % value, 202, rejected=1)
         yield table.body(
-            f"sentAt of the batch is {name}", b'{"sentAt":%b,"events":[%b]}' % (value, _EVENT), 202, refused=0
+            f"sentAt of the batch is {name}", b'{"sentAt":%b,"events":[%b]}' % (value, _EVENT), 202, rejected=0
         )
     yield table.body("no events", b"{}", 400, code="invalid_batch")
-    yield table.body("an empty batch", b'{"events":[]}', 202, refused=0)
-    yield table.body("an empty array", b"[]", 202, refused=0)
-    yield table.body("2 500 events", b'{"events":[%b]}' % b",".join([_EVENT] * 2500), 202, refused=0)
+    yield table.body("an empty batch", b'{"events":[]}', 202, rejected=0)
+    yield table.body("an empty array", b"[]", 202, rejected=0)
+    yield table.body("2 500 events", b'{"events":[%b]}' % b",".join([_EVENT] * 2500), 202, rejected=0)
     for name, events in {"arrays": b"[]", "objects": b"{}", "nulls": b"null"}.items():
-        yield table.body(f"2 500 {name}", b"[%b]" % b",".join([events] * 2500), 202, refused=2500)
+        yield table.body(f"2 500 {name}", b"[%b]" % b",".join([events] * 2500), 202, rejected=2500)
         yield table.body(f"2 501 {name}", b"[%b]" % b",".join([events] * 2501), 413, code="too_many_events")
         most = 5 * _MIB // (len(events) + 1) - 2
         yield table.body(f"as many {name} as there is room", b"[%b]" % b",".join([events] * most), 413)
     yield table.body("2 501 lines", b"\n".join([b"{}"] * 2501), 413, code="too_many_events")
-    yield table.body("lines that are no JSON", b"{\n}\n\xff\n\x00\n[\n" + _EVENT, 202, refused=5)
-    yield table.body("lines of CR LF", b"\r\n".join([_EVENT, b"", _EVENT]), 202, refused=0)
+    yield table.body("lines that are no JSON", b"{\n}\n\xff\n\x00\n[\n" + _EVENT, 202, rejected=5)
+    yield table.body("lines of CR LF", b"\r\n".join([_EVENT, b"", _EVENT]), 202, rejected=0)
     yield table.body("lines of CR", b"\r".join([_EVENT, _EVENT]), 400, code="malformed_json")
     yield table.body("100 000 line breaks", b"\n" * 100_000, 400, code="malformed_json")
     yield table.body("a million line breaks", b"\n" * 1_000_000, 413, code="too_many_events")

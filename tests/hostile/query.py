@@ -1,4 +1,4 @@
-"""What is sent to the three routes of analytics: parameters, cursors and ids."""
+"""Hostile requests to the three routes of query: parameters, cursors and ids."""
 
 import base64
 import struct

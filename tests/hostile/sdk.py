@@ -1,4 +1,4 @@
-"""What is sent to the routes that SDKs and pages call: `/v1/track`, `/v1/batch`, the beacon and the pixel."""
+"""Hostile requests to the routes that SDKs and pages call: `/v1/track`, `/v1/batch`, the beacon and the pixel."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a change in the administration does to Redis and to those who listen, and what it leaves behind."""
+"""A command of admin updates Redis, publishes invalidations, and leaves domain events behind."""
 
 import asyncio
 import json
@@ -48,11 +48,11 @@ async def test_deactivation_reaches_redis_and_is_published_before_the_answer(
 
         await admin.post(f"/api/partners/{partner_id}/deactivate")
 
-        heard = [await pubsub.get_message(timeout=PATIENCE_S) for _ in systems]
+        received = [await pubsub.get_message(timeout=PATIENCE_S) for _ in systems]
     entries = [await cached_key(stack, system["apiKey"]) for system in systems]
     assert all(entry is not None and not entry.is_partner_active and entry.is_system_active for entry in entries)
     digests = {sha256(system["apiKey"].encode()).hexdigest() for system in systems}
-    assert all(any(digest.encode() in message["data"] for message in heard if message) for digest in digests)
+    assert all(any(digest.encode() in message["data"] for message in received if message) for digest in digests)
     await admin.post(f"/api/partnersystems/{systems[0]['id']}/deactivate")
     await admin.post(f"/api/partners/{partner_id}/activate")
     first = await cached_key(stack, systems[0]["apiKey"])
@@ -88,9 +88,9 @@ async def test_what_is_published_says_what_changed(admin: httpx.AsyncClient, sta
         )
         token = (await admin.post("/api/tokens", json={"name": "t", "scope": "read"})).json()["token"]
 
-        heard = await heard_so_far(redis, pubsub)
-    assert {"kind": "structure", **mark} in heard
-    assert {"kind": "access_token", "sha256": sha256(token.encode()).hexdigest()} in heard
+        received = await heard_so_far(redis, pubsub)
+    assert {"kind": "structure", **mark} in received
+    assert {"kind": "access_token", "sha256": sha256(token.encode()).hexdigest()} in received
 
 
 async def test_one_message_stands_for_many_keys(admin: httpx.AsyncClient, stack: Stack) -> None:
@@ -103,8 +103,8 @@ async def test_one_message_stands_for_many_keys(admin: httpx.AsyncClient, stack:
 
         await admin.post(f"/api/partnersystems/{system['id']}/deactivate")
 
-        heard = await heard_so_far(redis, pubsub)
-    assert {"kind": "all"} in heard
+        received = await heard_so_far(redis, pubsub)
+    assert {"kind": "all"} in received
     key = await cached_key(stack, system["apiKey"])
     assert key is not None
     assert not key.is_system_active
@@ -209,7 +209,7 @@ async def test_changes_at_once_in_several_processes_leave_the_newest_in_redis(st
                 assert (entry.system_name, entry.is_system_active) == (shown["name"], shown["isActive"])
 
 
-async def test_what_happened_is_written_down_without_secrets(admin: httpx.AsyncClient, stack: Stack) -> None:
+async def test_domain_events_are_stored_without_secrets(admin: httpx.AsyncClient, stack: Stack) -> None:
     system = await a_system(admin)
     await admin.post(f"/api/partnersystems/{system['id']}/deactivate", headers={"X-Correlation-ID": "why-1"})
 

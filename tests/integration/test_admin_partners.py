@@ -175,7 +175,7 @@ async def test_a_bad_change_names_the_field_and_changes_nothing(admin: httpx.Asy
         assert (await admin.get(path)).json() == before
 
 
-async def test_a_body_that_is_no_object_is_refused(admin: httpx.AsyncClient) -> None:
+async def test_a_body_that_is_no_object_is_rejected(admin: httpx.AsyncClient) -> None:
     for body in (b"", b"{", b"\xff", b"[]", b'"x"', b"null", b'{"name": "a"} x'):
         response = await admin.post("/api/partners", content=body)
 
@@ -183,7 +183,7 @@ async def test_a_body_that_is_no_object_is_refused(admin: httpx.AsyncClient) -> 
         assert response.json()["correlationId"] == response.headers["X-Correlation-ID"]
 
 
-async def test_a_body_without_end_is_refused(admin: httpx.AsyncClient) -> None:
+async def test_a_body_without_end_is_rejected(admin: httpx.AsyncClient) -> None:
     response = await admin.post("/api/partners", content=b'{"name":"' + b"x" * 300_000)
 
     assert (response.status_code, response.json()["code"]) == (413, "body_too_large")

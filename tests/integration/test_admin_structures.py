@@ -162,7 +162,7 @@ BAD_SCHEMAS: list[tuple[Any, str]] = [
 ]
 
 
-async def test_a_schema_that_is_none_is_refused_and_nothing_is_kept(admin: httpx.AsyncClient) -> None:
+async def test_a_schema_that_is_none_is_rejected_and_nothing_is_kept(admin: httpx.AsyncClient) -> None:
     good = (await admin.post("/api/eventstructures", json={"eventName": "p", "schema": SCHEMA})).headers["Location"]
     for schema, field in BAD_SCHEMAS:
         answers = [

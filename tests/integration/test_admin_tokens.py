@@ -65,7 +65,7 @@ def cache_key(token: str) -> str:
 
 
 @pytest.mark.parametrize(("method", "suffix"), [("DELETE", ""), ("POST", "/revoke")])
-async def test_a_revoked_token_is_refused_at_once(
+async def test_a_revoked_token_is_rejected_at_once(
     admin: httpx.AsyncClient, services: ServiceProcesses, stack: Stack, method: str, suffix: str
 ) -> None:
     token = (await admin.post("/api/tokens", json={"name": "t", "scope": "admin"})).json()
@@ -83,7 +83,7 @@ async def test_a_revoked_token_is_refused_at_once(
     assert await owner.fetchval("select updated_at from write.access_tokens where name = 't'") > born
 
 
-async def test_an_expired_token_is_refused(admin: httpx.AsyncClient, services: ServiceProcesses) -> None:
+async def test_an_expired_token_is_rejected(admin: httpx.AsyncClient, services: ServiceProcesses) -> None:
     soon = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
     token = (await admin.post("/api/tokens", json={"name": "t", "scope": "admin", "expiresAt": soon})).json()
 

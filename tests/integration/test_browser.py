@@ -88,7 +88,7 @@ async def browsing(site: Site) -> AsyncIterator[Browser]:
 
 
 @asynccontextmanager
-async def opened(
+async def open_page(
     site: Site, services: ServiceProcesses, key: str, options: str = "", signal: str = "", path: str = "/"
 ) -> AsyncIterator[Page]:
     """A page with the script; `signal` runs before it."""
@@ -125,7 +125,7 @@ async def seen(stack: Stack, number: int) -> list[dict[str, Any]]:
 async def test_views_routes_events_and_persons_arrive_once(
     stack: Stack, services: ServiceProcesses, site: Site
 ) -> None:
-    async with opened(site, services, await a_key(services), path="/start?a=1#secret") as page:
+    async with open_page(site, services, await a_key(services), path="/start?a=1#secret") as page:
         await page.evaluate("tracker.track('added', {price: 4.5})")
         await page.evaluate("document.title = 'Cart'; history.pushState({}, '', '/cart')")
         await page.evaluate("history.replaceState({}, '', '/cart#part')")
@@ -160,7 +160,7 @@ async def test_views_routes_events_and_persons_arrive_once(
 async def test_what_happens_last_is_sent_when_the_page_goes_and_stored_once(
     stack: Stack, services: ServiceProcesses, site: Site
 ) -> None:
-    async with opened(site, services, await a_key(services)) as page:
+    async with open_page(site, services, await a_key(services)) as page:
         await page.evaluate("tracker.track('leaving')")
         await page.goto("about:blank")
         found = await seen(stack, 2)
@@ -175,7 +175,7 @@ async def test_what_happens_offline_is_kept_over_pages_and_sent_later(
     stack: Stack, services: ServiceProcesses, site: Site
 ) -> None:
     gateway = services.url("gateway")
-    async with opened(site, services, await a_key(services)) as page:
+    async with open_page(site, services, await a_key(services)) as page:
         await seen(stack, 1)
         # the gateway cannot be reached, the site itself can
         await page.route(f"{gateway}/v1/beacon*", lambda route: route.abort())
@@ -203,7 +203,7 @@ async def test_who_asks_not_to_be_tracked_is_not(
 ) -> None:
     key = await a_key(services)
     asked: list[str] = []
-    async with opened(site, services, key, signal=signal) as page:
+    async with open_page(site, services, key, signal=signal) as page:
         page.on("request", lambda request: asked.append(request.url))
         await page.evaluate("tracker.track('quiet'); tracker.identify('u'); tracker.page(); tracker.flush()")
         await page.goto(f"http://{SITE}/other")
@@ -217,7 +217,7 @@ async def test_who_asks_not_to_be_tracked_is_not(
 async def test_who_opts_out_leaves_nothing_and_may_come_back(
     stack: Stack, services: ServiceProcesses, site: Site
 ) -> None:
-    async with opened(site, services, await a_key(services), options="data-auto='false'") as page:
+    async with open_page(site, services, await a_key(services), options="data-auto='false'") as page:
         await page.evaluate("tracker.track('before'); tracker.optOut(); tracker.track('while')")
         assert await page.evaluate("Object.keys(localStorage)") == ["vt.off"]
         await page.reload()
@@ -227,17 +227,17 @@ async def test_who_opts_out_leaves_nothing_and_may_come_back(
     assert [event["event_name"] for event in found] == ["after"]
 
 
-async def test_pages_of_other_origins_are_refused_and_hear_of_it(
+async def test_pages_of_other_origins_are_rejected_and_see_the_error(
     stack: Stack, services: ServiceProcesses, site: Site
 ) -> None:
-    refused = await a_key(services, allowedOrigins=["https://elsewhere.example"])
-    async with opened(site, services, refused) as page:
+    rejected = await a_key(services, allowedOrigins=["https://elsewhere.example"])
+    async with open_page(site, services, rejected) as page:
         async with page.expect_response(lambda response: "/v1/beacon" in response.url) as answered:
             await page.evaluate("tracker.flush()")
         assert (await answered.value).status == 403
     assert await events(stack) == []
 
-    async with opened(site, services, await a_key(services, allowedOrigins=[f"http://{SITE}"])) as page:
+    async with open_page(site, services, await a_key(services, allowedOrigins=[f"http://{SITE}"])) as page:
         await page.evaluate("tracker.flush()")
         await seen(stack, 1)
 
@@ -250,7 +250,7 @@ async def test_a_request_that_needs_a_preflight_passes_it(stack: Stack, services
         const answer = await fetch(url, {method: "POST", headers, body});
         return [answer.status, await answer.json()];
     }"""
-    async with opened(site, services, await a_key(services), options="data-auto='false'") as page:
+    async with open_page(site, services, await a_key(services), options="data-auto='false'") as page:
         key = await a_key(services)
         status, answer = await page.evaluate(send, [f"{services.url('gateway')}/v1/track", key])
         wrong, error = await page.evaluate(send, [f"{services.url('gateway')}/v1/track", "sk_unknown"])
@@ -261,7 +261,7 @@ async def test_a_request_that_needs_a_preflight_passes_it(stack: Stack, services
 
 
 async def test_two_tabs_share_a_person_and_lose_nothing(stack: Stack, services: ServiceProcesses, site: Site) -> None:
-    async with opened(site, services, await a_key(services), options="data-auto='false'") as page:
+    async with open_page(site, services, await a_key(services), options="data-auto='false'") as page:
         other = await page.context.new_page()
         await other.goto(f"http://{SITE}/other")
         track = "name => { for (let n = 0; n < 20; n++) tracker.track(name + n); tracker.flush(); }"

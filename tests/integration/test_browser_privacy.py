@@ -1,4 +1,4 @@
-"""What is kept of a browser's sender, and from which pages a system takes events."""
+"""The data that is stored about a browser's user, and the pages from which a partner system takes events."""
 
 import json
 from collections.abc import AsyncIterator

@@ -102,7 +102,7 @@ async def test_a_pixel_is_an_event_and_always_an_image(
     assert (await client.post("/v1/pixel")).status_code == 405
 
 
-async def test_pixels_of_pages_that_may_not_send_are_refused(stack: Stack) -> None:
+async def test_pixels_of_pages_that_may_not_send_are_rejected(stack: Stack) -> None:
     async with run_services(stack, "gateway", "admin") as services:
         async with administrator(services) as admin:
             system = await a_system(admin)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.sdks.lossy_proxy import losing_answers
+from tests.sdks.lossy_proxy import run_lossy_proxy
 from tests.support.admin_api import a_system, administrator
 from tests.support.backing_services import free_port
 from tests.support.polling import PATIENCE_S, until
@@ -135,7 +135,7 @@ async def test_with_every_third_answer_lost_everything_arrives_once(
     kind: str, stack: Stack, services: ServiceProcesses, sender: Registered
 ) -> None:
     async with (
-        losing_answers(services.url("gateway"), 3) as proxy,
+        run_lossy_proxy(services.url("gateway"), 3) as proxy,
         a_client(kind, f"http://127.0.0.1:{proxy.port}", sender.api_key) as client,
     ):
         ids = client.track(1000)
@@ -207,7 +207,7 @@ async def test_a_full_queue_says_so_at_once_and_keeps_what_it_has(
         assert await stored_ids(stack) == Counter(under_way + ids[:10])
 
 
-async def test_what_the_gateway_refuses_is_told_with_its_reason(
+async def test_what_the_gateway_rejects_is_told_with_its_reason(
     kind: str, stack: Stack, services: ServiceProcesses, sender: Registered
 ) -> None:
     async with a_client(kind, services.url("gateway"), sender.api_key) as client:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.integration.test_pipeline import QUICK
-from tests.sdks.lossy_proxy import losing_answers
+from tests.sdks.lossy_proxy import run_lossy_proxy
 from tests.support.polling import PATIENCE_S
 from tests.support.service_processes import ROOT, ServiceProcesses, run_services
 from tests.support.stack import Stack
@@ -42,7 +42,7 @@ async def test_the_demo_counts_and_lists_everything_it_sent_once(stack: Stack, d
         if drop_every is None:
             status, output = await demo(services, services.url("gateway"), "--events", "1000")
         else:
-            async with losing_answers(services.url("gateway"), drop_every) as proxy:
+            async with run_lossy_proxy(services.url("gateway"), drop_every) as proxy:
                 status, output = await demo(services, f"http://127.0.0.1:{proxy.port}", "--events", "1000")
             assert proxy.dropped >= 1
             assert f"{proxy.dropped} retries" in output

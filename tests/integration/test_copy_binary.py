@@ -1,4 +1,4 @@
-"""Our binary COPY: what goes in comes out as asyncpg reads it; what a column cannot hold is refused."""
+"""Binary COPY: asyncpg reads back the values that were written, and values that a column cannot hold are rejected."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
@@ -139,7 +139,7 @@ async def test_groups_and_constants_and_empty_columns(connection: "Connection") 
     ],
 )
 @pytest.mark.parametrize("rows", [1, 2])
-async def test_what_a_column_cannot_hold_is_refused_and_nothing_is_stored(
+async def test_what_a_column_cannot_hold_is_rejected_and_nothing_is_stored(
     connection: "Connection", name: str, value: Any, rows: int
 ) -> None:
     column = columns(rows)[list(ENCODERS).index(name)]
@@ -151,7 +151,7 @@ async def test_what_a_column_cannot_hold_is_refused_and_nothing_is_stored(
     assert await connection.fetchval("select count(*) from kinds") == 1
 
 
-async def test_what_postgresql_refuses_leaves_the_connection_usable(connection: "Connection") -> None:
+async def test_what_postgresql_rejects_leaves_the_connection_usable(connection: "Connection") -> None:
     with pytest.raises(asyncpg.DataError):
         await copied(connection, columns(1, document=[b"{no json"]))
     with pytest.raises(asyncpg.DataError):
@@ -200,12 +200,12 @@ async def test_two_tables_in_one_transaction(lists: "Connection") -> None:
         (["once", "twice"], columns(2, name=["a", "\x00"]), "COPY kinds"),
     ],
 )
-async def test_a_refused_row_of_either_table_undoes_both(
-    lists: "Connection", of_lists: list[str], of_kinds: Sequence[Sequence[Any]], refused_by: str
+async def test_a_rejected_row_of_either_table_undoes_both(
+    lists: "Connection", of_lists: list[str], of_kinds: Sequence[Sequence[Any]], rejected_by: str
 ) -> None:
-    with pytest.raises(asyncpg.PostgresError) as refusal:
+    with pytest.raises(asyncpg.PostgresError) as rejection:
         await begun_with(lists, [of_lists, [IDS, IDS]], of_kinds)
-    assert str(refusal.value.context).startswith(refused_by)
+    assert str(rejection.value.context).startswith(rejected_by)
     assert lists.is_in_transaction()
     await lists.execute("rollback")
 

@@ -1,4 +1,4 @@
-"""What an event costs the gateway in statements, round trips and messages; the numbers are those of today."""
+"""The cost of an event for the gateway in statements, round trips and messages. The numbers are those of today."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ async def sender(stack: Stack) -> Registered:
     return await register_system(stack)
 
 
-class Gateway:
+class GatewayUnderTest:
     """A gateway that has seen the key, and what it says to its servers."""
 
     def __init__(
@@ -45,12 +45,12 @@ class Gateway:
         """One request; returns when the broker's confirm is noted."""
         body = {"apiKey": self._sender.api_key, "events": [an_event(number) for number in range(events)]}
         await self._post("/api/events/batch", body)
-        await self.settled()
+        await self.wait_until_published()
 
     async def single(self) -> None:
         """As `batch`, by the route for one event."""
         await self._post("/api/events/ingest", {"apiKey": self._sender.api_key} | an_event(0))
-        await self.settled()
+        await self.wait_until_published()
 
     async def is_key_kept(self) -> bool:
         """Redis is asked for a key once invalidations are heard; then the entry is kept for its time."""
@@ -67,11 +67,11 @@ class Gateway:
                 for n in range(number):
                     requests.create_task(self._on_its_own_connection(n))
                 await until(self._waiting, lambda waiting: waiting == number)
-        await self.settled()
+        await self.wait_until_published()
         return await self._commits() - before
 
-    async def settled(self) -> None:
-        """Nothing is left to publish or to note."""
+    async def wait_until_published(self) -> None:
+        """Wait until nothing is left to publish or to mark as published."""
         owner = await self._stack.write()
         unpublished = "select count(*) from write.event_batches where published_at is null"
         await until(lambda: owner.fetchval(unpublished), lambda left: left == 0, every_s=0.02)
@@ -100,13 +100,13 @@ def an_event(number: int) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
+async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[GatewayUnderTest]:
     """Warm: connections are open, statements prepared, the key is in the process cache."""
     # longer than any test: what a look-up costs when an entry ends is not of an event
     settings = {"TRACKING_CACHE_TTL_S": "600", "TRACKING_COMMIT_DEADLINE_S": str(PATIENCE_S)}
     async with counted(stack, "gateway", settings) as (services, wires):
         async with http_client(base_url=services.url("gateway")) as client:
-            gateway = Gateway(client, stack, sender, wires)
+            gateway = GatewayUnderTest(client, stack, sender, wires)
             await until(gateway.is_key_kept, bool)
             await gateway.singles_at_once(200)
             for wire in wires.values():
@@ -115,13 +115,13 @@ async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
 
 
 @pytest.fixture
-async def gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
+async def gateway(stack: Stack, sender: Registered) -> AsyncIterator[GatewayUnderTest]:
     """Of a system without a rate limit."""
     async with a_gateway(stack, sender) as gateway:
         yield gateway
 
 
-async def test_a_batch_costs_the_same_however_many_events_it_has(gateway: Gateway) -> None:
+async def test_a_batch_costs_the_same_however_many_events_it_has(gateway: GatewayUnderTest) -> None:
     for events in (1, 20, 200, 400):
         await gateway.batch(events)
 
@@ -132,7 +132,7 @@ async def test_a_batch_costs_the_same_however_many_events_it_has(gateway: Gatewa
         assert published.statements == {"publish": 1}, f"{what}: not one message\n{published}"
 
 
-async def test_a_single_event_alone_costs_one_commit(gateway: Gateway) -> None:
+async def test_a_single_event_alone_costs_one_commit(gateway: GatewayUnderTest) -> None:
     await gateway.single()
 
     at_most(
@@ -145,7 +145,7 @@ async def test_a_single_event_alone_costs_one_commit(gateway: Gateway) -> None:
     assert published.statements == {"publish": 1}, f"not one message\n{published}"
 
 
-async def test_single_events_that_come_together_share_commits_however_many_they_are(gateway: Gateway) -> None:
+async def test_single_events_that_come_together_share_commits_however_many_they_are(gateway: GatewayUnderTest) -> None:
     for number in (200, 400):
         commits = await gateway.singles_at_once(number)
 
@@ -157,7 +157,7 @@ async def test_single_events_that_come_together_share_commits_however_many_they_
         assert published.statements == {"publish": commits}, f"{what}: not a message a commit\n{published}"
 
 
-async def test_a_known_key_is_not_looked_up(gateway: Gateway) -> None:
+async def test_a_known_key_is_not_looked_up(gateway: GatewayUnderTest) -> None:
     for _ in range(3):
         await gateway.single()
         await gateway.batch(10)

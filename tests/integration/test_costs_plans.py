@@ -1,4 +1,4 @@
-"""What query's statements touch, in blocks of 8 KiB: no more than today, however much lies before what is asked for."""
+"""The 8 KiB blocks that query's statements touch: no more than today, however many rows precede the requested ones."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a request costs query and admin in statements and round trips; the numbers are those of today.
+"""The cost of a request for query and admin in statements and round trips. The numbers are those of today.
 
 asyncpg adds one to each use of its pool, the reset of a connection that is given back; these are not counted.
 """

@@ -1,4 +1,4 @@
-"""What a single event costs the gateway in calls of functions, from the bytes of its request to those of its answer."""
+"""The cost of a single event for the gateway in function calls, from its request's bytes to its response's bytes."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ class Answers:
             self.whole.set()
 
 
-class Gateway:
+class FastPathGateway:
     """The short way of a single event with all that is behind it, and no HTTP before it."""
 
     def __init__(self, singles: SingleEventFastPath, commits: list[CommittedBatch]) -> None:
@@ -73,7 +73,7 @@ def an_event(number: int) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
+async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[FastPathGateway]:
     """In this process, and it knows the key."""
     url = stack.write_url("gateway")
     pool = await postgres.open_pool(
@@ -89,7 +89,7 @@ async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
         # what is heard of changes is trusted for longer than a second
         keys.is_subscribed = True
         await keys.authenticate(sender.api_key, clock.get_receive_time())
-        yield Gateway(SingleEventFastPath(keys, structures, commits, RateLimiter(redis), LIMITS), committed)
+        yield FastPathGateway(SingleEventFastPath(keys, structures, commits, RateLimiter(redis), LIMITS), committed)
     finally:
         commits.close()
         await running

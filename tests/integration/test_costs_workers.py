@@ -1,4 +1,4 @@
-"""What a group of batches costs the workers in statements and round trips; the numbers are those of today."""
+"""The cost of a group of batches for the workers in statements and round trips. The numbers are those of today."""
 
 import json
 from typing import Any

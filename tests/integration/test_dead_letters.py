@@ -1,4 +1,4 @@
-"""What a consumer cannot read or apply: kept, listed, retried, discarded, and never in the way of the rest."""
+"""Dead letters are kept, listed, retried and discarded, and never hold up other messages."""
 
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -181,7 +181,7 @@ async def test_progress_waits_for_an_open_dead_letter_and_moves_on_when_it_is_di
     await reach_states(stack, ("applied", 1))
 
 
-async def test_too_many_dead_letters_stop_a_worker_until_they_are_settled(
+async def test_too_many_dead_letters_stop_a_worker_until_they_are_decided(
     services: ServiceProcesses, stack: Stack, sender: Registered
 ) -> None:
     await publish(stack, b"one", b"two", b"three")

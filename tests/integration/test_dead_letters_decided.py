@@ -1,4 +1,4 @@
-"""Whoever decides about dead letters: the administration's routes, and what the command refuses."""
+"""Decisions about dead letters by the routes of admin, and decisions that the command line rejects."""
 
 from hashlib import sha256
 from typing import Any
@@ -92,10 +92,10 @@ async def test_the_administration_lists_shows_and_decides(stack: Stack, sender: 
 async def test_what_was_too_large_to_be_kept_whole_can_only_be_discarded(stack: Stack) -> None:
     cut = await keep(stack, 1, is_batch=False, body_bytes=2_000_000)
 
-    refused = await volcanion(stack, "retry", cut)
+    rejected = await volcanion(stack, "retry", cut)
 
-    assert refused.returncode == 1
-    assert "too large to be kept whole: discard it" in refused.stderr
+    assert rejected.returncode == 1
+    assert "too large to be kept whole: discard it" in rejected.stderr
     await done(stack, "discard", cut)
 
 

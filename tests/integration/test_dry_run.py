@@ -44,7 +44,7 @@ async def stored(stack: Stack) -> int:
 
 
 def without_times(answer: Any) -> Any:
-    """What may differ between two requests: when they came, and that one was a dry run."""
+    """Return a response without the values that may differ: the time, and that one was a dry run."""
     return {name: value for name, value in answer.items() if name not in ("receivedAt", "dryRun")}
 
 

@@ -250,7 +250,7 @@ async def test_whatever_the_properties_are_the_event_is_kept(
         (b'{"eventName": "a", "userId": "u", "eventProperties": {"a": %s}}' % DEEP, 413, "too_deep"),
     ],
 )  # fmt: skip
-async def test_what_cannot_be_an_event_is_refused_with_a_reason(
+async def test_what_cannot_be_an_event_is_rejected_with_a_reason(
     client: httpx.AsyncClient, stack: Stack, body: bytes, status: int, code: str
 ) -> None:
     response = await client.post(INGEST, content=body)
@@ -273,7 +273,7 @@ async def test_a_body_over_the_limit_is_not_read(client: httpx.AsyncClient) -> N
     assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
 
 
-async def test_too_many_events_are_refused_whole(client: httpx.AsyncClient, stack: Stack) -> None:
+async def test_too_many_events_are_rejected_whole(client: httpx.AsyncClient, stack: Stack) -> None:
     response = await client.post(BATCH, json={"events": [{}] * 2501})
 
     assert (response.status_code, response.json()["code"]) == (413, "too_many_events")
@@ -345,7 +345,7 @@ async def test_a_client_cannot_make_up_metric_labels(client: httpx.AsyncClient) 
     assert "made_up_by_a_client" not in text
 
 
-async def test_a_row_that_postgresql_refuses_does_not_fail_its_neighbours(
+async def test_a_row_that_postgresql_rejects_does_not_fail_its_neighbours(
     client: httpx.AsyncClient, stack: Stack
 ) -> None:
     owner = await stack.write()

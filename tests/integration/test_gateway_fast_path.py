@@ -233,7 +233,7 @@ async def test_without_a_commit_in_time_the_answer_is_503(stack: Stack, sender: 
         await until(ask, lambda answer: answer[0] == 202)
 
 
-async def test_a_deactivated_system_is_refused_the_short_way_too(stack: Stack) -> None:
+async def test_a_deactivated_system_is_rejected_on_the_fast_path_too(stack: Stack) -> None:
     settings = {"TRACKING_CACHE_TTL_S": "600"}
     async with run_services(stack, "gateway", "admin", settings=settings) as services, administrator(services) as admin:
         system = await a_system(admin)

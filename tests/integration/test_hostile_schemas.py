@@ -154,7 +154,7 @@ def _doubling(levels: int) -> dict[str, Any]:
 
 
 _DEEP = '{"not":' * 20_000 + "{}" + "}" * 20_000
-REFUSED: dict[str, Any] = {
+REJECTED: dict[str, Any] = {
     "unhashable type": {"type": [["string"]]},
     "type of an object": {"type": {"a": 1}},
     "multipleOf 0": {"properties": {"a": {"multipleOf": 0}}},
@@ -183,9 +183,9 @@ REFUSED: dict[str, Any] = {
 }
 
 
-async def test_what_cannot_be_decided_rightly_is_refused_with_its_place(stack: Stack) -> None:
+async def test_what_cannot_be_decided_rightly_is_rejected_with_its_place(stack: Stack) -> None:
     async with an_edge(stack) as edge:
-        for why, schema in REFUSED.items():
+        for why, schema in REJECTED.items():
             response = await edge.register(why, schema)
 
             assert (response.status_code, response.json()["code"]) == (400, "invalid_schema"), (why, response.text)
@@ -198,7 +198,7 @@ async def test_what_cannot_be_decided_rightly_is_refused_with_its_place(stack: S
 
 
 async def test_a_hostile_schema_past_admin_flags_its_events_and_holds_nobody_up(stack: Stack) -> None:
-    harmful = {why: schema for why, schema in REFUSED.items() if isinstance(schema, dict) and why != "U+0000"}
+    harmful = {why: schema for why, schema in REJECTED.items() if isinstance(schema, dict) and why != "U+0000"}
     for why, schema in harmful.items():
         await publish_structure(stack, why, schema)
     async with an_edge(stack) as edge:

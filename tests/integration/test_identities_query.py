@@ -233,13 +233,13 @@ async def test_a_link_of_today_is_in_the_answer_about_a_cached_month(client: htt
     assert await actors() == (2, True)
 
 
-async def test_what_merges_nothing_is_refused(client: httpx.AsyncClient, stack: Stack) -> None:
+async def test_what_merges_nothing_is_rejected(client: httpx.AsyncClient, stack: Stack) -> None:
     system = await add_system(stack)
     first = await ask(client, system, userId="u")
     await add_events(stack, system, [Seen(START + timedelta(hours=n), user_id="u") for n in range(3)])
     cursor = (await ask(client, system, userId="u", mergeIdentities="true", pageSize=1))["nextCursor"]
 
-    refusals = [
+    rejections = [
         await ask(client, system, status=400, mergeIdentities="true"),
         await ask(client, system, status=400, mergeIdentities="true", userId="u", anonymousId="a"),
         await ask(client, system, "/statistics", status=400, mergeIdentities="true"),
@@ -248,5 +248,5 @@ async def test_what_merges_nothing_is_refused(client: httpx.AsyncClient, stack: 
     other_question = await ask(client, system, status=400, userId="u", cursor=cursor)
 
     assert first["totalCount"] == 0
-    assert [refusal["details"][0]["field"] for refusal in refusals] == ["mergeIdentities"] * 4
+    assert [rejection["details"][0]["field"] for rejection in rejections] == ["mergeIdentities"] * 4
     assert other_question["code"] == "invalid_cursor"

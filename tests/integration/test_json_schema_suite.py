@@ -72,12 +72,12 @@ async def decided(gateway: httpx.AsyncClient, name: str, group: Group) -> list[b
 
 
 @pytest.mark.parametrize("part", ["required", "optional"])
-async def test_every_case_of_the_suite_is_decided_rightly_or_its_schema_is_refused(stack: Stack, part: Part) -> None:
+async def test_every_case_of_the_suite_is_decided_rightly_or_its_schema_is_rejected(stack: Stack, part: Part) -> None:
     counts: Counter[str] = Counter()
     wrong: list[Any] = []
     everything = list(enumerate(groups(part)))
     async with run_services(stack, "admin", "gateway") as services, administrator(services) as admin:
-        refusals = {number: await registered(admin, f"suite-{number}", group) for number, group in everything}
+        rejections = {number: await registered(admin, f"suite-{number}", group) for number, group in everything}
         await admin.post("/api/eventstructures", json={"eventName": "the last", "schema": {"required": ["a"]}})
         headers = {"X-Api-Key": (await a_system(admin))["apiKey"]}
         async with http_client(base_url=services.url("gateway"), headers=headers, timeout=30) as gateway:
@@ -88,9 +88,9 @@ async def test_every_case_of_the_suite_is_decided_rightly_or_its_schema_is_refus
 
             await until(is_valid, lambda found: found is False)
             for number, group in everything:
-                refusal = refusals[number]
-                if refusal is not None:
-                    counts[f"refused: {refusal}"] += len(group.cases)
+                rejection = rejections[number]
+                if rejection is not None:
+                    counts[f"refused: {rejection}"] += len(group.cases)
                     continue
                 answers = await decided(gateway, f"suite-{number}", group)
                 for (case, data, expected), answer in zip(group.cases, answers, strict=True):

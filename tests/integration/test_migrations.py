@@ -1,4 +1,4 @@
-"""Both schemas: applied twice, partitioned by month, and closed to whoever has no business there."""
+"""Both schemas can be applied twice, are partitioned by month, and are closed to roles without rights."""
 
 from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
@@ -64,9 +64,9 @@ async def test_counts_by_day_do_not_begin_beside_a_worker_that_knows_none(stack:
     await read.execute("drop table read.event_counts_daily")
     await read.execute("insert into read.event_counts_hourly select $1, now(), 'a', 1, 1, 0", SYSTEM)
     with psycopg.connect(stack.read_url("statistics")):
-        with pytest.raises(asyncpg.RaiseError, match="while statistics workers") as refused:
+        with pytest.raises(asyncpg.RaiseError, match="while statistics workers") as rejected:
             await read.execute(DAILY)
-    assert "docker compose stop statistics" in str(refused.value.hint)
+    assert "docker compose stop statistics" in str(rejected.value.hint)
 
     async def finished() -> int:
         return int(await read.fetchval("select count(*) from pg_stat_activity where usename = 'tracking_statistics'"))

@@ -1,4 +1,4 @@
-"""What the gateway does without its broker, its cache or its database, and while it is being stopped."""
+"""The gateway without its broker, its cache or its database, and while it is being stopped."""
 
 import asyncio
 import os
@@ -146,16 +146,16 @@ async def test_too_much_waiting_is_told_to_come_back(stack: Stack, sender: Regis
         async with owner.transaction():
             await owner.execute("lock table write.tracking_events in access exclusive mode")
             sending = [asyncio.create_task(client.post(INGEST, json=an_envelope(sender))) for _ in range(80)]
-            refused = await until(lambda: _done(sending), lambda done: len(done) >= 30)
+            rejected = await until(lambda: _done(sending), lambda done: len(done) >= 30)
         answers = await asyncio.gather(*sending)
 
-    assert {response.json()["code"] for response in refused} == {"overloaded"}
+    assert {response.json()["code"] for response in rejected} == {"overloaded"}
     statuses = [response.status_code for response in answers]
     assert (statuses.count(202), statuses.count(503)) == (50, 30)
     assert await owner.fetchval("select count(*) from write.tracking_events") == 50
 
 
-async def test_what_finds_no_room_is_refused_before_it_is_decoded(stack: Stack, sender: Registered) -> None:
+async def test_a_request_beyond_the_capacity_is_rejected_before_it_is_decoded(stack: Stack, sender: Registered) -> None:
     settings = {"TRACKING_BUFFER_EVENTS": "50", "TRACKING_COMMIT_DEADLINE_S": "60"}
     body = b'{"events": [' + b"x" * 20_000
     headers = {"Content-Type": "application/json", "X-Api-Key": sender.api_key}

@@ -62,7 +62,7 @@ async def test_nothing_but_health_metrics_and_documentation_is_open(client: http
 HEADERS = ["", "Bearer", "Basic dGs6", "bearer x", "Bearer tk_unknown", "Bearer " + "x" * 5_000, "Bearer \xff"]
 
 
-async def test_what_is_no_known_token_is_refused(client: httpx.AsyncClient) -> None:
+async def test_what_is_no_known_token_is_rejected(client: httpx.AsyncClient) -> None:
     for header in HEADERS:
         response = await client.get(f"/api/events/{uuid4()}", headers={b"Authorization": header.encode("latin-1")})
 
@@ -70,7 +70,7 @@ async def test_what_is_no_known_token_is_refused(client: httpx.AsyncClient) -> N
         assert response.json()["code"] in ("missing_token", "unknown_token")
 
 
-async def test_a_token_that_has_ended_is_refused(client: httpx.AsyncClient, stack: Stack) -> None:
+async def test_a_token_that_has_ended_is_rejected(client: httpx.AsyncClient, stack: Stack) -> None:
     now, moment = datetime.now(UTC), timedelta(seconds=30)
     path = f"/api/events/{uuid4()}"
 
@@ -81,7 +81,7 @@ async def test_a_token_that_has_ended_is_refused(client: httpx.AsyncClient, stac
 
     assert await code() == await code(expires_at=now + moment) == "unknown_event"
     assert await code(expires_at=now - moment) == "expired_token"
-    # admin's clock may be ahead of ours; revoked is revoked
+    # admin's clock may be ahead of query's; a revoked token is rejected all the same
     assert await code(revoked_at=now - moment) == await code(revoked_at=now + moment) == "revoked_token"
 
 

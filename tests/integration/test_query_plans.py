@@ -86,7 +86,7 @@ def touched(nodes: list[dict[str, Any]], table: str = "tracking_events_read_mode
     )
 
 
-def opened(nodes: list[dict[str, Any]]) -> set[str]:
+def list_read_relations(nodes: list[dict[str, Any]]) -> set[str]:
     """The partitions that were looked into."""
     names = {str(node["Relation Name"]) for node in nodes if "Relation Name" in node and node["Actual Loops"]}
     return {name.removeprefix("tracking_events_read_model_") for name in names}
@@ -149,9 +149,9 @@ async def test_only_the_months_of_the_range_are_opened(stack: Stack, system: Sys
     await analyse(stack)
     for filters in (EventFilters(), EventFilters(user_id="user_7")):
         nodes = await explained(stack, events._PAGE, *page_parameters(system, PagePosition.at_start(NOVEMBER), filters))
-        assert opened(nodes) == {"2025_11"}
+        assert list_read_relations(nodes) == {"2025_11"}
     newest = await explained(stack, events._PAGE, *page_parameters(system, PagePosition.at_start(ALL), EventFilters()))
-    assert opened(newest) == {"2025_12"}
+    assert list_read_relations(newest) == {"2025_12"}
 
 
 async def test_a_skipped_page_costs_what_is_skipped(stack: Stack, system: System) -> None:
@@ -179,7 +179,7 @@ async def test_a_narrow_count_reads_what_it_counts(stack: Stack, system: System)
             assert read_whole(nodes) == []
 
 
-async def test_counts_read_the_rollups_and_only_the_ragged_ends_from_events(stack: Stack, system: System) -> None:
+async def test_counts_read_the_rollups_and_only_the_edge_hours_from_events(stack: Stack, system: System) -> None:
     await analyse(stack)
     within = TimeRange(NOVEMBER.start + timedelta(minutes=30), NOVEMBER.end)
 
@@ -190,7 +190,7 @@ async def test_counts_read_the_rollups_and_only_the_ragged_ends_from_events(stac
     assert touched(nodes) <= 2 * (an_hour + 1)
     assert touched(nodes, "event_counts_hourly") <= 2 * 24 * (an_hour + 1)
     assert touched(nodes, "event_counts_daily") <= 28 * names
-    assert opened(nodes) == {"2025_11", "event_counts_hourly", "event_counts_daily"}
+    assert list_read_relations(nodes) == {"2025_11", "event_counts_hourly", "event_counts_daily"}
     assert read_whole(nodes) == []
 
 
@@ -207,7 +207,7 @@ async def test_counts_of_a_day_and_of_less_read_hours_alone(stack: Stack, system
         assert read_whole(nodes) == []
 
 
-async def test_the_ragged_ends_are_counted_from_the_key_alone(stack: Stack, system: System) -> None:
+async def test_the_edge_hours_are_counted_from_the_key_alone(stack: Stack, system: System) -> None:
     owner = await stack.read()
     await owner.execute("vacuum analyze read.tracking_events_read_model")
     hour = TimeRange(START + timedelta(days=40, minutes=40), START + timedelta(days=40, minutes=100))
@@ -306,7 +306,7 @@ async def test_only_the_months_of_the_range_are_opened_for_an_actor(stack: Stack
 
     page = await explained(stack, actors._PAGE, *keys, *actors._bind(actor, EventFilters()), LIMIT, 0)
 
-    assert opened(page) == {"2025_11"}
+    assert list_read_relations(page) == {"2025_11"}
 
 
 async def test_actors_of_a_range_are_counted_by_the_events_of_the_range(stack: Stack, linked: System) -> None:
@@ -321,7 +321,7 @@ async def test_actors_of_a_range_are_counted_by_the_events_of_the_range(stack: S
                 stack, statement, linked.id, within.start, within.end, False, before=actors._PLAN_FOR_MANY_ROWS
             )
             assert touched(nodes) <= of_a_day
-            assert opened(nodes) - {"identities"} == {"2025_11"}
+            assert list_read_relations(nodes) - {"identities"} == {"2025_11"}
             assert read_whole(nodes) == []
             # all links of the system, once
             assert touched(nodes, "identities") <= 300

@@ -348,7 +348,7 @@ async def test_query_answers_with_the_rebuilt_counts_at_once(
         assert await answer() == (90, False)
 
 
-async def test_a_time_that_is_none_is_refused(stack: Stack) -> None:
-    refused = await rebuild(stack, "--from", "yesterday", status=2)
+async def test_a_time_that_is_none_is_rejected(stack: Stack) -> None:
+    rejected = await rebuild(stack, "--from", "yesterday", status=2)
 
-    assert "ISO 8601" in refused.err
+    assert "ISO 8601" in rejected.err

@@ -83,8 +83,8 @@ async def test_a_rebuild_that_is_killed_goes_on_where_it_was(
     async with held_up(stack, enter, last):
         with launched(stack) as process:
             await until(lambda: is_waiting(stack), bool)
-            refused = await rebuild(stack, "--from", "2026-01-01", status=2)
-            assert "another rebuild" in refused.err
+            rejected = await rebuild(stack, "--from", "2026-01-01", status=2)
+            assert "another rebuild" in rejected.err
     rows = await read.fetch("select id, phase, done_batches, done_events from read.rebuilds")
     assert [row["phase"] for row in rows] == ["batches"]
     done = rows[0]["done_batches"]
@@ -133,9 +133,9 @@ async def test_a_rebuild_ended_while_it_counts_goes_on_where_it_was(
 
 
 async def test_there_is_nothing_to_resume_when_nothing_was_interrupted(stack: Stack) -> None:
-    refused = await rebuild(stack, "--resume", status=2)
+    rejected = await rebuild(stack, "--resume", status=2)
 
-    assert "no unfinished rebuild" in refused.err
+    assert "no unfinished rebuild" in rejected.err
 
 
 PROVEN = """

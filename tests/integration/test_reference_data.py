@@ -1,4 +1,4 @@
-"""What query must know of the write side comes back by itself, should the read database lose it."""
+"""Reference data is replicated again by itself if the read database loses it."""
 
 from contextlib import AsyncExitStack
 
@@ -11,7 +11,7 @@ from tracking.infra import postgres
 from tracking.infra.postgres import Pool
 
 
-async def opened(url: str, resources: AsyncExitStack) -> Pool:
+async def open_test_pool(url: str, resources: AsyncExitStack) -> Pool:
     pool = await postgres.open_pool(url, service="relay", connect_timeout_s=5, query_timeout_s=5, size=1)
     resources.push_async_callback(postgres.close_pool, pool)
     return pool
@@ -25,8 +25,8 @@ async def test_a_lost_system_comes_back_with_the_next_copy_of_everything(
     owner = await stack.write()
     await owner.execute("update write.partner_systems set updated_at = now() - interval '1 day'")
     async with AsyncExitStack() as resources:
-        write = await opened(stack.write_url("relay"), resources)
-        read = await opened(stack.read_url("relay"), resources)
+        write = await open_test_pool(stack.write_url("relay"), resources)
+        read = await open_test_pool(stack.read_url("relay"), resources)
         copy = ReferenceDataReplicator(write, read, all_every_s=all_every_s)
         reader = await stack.read()
         await copy.replicate()

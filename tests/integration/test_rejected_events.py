@@ -1,4 +1,4 @@
-"""What a known sender could not get stored is kept for a person: why, and what was sent, without keys."""
+"""Rejected events of authenticated senders are recorded for a person, with reason and raw text but without keys."""
 
 import gzip
 import json
@@ -49,7 +49,7 @@ async def kept(admin: httpx.AsyncClient, number: int, **filters: Any) -> list[di
     return await until(ask, lambda items: len(items) >= number)
 
 
-async def test_of_a_batch_each_refused_event_is_kept_with_its_place_and_what_was_sent(
+async def test_of_a_batch_each_rejected_event_is_kept_with_its_place_and_what_was_sent(
     services: ServiceProcesses, admin: httpx.AsyncClient
 ) -> None:
     system = await a_system(admin)
@@ -95,7 +95,7 @@ async def test_a_line_that_is_no_json_and_a_message_of_an_sdk_are_kept_as_they_c
         ("/api/events/ingest", b'{"eventName": "\\ud800', {}, "malformed_json"),
     ],
 )
-async def test_a_request_that_is_refused_whole_is_kept_as_it_came(
+async def test_a_request_that_is_rejected_whole_is_kept_as_it_came(
     services: ServiceProcesses,
     admin: httpx.AsyncClient,
     path: str,
@@ -176,7 +176,7 @@ async def test_where_privacy_rules_apply_only_the_reason_is_kept(
     assert item["rawBytes"] > 0
 
 
-async def test_who_is_not_known_or_only_rehearses_leaves_nothing(
+async def test_an_unknown_sender_and_a_dry_run_leave_nothing(
     services: ServiceProcesses, admin: httpx.AsyncClient
 ) -> None:
     key = (await a_system(admin))["apiKey"]

@@ -1,5 +1,5 @@
-"""What PostgreSQL refuses: one event of a group never fails its neighbours, and no trouble of the database's own is
-blamed on an event."""
+"""Row errors of PostgreSQL: one event of a group never fails its neighbours, and no transient error of the database
+rejects an event."""
 
 import asyncio
 import json
@@ -130,7 +130,9 @@ async def in_batch_rows(stack: Stack) -> list[str]:
 
 
 @pytest.mark.parametrize("fault", BAD)
-async def test_a_bad_row_is_refused_and_its_neighbours_are_stored(stack: Stack, sender: Registered, fault: str) -> None:
+async def test_a_bad_row_is_rejected_and_its_neighbours_are_stored(
+    stack: Stack, sender: Registered, fault: str
+) -> None:
     ddl, changes = BAD[fault]
     owner = await stack.write()
     async with run_services(stack, "gateway", settings={"TRACKING_COMMIT_DEADLINE_S": "60"}) as services:
@@ -149,8 +151,8 @@ async def test_a_bad_row_is_refused_and_its_neighbours_are_stored(stack: Stack, 
     good = answers[:20] + answers[25:]
     assert {answer.status_code for answer in good} == {202}
     assert not any("duplicate" in answer.json() for answer in good)
-    for refused in (answers[20], answers[24]):
-        assert (refused.status_code, refused.json()["code"]) == (400, "not_storable")
+    for rejected in (answers[20], answers[24]):
+        assert (rejected.status_code, rejected.json()["code"]) == (400, "not_storable")
     results = answers[22].json()["results"]
     assert [result["status"] for result in results][0::2] == ["accepted", "duplicate"]
     assert {(result["status"], result["code"]) for result in results[1::2]} == {("refused", "not_storable")}
@@ -263,12 +265,12 @@ async def test_a_right_that_is_missing_for_keys_and_structures_is_503_and_ends_n
     async with run_services(stack, "gateway", settings={"TRACKING_CACHE_TTL_S": "0.1"}) as services:
         async with a_client(services, sender) as client:
             await owner.execute("revoke select on write.api_keys, write.event_structures from tracking_gateway")
-            refused = await client.post(INGEST, json=envelope(), headers={"X-Api-Key": "sk_" + "a" * 32})
+            rejected = await client.post(INGEST, json=envelope(), headers={"X-Api-Key": "sk_" + "a" * 32})
             await owner.execute("grant select on write.api_keys, write.event_structures to tracking_gateway")
             unknown = await client.post(INGEST, json=envelope(), headers={"X-Api-Key": "sk_" + "a" * 32})
 
-    assert (refused.status_code, refused.json()["code"]) == (503, "database_unavailable")
-    assert int(refused.headers["Retry-After"]) >= 1
+    assert (rejected.status_code, rejected.json()["code"]) == (503, "database_unavailable")
+    assert int(rejected.headers["Retry-After"]) >= 1
     assert unknown.status_code == 401
 
 
@@ -322,7 +324,7 @@ async def test_half_a_surrogate_pair_in_one_event_does_not_make_its_batch_unread
 
 
 @pytest.mark.parametrize("number", ["1e400", "-1e400", "1" + "0" * 400, "NaN"])
-async def test_a_number_beyond_a_double_is_no_json_and_in_ndjson_refused_alone(
+async def test_a_number_beyond_a_double_is_no_json_and_in_ndjson_rejected_alone(
     stack: Stack, sender: Registered, number: str
 ) -> None:
     good = json.dumps(envelope())

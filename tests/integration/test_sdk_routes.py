@@ -107,7 +107,7 @@ async def test_one_bad_message_never_spoils_its_batch(client: httpx.AsyncClient,
     answer = response.json()
     assert response.status_code == 200
     assert (answer["accepted"], answer["refused"], answer["invalid"]) == (2, 4, 1)
-    assert [refusal["index"] for refusal in answer["refusals"]] == [0, 1, 2, 3]
+    assert [rejection["index"] for rejection in answer["refusals"]] == [0, 1, 2, 3]
     assert [(row["message_id"], row["is_valid"]) for row in await stored(stack)] == [
         ("track-1", True),
         ("track-9", False),
@@ -140,13 +140,13 @@ async def test_the_key_in_all_its_forms(services: ServiceProcesses, sender: Regi
             await client.post("/v1/t", json=a_message("track", writeKey=key)),
             await client.post("/v1/batch", json={"batch": [a_message("track")], "writeKey": key}),
         ]
-        refused = [
+        rejected = [
             await client.post("/v1/batch", json={"batch": []}),
             await client.post("/v1/t", json=a_message("track"), headers={"Authorization": "Basic c2tfbm9ib2R5Og=="}),
         ]
 
     assert [answer.status_code for answer in answers] == [200] * 6
-    assert [(answer.status_code, answer.json()["code"]) for answer in refused] == [
+    assert [(answer.status_code, answer.json()["code"]) for answer in rejected] == [
         (401, "missing_api_key"),
         (401, "unknown_api_key"),
     ]

@@ -1,4 +1,4 @@
-"""What the SDKs of Segment and RudderStack sent when tests/sdks/capture.py listened, sent to the gateway again."""
+"""Requests of the SDKs of Segment and RudderStack, recorded by tests/sdks/capture.py, are sent to the gateway again."""
 
 import base64
 import gzip
@@ -42,7 +42,7 @@ def content(request: Mapping[str, Any], api_key: str) -> bytes:
 
 
 def messages(request: Mapping[str, Any]) -> Sequence[Message]:
-    """What it carries, each message with the `sentAt` that holds for it."""
+    """Return the messages of the request, each with the `sentAt` that applies to it."""
     if request["method"] != "POST":
         return []
     body = content(request, KEY)

@@ -75,7 +75,7 @@ async def passwords(stack: Stack) -> dict[str, str]:
 
 
 async def a_copy_of_every_message(stack: Stack) -> list[bytes]:
-    """What a queue of our own, bound to the exchange of events, got."""
+    """Return the messages of a queue that the test has bound to the exchange of events."""
     connection = await aio_pika.connect(stack.rabbitmq_url, timeout=PATIENCE_S)
     found: list[bytes] = []
     async with connection:
@@ -283,9 +283,9 @@ async def test_no_password_is_written_when_nothing_can_be_reached(stack: Stack, 
                 if service in paths:
                     method = "POST" if service == "gateway" else "GET"
                     event = {"eventName": "a", "userId": "u"}
-                    refused = await client.request(method, paths[service], headers=headers, json=event)
-                    assert refused.status_code == 503, (service, refused.text)
-                    texts.append(refused.text)
+                    rejected = await client.request(method, paths[service], headers=headers, json=event)
+                    assert rejected.status_code == 503, (service, rejected.text)
+                    texts.append(rejected.text)
                 texts.append((await client.get("/metrics")).text)
         logs = {service: services.log(service) for service in SERVICES}
 

@@ -9,7 +9,7 @@ import pytest
 from tests.support import raw_http
 from tests.support.http_client import http_client
 from tests.support.polling import until
-from tests.support.raw_http import SILENCE, Answer
+from tests.support.raw_http import SILENCE, RawResponse
 from tests.support.registry import register_system
 from tests.support.service_processes import run_services
 from tests.support.stack import Stack
@@ -27,7 +27,7 @@ PATHS = {"gateway": b"api/events/ingest", "admin": b"api/partners", "query": b"a
 SERVICES = ("gateway", "admin", "query")
 
 
-def assert_is_error(answer: Answer, status: int, code: str) -> None:
+def assert_is_error(answer: RawResponse, status: int, code: str) -> None:
     assert (answer.status, answer.json()["code"]) == (status, code)
     assert set(answer.json()) == {"code", "message", "correlationId"}
     assert answer.headers["x-correlation-id"] == answer.json()["correlationId"]
@@ -77,7 +77,7 @@ async def test_a_slow_client_is_ended_at_the_deadline_of_what_it_is_slow_with(st
             assert 'tracking_connections_ended_total{reason="header_timeout"}' in (await client.get("/metrics")).text
 
 
-async def answered_then_ended(url: str, first: bytes, second: bytes) -> Answer:
+async def answered_then_ended(url: str, first: bytes, second: bytes) -> RawResponse:
     async with asyncio.timeout(LATEST_S), raw_http.connected(url) as (reader, writer):
         writer.write(first)
         assert (await raw_http.read_answer(reader)).status == 200
@@ -131,10 +131,10 @@ async def test_connections_past_the_limit_are_told_so_and_leave_the_others_alone
                 writer.write(live)
                 assert (await raw_http.read_answer(reader)).status == 200
 
-            refused = await raw_http.exchange(url, live)
+            rejected = await raw_http.exchange(url, live)
 
-            assert (refused.status, refused.json()["code"]) == (503, "too_many_connections")
-            assert int(refused.headers["retry-after"]) >= 1
+            assert (rejected.status, rejected.json()["code"]) == (503, "too_many_connections")
+            assert int(rejected.headers["retry-after"]) >= 1
             first[1].write(live)
             assert (await raw_http.read_answer(first[0])).status == 200
         await until(lambda: raw_http.exchange(url, live), lambda answer: answer.status == 200)

@@ -1,4 +1,4 @@
-"""Ours beside what one would build or do instead, in one run: the specification's own design, and raw aggregates."""
+"""Compares the product with two alternatives in one run: the specification's design, and aggregates over raw events."""
 
 import asyncio
 import sys
@@ -62,7 +62,7 @@ class Comparisons:
         return *(row for _, row in self._ways), self._statistics
 
     async def round(self) -> None:
-        """Each of ours beside its rival, on the same servers."""
+        """Measure the product and each alternative on the same servers."""
         async with self._room.stack() as stack:
             sender = await register_system(stack)
             async with (

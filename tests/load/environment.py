@@ -1,4 +1,4 @@
-"""What every section of the benchmark is given: servers, and how long it may take."""
+"""The environment that every section of the benchmark gets: servers, and how long it may take."""
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager

@@ -125,7 +125,7 @@ async def batches(services: ServiceProcesses, sender: Registered, seconds: float
 
 
 async def number(url: str, question: str) -> int:
-    """What one statement counts, on a connection that is closed again: whoever waits for something asks many times."""
+    """Return the number that a statement counts. The connection is closed each time, as callers poll for long."""
     connection = await asyncpg.connect(url)
     try:
         return int(await connection.fetchval(question))

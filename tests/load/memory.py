@@ -1,4 +1,4 @@
-"""What the whole local stack takes of the machine's memory: idle as `make up` leaves it, and under load."""
+"""The memory that the whole local stack uses: idle, as `make up` leaves it, and under load."""
 
 import asyncio
 import os
@@ -135,7 +135,7 @@ async def _ask(client: httpx.AsyncClient, admin: httpx.AsyncClient, path: str, u
 
 
 class _LocalStack:
-    """What runs below one supervisor."""
+    """The processes below one supervisor, and the credentials of their services."""
 
     def __init__(self, home: Path) -> None:
         self._supervisor = int((home / "supervisord.pid").read_text())
@@ -264,7 +264,7 @@ def _use(pid: int) -> Use:
 
 
 def _mappings(pid: int) -> Iterator[tuple[tuple[str, ...] | None, dict[str, int]]]:
-    """What is mapped, and how much of it: a part of a file by device, inode, offset and length, else None."""
+    """Parse what is mapped and how much of it: a part of a file by device, inode, offset and length, else None."""
     lines: list[str] = []
     with _until_it_ends():
         lines = Path(f"/proc/{pid}/smaps").read_text().splitlines()

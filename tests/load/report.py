@@ -1,4 +1,4 @@
-"""What a benchmark comes to: rows of a table, each with its rounds, its aim and whether it is met."""
+"""The results of a benchmark: rows of a table, each with its rounds, its aim and whether the aim is met."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from rich.table import Table
 
 @dataclass(slots=True)
 class BenchRow:
-    """What is measured, over what, and the aim of the design.
+    """One measured figure, the yardstick that it is divided by, and the aim of the design.
 
     With a yardstick the value of a round is measured ÷ yardstick, without one it is what was measured, in `unit`.
     """
@@ -59,7 +59,7 @@ class BenchRow:
 
 
 def table(rows: Sequence[BenchRow]) -> Table:
-    """What is printed and kept; rows that were not measured are left out."""
+    """Return the table that is printed and stored; rows that were not measured are left out."""
     shown = Table(title="medians (lowest to highest round)")
     for name in ("what", "value", "spread", "aim", "measured", "yardstick"):
         shown.add_column(name, justify="left" if name == "what" else "right")

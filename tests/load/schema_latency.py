@@ -84,8 +84,8 @@ async def main() -> int:
     for name, schema, properties in hostile():
         try:
             check_schema(schema)
-        except Malformed as refusal:
-            print(f"{name}: refused, {refusal.message[:80]}")
+        except Malformed as rejection:
+            print(f"{name}: refused, {rejection.message[:80]}")
             continue
         compiled = [await _compiled(schema) for _ in range(3)]
         validator, lag_ms = compiled[0][0], median(lag for _, lag in compiled)

@@ -1,4 +1,4 @@
-"""What an event costs in bytes when it comes in through gateway and workers: WAL and disk, on both sides."""
+"""The bytes of WAL and disk that an event costs in both databases when it comes in through gateway and workers."""
 
 import asyncio
 import json

@@ -42,7 +42,7 @@ select coalesce(min(batches), 0)
 
 @dataclass(frozen=True, slots=True)
 class LoadStep:
-    """What came of one offered load; the backlog in seconds of it."""
+    """The result of one offered load; the backlog is given in seconds of that load."""
 
     per_second: float
     waiting_s: float

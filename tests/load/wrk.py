@@ -24,7 +24,7 @@ _PAUSE = "function delay() return math.random(0, {most_ms}) end"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What wrk counted; `cpu_s` is its own use, `other` are answers that were not 2xx or 3xx."""
+    """The counts of wrk. `cpu_s` is wrk's own use; `other` counts responses that were neither 2xx nor 3xx."""
 
     requests: int
     seconds: float

@@ -1,1 +1,1 @@
-"""The SDKs of Segment and RudderStack as their users install them, sending to our gateway."""
+"""The SDKs of Segment and RudderStack, as their users install them, send to the gateway."""

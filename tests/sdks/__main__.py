@@ -26,7 +26,7 @@ DROP_EVERY = 10
 
 
 def table(rows: Sequence[SdkRow]) -> Table:
-    """What is printed."""
+    """Return the table that is printed."""
     shown = Table(title="SDKs")
     shown.add_column("SDK", no_wrap=True)
     for name in ("version", "answers lost", "sent", "stored", "twice", "missing", "requests", "seconds"):

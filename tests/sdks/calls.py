@@ -1,4 +1,4 @@
-"""What every SDK is told to send, and what must be found of it afterwards. No IO.
+"""The calls that every SDK makes, and the events that must be found afterwards. No IO.
 
 A call is what a user of an SDK would write, by name: `{"kind": "track", "number": 6, "userId": "user-6", "event": …}`.
 A runner turns it into its SDK's own function call.
@@ -43,7 +43,7 @@ def _call(n: int, session: int, step: int) -> Call:
 
 
 def event_name(call: Call) -> str:
-    """What the event is called, in lists and in statistics."""
+    """Return the event's name in lists and in statistics."""
     return str(call["event"] if call["kind"] == "track" else call["kind"])
 
 

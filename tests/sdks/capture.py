@@ -14,7 +14,7 @@ from typing import Any
 from tests.sdks import sdks
 from tests.sdks.calls import SHORTEST, calls
 from tests.sdks.messages import Message
-from tests.sdks.recorder import recording
+from tests.sdks.recorder import run_recorder
 from tests.sdks.sdks import SDKS, Sdk, send
 
 CAPTURED = Path(__file__).parent / "captured"
@@ -32,8 +32,8 @@ HEADERS = (
 
 
 async def capture(sdk: Sdk) -> Mapping[str, Any]:
-    """What it sends for the shortest list of calls; `messageIds` has one for each of them."""
-    async with recording() as recorder:
+    """Record the requests of an SDK for the shortest list of calls; `messageIds` has one id for each call."""
+    async with run_recorder() as recorder:
         sent = await send(sdk, f"http://127.0.0.1:{recorder.port}", KEY, calls(SHORTEST))
         requests = [_plain(message) for message in recorder.requests]
     return {"sdk": sdk.name, "version": sent.version, "messageIds": sent.message_ids, "requests": requests}

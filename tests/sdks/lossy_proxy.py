@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from tests.sdks.messages import read_message
 
 
-class Proxy:
+class LossyProxy:
     """Forwards HTTP/1.1 to `target` on loopback; of the answers to `drop_every` POSTs one is thrown away.
 
     A connection has one request: on one that it has used before, Chromium repeats a request by itself, and what the
@@ -58,9 +58,9 @@ class Proxy:
 
 
 @asynccontextmanager
-async def losing_answers(url: str, drop_every: int) -> AsyncIterator[Proxy]:
-    """A proxy to a service of ours, gone at the end."""
-    proxy = Proxy(urlsplit(url).port or 80, drop_every)
+async def run_lossy_proxy(url: str, drop_every: int) -> AsyncIterator[LossyProxy]:
+    """Run a proxy to a service; it is closed at the end."""
+    proxy = LossyProxy(urlsplit(url).port or 80, drop_every)
     server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
     try:

@@ -26,7 +26,7 @@ async def read_message(reader: asyncio.StreamReader) -> Message | None:
         headers = tuple((name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines))
         known = dict(headers)
         if known.get("transfer-encoding", "").lower() == "chunked":
-            body, raw = await _chunks(reader)
+            body, raw = await _read_chunked_body(reader)
         else:
             body = raw = await reader.readexactly(int(known.get("content-length", 0)))
     except (asyncio.IncompleteReadError, ConnectionError):
@@ -34,7 +34,7 @@ async def read_message(reader: asyncio.StreamReader) -> Message | None:
     return Message(start, headers, body, head + raw)
 
 
-async def _chunks(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+async def _read_chunked_body(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     body, raw = b"", b""
     size = -1
     while size:

@@ -15,7 +15,7 @@ _YES = (
 
 
 class Recorder:
-    """What came in, in that order; preflights too."""
+    """Records the requests that came in, in their order, with preflights."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -36,7 +36,7 @@ class Recorder:
 
 
 @asynccontextmanager
-async def recording() -> AsyncIterator[Recorder]:
+async def run_recorder() -> AsyncIterator[Recorder]:
     """Gone at the end, but for what it has kept."""
     recorder = Recorder()
     server = await asyncio.start_server(recorder.accept, "127.0.0.1", 0)

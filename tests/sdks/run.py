@@ -13,7 +13,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.sdks.calls import Call, calls, differences, event_name
-from tests.sdks.lossy_proxy import losing_answers
+from tests.sdks.lossy_proxy import run_lossy_proxy
 from tests.sdks.sdks import Sdk, Sent, send
 from tests.support.polling import until
 from tests.support.read_model import add_token
@@ -54,7 +54,7 @@ async def run_sdk(sdk: Sdk, services: ServiceProcesses, stack: Stack, number: in
     before, began = await _requests(services), time.monotonic()
     try:
         if drop_every:
-            async with losing_answers(services.url("gateway"), drop_every) as proxy:
+            async with run_lossy_proxy(services.url("gateway"), drop_every) as proxy:
                 sent = await send(sdk, f"http://127.0.0.1:{proxy.port}", system.api_key, told)
             row.dropped = proxy.dropped
             if not proxy.dropped:
@@ -91,7 +91,7 @@ def compare(row: SdkRow, told: Sequence[Call], sent: Sent, found: Sequence[Mappi
 
 
 def statistics_differences(told: Sequence[Call], found: Mapping[str, Any]) -> list[str]:
-    """What of them is not as it was sent; no event of these is invalid or a bot's."""
+    """Describe the statistics that differ from the calls. No event may be invalid or a bot's."""
     counts = Counter(map(event_name, told))
     wanted = {"totalEvents": len(told), "validEvents": len(told), "invalidEvents": 0, "eventCounts": dict(counts)}
     return [f"{name}: {found[name]}, not {value}" for name, value in wanted.items() if found[name] != value]

@@ -50,7 +50,7 @@ SDKS = (
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What an SDK says of itself: an id for each call, in their order."""
+    """The report of an SDK's program: an id for each call, in their order."""
 
     version: str
     message_ids: Sequence[str]

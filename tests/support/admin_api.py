@@ -36,7 +36,7 @@ async def a_partner(admin: httpx.AsyncClient, email: str | None = None) -> str:
 
 
 async def a_system(admin: httpx.AsyncClient, partner_id: str | None = None, name: str = "Site") -> Any:
-    """What the registration answers, with the key."""
+    """Register a partner system and return the response, which has the API key."""
     body = {"partnerId": partner_id or await a_partner(admin), "name": name, "type": 1, "description": "Main"}
     response = await admin.post("/api/partnersystems", json=body)
     assert response.status_code == 201, response.text
@@ -44,7 +44,7 @@ async def a_system(admin: httpx.AsyncClient, partner_id: str | None = None, name
 
 
 async def cached(stack: Stack, key: str) -> bytes | None:
-    """What Redis holds under `key`."""
+    """Return the JSON that Redis holds under `key`."""
     async with Redis.from_url(stack.redis_url) as redis:
         found = await redis.get(key)
     assert found is None or isinstance(found, bytes)
@@ -52,7 +52,7 @@ async def cached(stack: Stack, key: str) -> bytes | None:
 
 
 async def cached_key(stack: Stack, secret: str) -> ApiKeyEntry | None:
-    """What Redis holds of an API key."""
+    """Return the entry of an API key in Redis."""
     data = await cached(stack, cache_entries.make_api_key_cache_key(sha256(secret.encode()).hexdigest()))
     return None if data is None else ApiKeyEntry.decode(data)
 

@@ -84,7 +84,7 @@ def free_port() -> int:
 
 
 def chosen_kind() -> tuple[Kind, str]:
-    """What the environment asks for or allows, and the reason in a few words."""
+    """Return the kind of servers that the environment asks for or allows, and the reason in a few words."""
     forced = os.environ.get("TRACKING_TEST_BACKING")
     if forced:
         kinds: dict[str, Kind] = {"external": "external", "containers": "containers", "local": "local"}

@@ -1,4 +1,4 @@
-"""The dearest schemas that registration takes, each with the dearest event of 64 KiB that we could think of."""
+"""The most expensive schemas that registration accepts, each with the most expensive known event of 64 KiB."""
 
 import itertools
 from collections.abc import Iterator

@@ -37,7 +37,7 @@ async def volcanion(stack: Stack, *words: str, **environment: str) -> "subproces
 
 
 async def listed(stack: Stack, *words: str) -> list[dict[str, Any]]:
-    """What `dead-letters list` answers with."""
+    """Return the JSON of `dead-letters list`."""
     answer = await volcanion(stack, "list", "--json", *words)
     assert (answer.returncode, answer.stderr) == (0, "")
     items: list[dict[str, Any]] = json.loads(answer.stdout)["items"]
@@ -45,7 +45,7 @@ async def listed(stack: Stack, *words: str) -> list[dict[str, Any]]:
 
 
 async def done(stack: Stack, *words: str) -> str:
-    """What a command that succeeds writes."""
+    """Run a command that must succeed, and return its output."""
     answer = await volcanion(stack, *words)
     assert (answer.returncode, answer.stderr) == (0, "")
     return answer.stdout

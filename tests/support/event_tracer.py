@@ -99,7 +99,7 @@ def _decompress(data: bytes) -> bytes:
 
 
 def _list_parts(value: object) -> list[object]:
-    """Items of a container or row, attributes of an object of ours, the body of a library's message or response."""
+    """Yield items of a container or row, attributes of an object of the product, or the body of a library's message."""
     kind = type(value)
     if isinstance(value, dict):
         return [part for item in list(dict.items(value)) for part in item]

@@ -13,8 +13,8 @@ from tests.support.polling import PATIENCE_S
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back; `status` 0 is a connection that was closed without a word."""
+class RawResponse:
+    """A response; `status` 0 means that the connection was closed without one."""
 
     status: int
     headers: dict[str, str]
@@ -25,7 +25,7 @@ class Answer:
         return json.loads(self.body)
 
 
-SILENCE = Answer(0, {}, b"")
+SILENCE = RawResponse(0, {}, b"")
 Ending = Literal["wait", "half_close"]
 
 
@@ -42,7 +42,7 @@ async def connected(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, async
             await writer.wait_closed()
 
 
-async def exchange(url: str, *pieces: bytes, timeout_s: float = PATIENCE_S, ending: Ending = "wait") -> Answer:
+async def exchange(url: str, *pieces: bytes, timeout_s: float = PATIENCE_S, ending: Ending = "wait") -> RawResponse:
     """Send the pieces and read one answer; TimeoutError if there is neither an answer nor an end in time.
 
     A server that stops reading early is no failure: what it has answered by then is the answer.
@@ -61,7 +61,9 @@ async def exchange(url: str, *pieces: bytes, timeout_s: float = PATIENCE_S, endi
             answering.cancel()
 
 
-async def drip(url: str, start: bytes, drop: bytes, *, every_s: float, timeout_s: float) -> tuple[list[Answer], float]:
+async def drip(
+    url: str, start: bytes, drop: bytes, *, every_s: float, timeout_s: float
+) -> tuple[list[RawResponse], float]:
     """Send `start`, then `drop` again and again until the server ends it; its answers, and the seconds it took."""
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(timeout_s), connected(url) as (reader, writer):
@@ -79,14 +81,14 @@ async def drip(url: str, start: bytes, drop: bytes, *, every_s: float, timeout_s
             answering.cancel()
 
 
-async def _read_answers(reader: asyncio.StreamReader) -> list[Answer]:
+async def _read_answers(reader: asyncio.StreamReader) -> list[RawResponse]:
     answers = []
     while (answer := await read_answer(reader)) != SILENCE:
         answers.append(answer)
     return answers
 
 
-async def read_answer(reader: asyncio.StreamReader) -> Answer:
+async def read_answer(reader: asyncio.StreamReader) -> RawResponse:
     """One answer with a Content-Length or chunks, or SILENCE at the end of the connection."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -98,15 +100,15 @@ async def read_answer(reader: asyncio.StreamReader) -> Answer:
         if "content-length" in headers:
             body = await reader.readexactly(int(headers["content-length"]))
         elif headers.get("transfer-encoding") == "chunked":
-            body = await _read_chunks(reader)
+            body = await _read_chunked_body(reader)
         else:
             body = b""
     except (asyncio.IncompleteReadError, ConnectionError):
         return SILENCE
-    return Answer(status, headers, body)
+    return RawResponse(status, headers, body)
 
 
-async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+async def _read_chunked_body(reader: asyncio.StreamReader) -> bytes:
     body = b""
     while size := int(await reader.readuntil(b"\r\n"), 16):
         body += (await reader.readexactly(size + 2))[:-2]

@@ -115,8 +115,8 @@ select batch_id, consumer
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """What a command said."""
+class FinishedRebuild:
+    """The exit status and the output of a rebuild command."""
 
     status: int
     out: str
@@ -147,12 +147,12 @@ def launched(stack: Stack, *arguments: str) -> "Iterator[subprocess.Popen[str]]"
             process.kill()
 
 
-async def finish(process: "subprocess.Popen[str]") -> Finished:
+async def finish(process: "subprocess.Popen[str]") -> FinishedRebuild:
     out, err = await asyncio.to_thread(process.communicate, timeout=PATIENCE_S)
-    return Finished(process.returncode, out, err)
+    return FinishedRebuild(process.returncode, out, err)
 
 
-async def rebuild(stack: Stack, *arguments: str, status: int = 0) -> Finished:
+async def rebuild(stack: Stack, *arguments: str, status: int = 0) -> FinishedRebuild:
     """Run the command to its end."""
     with launched(stack, *arguments) as process:
         finished = await finish(process)
@@ -162,7 +162,7 @@ async def rebuild(stack: Stack, *arguments: str, status: int = 0) -> Finished:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What users see, and what makes it exactly once."""
+    """Everything that users see of the read model, and the inbox that makes it exactly once."""
 
     events: list[asyncpg.Record]
     counts: list[asyncpg.Record]

@@ -163,5 +163,5 @@ async def run_services(
 
 
 def _inherited() -> dict[str, str]:
-    """Our environment without settings of the developer's own."""
+    """Return the environment of this process without the developer's own settings."""
     return {name: value for name, value in os.environ.items() if not name.startswith("TRACKING_")}

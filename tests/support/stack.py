@@ -1,4 +1,4 @@
-"""What one test has to itself: databases from migrated templates, a virtual host and a Redis database."""
+"""The parts of the servers that one test owns: databases from migrated templates, a virtual host, a Redis database."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack

@@ -107,7 +107,7 @@ def _list_retired(name: str, retired: RetiredWords) -> list[str]:
 
 
 def find_classes(source: str) -> list[str]:
-    """Names of all classes, of private and nested ones too: whoever searches for a name finds one class."""
+    """Names of all classes, private and nested ones too, so that a search for a name finds one class."""
     return [node.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
 
 

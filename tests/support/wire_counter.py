@@ -1,4 +1,4 @@
-"""What a service says to its servers, counted on the wire: costs that grow are seen without a clock.
+"""Counts on the wire what a service sends to its servers, so that growing costs are noticed without a clock.
 
 A proxy stands before each server and reads the client's half of the protocol. The servers need no setting for it, and
 what is counted is what was sent, whichever library sent it.
@@ -156,7 +156,7 @@ class WireProxy:
         self._writers: set[asyncio.StreamWriter] = set()
 
     def take(self) -> WireTraffic:
-        """What was said since the last time, without what goes on by itself."""
+        """Return the traffic since the last call, without traffic that no request causes."""
         said = WireTraffic(*(_without_pings(counter) for counter in (self.said.statements, self.said.waits)))
         self.said.statements.clear()
         self.said.waits.clear()
@@ -191,7 +191,7 @@ class WireProxy:
                 end.transport.abort()
 
     async def _first(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-        """What comes first; a client of PostgreSQL that asks for encryption is told that there is none."""
+        """Read the first message; a PostgreSQL client that asks for encryption is told that there is none."""
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
             first = await reader.readexactly(8)
             if first != _SSL_REQUEST:

@@ -93,10 +93,10 @@ def test_a_revoked_key_is_revoked_for_good() -> None:
     ],
 )
 def test_a_key_cannot_expire_then(expires_at: datetime) -> None:
-    with pytest.raises(Malformed) as refused:
+    with pytest.raises(Malformed) as rejected:
         a_key(expires_at=expires_at)
 
-    assert [detail["field"] for detail in refused.value.details] == ["expiresAt"]
+    assert [detail["field"] for detail in rejected.value.details] == ["expiresAt"]
 
 
 def test_an_expiry_is_kept_in_utc() -> None:

@@ -1,4 +1,4 @@
-"""What pages are given, and what a pixel's query says; no IO."""
+"""The script that pages get, and the parameters of a pixel. No IO."""
 
 import gzip
 
@@ -53,7 +53,7 @@ def test_the_page_of_a_pixel_is_in_its_context() -> None:
     }
 
 
-def test_parameters_without_end_are_refused() -> None:
+def test_parameters_without_end_are_rejected() -> None:
     with pytest.raises(Malformed, match="200"):
         parse_pixel_query(b"&".join(b"a%d=1" % number for number in range(201)))
 

@@ -108,7 +108,7 @@ def test_a_stored_event_that_nobody_sent_is_a_stranger() -> None:
     assert findings.strangers == ["m8"]
 
 
-def test_a_stored_event_whose_sender_was_told_that_it_was_refused_is_a_stranger() -> None:
+def test_a_stored_event_whose_sender_was_told_that_it_was_rejected_is_a_stranger() -> None:
     facts = good()
 
     findings = check(replace(facts, sent=[sent(1, "refused", is_bad=True), *facts.sent[1:]]))
@@ -122,7 +122,7 @@ def test_a_row_of_the_read_model_that_was_never_stored_is_a_stranger() -> None:
     assert check(replace(facts, seen=[*facts.seen, row(9)])).strangers == ["m9"]
 
 
-def test_a_good_event_that_was_refused_and_a_bad_one_that_was_not_are_misanswered() -> None:
+def test_a_good_event_that_was_rejected_and_a_bad_one_that_was_not_are_misanswered() -> None:
     facts = good()
     told = [*facts.sent, sent(10, "refused"), replace(facts.sent[0], is_bad=True)]
 

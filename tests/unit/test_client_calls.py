@@ -1,4 +1,4 @@
-"""What the client's calls make, what its queue holds, who is told. No IO."""
+"""The client's tracking methods, its queue, and its callbacks. No IO."""
 
 import json
 import logging
@@ -235,7 +235,7 @@ def test_an_event_waits_for_others_until_the_batch_is_full_or_time_is_up() -> No
     assert buffer.due_in_s(10.2) == 0
 
 
-def test_a_flush_hurries_what_waits_and_not_what_comes_later() -> None:
+def test_a_flush_makes_due_the_events_that_wait_and_not_later_ones() -> None:
     buffer = Buffer(Options(linger_s=0.5))
     buffer.put(an_event(), 0.0)
 
@@ -260,16 +260,16 @@ def test_what_is_put_back_is_first_again() -> None:
 
 
 def test_a_callback_that_fails_is_logged_and_the_next_is_called(caplog: pytest.LogCaptureFixture) -> None:
-    heard: list[str] = []
+    received: list[str] = []
 
     def on_stored(stored: Stored) -> None:
-        heard.append(stored.event_id)
+        received.append(stored.event_id)
         raise RuntimeError("a bug of the program")
 
     reporter = OutcomeReporter(on_stored, None)
-    reporter.tell([Stored("a", "1", True, False), Stored("b", "2", False, True)])
+    reporter.report([Stored("a", "1", True, False), Stored("b", "2", False, True)])
 
-    assert heard == ["a", "b"]
+    assert received == ["a", "b"]
     assert "a bug of the program" in caplog.text
     assert (reporter.counts.stored, reporter.counts.duplicates, reporter.counts.invalid) == (2, 1, 1)
 

@@ -1,4 +1,4 @@
-"""What the client makes of an answer: done, again, in halves, or over. No IO."""
+"""The client's reaction to a response: done, send again, send in halves, or give up. No IO."""
 
 import gzip
 import json
@@ -17,12 +17,12 @@ SENT_AT = datetime(2026, 11, 20, 12, 0, 0, 0, UTC)
 OPTIONS = Options(first_pause_s=1.0, longest_pause_s=10.0, retry_for_s=100.0)
 
 
-def encoded(count: int) -> list[EncodedEvent]:
+def make_encoded_events(count: int) -> list[EncodedEvent]:
     return [EncodedEvent(f"e{number}", json.dumps({"eventId": f"e{number}"}).encode()) for number in range(count)]
 
 
 def delivery(count: int) -> Delivery:
-    return Delivery(encoded(count), OPTIONS, Random(1))  # noqa: S311
+    return Delivery(make_encoded_events(count), OPTIONS, Random(1))  # noqa: S311
 
 
 def accepted(count: int, **changes: Any) -> GatewayResponse:
@@ -62,7 +62,7 @@ def test_every_event_of_an_acknowledged_batch_is_told_with_its_own_result() -> N
 @pytest.mark.parametrize(
     "answer",
     [
-        GatewayResponse(0, trouble="ConnectError"),
+        GatewayResponse(0, error_text="ConnectError"),
         *(GatewayResponse(status) for status in (408, 429, 500, 502, 503, 504, 599)),
         GatewayResponse(200, {"results": [{"eventId": "id"}]}),
         GatewayResponse(204),
@@ -206,8 +206,8 @@ def test_what_is_withdrawn_ends_once_whatever_is_answered_later() -> None:
 def test_each_attempt_says_when_it_was_sent_and_a_large_body_is_compressed() -> None:
     post = Post([EncodedEvent("e", json.dumps({"eventId": "e", "text": str(list(range(900)))}).encode())])
 
-    plain, none = post.body(SENT_AT, 1_000_000)
-    packed, encoding = post.body(SENT_AT, 100)
+    plain, none = post.encode_body(SENT_AT, 1_000_000)
+    packed, encoding = post.encode_body(SENT_AT, 100)
 
     assert (none, encoding) == (None, "gzip")
     assert gzip.decompress(packed) == plain
@@ -219,7 +219,7 @@ def test_each_attempt_says_when_it_was_sent_and_a_large_body_is_compressed() -> 
 def test_what_would_inflate_like_an_attack_goes_as_it_is() -> None:
     post = Post([EncodedEvent("e", b'"' + b"x" * 500_000 + b'"')])
 
-    body, encoding = post.body(SENT_AT, 1024)
+    body, encoding = post.encode_body(SENT_AT, 1024)
 
     assert encoding is None
     assert len(body) > 500_000

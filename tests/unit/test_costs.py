@@ -1,4 +1,4 @@
-"""What an event costs in calls of functions and in blocks of memory; the numbers are those of today.
+"""The cost of an event in function calls and in blocks of memory. The numbers are those of today.
 
 Calls are those of Python and of C (sys.setprofile): the same each time, unlike milliseconds. A ceiling is a few
 hundredths above what Python 3.11 makes.

@@ -58,7 +58,7 @@ def a_sender() -> IngestContext:
 
 
 def assert_is_storable(event: TrackingEvent) -> None:
-    """What write.tracking_events takes."""
+    """Check the constraints of `write.tracking_events`."""
     assert 1 <= len(event.event_name) <= 200
     assert event.user_id or event.anonymous_id
     assert len(event.user_id or "") <= 255
@@ -74,7 +74,7 @@ def assert_is_storable(event: TrackingEvent) -> None:
 
 
 def decoded(decode: Callable[[bytes], T], body: bytes) -> T | Malformed:
-    """What comes of it; any other error is a bug."""
+    """Return the decided event or None if it is rejected; any other error is a bug."""
     try:
         return decode(body)
     except Malformed as error:
@@ -91,7 +91,7 @@ def assert_is_decided(envelope: Any) -> None:
 
 @always_the_same
 @given(st.binary(max_size=400) | _JSON.map(orjson.dumps) | _ENVELOPES.map(orjson.dumps))
-def test_any_bytes_are_an_event_or_refused_with_a_reason(body: bytes) -> None:
+def test_any_bytes_are_an_event_or_rejected_with_a_reason(body: bytes) -> None:
     envelope = decoded(decode_event, body)
 
     if isinstance(envelope, Malformed):
@@ -109,7 +109,7 @@ def test_any_bytes_are_an_event_or_refused_with_a_reason(body: bytes) -> None:
         orjson.dumps
     )
 )
-def test_any_bytes_are_a_batch_or_refused_with_a_reason(body: bytes) -> None:
+def test_any_bytes_are_a_batch_or_rejected_with_a_reason(body: bytes) -> None:
     batch = decoded(decode_batch, body)
 
     if isinstance(batch, Malformed):
@@ -122,7 +122,7 @@ def test_any_bytes_are_a_batch_or_refused_with_a_reason(body: bytes) -> None:
 
 @always_the_same
 @given(_JSON)
-def test_any_json_is_an_event_or_refused_with_a_reason(envelope: Any) -> None:
+def test_any_json_is_an_event_or_rejected_with_a_reason(envelope: Any) -> None:
     assert_is_decided(envelope)
 
 
@@ -166,11 +166,13 @@ def test_any_text_is_a_time_in_utc_or_none(text: str) -> None:
 
 @always_the_same
 @given(_TIMES, st.none() | _TIMES, _TIMES)
-def test_a_settled_time_is_never_far_ahead(original: datetime, sent_at: datetime | None, received_at: datetime) -> None:
-    settled, is_adjusted = correct_clock_skew(original, sent_at, received_at)
+def test_a_corrected_time_is_never_far_ahead(
+    original: datetime, sent_at: datetime | None, received_at: datetime
+) -> None:
+    corrected, is_adjusted = correct_clock_skew(original, sent_at, received_at)
 
-    assert settled - received_at <= timedelta(hours=23)
-    assert is_adjusted or settled == original
+    assert corrected - received_at <= timedelta(hours=23)
+    assert is_adjusted or corrected == original
 
 
 @always_the_same

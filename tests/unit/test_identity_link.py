@@ -1,4 +1,4 @@
-"""What an event says of ids, and which of several events is believed."""
+"""The identity links of an event, and which of several links counts."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -67,7 +67,7 @@ def test_a_bomb_is_too_large_before_it_is_inflated(encoding: bytes) -> None:
     assert caught.value.code == "inflated_too_large"
 
 
-def test_a_window_that_would_take_much_memory_is_refused() -> None:
+def test_a_window_that_would_take_much_memory_is_rejected() -> None:
     parameters = zstandard.ZstdCompressionParameters(window_log=27, enable_ldm=True)
     wide = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     body = wide.compress(BODY) + wide.flush()

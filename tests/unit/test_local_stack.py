@@ -48,18 +48,18 @@ def test_ports_of_the_last_start_stay_until_the_environment_moves_them() -> None
 
 
 @pytest.mark.parametrize("value", ["", "x", "0", "65536", "-1"])
-def test_what_is_no_port_is_refused_with_the_variables_name(value: str) -> None:
+def test_what_is_no_port_is_rejected_with_the_variables_name(value: str) -> None:
     with pytest.raises(LocalStackError, match="TRACKING_LOCAL_REDIS_PORT"):
         ports_from({}, {"TRACKING_LOCAL_REDIS_PORT": value})
 
 
 @pytest.mark.parametrize("count", ["", "0", "x", "-1", str(MAX_PROCESSES + 1), "²"])
-def test_a_count_that_cannot_be_is_refused(count: str) -> None:
+def test_a_count_that_cannot_be_is_rejected(count: str) -> None:
     with pytest.raises(LocalStackError, match="N is"):
         layout().scale("gateway", count)
 
 
-def test_an_unknown_service_is_refused_with_the_names_there_are() -> None:
+def test_an_unknown_service_is_rejected_with_the_names_there_are() -> None:
     with pytest.raises(LocalStackError, match="gateway, admin, query, projector, statistics, relay"):
         layout().scale("gatway", "2")
 

@@ -1,4 +1,4 @@
-"""What the rules of a system leave of an event, and whose address it is."""
+"""The values of an event that remain after a system's privacy rules, and the address that counts as the client's."""
 
 from ipaddress import ip_network
 from typing import Any
@@ -119,7 +119,7 @@ def test_people_are_no_bots() -> None:
 @pytest.mark.parametrize(
     ("peer", "forwarded", "client"),
     [
-        ("198.51.100.1", "203.0.113.1", "198.51.100.1"),  # nobody of ours said it
+        ("198.51.100.1", "203.0.113.1", "198.51.100.1"),  # no trusted proxy added it
         ("10.0.0.1", None, "10.0.0.1"),
         ("10.0.0.1", "203.0.113.1", "203.0.113.1"),
         ("10.0.0.1", "1.2.3.4, 203.0.113.1", "203.0.113.1"),  # what the client put there itself

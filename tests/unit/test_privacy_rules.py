@@ -73,11 +73,11 @@ def test_a_path_is_split_into_steps(path: str, steps: tuple[str | None, ...]) ->
         "$.context",
     ],
 )
-def test_such_a_path_is_refused(path: str) -> None:
-    with pytest.raises(Malformed) as refused:
+def test_such_a_path_is_rejected(path: str) -> None:
+    with pytest.raises(Malformed) as rejected:
         PrivacyRule(path, "hash")
 
-    assert [fault["field"] for fault in refused.value.details] == ["path"]
+    assert [fault["field"] for fault in rejected.value.details] == ["path"]
 
 
 def test_properties_and_context_can_be_dropped_whole_but_not_cut() -> None:
@@ -88,7 +88,7 @@ def test_properties_and_context_can_be_dropped_whole_but_not_cut() -> None:
 
 
 @given(st.text(max_size=40))
-def test_a_path_is_read_or_refused(text: str) -> None:
+def test_a_path_is_read_or_rejected(text: str) -> None:
     for path in (text, "$" + text, "$.properties" + text, f"$.properties['{text}']"):
         try:
             rule = PrivacyRule(path, "drop")
@@ -118,8 +118,8 @@ def test_truncate_keeps_four_characters_unless_it_says_how_many() -> None:
         (None, None, "action"),
     ],
 )
-def test_such_a_rule_is_refused(action: Any, length: Any, field: str) -> None:
-    with pytest.raises(Malformed) as refused:
+def test_such_a_rule_is_rejected(action: Any, length: Any, field: str) -> None:
+    with pytest.raises(Malformed) as rejected:
         PrivacyRule("$.userId", action, length)
 
-    assert [fault["field"] for fault in refused.value.details] == [field]
+    assert [fault["field"] for fault in rejected.value.details] == [field]

@@ -1,4 +1,4 @@
-"""What a request for a range or a page asks for, and what it may not."""
+"""Parameters of requests for a range or a page: which are accepted and which are rejected."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -51,7 +51,7 @@ def test_a_range_of_our_choice_stands_still_for_an_hour() -> None:
 @pytest.mark.parametrize(
     "text", ["yesterday", "2025-13-01", "2025-12-01T25:00:00Z", "0001-01-01T00:00:00+14:00", "1e9"]
 )
-def test_a_time_that_is_none_is_refused(text: str) -> None:
+def test_a_time_that_is_none_is_rejected(text: str) -> None:
     for name in ("startDate", "endDate"):
         with pytest.raises(ValidationError, match="ISO 8601"):
             RangeParameters.model_validate({name: text})
@@ -65,7 +65,7 @@ def test_the_ends_of_time_are_times(text: str) -> None:
     assert RangeParameters.model_validate({"endDate": text}).to_time_range(NOW)
 
 
-def test_a_range_that_ends_before_it_starts_is_refused() -> None:
+def test_a_range_that_ends_before_it_starts_is_rejected() -> None:
     asked = RangeParameters.model_validate({"startDate": "2026-01-02", "endDate": "2026-01-01T00:00:00Z"})
 
     with pytest.raises(Malformed, match="startDate is after endDate"):
@@ -95,7 +95,7 @@ def test_the_whole_hours_of_a_range_lie_inside_it(start: str, end: str, first: s
         {"userId": "a\x00b"}, {"eventName": "x" * 201}, {"cursor": "x" * 201}, {"order": "asc"}, {"page_number": 1.5},
     ],
 )  # fmt: skip
-def test_a_parameter_that_makes_no_sense_is_refused(given: dict[str, Any]) -> None:
+def test_a_parameter_that_makes_no_sense_is_rejected(given: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ListParameters.model_validate(given)
 
@@ -131,13 +131,13 @@ def test_a_cursor_continues_after_its_event_in_the_range_it_came_from() -> None:
         {"endDate": "2026-01-01"}, {"userId": "u", "mergeIdentities": "true"},
     ],
 )  # fmt: skip
-def test_a_cursor_of_other_filters_is_refused(change: dict[str, str]) -> None:
+def test_a_cursor_of_other_filters_is_rejected(change: dict[str, str]) -> None:
     asked = ListParameters.model_validate({"eventName": "a"})
     cursor = asked.make_next_cursor(SYSTEM, asked.to_time_range(NOW), (NOW, uuid4()))
 
-    with pytest.raises(Malformed) as refusal:
+    with pytest.raises(Malformed) as rejection:
         ListParameters.model_validate({"eventName": "a", "cursor": cursor} | change).get_position(SYSTEM, NOW)
-    assert refusal.value.code == "invalid_cursor"
+    assert rejection.value.code == "invalid_cursor"
     with pytest.raises(Malformed):
         ListParameters.model_validate({"eventName": "a", "cursor": cursor}).get_position(uuid4(), NOW)
 
@@ -146,9 +146,9 @@ def test_a_cursor_of_other_filters_is_refused(change: dict[str, str]) -> None:
 def test_a_merged_actor_is_asked_for_by_one_id(given: dict[str, str]) -> None:
     assert ListParameters.model_validate({"userId": "u", "mergeIdentities": "true"}).should_merge()
     assert not ListParameters.model_validate(given).should_merge()
-    with pytest.raises(Malformed) as refusal:
+    with pytest.raises(Malformed) as rejection:
         ListParameters.model_validate(given | {"mergeIdentities": "true"}).should_merge()
-    assert refusal.value.code == "invalid_parameters"
+    assert rejection.value.code == "invalid_parameters"
 
 
 def test_actors_are_merged_only_where_they_are_counted() -> None:
@@ -168,8 +168,8 @@ def test_a_cursor_that_somebody_made_up_reaches_no_further_than_the_ends_of_time
 
 
 @pytest.mark.parametrize("cursor", ["a", "AAAA", "\U0001f600", "=", "!" * 66, "A" * 66, "_" * 66, "-" * 200])
-def test_a_cursor_that_is_none_is_refused(cursor: str) -> None:
-    with pytest.raises(Malformed) as refusal:
+def test_a_cursor_that_is_none_is_rejected(cursor: str) -> None:
+    with pytest.raises(Malformed) as rejection:
         ListParameters.model_validate({"cursor": cursor}).get_position(SYSTEM, NOW)
 
-    assert refusal.value.code == "invalid_cursor"
+    assert rejection.value.code == "invalid_cursor"

@@ -1,4 +1,4 @@
-"""What a rebuild says while it works and when it is done."""
+"""The output of a rebuild while it works and when it is done."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What /metrics says of requests is what prometheus_client itself would say."""
+"""The metrics of requests at /metrics are those that prometheus_client itself would report."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 

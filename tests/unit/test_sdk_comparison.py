@@ -14,7 +14,7 @@ SENT = Sent("1", [f"m{call['number']}" for call in TOLD])
 
 
 def as_stored(call: Call) -> dict[str, Any]:
-    """What query would show."""
+    """Return the event as query would show it."""
     extra = {name: call[name] for name in ("name", "category", "groupId", "previousId") if name in call}
     return {
         "messageId": f"m{call['number']}",

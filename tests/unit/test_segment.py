@@ -98,7 +98,7 @@ def test_numbers_are_good_ids() -> None:
 
 
 @pytest.mark.parametrize("message", [None, 1, "text", [], {}, {"type": "unknown"}, {"type": None}, {"type": ["track"]}])
-def test_what_is_no_message_is_refused_alone(message: Any) -> None:
+def test_what_is_no_message_is_rejected_alone(message: Any) -> None:
     found = to_envelope(message, None)
 
     assert isinstance(found, Rejection)

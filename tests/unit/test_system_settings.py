@@ -39,8 +39,8 @@ ENTRY = ApiKeyEntry(
 )
 
 
-def fields_of(refused: pytest.ExceptionInfo[Malformed]) -> list[str]:
-    return [fault["field"] for fault in refused.value.details]
+def fields_of(rejected: pytest.ExceptionInfo[Malformed]) -> list[str]:
+    return [fault["field"] for fault in rejected.value.details]
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_an_origin_is_kept_as_a_browser_sends_it(given: str, kept: str) -> None:
         "https://" + "a." * 150 + "example",
     ],
 )
-def test_such_an_origin_is_refused(origin: str) -> None:
-    with pytest.raises(Malformed) as refused:
+def test_such_an_origin_is_rejected(origin: str) -> None:
+    with pytest.raises(Malformed) as rejected:
         SystemSettings(allowed_origins=("https://good.example.com", origin))
 
-    assert fields_of(refused) == ["settings.allowedOrigins[1]"]
+    assert fields_of(rejected) == ["settings.allowedOrigins[1]"]
 
 
 def test_the_same_origin_is_kept_once() -> None:
@@ -174,21 +174,21 @@ def test_a_burst_is_twice_the_rate_unless_given() -> None:
         (None, 5, "burst"),
     ],
 )
-def test_such_a_limit_is_refused(rate: Any, burst: Any, field: str) -> None:
-    with pytest.raises(Malformed) as refused:
+def test_such_a_limit_is_rejected(rate: Any, burst: Any, field: str) -> None:
+    with pytest.raises(Malformed) as rejected:
         SystemSettings(rate_limit_events_per_second=rate, rate_limit_burst=burst)
 
-    assert fields_of(refused) == [f"settings.rateLimit.{field}"]
+    assert fields_of(rejected) == [f"settings.rateLimit.{field}"]
 
 
 def test_every_fault_is_named() -> None:
     rules = tuple(PrivacyRule(path, "drop") for path in ("$.properties.a", "$.userId", "$.properties['a']"))
     policy: Any = "mask"
 
-    with pytest.raises(Malformed) as refused:
+    with pytest.raises(Malformed) as rejected:
         SystemSettings(("x", "https://a.example", "y"), 0, None, policy, rules)
 
-    assert fields_of(refused) == [
+    assert fields_of(rejected) == [
         "settings.allowedOrigins[0]",
         "settings.allowedOrigins[2]",
         "settings.rateLimit.eventsPerSecond",
@@ -202,10 +202,10 @@ def test_fifty_origins_and_rules_are_taken_and_no_more() -> None:
     rules = tuple(PrivacyRule(f"$.properties.a{n}", "drop") for n in range(51))
 
     SystemSettings(allowed_origins=origins[:50], privacy_rules=rules[:50])
-    with pytest.raises(Malformed) as refused:
+    with pytest.raises(Malformed) as rejected:
         SystemSettings(allowed_origins=origins, privacy_rules=rules)
 
-    assert fields_of(refused) == ["settings.allowedOrigins", "settings.privacyRules"]
+    assert fields_of(rejected) == ["settings.allowedOrigins", "settings.privacyRules"]
 
 
 def test_settings_come_back_from_json_as_they_were() -> None:

@@ -110,9 +110,9 @@ def test_a_client_clock_within_a_minute_is_believed() -> None:
 def test_a_client_clock_that_is_off_keeps_its_distances() -> None:
     wrong_by = timedelta(days=400)
 
-    settled = correct_clock_skew(NOON - wrong_by - timedelta(hours=1), NOON - wrong_by, NOON)
+    corrected = correct_clock_skew(NOON - wrong_by - timedelta(hours=1), NOON - wrong_by, NOON)
 
-    assert settled == (NOON - timedelta(hours=1), True)
+    assert corrected == (NOON - timedelta(hours=1), True)
 
 
 def test_a_time_far_ahead_is_clamped_to_the_receive_time() -> None:
@@ -128,9 +128,9 @@ def test_a_time_far_ahead_is_clamped_to_the_receive_time() -> None:
 def test_no_clock_makes_an_event_of_the_far_future(
     original: datetime, sent_at: datetime | None, received_at: datetime
 ) -> None:
-    settled, _ = correct_clock_skew(original, sent_at, received_at)
+    corrected, _ = correct_clock_skew(original, sent_at, received_at)
 
-    assert settled - received_at <= timedelta(hours=23)
+    assert corrected - received_at <= timedelta(hours=23)
 
 
 def test_the_previous_id_is_the_last_one_that_sorts_before() -> None:

@@ -1,4 +1,4 @@
-"""What people and machines try with a schema or an event, on purpose or not: nothing runs, nothing hangs."""
+"""Attacks by a schema or an event, on purpose or not: no code of theirs runs, and nothing hangs."""
 
 import time
 from contextlib import suppress
@@ -99,13 +99,13 @@ def test_what_stands_in_a_schema_as_data_is_not_followed() -> None:
         {"pattern": 1}, {"patternProperties": {"(": {}}}, {"patternProperties": {"(?<!a)b": {}}},
     ],
 )  # fmt: skip
-def test_a_schema_is_refused_with_its_reasons(schema: Any) -> None:
-    with pytest.raises(Malformed) as refused:
+def test_a_schema_is_rejected_with_its_reasons(schema: Any) -> None:
+    with pytest.raises(Malformed) as rejected:
         check_schema(schema)
 
-    assert refused.value.code == "invalid_schema"
-    assert refused.value.details
-    assert all(detail["field"].startswith("#") and detail["message"] for detail in refused.value.details)
+    assert rejected.value.code == "invalid_schema"
+    assert rejected.value.details
+    assert all(detail["field"].startswith("#") and detail["message"] for detail in rejected.value.details)
 
 
 @pytest.mark.parametrize(

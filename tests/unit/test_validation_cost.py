@@ -1,4 +1,4 @@
-"""What a validation can cost is known before it starts; what would cost too much is flagged instead."""
+"""The cost of a validation is known before it starts; an event that would cost too much is flagged instead."""
 
 import itertools
 import time

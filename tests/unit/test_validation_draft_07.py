@@ -1,4 +1,4 @@
-"""What draft-07 says of a value is what we say, and everything that is wrong is told at once."""
+"""Validation follows JSON Schema draft-07, and reports all errors of a value at once."""
 
 import json
 import random

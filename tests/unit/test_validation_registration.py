@@ -1,4 +1,4 @@
-"""What a schema must be to be registered."""
+"""The conditions that a schema must meet to be registered."""
 
 from typing import Any
 
@@ -77,19 +77,19 @@ def test_a_good_schema_is_taken_and_not_changed(schema: Any) -> None:
         ({"id": "http://example.com"}, "#/id"),
     ],
 )
-def test_what_is_no_draft_07_schema_is_refused(schema: Any, place: str) -> None:
-    with pytest.raises(Malformed) as refusal:
+def test_what_is_no_draft_07_schema_is_rejected(schema: Any, place: str) -> None:
+    with pytest.raises(Malformed) as rejection:
         check_schema(schema)
 
-    assert refusal.value.code == "invalid_schema"
-    assert [detail["field"] for detail in refusal.value.details] == [place]
+    assert rejection.value.code == "invalid_schema"
+    assert [detail["field"] for detail in rejection.value.details] == [place]
 
 
 @pytest.mark.parametrize(
     "keyword",
     ["$anchor", "$recursiveRef", "dependentRequired", "minContains", "prefixItems", "nullable", "requird"],
 )
-def test_a_keyword_that_would_be_ignored_is_refused(keyword: str) -> None:
+def test_a_keyword_that_would_be_ignored_is_rejected(keyword: str) -> None:
     with pytest.raises(Malformed, match="would be ignored"):
         check_schema({"properties": {"a": {keyword: True}}})
 
@@ -106,7 +106,7 @@ def test_a_keyword_that_would_be_ignored_is_refused(keyword: str) -> None:
         {"properties": {"a": {"$ref": "#", "minLength": 3}}},
     ],
 )
-def test_what_would_have_no_effect_is_refused(schema: Any) -> None:
+def test_what_would_have_no_effect_is_rejected(schema: Any) -> None:
     with pytest.raises(Malformed):
         check_schema(schema)
 
@@ -132,10 +132,10 @@ def test_what_would_have_no_effect_is_refused(schema: Any) -> None:
 def test_only_references_to_schemas_in_the_same_document_are_taken(reference: str) -> None:
     schema = {"definitions": {"a": {"type": "string"}}, "properties": {"a": {"$ref": reference}}}
 
-    with pytest.raises(Malformed) as refusal:
+    with pytest.raises(Malformed) as rejection:
         check_schema(schema)
 
-    assert refusal.value.details[0]["field"] == "#/properties/a/$ref"
+    assert rejection.value.details[0]["field"] == "#/properties/a/$ref"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_only_references_to_schemas_in_the_same_document_are_taken(reference: st
         {"if": {"$ref": "#"}, "then": True},
     ],
 )
-def test_a_reference_that_comes_back_without_looking_deeper_is_refused(schema: Any) -> None:
+def test_a_reference_that_comes_back_without_looking_deeper_is_rejected(schema: Any) -> None:
     with pytest.raises(Malformed, match="without end"):
         check_schema(schema)
 
@@ -162,7 +162,7 @@ def test_a_reference_that_comes_back_without_looking_deeper_is_refused(schema: A
         {"patternProperties": {"a": {"$ref": "#"}, "b": {"$ref": "#"}}},
     ],
 )
-def test_references_that_multiply_are_refused(schema: Any) -> None:
+def test_references_that_multiply_are_rejected(schema: Any) -> None:
     with pytest.raises(Malformed, match="multiply"):
         check_schema(schema)
 
@@ -196,10 +196,10 @@ def test_each_size_has_its_limit(schema: Any, limit: str) -> None:
 def test_all_faults_of_a_schema_are_told_at_once_up_to_twenty() -> None:
     schema = {"properties": {f"p{n}": {"format": "colour", "unknown": 1} for n in range(30)}}
 
-    with pytest.raises(Malformed) as refusal:
+    with pytest.raises(Malformed) as rejection:
         check_schema(schema)
 
-    assert len(refusal.value.details) == 20
+    assert len(rejection.value.details) == 20
 
 
 def test_a_stored_schema_that_breaks_the_rules_flags_its_events_and_is_not_run() -> None:

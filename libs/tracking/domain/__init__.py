@@ -1,1 +1,1 @@
-"""The rules of the product in plain Python: partners, systems, keys, structures, events."""
+"""The rules of the product in plain Python: partners, partner systems, API keys, event structures, events."""

@@ -1,11 +1,11 @@
-"""A bearer token for admin or query: shown once, kept as a fingerprint, limited to what its scope says."""
+"""Access tokens: bearer secrets for admin or query, shown once, stored as a fingerprint, limited by their scope."""
 
 from datetime import datetime
 from enum import StrEnum
 from typing import Self
 from uuid import UUID
 
-from tracking.domain import domain_events as happened
+from tracking.domain import domain_events
 from tracking.domain.aggregate import Aggregate, advance_updated_at
 from tracking.domain.checks import MAX_NAME_CHARACTERS, check_expiry, check_text
 from tracking.domain.credentials import Fingerprint
@@ -75,7 +75,7 @@ class AccessToken(Aggregate):
         """A new token whose secret is `secret`, of which only the fingerprint is kept. Raises Malformed."""
         expiry = check_expiry(expires_at, now)
         token = cls(id, name, Fingerprint.from_secret(secret), scope, partner_id, now, expiry, None, now)
-        token._record(happened.AccessTokenIssued(now, id))
+        token._record(domain_events.AccessTokenIssued(now, id))
         return token
 
     @classmethod
@@ -103,10 +103,10 @@ class AccessToken(Aggregate):
         """End it at once and for good; again changes nothing."""
         if self.revoked_at is None:
             self.revoked_at, self.updated_at = now, advance_updated_at(self.updated_at, now)
-            self._record(happened.AccessTokenRevoked(now, self.id))
+            self._record(domain_events.AccessTokenRevoked(now, self.id))
 
     def reinstate(self, now: datetime) -> None:
-        """Only for the token that the environment names again: whoever sets that owns the installation."""
+        """Undo a revocation. Only for the token that the environment names: its owner runs the installation."""
         if self.revoked_at is not None:
             self.revoked_at, self.updated_at = None, advance_updated_at(self.updated_at, now)
-            self._record(happened.AccessTokenReinstated(now, self.id))
+            self._record(domain_events.AccessTokenReinstated(now, self.id))

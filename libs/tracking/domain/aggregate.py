@@ -1,4 +1,4 @@
-"""How an aggregate keeps what happened to it until somebody saves it, and when."""
+"""The base class of aggregates, which collects domain events until a command saves the aggregate."""
 
 from datetime import datetime, timedelta
 
@@ -9,16 +9,16 @@ _TICK = timedelta(microseconds=1)
 
 
 def advance_updated_at(updated_at: datetime, now: datetime) -> datetime:
-    """When a change counts as made: `now`, but always after the change before it.
+    """Return the time at which a change counts as made: `now`, but always after the change before it.
 
-    Copies are brought up to date by this time, and clocks of several processes differ: a change that looked older than
-    the one before it would never be copied.
+    Reference data is replicated by this time, and the clocks of several processes differ. A change that looked older
+    than the one before it would never be replicated.
     """
     return max(now, updated_at + _TICK)
 
 
 class Aggregate:
-    """Base of aggregates."""
+    """Base class of aggregates."""
 
     __slots__ = ("_events",)
 
@@ -29,6 +29,6 @@ class Aggregate:
         self._events.append(event)
 
     def pull_events(self) -> list[DomainEvent]:
-        """What happened since it was made or loaded; the next call starts anew."""
-        taken, self._events = self._events, []
-        return taken
+        """Return the domain events since the aggregate was made or loaded, and forget them."""
+        pulled, self._events = self._events, []
+        return pulled

@@ -1,10 +1,10 @@
-"""The key of a partner system: shown once, kept as a fingerprint; replaced with a grace period, revoked for good."""
+"""API keys of partner systems: shown once, stored as a fingerprint, rotated with a grace period, revoked for good."""
 
 from datetime import datetime, timedelta
 from typing import Self
 from uuid import UUID
 
-from tracking.domain import domain_events as happened
+from tracking.domain import domain_events
 from tracking.domain.aggregate import Aggregate
 from tracking.domain.checks import MAX_NAME_CHARACTERS, check_expiry, check_text
 from tracking.domain.credentials import Fingerprint
@@ -61,7 +61,7 @@ class ApiKey(Aggregate):
         """A new key whose secret is `secret`, of which only the fingerprint is kept. Raises Malformed."""
         fingerprint = Fingerprint.from_secret(secret)
         key = cls(id, partner_system_id, name, fingerprint, now, check_expiry(expires_at, now), None, None)
-        key._record(happened.ApiKeyIssued(now, partner_system_id, id))
+        key._record(domain_events.ApiKeyIssued(now, partner_system_id, id))
         return key
 
     @classmethod
@@ -97,11 +97,11 @@ class ApiKey(Aggregate):
         ends = now + grace
         if self.expires_at is None or self.expires_at > ends:
             self.expires_at = ends
-        self._record(happened.ApiKeyRotated(now, self.partner_system_id, self.id, id))
+        self._record(domain_events.ApiKeyRotated(now, self.partner_system_id, self.id, id))
         return type(self).issue(id, self.partner_system_id, self.name, secret, now)
 
     def revoke(self, now: datetime) -> None:
         """End it at once and for good; again changes nothing."""
         if self.revoked_at is None:
             self.revoked_at = now
-            self._record(happened.ApiKeyRevoked(now, self.partner_system_id, self.id))
+            self._record(domain_events.ApiKeyRevoked(now, self.partner_system_id, self.id))

@@ -1,4 +1,4 @@
-"""Secrets that are shown once: how they look, and what is kept of them."""
+"""Secrets that are shown once: how they are made, and the fingerprint that is stored of each."""
 
 import secrets
 import string
@@ -13,7 +13,7 @@ SecretPrefix = Literal["sk_", "tk_"]
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What is kept of a secret: its SHA-256, and enough to recognise it by eye."""
+    """The SHA-256 of a secret, with its prefix and last four characters, by which a person recognizes it."""
 
     sha256: bytes
     prefix: str
@@ -27,11 +27,6 @@ class Fingerprint:
     def from_secret(cls, secret: str) -> Self:
         """A plain hash is enough: 32 random base62 characters (190 bits) cannot be found by trying."""
         return cls(sha256(secret.encode()).digest(), secret[:3], secret[-4:])
-
-    @property
-    def hex(self) -> str:
-        """The SHA-256 in hexadecimal, as caches name it."""
-        return self.sha256.hex()
 
 
 def generate_secret(prefix: SecretPrefix) -> str:

@@ -1,7 +1,7 @@
-"""What happened to an aggregate, in the past tense: ids and a time, never a secret.
+"""Domain events: each says in the past tense what happened to an aggregate, with ids and a time, never a secret.
 
-Aggregates collect these; whoever saves one writes them down in the same transaction. Caches are brought up to date by
-them, and they are the audit trail.
+Aggregates collect them, and the command that saves an aggregate inserts them in the same transaction. The caches are
+updated by them, and they are the audit trail.
 """
 
 from dataclasses import dataclass, fields
@@ -12,17 +12,17 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class DomainEvent:
-    """Base; `name` is the class's."""
+    """Base class of domain events; `name` is the name of the class."""
 
     occurred_at: datetime
 
     @property
     def name(self) -> str:
-        """What happened, as it is written down."""
+        """The name under which the event is stored."""
         return type(self).__name__
 
     def payload(self) -> dict[str, Any]:
-        """The fields but for the time, ready for JSON."""
+        """Return all fields except the time, ready for JSON."""
         return {
             item.name: str(value) if isinstance(value := getattr(self, item.name), UUID) else value
             for item in fields(self)

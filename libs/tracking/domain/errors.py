@@ -8,7 +8,7 @@
     │   ├── NotFound        404  nothing there that this caller may see
     │   ├── Conflict        409  a unique thing exists already, or the state does not allow it
     │   ├── TooLarge        413  over a limit that the message names
-    │   └── TooMany         429  faster than allowed; `retry_after_s` says when to come back
+    │   └── TooManyRequests 429  faster than allowed; `retry_after_s` says when to come back
     └── Unavailable         503  nothing wrong with the input; try again after `retry_after_s`
 
 Anything else that is raised is a bug: 500 at the HTTP edge, a dead letter (within its limit) in a worker.
@@ -37,7 +37,7 @@ class Rejected(TrackingError):
 
 
 class Malformed(Rejected):
-    """The bytes or the fields cannot be what they claim; `details` has one entry `{field, message}` for each fault."""
+    """The bytes or the fields cannot be what they claim; `details` has one `{field, message}` for each field error."""
 
     status = 400
 

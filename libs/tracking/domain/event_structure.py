@@ -1,7 +1,7 @@
 """The JSON Schema that events of a name must meet: versioned, immutable once published.
 
 A global structure counts for every partner; a partner's own structure of the same event name wins over it. Whether a
-schema is one, and safe, is decided by whoever registers it (infra/validation): this module knows no JSON Schema.
+schema is valid and safe is checked before it is registered (infra/validation); this module knows no JSON Schema.
 """
 
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Self
 from uuid import UUID
 
-from tracking.domain import domain_events as happened
+from tracking.domain import domain_events
 from tracking.domain.aggregate import Aggregate, advance_updated_at
 from tracking.domain.checks import MAX_DESCRIPTION_CHARACTERS, MAX_NAME_CHARACTERS, check_text
 from tracking.domain.errors import Conflict, NotFound
@@ -78,7 +78,7 @@ class EventStructure(Aggregate):
         """The next version, as a draft or published at once."""
         version = StructureVersion(len(self.versions) + 1, schema, VersionStatus.DRAFT, now)
         self.versions.append(version)
-        self._note(happened.StructureDrafted, version, now)
+        self._record_change(domain_events.StructureDrafted, version, now)
         return self.publish(version.version, now) if publish else version
 
     def publish(self, number: int, now: datetime) -> StructureVersion:
@@ -88,7 +88,7 @@ class EventStructure(Aggregate):
             raise Conflict("version_not_draft", f"Version {number} is {version.status}; only a draft can be published.")
         published = replace(version, status=VersionStatus.PUBLISHED, published_at=now)
         self.versions[number - 1] = published
-        self._note(happened.StructurePublished, published, now)
+        self._record_change(domain_events.StructurePublished, published, now)
         return published
 
     def deprecate(self, number: int, now: datetime) -> StructureVersion:
@@ -101,7 +101,7 @@ class EventStructure(Aggregate):
             )
         deprecated = replace(version, status=VersionStatus.DEPRECATED, deprecated_at=now)
         self.versions[number - 1] = deprecated
-        self._note(happened.StructureDeprecated, deprecated, now)
+        self._record_change(domain_events.StructureDeprecated, deprecated, now)
         return deprecated
 
     def get_version(self, number: int) -> StructureVersion:
@@ -110,10 +110,10 @@ class EventStructure(Aggregate):
             raise NotFound("version_not_found", f"{self.event_name!r} has no version {number}.")
         return self.versions[number - 1]
 
-    def _note(self, kind: Any, version: StructureVersion, now: datetime) -> None:
+    def _record_change(self, event_class: Any, version: StructureVersion, now: datetime) -> None:
         self.updated_at = advance_updated_at(self.updated_at, now)
         self._changed.add(version.version)
-        self._record(kind(now, self.id, self.partner_id, self.event_name, version.version))
+        self._record(event_class(now, self.id, self.partner_id, self.event_name, version.version))
 
     @classmethod
     def define(cls, id: UUID, event_name: str, description: str, now: datetime) -> Self:

@@ -38,7 +38,7 @@ def find_linked_ids(
     if not user_id or event_type not in LINKING_EVENT_TYPES:
         return ()
     if event_type == "alias":
-        previous_id = _previous_id(event_properties)
+        previous_id = _read_previous_id(event_properties)
         if previous_id is not None:
             if previous_id == user_id:
                 return (("anonymous", previous_id),)
@@ -56,7 +56,7 @@ def select_earliest(links: Iterable[IdentityLink]) -> list[IdentityLink]:
     return list(believed.values())
 
 
-def _previous_id(event_properties: str | bytes) -> str | None:
+def _read_previous_id(event_properties: str | bytes) -> str | None:
     # Python refuses integers of more than 4300 digits; the numbers do not matter here
     properties = json.loads(event_properties, parse_int=float)
     value = properties.get("previousId") if isinstance(properties, dict) else None

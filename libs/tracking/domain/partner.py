@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Self
 from uuid import UUID
 
-from tracking.domain import domain_events as happened
+from tracking.domain import domain_events
 from tracking.domain.aggregate import Aggregate, advance_updated_at
 from tracking.domain.checks import MAX_DESCRIPTION_CHARACTERS, MAX_NAME_CHARACTERS, check_email, check_text
 from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
@@ -53,7 +53,7 @@ class Partner(Aggregate):
     def register(cls, id: UUID, name: str, email: str, now: datetime) -> Self:
         """A new, active partner. Raises Malformed."""
         partner = cls(id, name, email, None, now, now)
-        partner._record(happened.PartnerRegistered(now, id))
+        partner._record(domain_events.PartnerRegistered(now, id))
         return partner
 
     @classmethod
@@ -82,19 +82,19 @@ class Partner(Aggregate):
         if (new_name, new_email) == (self.name, self.email):
             return
         self.name, self.email, self.updated_at = new_name, new_email, advance_updated_at(self.updated_at, now)
-        self._record(happened.PartnerUpdated(now, self.id))
+        self._record(domain_events.PartnerUpdated(now, self.id))
 
     def deactivate(self, now: datetime) -> None:
         """Silence it and all its systems; again changes nothing."""
         if self.is_active:
             self.deactivated_at, self.updated_at = now, advance_updated_at(self.updated_at, now)
-            self._record(happened.PartnerDeactivated(now, self.id))
+            self._record(domain_events.PartnerDeactivated(now, self.id))
 
     def activate(self, now: datetime) -> None:
         """Let its active systems send again; again changes nothing."""
         if not self.is_active:
             self.deactivated_at, self.updated_at = None, advance_updated_at(self.updated_at, now)
-            self._record(happened.PartnerActivated(now, self.id))
+            self._record(domain_events.PartnerActivated(now, self.id))
 
 
 class PartnerSystem(Aggregate):
@@ -148,7 +148,7 @@ class PartnerSystem(Aggregate):
     ) -> Self:
         """A new, active system of `partner`. Raises Malformed."""
         system = cls(id, partner.id, name, type, description, settings, None, now, now)
-        system._record(happened.PartnerSystemRegistered(now, partner.id, id))
+        system._record(domain_events.PartnerSystemRegistered(now, partner.id, id))
         return system
 
     @classmethod
@@ -175,12 +175,6 @@ class PartnerSystem(Aggregate):
         """Its own state, whatever its partner's is."""
         return self.deactivated_at is None
 
-    def accepts_events_of(self, partner: Partner) -> bool:
-        """Whether it may send; `partner` is its own, or ValueError."""
-        if partner.id != self.partner_id:
-            raise ValueError("not the partner of this system")
-        return self.is_active and partner.is_active
-
     def update(
         self,
         now: datetime,
@@ -201,22 +195,22 @@ class PartnerSystem(Aggregate):
             return
         self.name, self.type, self.description = changed
         self.updated_at = advance_updated_at(self.updated_at, now)
-        self._record(happened.PartnerSystemUpdated(now, self.partner_id, self.id))
+        self._record(domain_events.PartnerSystemUpdated(now, self.partner_id, self.id))
 
     def change_settings(self, now: datetime, settings: SystemSettings) -> None:
         """Hold its events to these from now on; the same again changes nothing."""
         if settings != self.settings:
             self.settings, self.updated_at = settings, advance_updated_at(self.updated_at, now)
-            self._record(happened.PartnerSystemSettingsChanged(now, self.partner_id, self.id))
+            self._record(domain_events.PartnerSystemSettingsChanged(now, self.partner_id, self.id))
 
     def deactivate(self, now: datetime) -> None:
         """Let it send no more; again changes nothing."""
         if self.is_active:
             self.deactivated_at, self.updated_at = now, advance_updated_at(self.updated_at, now)
-            self._record(happened.PartnerSystemDeactivated(now, self.partner_id, self.id))
+            self._record(domain_events.PartnerSystemDeactivated(now, self.partner_id, self.id))
 
     def activate(self, now: datetime) -> None:
         """Let it send again; again changes nothing."""
         if not self.is_active:
             self.deactivated_at, self.updated_at = None, advance_updated_at(self.updated_at, now)
-            self._record(happened.PartnerSystemActivated(now, self.partner_id, self.id))
+            self._record(domain_events.PartnerSystemActivated(now, self.partner_id, self.id))

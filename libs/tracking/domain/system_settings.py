@@ -1,7 +1,7 @@
-"""What a partner decides for one system: who may send from a browser, how fast, and what is kept of a person.
+"""Settings of one partner system: allowed origins, rate limit, IP policy and privacy rules.
 
-Values only; the gateway applies them. Neither can be built wrong: Malformed names each field as the administration
-shows it (`settings.allowedOrigins[2]`).
+This module only holds and checks the values; the gateway applies them. Wrong values raise Malformed, which names each
+field as the administration shows it (`settings.allowedOrigins[2]`).
 """
 
 import re
@@ -34,11 +34,11 @@ _ORIGIN = re.compile(rf"(https?)://(\*\.)?({_HOST}|\[[0-9a-f:.]+\])(?::([0-9]{{1
 _USUAL_PORTS = {"http": 80, "https": 443}
 _NO_ORIGIN = "not an origin such as https://shop.example.com or https://*.example.com, without a path"
 
-Fault = dict[str, str]
+FieldErrorDict = dict[str, str]
 
 
-def _refused(faults: Sequence[Fault]) -> Malformed:
-    return Malformed("invalid_body", f"{faults[0]['field']}: {faults[0]['message']}.", faults)
+def _malformed(errors: Sequence[FieldErrorDict]) -> Malformed:
+    return Malformed("invalid_body", f"{errors[0]['field']}: {errors[0]['message']}.", errors)
 
 
 def _is_whole(value: int | None, least: int, most: int) -> bool:
@@ -48,11 +48,11 @@ def _is_whole(value: int | None, least: int, most: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PrivacyRule:
-    """What becomes of one place of an event before it is stored; the first `length` characters stay of what is cut.
+    """Drops, hashes or truncates one value of an event before it is stored; truncating keeps `length` characters.
 
     `path` is a subset of JSON path: `$.userId`, `$.context.traits.email`, `$.properties.items[*].note`,
     `$.properties['a.b']`. `segments` is the same, split: the first is one of PRIVACY_PATH_ROOTS, None stands for `[*]`.
-    The fields of Malformed are `path`, `action` and `length`; whoever has several puts the place before them.
+    The fields of Malformed are `path`, `action` and `length`; a list of rules puts the position before them.
     """
 
     path: str
@@ -62,20 +62,20 @@ class PrivacyRule:
 
     def __post_init__(self) -> None:
         if self.action not in get_args(PrivacyAction):
-            raise _refused([{"field": "action", "message": f"must be one of {', '.join(get_args(PrivacyAction))}"}])
+            raise _malformed([{"field": "action", "message": f"must be one of {', '.join(get_args(PrivacyAction))}"}])
         if self.action == "truncate":
             if self.length is None:
                 object.__setattr__(self, "length", DEFAULT_LENGTH)
             if not _is_whole(self.length, 1, MAX_TRUNCATE_CHARACTERS):
-                raise _refused(
+                raise _malformed(
                     [{"field": "length", "message": f"must be a whole number of 1 to {MAX_TRUNCATE_CHARACTERS}"}]
                 )
         elif self.length is not None:
-            raise _refused([{"field": "length", "message": "only truncate has a length"}])
+            raise _malformed([{"field": "length", "message": "only truncate has a length"}])
         try:
             object.__setattr__(self, "segments", _split_path(self.path, self.action))
         except ValueError as error:
-            raise _refused([{"field": "path", "message": str(error)}]) from error
+            raise _malformed([{"field": "path", "message": str(error)}]) from error
 
 
 def _split_path(path: str, action: PrivacyAction) -> tuple[PathSegment, ...]:
@@ -119,13 +119,13 @@ class SystemSettings:
     _wildcards: tuple[tuple[str, str], ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        origins, faults = _normal_origins(self.allowed_origins)
-        faults += self._limit_faults()
+        origins, errors = _normalize_origins(self.allowed_origins)
+        errors += self._check_rate_limit()
         if self.ip_policy not in get_args(IpPolicy):
-            faults.append({"field": "settings.ipPolicy", "message": f"must be one of {', '.join(get_args(IpPolicy))}"})
-        faults += _rule_faults(self.privacy_rules)
-        if faults:
-            raise _refused(faults)
+            errors.append({"field": "settings.ipPolicy", "message": f"must be one of {', '.join(get_args(IpPolicy))}"})
+        errors += _find_repeated_paths(self.privacy_rules)
+        if errors:
+            raise _malformed(errors)
         rate = self.rate_limit_events_per_second
         if rate is not None and self.rate_limit_burst is None:
             object.__setattr__(self, "rate_limit_burst", 2 * rate)
@@ -146,7 +146,7 @@ class SystemSettings:
             for before, after in self._wildcards
         )
 
-    def _limit_faults(self) -> list[Fault]:
+    def _check_rate_limit(self) -> list[FieldErrorDict]:
         rate, burst = self.rate_limit_events_per_second, self.rate_limit_burst
         if rate is None:
             message = "needs eventsPerSecond"
@@ -160,20 +160,20 @@ class SystemSettings:
         return []
 
 
-def _normal_origins(given: Sequence[str]) -> tuple[tuple[str, ...], list[Fault]]:
+def _normalize_origins(given: Sequence[str]) -> tuple[tuple[str, ...], list[FieldErrorDict]]:
     """Each once, in lower case, without the usual port; and what is wrong with the others."""
     if len(given) > MAX_ORIGINS:
         return (), [{"field": "settings.allowedOrigins", "message": f"at most {MAX_ORIGINS} origins"}]
-    origins, faults = dict[str, None](), list[Fault]()
+    origins, errors = dict[str, None](), list[FieldErrorDict]()
     for number, origin in enumerate(given):
         try:
-            origins[_normal_origin(origin)] = None
+            origins[_normalize_origin(origin)] = None
         except ValueError as error:
-            faults.append({"field": f"settings.allowedOrigins[{number}]", "message": str(error)})
-    return tuple(origins), faults
+            errors.append({"field": f"settings.allowedOrigins[{number}]", "message": str(error)})
+    return tuple(origins), errors
 
 
-def _normal_origin(given: str) -> str:
+def _normalize_origin(given: str) -> str:
     if given == "*":
         raise ValueError("for any origin leave the list empty")
     # by ASCII alone: some letters beyond it (the Kelvin sign) have their lower case within it
@@ -189,7 +189,7 @@ def _normal_origin(given: str) -> str:
     return f"{scheme}://{wildcard or ''}{host}{shown_port}"
 
 
-def _rule_faults(rules: Sequence[PrivacyRule]) -> list[Fault]:
+def _find_repeated_paths(rules: Sequence[PrivacyRule]) -> list[FieldErrorDict]:
     if len(rules) > MAX_RULES:
         return [{"field": "settings.privacyRules", "message": f"at most {MAX_RULES} rules"}]
     places: dict[tuple[PathSegment, ...], int] = {}

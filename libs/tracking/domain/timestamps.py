@@ -37,12 +37,12 @@ def correct_clock_skew(
     """
     if original is None:
         return received_at, False
-    settled, is_adjusted = original, False
+    corrected, is_adjusted = original, False
     if sent_at is not None and abs(received_at - sent_at) > _TRUSTED_SKEW:
         try:
-            settled, is_adjusted = received_at - (sent_at - original), True
+            corrected, is_adjusted = received_at - (sent_at - original), True
         except OverflowError:
             return received_at, True
-    if settled - received_at > _MAX_AHEAD:
+    if corrected - received_at > _MAX_AHEAD:
         return received_at, True
-    return settled, is_adjusted
+    return corrected, is_adjusted

@@ -1,6 +1,6 @@
-"""An event as it is kept: its identity, its times, and the rules by which both come about.
+"""A tracking event as it is stored.
 
-Append-only: there is no way to change one. Validity is a mark on it, never a reason to lose it.
+Events are append-only: nothing changes one. An event that breaks its schema is marked as invalid and stored anyway.
 """
 
 from dataclasses import dataclass
@@ -32,8 +32,8 @@ class TrackingEvent(NamedTuple):
     `tracking.domain.event_fields` lists them. A new field is optional. The order is that of the columns in the message
     and in COPY, where neighbours with equal values are encoded once.
 
-    A tuple rather than a dataclass: made tens of thousands of times a second, and its own COPY record
-    (docs/decisions/0003). JSON stands as UTF-8 text in bytes. Build it with the values that `decide` found; the
+    A tuple rather than a dataclass, because it is made tens of thousands of times a second and is its own COPY record
+    (docs/decisions/0003). JSON stands as UTF-8 text in bytes. Build it with values that `decide` has checked; the
     database repeats the checks that matter.
     """
 

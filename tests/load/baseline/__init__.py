@@ -1,1 +1,1 @@
-"""The specification's own design, built as it is written, to measure ours against: see `app.py`."""
+"""The design of the specification, built as it is written. The benchmarks compare the product with it; see `app.py`."""

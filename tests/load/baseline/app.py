@@ -3,7 +3,7 @@
 As a competent person would write it from the text: the key from Redis, the schema by fastjsonschema, one INSERT and one
 transaction an event, 202; a background task copies what is new into the read model every second; statistics aggregate
 the read model and are cached for a minute. The text leaves batches to the future: here a batch is one transaction of
-one INSERT an event. uvloop, httptools, orjson and prepared statements, as in ours.
+one INSERT an event. It uses uvloop, httptools, orjson and prepared statements, as the product does.
 """
 
 import asyncio

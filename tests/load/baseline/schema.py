@@ -1,4 +1,4 @@
-"""The tables and indexes of the specification (Database Design), in a schema beside ours, with names in our style."""
+"""The tables and indexes of the specification (Database Design), in a schema of their own, with names in lower case."""
 
 TABLES = """
 create schema baseline;

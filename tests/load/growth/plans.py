@@ -1,4 +1,4 @@
-"""What a request to query reads: each statement that the service's own code runs for it, under EXPLAIN.
+"""Explains each statement that query runs for a request, to measure how much the request reads.
 
 The service's application runs here, with sessions as its own that explain a statement before they run it; so no
 statement and no parameter stands twice, and none can differ from what users cause.

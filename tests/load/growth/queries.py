@@ -1,4 +1,4 @@
-"""What is asked of read models of different sizes: the same questions, about the same ranges."""
+"""The requests to read models of different sizes: the same requests, for the same ranges."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ select event_timestamp, id
 
 @dataclass(frozen=True, slots=True)
 class GrowthSample:
-    """What a client that has looked around in a read model knows of its first system."""
+    """The ids and values of a read model's first partner system that a client would know."""
 
     year: Year
     depth: int

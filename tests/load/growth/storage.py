@@ -1,4 +1,4 @@
-"""What an event takes on the disk: tables and each index, from PostgreSQL's own sizes."""
+"""The bytes of an event on the disk, for the tables and for each index, from the sizes that PostgreSQL reports."""
 
 from collections.abc import Sequence
 
