@@ -10,14 +10,12 @@ import asyncio
 import resource
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any, Protocol, Self
 
 import httptools
-import orjson
 
-from tracking.domain.errors import TrackingError
-from tracking.http.errors import build_error_payload
+from tracking.domain.errors import TrackingError, Unavailable
+from tracking.http.errors import HttpError, encode_closing_response
 from tracking.http.protocol import FastPathHandler, FastPathProtocol
 from tracking.infra import correlation, metrics
 
@@ -107,7 +105,7 @@ class DeadlineProtocol(FastPathProtocol):
         self._spare_bytes = self.deadlines.header_bytes
         if len(self.connections) > self.deadlines.connections:
             message = "This process has as many connections as it may have; try again."
-            self._end(503, "too_many_connections", message, b"retry-after: 1\r\n")
+            self._end(Unavailable("too_many_connections", message))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone. uvicorn tells only the last request; those before it would write to what is closed."""
@@ -127,7 +125,7 @@ class DeadlineProtocol(FastPathProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._go_on_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            self._end(400, "malformed_http", "This is not a request of HTTP/1.1.")
+            self._end(HttpError(400, "malformed_http", "This is not a request of HTTP/1.1."))
         if self._reading:
             self._count(len(data))
             self.decline()
@@ -139,7 +137,7 @@ class DeadlineProtocol(FastPathProtocol):
         """
         method = self.parser.get_method()
         if method == b"CONNECT":
-            self._end(400, "malformed_http", "This is no proxy.")
+            self._end(HttpError(400, "malformed_http", "This is no proxy."))
             return
         close = [] if self.parser.should_keep_alive() else [(b"connection", b"close")]
         kept = [header for header in self.headers if header[0] not in (b"connection", b"upgrade")]
@@ -156,7 +154,8 @@ class DeadlineProtocol(FastPathProtocol):
             return
         self._spare_bytes -= size
         if self._spare_bytes < 0 and self._broken is None:
-            self._end(431, "headers_too_large", f"More than {self.deadlines.header_bytes} bytes beside the body.")
+            message = f"More than {self.deadlines.header_bytes} bytes beside the body."
+            self._end(HttpError(431, "headers_too_large", message))
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
@@ -234,10 +233,11 @@ class DeadlineProtocol(FastPathProtocol):
             if self.pipeline:
                 self._since = now  # it is we who do not read
             elif waited_s > deadlines.body_s:
-                self._end(408, "body_timeout", f"The body did not arrive within {deadlines.body_s:g} s.")
+                self._end(HttpError(408, "body_timeout", f"The body did not arrive within {deadlines.body_s:g} s."))
         elif self._reading == _HEADERS:
             if waited_s > deadlines.header_s:
-                self._end(408, "header_timeout", f"The headers did not arrive within {deadlines.header_s:g} s.")
+                message = f"The headers did not arrive within {deadlines.header_s:g} s."
+                self._end(HttpError(408, "header_timeout", message))
         elif self._reading == _FIRST_BYTE:
             if waited_s > deadlines.header_s:
                 self._close("no_request")
@@ -255,19 +255,14 @@ class DeadlineProtocol(FastPathProtocol):
         metrics.connections_ended.labels(reason).inc()
         self.transport.close()
 
-    def _end(self, status: int, code: str, message: str, headers: bytes = b"") -> None:
+    def _end(self, error: TrackingError) -> None:
         """Answer and close, once the answers to earlier requests are written."""
         if self._broken is not None or self.transport.is_closing():
             return
-        metrics.connections_ended.labels(code).inc()
+        metrics.connections_ended.labels(error.code).inc()
         given = next((value for name, value in self.headers or () if name == b"x-correlation-id"), None)
         correlation_id = correlation.accept_or_generate(given.decode("latin-1") if given is not None else None)
-        body = orjson.dumps(build_error_payload(TrackingError(code, message), correlation_id))
-        self._broken = (
-            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-correlation-id: %b\r\n"
-            b"%bconnection: close\r\n\r\n%b"
-            % (status, HTTPStatus(status).phrase.encode(), len(body), correlation_id.encode(), headers, body)
-        )
+        self._broken = encode_closing_response(error, correlation_id)
         is_begun = self._reading in (_HEADERS, _BODY)
         before = self._earlier if is_begun else self.cycle
         own = self.cycle if self._reading == _BODY and self.cycle is not self._earlier else None

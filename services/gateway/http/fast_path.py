@@ -6,8 +6,6 @@ happened, and the request goes through `app.Gateway.ingest`, which answers the s
 
 import time
 
-import orjson
-
 from services.gateway.commit.group_commit import GroupCommit
 from services.gateway.commit.micro_batch import CommitResult
 from services.gateway.events import decide, decode
@@ -16,13 +14,13 @@ from services.gateway.events.rejection import Rejection
 from services.gateway.http import clock
 from services.gateway.http.paths import INGEST_PATH
 from services.gateway.http.request import RequestHead, RequestLimits
-from services.gateway.http.responses import known_error, record_request_metrics, render_event
+from services.gateway.http.responses import record_request_metrics, render_event
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup, SchemaNotLoaded
 from services.gateway.lookups.rate_limits import RateLimiter
 from tracking.domain.errors import TrackingError
 from tracking.domain.tracking_event import TrackingEvent
-from tracking.http.errors import build_error_headers, build_error_payload
+from tracking.http.errors import encode_error_body, encode_error_headers, to_tracking_error
 from tracking.http.protocol import DeferredResponse, Headers
 from tracking.infra import correlation, telemetry
 
@@ -93,9 +91,8 @@ class _PendingResponse:
                 raise error
             body = render_event(event, outcome)
         except Exception as failure:
-            known = known_error(failure)
-            status, body = known.status, orjson.dumps(build_error_payload(known, event.correlation_id))
-            for name, value in build_error_headers(known).items():
-                headers += f"{name.lower()}: {value}\r\n".encode()
+            answered = to_tracking_error(failure)
+            status, body = answered.status, encode_error_body(answered, event.correlation_id)
+            headers = encode_error_headers(answered, event.correlation_id)
         self._exchange.send(status, headers, body)
         record_request_metrics(INGEST_PATH, status, self._started)

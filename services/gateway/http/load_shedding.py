@@ -6,14 +6,12 @@ by `Ingestion.read_body` in the same words.
 
 import time
 
-import orjson
-
 from services.gateway.commit.group_commit import GroupCommit
 from services.gateway.http.cors import CORS_LINES
 from services.gateway.http.request import RequestHead
 from services.gateway.http.responses import record_request_metrics
 from tracking.domain.errors import Unavailable
-from tracking.http.errors import build_error_headers, build_error_payload
+from tracking.http.errors import encode_error_body, encode_error_headers
 from tracking.http.protocol import DeferredResponse, FastPathHandler, Headers
 
 
@@ -37,10 +35,8 @@ class LoadShedder:
     def _reject(self, headers: Headers, exchange: DeferredResponse, full: Unavailable) -> None:
         started = time.perf_counter()
         head = RequestHead(headers)
-        lines = b"content-type: application/json\r\nx-correlation-id: %b\r\n" % head.correlation_id.encode()
-        for name, value in build_error_headers(full).items():
-            lines += f"{name.lower()}: {value}\r\n".encode()
+        lines = encode_error_headers(full, head.correlation_id)
         if head.origin is not None:
             lines += CORS_LINES
-        exchange.send(full.status, lines, orjson.dumps(build_error_payload(full, head.correlation_id)))
+        exchange.send(full.status, lines, encode_error_body(full, head.correlation_id))
         record_request_metrics(self._path, full.status, started)
