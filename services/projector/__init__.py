@@ -1,1 +1,3 @@
 """Consumes batches of events and writes the denormalised read model."""
+
+SERVICE = "projector"

@@ -11,8 +11,6 @@ from tracking.infra.copy_binary import Columns, Encoder
 from tracking.infra.postgres import Connection
 from tracking.tables import identities
 
-CONSUMER = "projector"
-
 _ENCODERS: Mapping[str, Encoder] = {
     "partner_system_id": copy_binary.encode_uuids,
     "id": copy_binary.encode_uuids_from_text,

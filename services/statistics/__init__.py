@@ -1,1 +1,3 @@
 """Consumes batches of events and keeps the rollups."""
+
+SERVICE = "statistics"

@@ -2,30 +2,31 @@
 
 from contextlib import AsyncExitStack
 
-from services.statistics.aggregate import CONSUMER, aggregate
+from services.statistics import SERVICE
+from services.statistics.aggregate import aggregate
+from services.statistics.settings import StatisticsSettings
 from tracking.contracts import events_tracked
 from tracking.http import server
 from tracking.infra import postgres, process, telemetry
-from tracking.infra.settings import StatisticsSettings
 from tracking.worker.consumer import InboxConsumer
 
 
 async def main() -> None:
     """Open what the worker needs, consume, close in reverse."""
     settings = StatisticsSettings()
-    telemetry.configure_logging(CONSUMER, settings.environment, settings.log_level, settings.log_file)
+    telemetry.configure_logging(SERVICE, settings.environment, settings.log_level, settings.log_file)
     async with AsyncExitStack() as resources:
-        telemetry.configure_tracing(CONSUMER, settings.otlp_endpoint, settings.trace_sample_ratio, resources)
+        telemetry.configure_tracing(SERVICE, settings.otlp_endpoint, settings.trace_sample_ratio, resources)
         pool = await postgres.open_pool(
             settings.read_database_url.get_secret_value(),
-            service=CONSUMER,
+            service=SERVICE,
             connect_timeout_s=settings.connect_timeout_s,
             query_timeout_s=settings.query_timeout_s,
             size=3,
         )
         resources.push_async_callback(postgres.close_pool, pool)
         consumer = InboxConsumer(
-            consumer=CONSUMER,
+            consumer=SERVICE,
             rabbitmq_url=settings.rabbitmq_url.get_secret_value(),
             pool=pool,
             decode=events_tracked.decode,
@@ -37,7 +38,7 @@ async def main() -> None:
             timeout_s=settings.connect_timeout_s,
         )
         await server.serve_worker(
-            CONSUMER,
+            SERVICE,
             consumer.run,
             consumer.stop,
             pings={"postgres": lambda: postgres.ping(pool), "queue": consumer.ping},

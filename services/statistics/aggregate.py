@@ -8,8 +8,6 @@ from tracking.contracts.events_tracked import EventsTracked
 from tracking.infra.postgres import Connection
 from tracking.tables import rollups
 
-CONSUMER = "statistics"
-
 
 async def aggregate(connection: Connection, batches: Sequence[EventsTracked]) -> set[tuple[UUID, date]]:
     """Add the batches to the rollups; return the (system, UTC day) pairs that changed."""

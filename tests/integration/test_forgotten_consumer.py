@@ -6,7 +6,7 @@ from typing import Any, cast
 import aio_pika
 import pytest
 
-from services.statistics.aggregate import CONSUMER
+from services.statistics import SERVICE
 from tests.support.stack import Stack
 from tracking.contracts import topology
 from tracking.contracts.events_tracked import UnreadableMessage, decode
@@ -16,7 +16,7 @@ from tracking.worker import consumer as inbox
 
 def a_consumer(url: str) -> inbox.InboxConsumer[Any]:
     return inbox.InboxConsumer(
-        consumer=CONSUMER,
+        consumer=SERVICE,
         rabbitmq_url=url,
         pool=cast(Any, None),
         decode=decode,
@@ -41,7 +41,7 @@ async def test_messages_that_wait_and_do_not_come_end_the_session(
         for _ in range(3):
             assert await consumer._take(nothing, channel) == ([], False)
 
-        queue = topology.get_queue_names(CONSUMER).work
+        queue = topology.get_queue_names(SERVICE).work
         await channel.default_exchange.publish(aio_pika.Message(b"{}"), queue)
         assert await consumer._take(nothing, channel) == ([], False)
         with pytest.raises(inbox._SessionOver, match="1 messages wait"):

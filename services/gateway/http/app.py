@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.gateway import SERVICE
 from services.gateway.events import decode
 from services.gateway.http import clock
 from services.gateway.http.browser import DEFAULT_NAMES, BrowserRouteNames, BrowserRoutes
@@ -19,7 +20,6 @@ from services.gateway.http.openapi import build_openapi
 from services.gateway.http.paths import BATCH_PATH, INGEST_PATH
 from services.gateway.http.request import ClientDisconnected, GatewayRequest
 from services.gateway.http.responses import (
-    SERVICE,
     record_request_metrics,
     render_batch,
     render_event,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.gateway import SERVICE
 from services.gateway.events import segment
 from services.gateway.events.pixel import parse_pixel_query
 from services.gateway.http import clock
@@ -17,7 +18,6 @@ from services.gateway.http.cors import FOR_ANY_PAGE, Headers
 from services.gateway.http.ingestion import Ingestion
 from services.gateway.http.request import GatewayRequest, find_header
 from services.gateway.http.responses import (
-    SERVICE,
     encode_headers,
     render_event,
     require_event,

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from starlette.types import Send
 
+from services.gateway import SERVICE
 from services.gateway.commit.micro_batch import CommitResult
 from services.gateway.events.rejection import Rejection
 from services.gateway.http.cors import Headers
@@ -17,7 +18,6 @@ from tracking.domain.tracking_event import TrackingEvent
 from tracking.http.request_metrics import REQUEST_METRICS, RouteMetrics
 from tracking.infra import metrics
 
-SERVICE = "gateway"
 _MAX_LISTED_REJECTIONS = 20
 _TOO_LARGE = frozenset({"event_too_large", "too_deep"})
 
