@@ -1,7 +1,8 @@
-"""The short way of a single event: decided when its last byte arrives, answered when its commit returns, no task.
+"""Fast path of `POST /api/events/ingest`.
 
-It takes what nearly every request is: a known key, plain JSON, an event to store. It declines all else before anything
-happened, and the request goes through `app.Gateway.ingest`, which answers the same.
+The event is decided as soon as the body is complete, and the response is sent from the commit's callback, so no asyncio
+task is created. Only the common case is handled here: a cached key, uncompressed JSON, an event to store. Everything
+else is declined before any side effect and goes through `http/app.py`, which gives the same response.
 """
 
 import time
@@ -26,7 +27,7 @@ from tracking.infra import correlation, telemetry
 
 
 class SingleEventFastPath:
-    """`take` is the handler of INGEST_PATH for infra.direct."""
+    """`handle` is the fast-path handler of INGEST_PATH."""
 
     def __init__(
         self,
@@ -43,7 +44,7 @@ class SingleEventFastPath:
         self._limits = limits
 
     def handle(self, headers: Headers, body: bytes, exchange: DeferredResponse) -> bool:
-        """Store the event and answer after its commit, or decline."""
+        """Store the event and respond after its commit, or decline."""
         started = time.perf_counter()
         head = RequestHead(headers)
         if (
@@ -73,7 +74,7 @@ class SingleEventFastPath:
 
 
 class _PendingResponse:
-    """A request whose event is on its way to the disk."""
+    """A request whose event waits for its commit."""
 
     __slots__ = ("_event", "_exchange", "_started")
 
