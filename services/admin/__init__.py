@@ -1,1 +1,3 @@
 """Administers partners, systems, API keys, event structures and access tokens."""
+
+SERVICE = "admin"

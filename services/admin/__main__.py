@@ -3,17 +3,18 @@
 from contextlib import AsyncExitStack
 from random import getrandbits
 
-from services.admin.app import SERVICE, create_app
+from services.admin import SERVICE
+from services.admin.app import create_app
 from services.admin.bootstrap import Bootstrap
 from services.admin.commands import AdminCommands
 from services.admin.outbox import Outbox
+from services.admin.settings import AdminSettings
 from services.admin.unit_of_work import UnitOfWorkFactory
 from tracking.http import server
 from tracking.http.health import Health
 from tracking.http.server import ServerOptions
 from tracking.infra import postgres, process, telemetry
 from tracking.infra import redis as cache
-from tracking.infra.settings import AdminSettings
 
 
 async def main() -> None:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from services.admin import SERVICE
 from services.admin.auth import AdminAuthMiddleware
 from services.admin.commands import AdminCommands
 from services.admin.models.access_tokens import IssuedToken, NewToken, TokenAnswer, TokenPage
@@ -53,7 +54,6 @@ from tracking.http.health import Health
 from tracking.http.json_api import ErrorBody
 from tracking.http.openapi import OpenApiDocument
 
-SERVICE = "admin"
 Handler = Callable[[Request], Awaitable[Response]]
 _ERROR_RESPONSES: Mapping[int, type[BaseModel] | None] = dict.fromkeys((401, 403, 404, 503), ErrorBody)
 _WRITE_ERROR_RESPONSES: Mapping[int, type[BaseModel] | None] = {**_ERROR_RESPONSES, 409: ErrorBody, 413: ErrorBody}

@@ -8,8 +8,8 @@ from services.cli import SERVICE
 from services.cli.commands import Command, parse_arguments
 from services.cli.dead_letters.commands import DEAD_LETTERS
 from services.cli.rebuild.command import REBUILD_READ_MODEL
+from services.cli.settings import CliSettings
 from tracking.infra import postgres, process
-from tracking.infra.settings import CliSettings
 
 # as a shell has it: 128 and the number of SIGINT
 _INTERRUPTED = 130

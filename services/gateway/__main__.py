@@ -3,16 +3,15 @@
 from contextlib import AsyncExitStack
 from ipaddress import ip_network
 
-from services.gateway import wiring
+from services.gateway import SERVICE, wiring
 from services.gateway.commit.store import EventStore
 from services.gateway.http.request import RequestLimits
-from services.gateway.http.responses import SERVICE
+from services.gateway.settings import GatewaySettings
 from services.gateway.wiring import GatewayClients, GatewayOptions
 from tracking.http.server import ServerOptions
 from tracking.infra import postgres, process, telemetry
 from tracking.infra import redis as cache
 from tracking.infra.rabbitmq import Publisher
-from tracking.infra.settings import GatewaySettings
 
 
 async def main() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
+from services.gateway import SERVICE
 from services.gateway.commit.dry_run import DryRunCommit
 from services.gateway.commit.event_metrics import EventMetrics
 from services.gateway.commit.group_commit import CommittedBatch, GroupCommit
@@ -20,7 +21,6 @@ from services.gateway.http.ingestion import Ingestion
 from services.gateway.http.load_shedding import LoadShedder
 from services.gateway.http.paths import INGEST_PATH
 from services.gateway.http.request import RequestLimits
-from services.gateway.http.responses import SERVICE
 from services.gateway.http.sdk import SdkRoutes
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup

@@ -4,8 +4,8 @@ from services.projector import SERVICE
 from services.projector.project import project
 from tracking.http.server import ServerOptions
 from tracking.infra import process
-from tracking.infra.settings import WorkerSettings
 from tracking.worker.main import run_worker
+from tracking.worker.settings import WorkerSettings
 
 
 async def main() -> None:

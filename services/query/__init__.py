@@ -1,1 +1,3 @@
 """Answers analytics from the read model."""
+
+SERVICE = "query"

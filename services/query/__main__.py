@@ -3,18 +3,18 @@
 from contextlib import AsyncExitStack
 from functools import partial
 
-from services.query import auth, database
-from services.query.app import SERVICE, QueryRoutes, create_app
+from services.query import SERVICE, auth, database
+from services.query.app import QueryRoutes, create_app
 from services.query.auth import AccessTokenLookup, SystemOwners
 from services.query.cache import StatisticsCache
 from services.query.invalidation import make_invalidation_listener
+from services.query.settings import QuerySettings
 from tracking.http import server
 from tracking.http.health import Health
 from tracking.http.server import ServerOptions
 from tracking.infra import postgres, process, telemetry
 from tracking.infra import redis as cache
 from tracking.infra.cache_aside import CacheAside
-from tracking.infra.settings import QuerySettings
 
 
 async def main() -> None:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from services.query import actors, database, freshness, statistics
+from services.query import SERVICE, actors, database, freshness, statistics
 from services.query import events as views
 from services.query.auth import AccessTokenLookup, QueryAuthMiddleware, SystemOwners, get_visible_partner_id
 from services.query.cache import StatisticsCache, format_timestamp
@@ -28,7 +28,6 @@ from tracking.http.json_api import ErrorBody, read_query, render_json
 from tracking.http.openapi import OpenApiDocument
 from tracking.infra.postgres import Pool
 
-SERVICE = "query"
 _LIST_PATH = "/api/events/partner-system/{partnerSystemId}"
 _STATISTICS_PATH = "/api/events/partner-system/{partnerSystemId}/statistics"
 _EVENT_PATH = "/api/events/{eventId}"

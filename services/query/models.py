@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from tracking.http.json_api import JsonModel
+from tracking.http.json_api import JsonModel, ValidationFault
 
 _META: dict[str, JsonValue] = {
     "asOf": "2025-12-24T10:30:01.123456Z",
@@ -68,15 +68,6 @@ class Meta(JsonModel):
     lag_seconds: Annotated[float | None, Field(description="Its age.")]
     source: Literal["raw", "rollup+raw"]
     cached: bool
-
-
-class ValidationFault(JsonModel):
-    """One way in which an event breaks its schema."""
-
-    code: str
-    path: Annotated[str, Field(description="JSON pointer into eventProperties.")]
-    schema_path: str
-    message: str
 
 
 class Event(JsonModel):

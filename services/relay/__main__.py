@@ -4,11 +4,11 @@ from contextlib import AsyncExitStack
 
 from services.relay import SERVICE
 from services.relay.loop import Relay
+from services.relay.settings import RelaySettings
 from tracking.http import server
 from tracking.http.server import ServerOptions
 from tracking.infra import postgres, process, telemetry
 from tracking.infra.rabbitmq import Publisher
-from tracking.infra.settings import RelaySettings
 
 
 async def main() -> None:

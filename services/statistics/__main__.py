@@ -2,9 +2,9 @@
 
 from services.statistics import SERVICE
 from services.statistics.aggregate import aggregate
+from services.statistics.settings import StatisticsSettings
 from tracking.http.server import ServerOptions
 from tracking.infra import process
-from tracking.infra.settings import StatisticsSettings
 from tracking.worker.main import run_worker
 
 

@@ -12,7 +12,14 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from pydantic_settings import BaseSettings
 
-from tracking.infra import settings
+from services.admin.settings import AdminSettings
+from services.cli.settings import CliSettings
+from services.gateway.settings import GatewaySettings
+from services.query.settings import QuerySettings
+from services.relay.settings import RelaySettings
+from services.statistics.settings import StatisticsSettings
+from tracking.migrations.settings import MigrationSettings
+from tracking.worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -20,14 +27,14 @@ COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, Any] = COMPOSE["services"]
 EXAMPLE = (ROOT / ".env.example").read_text()
 SETTINGS: dict[str, type[BaseSettings]] = {
-    "migrate": settings.MigrationSettings,
-    "gateway": settings.GatewaySettings,
-    "relay": settings.RelaySettings,
-    "projector": settings.WorkerSettings,
-    "statistics": settings.StatisticsSettings,
-    "admin": settings.AdminSettings,
-    "query": settings.QuerySettings,
-    "operate": settings.CliSettings,
+    "migrate": MigrationSettings,
+    "gateway": GatewaySettings,
+    "relay": RelaySettings,
+    "projector": WorkerSettings,
+    "statistics": StatisticsSettings,
+    "admin": AdminSettings,
+    "query": QuerySettings,
+    "operate": CliSettings,
 }
 ONE_SHOTS = {"migrate", "edge-data", "operate"}
 SECRET = re.compile(r"PASSWORD|TOKEN|PASS$|AUTH$|_URL$")
@@ -135,7 +142,7 @@ def test_the_edge_rejects_a_body_only_after_the_gateway_would() -> None:
     caddyfile = (ROOT / "deploy/compose/Caddyfile").read_text()
     limits = [int(size) * 1_000_000 for size in re.findall(r"max_size (\d+)MB", caddyfile)]
 
-    assert max(limits) > settings.GatewaySettings.model_fields["body_bytes"].default
+    assert max(limits) > GatewaySettings.model_fields["body_bytes"].default
 
 
 def test_the_build_installs_nothing_without_a_hash() -> None:

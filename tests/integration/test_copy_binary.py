@@ -11,6 +11,7 @@ import pytest
 from tests.support.stack import Stack
 from tracking.infra import copy_binary, postgres
 from tracking.infra.copy_binary import CopyRows, Encoder
+from tracking.infra.private_members import PrivateMembers
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]  # generic only in its stubs
@@ -164,9 +165,15 @@ async def test_what_postgresql_rejects_leaves_the_connection_usable(connection: 
 LISTS: dict[str, Encoder] = {"name": copy_binary.encode_texts, "ids": copy_binary.encode_uuid_arrays}
 
 
-@pytest.fixture
-async def lists(connection: "Connection") -> "Connection":
-    """With a second table to copy into."""
+UNTESTED = PrivateMembers("asyncpg", "no version", {})
+
+
+@pytest.fixture(params=[copy_binary.ASYNCPG, UNTESTED], ids=["pipelined", "in_turn"])
+async def lists(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, connection: "Connection"
+) -> "Connection":
+    """With a second table to copy into; both with the tested asyncpg and as if it were another one."""
+    monkeypatch.setattr(copy_binary, "ASYNCPG", request.param)
     await connection.execute("create temporary table lists (name text unique, ids uuid[])")
     return connection
 

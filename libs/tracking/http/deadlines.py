@@ -1,23 +1,23 @@
-"""Ends connections that keep us waiting, and answers what is no HTTP in the shape of every other error.
+"""Deadlines for HTTP connections, and JSON error responses to bytes that are not HTTP.
 
-uvicorn waits for ever for the rest of a request and for an answer to be taken, and its parser keeps a header of any
-length. Here each part has a deadline in total, so that sending a byte now and then buys nobody time. There is no timer
-for each request: a sweep looks at every connection about once a second, and a request costs a few attribute writes,
-less than the timer of uvicorn's that this replaces. A deadline may so be late by two sweeps.
+uvicorn waits without limit for the rest of a request and for a client to read its response, and accepts headers of any
+length. Here each phase (headers, body, idle, response) has a deadline in total, so that a byte now and then does not
+extend it. Instead of a timer per request, one task checks all connections about once a second; a deadline may therefore
+be enforced up to two checks late. This costs something: a request by ASGI takes 1.16 times the CPU time that it takes
+in uvicorn's own protocol (20.1 and 17.3 µs; docs/benchmarks.md, "Private members"). What is relied on in uvicorn is
+listed in `protocol`.
 """
 
 import asyncio
 import resource
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any, Protocol, Self
 
 import httptools
-import orjson
 
-from tracking.domain.errors import TrackingError
-from tracking.http.errors import build_error_payload
+from tracking.domain.errors import TrackingError, Unavailable
+from tracking.http.errors import HttpError, encode_closing_response
 from tracking.http.protocol import FastPathHandler, FastPathProtocol
 from tracking.infra import correlation, metrics
 
@@ -65,7 +65,7 @@ class Deadlines:
 class DeadlineChecker:
     """Looks at all connections again and again.
 
-    `now` is a clock that costs nothing to read; it is ahead by at most one sweep, so that no deadline comes early.
+    `now` is a clock that costs nothing to read; it is ahead by at most one check, so that no deadline comes early.
     """
 
     def __init__(self, deadlines: Deadlines) -> None:
@@ -90,7 +90,7 @@ class DeadlineProtocol(FastPathProtocol):
     """Knows since when its connection waits, and for what."""
 
     deadlines: Deadlines
-    sweep: DeadlineChecker
+    checker: DeadlineChecker
     _reading = _FIRST_BYTE
     _since = 0.0  # of the present wait: for headers, for a body, for the next request
     _unsent_since = 0.0
@@ -103,11 +103,11 @@ class DeadlineProtocol(FastPathProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is here."""
         super().connection_made(transport)
-        self._since = self.sweep.now
+        self._since = self.checker.now
         self._spare_bytes = self.deadlines.header_bytes
         if len(self.connections) > self.deadlines.connections:
             message = "This process has as many connections as it may have; try again."
-            self._end(503, "too_many_connections", message, b"retry-after: 1\r\n")
+            self._end(Unavailable("too_many_connections", message))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone. uvicorn tells only the last request; those before it would write to what is closed."""
@@ -127,7 +127,7 @@ class DeadlineProtocol(FastPathProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._go_on_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            self._end(400, "malformed_http", "This is not a request of HTTP/1.1.")
+            self._end(HttpError(400, "malformed_http", "This is not a request of HTTP/1.1."))
         if self._reading:
             self._count(len(data))
             self.decline()
@@ -139,7 +139,7 @@ class DeadlineProtocol(FastPathProtocol):
         """
         method = self.parser.get_method()
         if method == b"CONNECT":
-            self._end(400, "malformed_http", "This is no proxy.")
+            self._end(HttpError(400, "malformed_http", "This is no proxy."))
             return
         close = [] if self.parser.should_keep_alive() else [(b"connection", b"close")]
         kept = [header for header in self.headers if header[0] not in (b"connection", b"upgrade")]
@@ -156,14 +156,15 @@ class DeadlineProtocol(FastPathProtocol):
             return
         self._spare_bytes -= size
         if self._spare_bytes < 0 and self._broken is None:
-            self._end(431, "headers_too_large", f"More than {self.deadlines.header_bytes} bytes beside the body.")
+            message = f"More than {self.deadlines.header_bytes} bytes beside the body."
+            self._end(HttpError(431, "headers_too_large", message))
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         if len(self.pipeline) > _MAX_PIPELINED_REQUESTS:
             raise ValueError("too many requests that did not wait for an answer")
         self._reading = _HEADERS
-        self._since = self.sweep.now
+        self._since = self.checker.now
         self._is_first_piece = True
         self._spare_bytes = self.deadlines.header_bytes
         self._earlier = self.cycle
@@ -187,7 +188,7 @@ class DeadlineProtocol(FastPathProtocol):
         if self.parser.should_upgrade():
             return
         self._reading = _BODY
-        self._since = self.sweep.now
+        self._since = self.checker.now
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -212,7 +213,7 @@ class DeadlineProtocol(FastPathProtocol):
         if self.transport.is_closing():
             return
         if not self._reading:
-            self._since = self.sweep.now
+            self._since = self.checker.now
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
@@ -220,7 +221,7 @@ class DeadlineProtocol(FastPathProtocol):
             self._write_and_close(self._broken)
 
     def expire(self, now: float) -> None:
-        """Called by the sweep: end the connection if what it waits for is late."""
+        """Called by the checker: end the connection if what it waits for is late."""
         if self.transport.get_write_buffer_size():
             self._expire_unsent(now)
             return
@@ -234,10 +235,11 @@ class DeadlineProtocol(FastPathProtocol):
             if self.pipeline:
                 self._since = now  # it is we who do not read
             elif waited_s > deadlines.body_s:
-                self._end(408, "body_timeout", f"The body did not arrive within {deadlines.body_s:g} s.")
+                self._end(HttpError(408, "body_timeout", f"The body did not arrive within {deadlines.body_s:g} s."))
         elif self._reading == _HEADERS:
             if waited_s > deadlines.header_s:
-                self._end(408, "header_timeout", f"The headers did not arrive within {deadlines.header_s:g} s.")
+                message = f"The headers did not arrive within {deadlines.header_s:g} s."
+                self._end(HttpError(408, "header_timeout", message))
         elif self._reading == _FIRST_BYTE:
             if waited_s > deadlines.header_s:
                 self._close("no_request")
@@ -255,19 +257,14 @@ class DeadlineProtocol(FastPathProtocol):
         metrics.connections_ended.labels(reason).inc()
         self.transport.close()
 
-    def _end(self, status: int, code: str, message: str, headers: bytes = b"") -> None:
+    def _end(self, error: TrackingError) -> None:
         """Answer and close, once the answers to earlier requests are written."""
         if self._broken is not None or self.transport.is_closing():
             return
-        metrics.connections_ended.labels(code).inc()
+        metrics.connections_ended.labels(error.code).inc()
         given = next((value for name, value in self.headers or () if name == b"x-correlation-id"), None)
         correlation_id = correlation.accept_or_generate(given.decode("latin-1") if given is not None else None)
-        body = orjson.dumps(build_error_payload(TrackingError(code, message), correlation_id))
-        self._broken = (
-            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-correlation-id: %b\r\n"
-            b"%bconnection: close\r\n\r\n%b"
-            % (status, HTTPStatus(status).phrase.encode(), len(body), correlation_id.encode(), headers, body)
-        )
+        self._broken = encode_closing_response(error, correlation_id)
         is_begun = self._reading in (_HEADERS, _BODY)
         before = self._earlier if is_begun else self.cycle
         own = self.cycle if self._reading == _BODY and self.cycle is not self._earlier else None
@@ -290,8 +287,9 @@ class DeadlineProtocol(FastPathProtocol):
 
 
 def make_protocol_class(
-    direct: Mapping[str, FastPathHandler], deadlines: Deadlines, sweep: DeadlineChecker
+    fast_path_handlers: Mapping[str, FastPathHandler], deadlines: Deadlines, checker: DeadlineChecker
 ) -> type[DeadlineProtocol]:
-    """For uvicorn's `http` setting; `direct` are paths that infra.direct answers. Somebody must run `sweep`."""
-    routes = {path.encode(): handler for path, handler in direct.items()}
-    return type("ServiceProtocol", (DeadlineProtocol,), {"direct": routes, "deadlines": deadlines, "sweep": sweep})
+    """Return a class for uvicorn's `http` setting, with the handlers by path. `checker` must be run."""
+    routes = {path.encode(): handler for path, handler in fast_path_handlers.items()}
+    members = {"fast_path_handlers": routes, "deadlines": deadlines, "checker": checker}
+    return type("ServiceProtocol", (DeadlineProtocol,), members)

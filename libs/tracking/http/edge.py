@@ -4,23 +4,17 @@ Pure ASGI, no BaseHTTPMiddleware: it would copy every body and lose context vari
 edge of its own (services/gateway/http/app.py) that answers with the same shapes.
 """
 
-import logging
 import time
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tracking.domain.errors import TrackingError, Unavailable
 from tracking.http import request_metrics
-from tracking.http.errors import build_error_headers, build_error_payload, to_tracking_error
-from tracking.http.json_api import render_json
+from tracking.http.errors import render_error
 from tracking.infra import correlation, telemetry
 
-_log = logging.getLogger(__name__)
 _HEADER = correlation.CORRELATION_ID_HEADER.lower().encode()
 
 
@@ -65,19 +59,6 @@ class EdgeMiddleware:
         except Exception as error:
             if status:
                 raise
-            await _answer(error, correlation_id)(scope, receive, send_with_id)
+            await render_error(error, correlation_id)(scope, receive, send_with_id)
         finally:
             request_metrics.observe_request(self._service, scope, status, time.perf_counter() - started)
-
-
-def _answer(error: Exception, correlation_id: str) -> Response:
-    known = to_tracking_error(error)
-    if known is None:
-        _log.exception("unexpected failure of a request", exc_info=error)
-        known = TrackingError("internal_error", "Something failed here; the log has it under this correlation id.")
-    elif isinstance(known, Unavailable):
-        _log.warning("unavailable: %s", known.message)
-    headers = build_error_headers(known)
-    if isinstance(error, HTTPException):
-        headers |= error.headers or {}  # Allow beside 405
-    return render_json(build_error_payload(known, correlation_id), known.status, headers)

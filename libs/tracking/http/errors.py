@@ -1,11 +1,20 @@
-"""Errors as responses: one JSON object everywhere, and the headers that its status needs."""
+"""Errors as responses: every error response is built here, as bytes for the hot path, by Starlette for the rest.
 
-from typing import Any
+`to_tracking_error` decides which error is answered. The body is one JSON object everywhere,
+`{code, message, correlationId, details?}`, and the status decides which headers stand beside it.
+"""
 
+import logging
+from http import HTTPStatus
+
+import orjson
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from tracking.domain.errors import Rejected, TooManyRequests, TrackingError, Unavailable
 
+_log = logging.getLogger(__name__)
+_MEDIA_TYPE = "application/json"
 _STATUS_CODES = {404: "not_found", 405: "method_not_allowed"}
 _STATUS_MESSAGES = {
     404: "There is nothing at this path; /openapi/v1.json lists what there is.",
@@ -13,16 +22,30 @@ _STATUS_MESSAGES = {
 }
 
 
-def build_error_payload(error: TrackingError, correlation_id: str) -> dict[str, Any]:
-    """`{code, message, correlationId, details?}`."""
-    payload: dict[str, Any] = {"code": error.code, "message": error.message, "correlationId": correlation_id}
-    if error.details:
-        payload["details"] = list(error.details)
-    return payload
+class HttpError(Rejected):
+    """A request that is rejected by HTTP itself (no such path or method, late or malformed), with its own status."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.status = status  # type: ignore[misc]
+
+
+def to_tracking_error(error: BaseException) -> TrackingError:
+    """Return the error that is answered for any exception; an unexpected one is logged and answered with 500.
+
+    The response to an unexpected error says nothing about it, because its text may hold a secret.
+    """
+    if isinstance(error, Unavailable | Rejected):
+        return error
+    if isinstance(error, HTTPException):
+        code = _STATUS_CODES.get(error.status_code, "rejected")
+        return HttpError(error.status_code, code, _STATUS_MESSAGES.get(error.status_code, error.detail))
+    _log.error("unexpected failure of a request", exc_info=error)
+    return TrackingError("internal_error", "Something failed here; the log has it under this correlation id.")
 
 
 def build_error_headers(error: TrackingError) -> dict[str, str]:
-    """What a status needs beside its body: Retry-After in whole seconds, the scheme a 401 asks for."""
+    """Return the headers that a status needs: Retry-After in whole seconds, the scheme that a 401 asks for."""
     if isinstance(error, Unavailable):
         return {"Retry-After": str(error.retry_after_s)}
     if isinstance(error, TooManyRequests):
@@ -37,13 +60,37 @@ def build_error_headers(error: TrackingError) -> dict[str, str]:
     return {}
 
 
-def to_tracking_error(error: Exception) -> TrackingError | None:
-    """Starlette's own 404 and 405 in our shape; None for what nobody expected."""
-    if isinstance(error, TrackingError):
-        return error
+def encode_error_body(error: TrackingError, correlation_id: str) -> bytes:
+    """Return the JSON body."""
+    payload = {"code": error.code, "message": error.message, "correlationId": correlation_id}
+    return orjson.dumps({**payload, "details": error.details} if error.details else payload)
+
+
+def encode_error_headers(error: TrackingError, correlation_id: str) -> bytes:
+    """Return all headers but the content length as lines, each with its CRLF, for `DeferredResponse.send`."""
+    headers = {"Content-Type": _MEDIA_TYPE, "X-Correlation-ID": correlation_id, **build_error_headers(error)}
+    return "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items()).encode()
+
+
+def encode_closing_response(error: TrackingError, correlation_id: str) -> bytes:
+    """Return a whole HTTP/1.1 response, for a connection on which no further request is read."""
+    body = encode_error_body(error, correlation_id)
+    return b"HTTP/1.1 %d %b\r\ncontent-length: %d\r\n%bconnection: close\r\n\r\n%b" % (
+        error.status,
+        HTTPStatus(error.status).phrase.encode(),
+        len(body),
+        encode_error_headers(error, correlation_id),
+        body,
+    )
+
+
+def render_error(error: Exception, correlation_id: str) -> Response:
+    """Return the response to an exception that reached the edge of an ASGI application."""
+    answered = to_tracking_error(error)
+    if isinstance(answered, Unavailable):
+        _log.warning("unavailable: %s", answered.message)
+    headers = build_error_headers(answered)
     if isinstance(error, HTTPException):
-        code = _STATUS_CODES.get(error.status_code, "rejected")
-        rejected = Rejected(code, _STATUS_MESSAGES.get(error.status_code, error.detail))
-        rejected.status = error.status_code  # type: ignore[misc]
-        return rejected
-    return None
+        headers |= error.headers or {}  # Allow beside 405
+    body = encode_error_body(answered, correlation_id)
+    return Response(body, answered.status, headers, media_type=_MEDIA_TYPE)

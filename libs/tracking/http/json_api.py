@@ -1,11 +1,11 @@
 """JSON in and out: models in camelCase, bodies and query parameters read into them."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,6 +25,15 @@ class FieldFault(JsonModel):
     """One fault of the input."""
 
     field: str
+    message: str
+
+
+class ValidationFault(JsonModel):
+    """One way in which an event breaks its schema; the event is stored all the same."""
+
+    code: str
+    path: Annotated[str, Field(description="JSON pointer into eventProperties.")]
+    schema_path: str
     message: str
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -15,7 +16,7 @@ from starlette.types import ASGIApp
 
 from tracking.http.deadlines import DeadlineChecker, Deadlines, make_protocol_class
 from tracking.http.health import Health, Ping
-from tracking.http.protocol import FastPathHandler
+from tracking.http.protocol import HTTPTOOLS, UVICORN, FastPathHandler
 from tracking.infra import metrics
 
 _log = logging.getLogger(__name__)
@@ -82,29 +83,13 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal stops at once. Raises OSError if the port is taken.
 
-    `direct` are paths that infra.direct answers, with what takes them.
+    `fast_path_handlers` are by path; they are not called if uvicorn or httptools is not the tested one.
     """
     metrics.register_process_metrics()
-    sweep = DeadlineChecker(listening.deadlines)
-    server = _Server(
-        uvicorn.Config(
-            app,
-            host=listening.host,
-            port=listening.port,
-            loop="none",
-            http=make_protocol_class(fast_path_handlers or {}, listening.deadlines, sweep),
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            backlog=4096,
-            timeout_graceful_shutdown=max(1, int(listening.shutdown_grace_s)),
-        ),
-        health.service,
-    )
+    is_as_tested = UVICORN.is_usable() and HTTPTOOLS.is_usable()
+    checker = DeadlineChecker(listening.deadlines)
+    protocol = make_protocol_class(fast_path_handlers or {}, listening.deadlines, checker) if is_as_tested else None
+    server = _Server(_make_config(app, listening, protocol), health.service)
     stop = asyncio.Event()
 
     def on_signal() -> None:
@@ -115,18 +100,42 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     async with asyncio.TaskGroup() as tasks:
-        sweeping = tasks.create_task(sweep.run(server.server_state.connections))
+        checking = tasks.create_task(checker.run(server.server_state.connections if is_as_tested else ()))
         serving = tasks.create_task(_run(server, stop))
-        serving.add_done_callback(lambda _: sweeping.cancel())
+        serving.add_done_callback(lambda _: checking.cancel())
         await stop.wait()
         health.is_stopping = True
-        # whoever keeps connections open goes elsewhere now, rather than send into one that is about to be closed
-        server.config.encoded_headers.append((b"connection", b"close"))
-        server.server_state.default_headers = server.config.encoded_headers
+        if is_as_tested:
+            # whoever keeps connections open goes elsewhere now, rather than send into one that is about to be closed
+            server.config.encoded_headers.append((b"connection", b"close"))
+            server.server_state.default_headers = server.config.encoded_headers
         _log.info("%s stops: finishing what is in hand", health.service)
         if not serving.done():
             await asyncio.sleep(listening.drain_delay_s)
         server.should_exit = True
+
+
+def _make_config(app: ASGIApp, listening: ServerOptions, protocol: type[asyncio.Protocol] | None) -> uvicorn.Config:
+    """With `protocol`, or with uvicorn's own and the two limits that it has."""
+    deadlines = listening.deadlines
+    return uvicorn.Config(
+        app,
+        host=listening.host,
+        port=listening.port,
+        loop="none",
+        http=protocol or "httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        backlog=4096,
+        limit_concurrency=None if protocol else deadlines.connections + 1,
+        timeout_keep_alive=math.ceil(deadlines.idle_s),
+        timeout_graceful_shutdown=max(1, int(listening.shutdown_grace_s)),
+    )
 
 
 async def serve_worker(

@@ -4,8 +4,8 @@ import sys
 
 import psycopg
 
-from tracking.infra.settings import MigrationSettings
 from tracking.migrations import migrate
+from tracking.migrations.settings import MigrationSettings
 
 
 def main() -> int:

@@ -7,10 +7,10 @@ Starlette for health, metrics and documentation.
 import time
 from collections.abc import Awaitable, Callable, Collection
 
-import orjson
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.gateway import SERVICE
 from services.gateway.events import decode
 from services.gateway.http import clock
 from services.gateway.http.browser import DEFAULT_NAMES, BrowserRouteNames, BrowserRoutes
@@ -20,8 +20,6 @@ from services.gateway.http.openapi import build_openapi
 from services.gateway.http.paths import BATCH_PATH, INGEST_PATH
 from services.gateway.http.request import ClientDisconnected, GatewayRequest
 from services.gateway.http.responses import (
-    SERVICE,
-    known_error,
     record_request_metrics,
     render_batch,
     render_event,
@@ -29,7 +27,7 @@ from services.gateway.http.responses import (
 )
 from services.gateway.http.sdk import SdkRoutes
 from tracking.http.edge import EdgeMiddleware
-from tracking.http.errors import build_error_headers, build_error_payload
+from tracking.http.errors import build_error_headers, encode_error_body, to_tracking_error
 from tracking.http.health import Health
 from tracking.infra import correlation, telemetry
 
@@ -123,10 +121,10 @@ class GatewayApp:
             record_request_metrics(scope["path"], 499, started)
             return
         except Exception as error:
-            known = known_error(error)
-            status, extra = known.status, build_error_headers(known)
-            body = orjson.dumps(build_error_payload(known, request.correlation_id))
-            await self._intake.record_error(request, known)
+            answered = to_tracking_error(error)
+            status, extra = answered.status, build_error_headers(answered)
+            body = encode_error_body(answered, request.correlation_id)
+            await self._intake.record_error(request, answered)
         finally:
             request.release_budget()
         headers = [

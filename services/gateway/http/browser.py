@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.gateway import SERVICE
 from services.gateway.events import segment
 from services.gateway.events.pixel import parse_pixel_query
 from services.gateway.http import clock
@@ -17,16 +18,14 @@ from services.gateway.http.cors import FOR_ANY_PAGE, Headers
 from services.gateway.http.ingestion import Ingestion
 from services.gateway.http.request import GatewayRequest, find_header
 from services.gateway.http.responses import (
-    SERVICE,
     encode_headers,
-    known_error,
     render_event,
     require_event,
     send_response,
 )
 from services.gateway.http.script import TrackerScript
 from services.gateway.http.sdk import SdkRoutes
-from tracking.http.errors import build_error_headers
+from tracking.http.errors import build_error_headers, to_tracking_error
 from tracking.http.request_metrics import REQUEST_METRICS
 from tracking.infra import correlation, telemetry
 
@@ -115,7 +114,7 @@ class BrowserRoutes:
             with telemetry.request_span(SERVICE, scope):
                 await self._store(request, scope["query_string"])
         except Exception as error:
-            known = known_error(error)
+            known = to_tracking_error(error)
             status, extra = known.status, {"X-Error-Code": known.code, **build_error_headers(known)}
             await self._intake.record_error(request, known)
         headers = [*_pixel_headers(request.correlation_id), *encode_headers(extra)]

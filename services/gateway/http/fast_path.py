@@ -1,12 +1,11 @@
-"""The short way of a single event: decided when its last byte arrives, answered when its commit returns, no task.
+"""Fast path of `POST /api/events/ingest`.
 
-It takes what nearly every request is: a known key, plain JSON, an event to store. It declines all else before anything
-happened, and the request goes through `app.Gateway.ingest`, which answers the same.
+The event is decided as soon as the body is complete, and the response is sent from the commit's callback, so no asyncio
+task is created. Only the common case is handled here: a cached key, uncompressed JSON, an event to store. Everything
+else is declined before any side effect and goes through `http/app.py`, which gives the same response.
 """
 
 import time
-
-import orjson
 
 from services.gateway.commit.group_commit import GroupCommit
 from services.gateway.commit.micro_batch import CommitResult
@@ -16,19 +15,19 @@ from services.gateway.events.rejection import Rejection
 from services.gateway.http import clock
 from services.gateway.http.paths import INGEST_PATH
 from services.gateway.http.request import RequestHead, RequestLimits
-from services.gateway.http.responses import known_error, record_request_metrics, render_event
+from services.gateway.http.responses import record_request_metrics, render_event
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup, SchemaNotLoaded
 from services.gateway.lookups.rate_limits import RateLimiter
 from tracking.domain.errors import TrackingError
 from tracking.domain.tracking_event import TrackingEvent
-from tracking.http.errors import build_error_headers, build_error_payload
+from tracking.http.errors import encode_error_body, encode_error_headers, to_tracking_error
 from tracking.http.protocol import DeferredResponse, Headers
 from tracking.infra import correlation, telemetry
 
 
 class SingleEventFastPath:
-    """`take` is the handler of INGEST_PATH for infra.direct."""
+    """`handle` is the fast-path handler of INGEST_PATH."""
 
     def __init__(
         self,
@@ -45,7 +44,7 @@ class SingleEventFastPath:
         self._limits = limits
 
     def handle(self, headers: Headers, body: bytes, exchange: DeferredResponse) -> bool:
-        """Store the event and answer after its commit, or decline."""
+        """Store the event and respond after its commit, or decline."""
         started = time.perf_counter()
         head = RequestHead(headers)
         if (
@@ -75,7 +74,7 @@ class SingleEventFastPath:
 
 
 class _PendingResponse:
-    """A request whose event is on its way to the disk."""
+    """A request whose event waits for its commit."""
 
     __slots__ = ("_event", "_exchange", "_started")
 
@@ -93,9 +92,8 @@ class _PendingResponse:
                 raise error
             body = render_event(event, outcome)
         except Exception as failure:
-            known = known_error(failure)
-            status, body = known.status, orjson.dumps(build_error_payload(known, event.correlation_id))
-            for name, value in build_error_headers(known).items():
-                headers += f"{name.lower()}: {value}\r\n".encode()
+            answered = to_tracking_error(failure)
+            status, body = answered.status, encode_error_body(answered, event.correlation_id)
+            headers = encode_error_headers(answered, event.correlation_id)
         self._exchange.send(status, headers, body)
         record_request_metrics(INGEST_PATH, status, self._started)

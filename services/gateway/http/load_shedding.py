@@ -1,24 +1,23 @@
-"""Turns away what finds no room, at the least cost: under overload, time spent on refusing is missing for storing.
+"""Load shedding: a request that would exceed the capacity of the commit buffer is rejected before its body is parsed.
 
-It goes before the handlers of `infra.direct`; a request that comes in another way (in pieces, with a query) is refused
-by `Ingestion.read_body` in the same words.
+The response is 503 with Retry-After. Under overload every millisecond spent on rejected requests is lost for storing
+events. This runs before the fast path; a request that comes by ASGI (in pieces, with a query) is rejected by
+`Ingestion.read_body` with the same response.
 """
 
 import time
-
-import orjson
 
 from services.gateway.commit.group_commit import GroupCommit
 from services.gateway.http.cors import CORS_LINES
 from services.gateway.http.request import RequestHead
 from services.gateway.http.responses import record_request_metrics
 from tracking.domain.errors import Unavailable
-from tracking.http.errors import build_error_headers, build_error_payload
+from tracking.http.errors import encode_error_body, encode_error_headers
 from tracking.http.protocol import DeferredResponse, FastPathHandler, Headers
 
 
 class LoadShedder:
-    """The handler of a route: refuses, or passes on to `then`."""
+    """The fast-path handler of a route: rejects a request, or passes it on to `then`."""
 
     def __init__(self, path: str, commits: GroupCommit, then: FastPathHandler | None = None) -> None:
         self._path = path
@@ -26,7 +25,7 @@ class LoadShedder:
         self._then = then
 
     def handle(self, headers: Headers, body: bytes, exchange: DeferredResponse) -> bool:
-        """True if it was refused, or `then` took it."""
+        """Return True if the request was rejected, or `then` took it."""
         try:
             self._commits.require_capacity(len(body))
         except Unavailable as full:
@@ -37,10 +36,8 @@ class LoadShedder:
     def _reject(self, headers: Headers, exchange: DeferredResponse, full: Unavailable) -> None:
         started = time.perf_counter()
         head = RequestHead(headers)
-        lines = b"content-type: application/json\r\nx-correlation-id: %b\r\n" % head.correlation_id.encode()
-        for name, value in build_error_headers(full).items():
-            lines += f"{name.lower()}: {value}\r\n".encode()
+        lines = encode_error_headers(full, head.correlation_id)
         if head.origin is not None:
             lines += CORS_LINES
-        exchange.send(full.status, lines, orjson.dumps(build_error_payload(full, head.correlation_id)))
+        exchange.send(full.status, lines, encode_error_body(full, head.correlation_id))
         record_request_metrics(self._path, full.status, started)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from tracking.http.json_api import FieldFault, JsonModel
+from tracking.http.json_api import FieldFault, JsonModel, ValidationFault
 
 _EVENT: dict[str, JsonValue] = {
     "apiKey": "sk_0123456789abcdefghijABCDEFGHIJ01",
@@ -70,15 +70,6 @@ class IngestRequest(TrackedEvent):
     """One event with its key, unless that comes in a header or the query."""
 
     api_key: str | None = None
-
-
-class ValidationFault(JsonModel):
-    """One way in which the event breaks its schema; it is stored all the same."""
-
-    code: str
-    path: Annotated[str, Field(description="JSON pointer into eventProperties.")]
-    schema_path: str
-    message: str
 
 
 class IngestAnswer(JsonModel):

@@ -1,6 +1,5 @@
 """What the gateway answers, and the counts of it."""
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,16 +9,15 @@ from typing import Any
 import orjson
 from starlette.types import Send
 
+from services.gateway import SERVICE
 from services.gateway.commit.micro_batch import CommitResult
 from services.gateway.events.rejection import Rejection
 from services.gateway.http.cors import Headers
-from tracking.domain.errors import Malformed, Rejected, TooLarge, TrackingError, Unavailable
+from tracking.domain.errors import Malformed, TooLarge
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.http.request_metrics import REQUEST_METRICS, RouteMetrics
 from tracking.infra import metrics
 
-_log = logging.getLogger(__name__)
-SERVICE = "gateway"
 _MAX_LISTED_REJECTIONS = 20
 _TOO_LARGE = frozenset({"event_too_large", "too_deep"})
 
@@ -123,14 +121,6 @@ def _format_quoted(at: datetime) -> bytes:
     """As `shown`, with its quotes; `isoformat` takes four times as long. Answers of one commit often share it."""
     text = orjson.dumps(at, option=orjson.OPT_UTC_Z)
     return text[:24] + b'Z"' if at.microsecond else text[:20] + b'.000Z"'
-
-
-def known_error(error: BaseException) -> TrackingError:
-    """The error as it is answered; what nobody expected goes to the log and says no more than that."""
-    if isinstance(error, Unavailable | Rejected):
-        return error
-    _log.error("unexpected failure of a request", exc_info=error)
-    return TrackingError("internal_error", "Something failed here; the log has it under this correlation id.")
 
 
 _answered: dict[tuple[str, int], RouteMetrics] = {}

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from starlette.types import Receive, Scope, Send
 
+from services.gateway import SERVICE
 from services.gateway.http.cors import FOR_ANY_PAGE, Headers
 from services.gateway.http.request import RequestHead, find_header
-from services.gateway.http.responses import SERVICE, send_response
+from services.gateway.http.responses import send_response
 from tracking.http.request_metrics import REQUEST_METRICS
 
 _SOURCE = Path(__file__).with_name("tracker.js")

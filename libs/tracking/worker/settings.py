@@ -1,0 +1,18 @@
+"""Settings of the two consumers, projector and statistics, read from the environment."""
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+
+from tracking.infra.settings import Port, ProcessSettings
+
+
+class WorkerSettings(ProcessSettings):
+    """Settings of a consumer; the default port is the projector's."""
+
+    port: Port = 9102
+    read_database_url: SecretStr
+    rabbitmq_url: SecretStr
+    group_events: Annotated[int, Field(ge=1)] = 4_000
+    prefetch_messages: Annotated[int, Field(ge=1, le=1000)] = 64
+    dead_letter_limit: Annotated[int, Field(ge=1)] = 100
