@@ -11,9 +11,9 @@ import orjson
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.gateway.events import decode
-from services.gateway.http import clock
+from services.gateway.events.decode import decode_batch, decode_event
 from services.gateway.http.browser import DEFAULT_NAMES, BrowserRouteNames, BrowserRoutes
+from services.gateway.http.clock import get_receive_time
 from services.gateway.http.cors import CORS, PREFLIGHT
 from services.gateway.http.ingestion import Ingestion
 from services.gateway.http.openapi import build_openapi
@@ -49,8 +49,8 @@ class EventRoutes:
         202 says that the event is on disk. An event that breaks its schema is stored too, with isValid=false.
         """
         body = await self._intake.read_body(request)
-        received_at = clock.get_receive_time()
-        envelope = decode.decode_event(body)
+        received_at = get_receive_time()
+        envelope = decode_event(body)
         in_body = envelope.get("apiKey") if isinstance(envelope, dict) else None
         sender = await self._intake.authenticate(request, in_body, received_at)
         decided = await self._intake.decide([envelope], sender)
@@ -63,8 +63,8 @@ class EventRoutes:
         202 says that every event not listed as refused is on disk; one bad event never refuses the others.
         """
         body = await self._intake.read_body(request)
-        received_at = clock.get_receive_time()
-        batch = decode.decode_batch(body)
+        received_at = get_receive_time()
+        batch = decode_batch(body)
         sender = await self._intake.authenticate(request, batch.api_key, received_at, batch.sent_at)
         decided = await self._intake.decide(batch.envelopes, sender)
         outcome = await self._intake.submit(decided, sender)

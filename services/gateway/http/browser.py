@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.gateway.events import segment
 from services.gateway.events.pixel import parse_pixel_query
-from services.gateway.http import clock
+from services.gateway.events.segment import to_envelope
+from services.gateway.http.clock import get_receive_time
 from services.gateway.http.cors import FOR_ANY_PAGE, Headers
 from services.gateway.http.ingestion import Ingestion
 from services.gateway.http.request import GatewayRequest, find_header
@@ -129,11 +129,11 @@ class BrowserRoutes:
         await send_response(send, 200, _pixel_headers(correlation_id), b"", len(GIF))
 
     async def _store(self, request: PixelRequest, query: bytes) -> None:
-        received_at = clock.get_receive_time()
+        received_at = get_receive_time()
         message = parse_pixel_query(query, request.referrer)
         request.raw_body = orjson.dumps(message)
         sender = await self._intake.authenticate(request, None, received_at)
-        decided = await self._intake.decide([segment.to_envelope(message, None)], sender)
+        decided = await self._intake.decide([to_envelope(message, None)], sender)
         event = require_event(decided[0])
         render_event(event, await self._intake.submit(decided, sender))
 

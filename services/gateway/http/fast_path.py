@@ -5,15 +5,16 @@ happened, and the request goes through `app.Gateway.ingest`, which answers the s
 """
 
 import time
+from random import getrandbits
 
 import orjson
 
 from services.gateway.commit.group_commit import GroupCommit
 from services.gateway.commit.micro_batch import CommitResult
-from services.gateway.events import decide, decode
-from services.gateway.events.decide import IngestContext
+from services.gateway.events.decide import IngestContext, decide
+from services.gateway.events.decode import decode_event
 from services.gateway.events.rejection import Rejection
-from services.gateway.http import clock
+from services.gateway.http.clock import get_receive_ms, get_receive_time
 from services.gateway.http.paths import INGEST_PATH
 from services.gateway.http.request import RequestHead, RequestLimits
 from services.gateway.http.responses import known_error, record_request_metrics, render_event
@@ -56,16 +57,18 @@ class SingleEventFastPath:
         ):
             return False
         correlation.set_current(head.correlation_id)
-        received_at = clock.get_receive_time()
+        received_at = get_receive_time()
         try:
-            envelope = decode.decode_event(body)
+            envelope = decode_event(body)
             given = head.find_api_key() or (envelope.get("apiKey") if isinstance(envelope, dict) else None)
             key = self._keys.authenticate_cached(given, received_at) if isinstance(given, str) else None
             if key is None:
                 return False
-            sender = IngestContext(key, received_at, head.correlation_id, self._limits.event_bytes)
+            sender = IngestContext(
+                key, received_at, get_receive_ms(received_at), head.correlation_id, self._limits.event_bytes
+            )
             sender.idempotency_key = head.get_idempotency_key()
-            event = decide.decide(envelope, sender, self._structures)
+            event = decide(envelope, sender, self._structures, getrandbits(74))
         except (TrackingError, SchemaNotLoaded):
             return False
         if isinstance(event, Rejection) or not self._rates.try_acquire(key.partner_system_id, key.settings, 1):

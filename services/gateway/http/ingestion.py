@@ -5,17 +5,17 @@ import contextlib
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from random import getrandbits
 from typing import Any
 
 from services.gateway.commit.dry_run import DryRunCommit
 from services.gateway.commit.group_commit import GroupCommit
 from services.gateway.commit.micro_batch import CommitResult
 from services.gateway.commit.rejected import RejectedEventWriter
-from services.gateway.events import decide as ingest
-from services.gateway.events.decide import IngestContext
+from services.gateway.events.decide import IngestContext, decide
 from services.gateway.events.rejection import Rejection
-from services.gateway.http import clock
 from services.gateway.http.client_address import Network, client_address
+from services.gateway.http.clock import get_receive_ms, get_receive_time
 from services.gateway.http.request import BodyBudget, GatewayRequest, RequestLimits
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup, SchemaNotLoaded
@@ -84,6 +84,7 @@ class Ingestion:
             address=address,
             user_agent=user_agent,
             received_at=received_at,
+            received_ms=get_receive_ms(received_at),
             correlation_id=request.correlation_id,
             event_bytes=self._limits.event_bytes,
             sent_at=parse_timestamp(sent_at) if isinstance(sent_at, str) else None,
@@ -110,7 +111,7 @@ class Ingestion:
             try:
                 # one at a time: what was decided before the exception stays decided
                 for position in range(len(decided), len(envelopes)):
-                    decided.append(ingest.decide(envelopes[position], sender, self._structures, position))
+                    decided.append(decide(envelopes[position], sender, self._structures, getrandbits(74), position))
                     if time.perf_counter() > until:
                         # a large batch, or one whose schemas cost much: the requests of others get their turn
                         await asyncio.sleep(0)
@@ -145,6 +146,6 @@ class Ingestion:
         key = request.rejection_owner
         if not request.is_authenticated:
             with contextlib.suppress(TrackingError):
-                key = None if request.is_dry_run else await self._key(request.find_api_key(), clock.get_receive_time())
+                key = None if request.is_dry_run else await self._key(request.find_api_key(), get_receive_time())
         if key is not None:
             self._inbox.record_request(request, key, error)

@@ -5,8 +5,9 @@ from functools import partial
 
 import orjson
 
-from services.gateway.events import decode, segment
-from services.gateway.http import clock
+from services.gateway.events.decode import decode_event
+from services.gateway.events.segment import BATCH_PATHS, EVENT_TYPE_BY_PATH, read_sdk_messages, to_envelope
+from services.gateway.http.clock import get_receive_time
 from services.gateway.http.ingestion import Ingestion
 from services.gateway.http.request import GatewayRequest
 from services.gateway.http.responses import render_event, render_sdk_batch, require_event
@@ -22,10 +23,9 @@ class SdkRoutes:
     def handlers(self) -> Mapping[str, Callable[[GatewayRequest], Awaitable[bytes]]]:
         """By path."""
         singles = {
-            f"{self.prefix}/{name}": partial(self.message, kind=kind)
-            for name, kind in segment.EVENT_TYPE_BY_PATH.items()
+            f"{self.prefix}/{name}": partial(self.message, kind=kind) for name, kind in EVENT_TYPE_BY_PATH.items()
         }
-        return {**singles, **{f"{self.prefix}/{name}": self.batch for name in segment.BATCH_PATHS}}
+        return {**singles, **{f"{self.prefix}/{name}": self.batch for name in BATCH_PATHS}}
 
     async def message(self, request: GatewayRequest, kind: str) -> bytes:
         """Store one message of an SDK.
@@ -33,10 +33,10 @@ class SdkRoutes:
         200 says that it is on disk. The type is that of the path; `messageId` makes a repeat harmless.
         """
         body = await self._intake.read_body(request)
-        received_at = clock.get_receive_time()
-        messages, _, write_key = segment.read_sdk_messages(decode.decode_event(body), kind)
+        received_at = get_receive_time()
+        messages, _, write_key = read_sdk_messages(decode_event(body), kind)
         sender = await self._intake.authenticate(request, write_key, received_at)
-        decided = await self._intake.decide([segment.to_envelope(message, kind) for message in messages], sender)
+        decided = await self._intake.decide([to_envelope(message, kind) for message in messages], sender)
         event = require_event(decided[0])
         outcome = await self._intake.submit(decided, sender)
         answer = render_event(event, outcome, is_dry_run=sender.is_dry_run)
@@ -49,10 +49,10 @@ class SdkRoutes:
         would drop them all.
         """
         body = await self._intake.read_body(request)
-        received_at = clock.get_receive_time()
-        messages, sent_at, write_key = segment.read_sdk_messages(decode.decode_event(body), None)
+        received_at = get_receive_time()
+        messages, sent_at, write_key = read_sdk_messages(decode_event(body), None)
         sender = await self._intake.authenticate(request, write_key, received_at, sent_at)
-        decided = await self._intake.decide([segment.to_envelope(message, None) for message in messages], sender)
+        decided = await self._intake.decide([to_envelope(message, None) for message in messages], sender)
         outcome = await self._intake.submit(decided, sender)
         self._intake.record_rejected(request, messages, decided, outcome)
         return render_sdk_batch(decided, outcome, is_dry_run=sender.is_dry_run)
