@@ -26,6 +26,11 @@ from tracking.domain.timestamps import to_unix_ms
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import metrics, postgres
 from tracking.infra.postgres import Pool
+from tracking.tables.rejected_events import (
+    RejectedEventRow,
+    delete_rejected_events_beyond,
+    insert_rejected_events,
+)
 
 _log = logging.getLogger(__name__)
 MAX_EVENTS_PER_SYSTEM = 1_000
@@ -40,39 +45,6 @@ _MAX_FIELD_ERRORS = 20
 
 _KEYS = re.compile(rb'sk_[A-Za-z0-9]{16,}|(?<="apiKey")\s*:\s*"[^"]*"?|(?<="writeKey")\s*:\s*"[^"]*"?')
 _ADDRESSES = re.compile(rb'(?<="ip")\s*:\s*"[^"]*"?')
-
-_INSERT_REJECTED_EVENT = """
-insert into write.refused_events
-       (id, partner_system_id, refused_at, route, position, reason, message, faults, raw, raw_bytes, correlation_id)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-"""
-
-_DELETE_BEYOND = """
-delete from write.refused_events
- where partner_system_id = $1
-   and id <= (select id
-                from write.refused_events
-               where partner_system_id = $1
-               order by id desc
-              offset $2
-               limit 1)
-"""
-
-
-class RejectedEventRow(NamedTuple):
-    """A row of the inbox, in the order of _INSERT; `position` None: the whole request; `raw_bytes` before any cut."""
-
-    id: UUID
-    partner_system_id: UUID
-    refused_at: datetime
-    route: str
-    position: int | None
-    reason: str
-    message: str
-    faults: bytes
-    raw: bytes | None
-    raw_bytes: int
-    correlation_id: str
 
 
 class _Why(NamedTuple):
@@ -168,9 +140,9 @@ class RejectedEventWriter:
             return
         try:
             async with self._pool.acquire() as connection, connection.transaction():
-                await connection.executemany(_INSERT_REJECTED_EVENT, rows)
+                await insert_rejected_events(connection, rows)
                 for system_id in sorted({row.partner_system_id for row in rows}):
-                    await connection.execute(_DELETE_BEYOND, system_id, MAX_EVENTS_PER_SYSTEM)
+                    await delete_rejected_events_beyond(connection, system_id, MAX_EVENTS_PER_SYSTEM)
         except postgres.POSTGRES_ERRORS as error:
             metrics.rejected_events_dropped.inc(len(rows))
             _log.warning("%d refusals could not be kept: %s", len(rows), postgres.describe_error(error))
