@@ -16,6 +16,7 @@ from services.gateway.events.decide import IngestContext, decide
 from services.gateway.events.rejection import Rejection
 from services.gateway.http.client_address import Network, client_address
 from services.gateway.http.clock import get_receive_ms, get_receive_time
+from services.gateway.http.rejections import record_batch, record_request
 from services.gateway.http.request import BodyBudget, GatewayRequest, RequestLimits
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup, SchemaNotLoaded
@@ -39,11 +40,11 @@ class Ingestion:
         commits: GroupCommit,
         rates: RateLimiter,
         limits: RequestLimits,
-        inbox: RejectedEventWriter,
+        rejected: RejectedEventWriter,
         rehearsal: DryRunCommit,
         trusted_proxies: Sequence[Network] = (),
     ) -> None:
-        self._inbox = inbox
+        self._rejected = rejected
         self._rehearsal = rehearsal
         self._trusted_proxies = trusted_proxies
         self._rates = rates
@@ -137,7 +138,7 @@ class Ingestion:
         if request.rejection_owner is not None and (
             outcome.rejected or any(isinstance(item, Rejection) for item in decided)
         ):
-            self._inbox.record_batch(request, request.rejection_owner, envelopes, decided, outcome)
+            record_batch(self._rejected, request, request.rejection_owner, envelopes, decided, outcome)
 
     async def record_error(self, request: GatewayRequest, error: TrackingError) -> None:
         """Keep for a person a request that cannot be read, or is no event, if its sender is known."""
@@ -148,4 +149,4 @@ class Ingestion:
             with contextlib.suppress(TrackingError):
                 key = None if request.is_dry_run else await self._key(request.find_api_key(), get_receive_time())
         if key is not None:
-            self._inbox.record_request(request, key, error)
+            record_request(self._rejected, request, key, error)
