@@ -41,11 +41,11 @@ class Ingestion:
         rates: RateLimiter,
         limits: RequestLimits,
         rejected: RejectedEventWriter,
-        rehearsal: DryRunCommit,
+        dry_run: DryRunCommit,
         trusted_proxies: Sequence[Network] = (),
     ) -> None:
         self._rejected = rejected
-        self._rehearsal = rehearsal
+        self._dry_run = dry_run
         self._trusted_proxies = trusted_proxies
         self._rates = rates
         self._keys = keys
@@ -122,14 +122,15 @@ class Ingestion:
         return decided
 
     async def submit(self, decided: Decided, sender: IngestContext) -> CommitResult:
-        """Commit what is an event; positions in the outcome count events only. Raises Unavailable.
+        """Commit what is an event; positions in the result count events only. Raises Unavailable.
 
         Of a dry run nothing is stored.
         """
         events = [event for event in decided if isinstance(event, TrackingEvent)]
-        if sender.is_dry_run:
-            return await self._rehearsal.submit(events)
-        return await self._commits.submit(events, sender.key) if events else CommitResult()
+        if not events:
+            return CommitResult()
+        commits = self._dry_run if sender.is_dry_run else self._commits
+        return await commits.submit(events, sender.key)
 
     def record_rejected(
         self, request: GatewayRequest, envelopes: Sequence[Any], decided: Decided, outcome: CommitResult
