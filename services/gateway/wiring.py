@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from services.gateway.commit.dry_run import DryRunCommit
 from services.gateway.commit.event_metrics import EventMetrics
-from services.gateway.commit.group_commit import CommittedBatch, GroupCommit
+from services.gateway.commit.group_commit import GroupCommit
 from services.gateway.commit.publish import BatchPublisher
 from services.gateway.commit.rejected import RejectedEventWriter
 from services.gateway.commit.store import EventStore
@@ -69,15 +69,9 @@ async def run(
     """Serve until SIGTERM; then finish requests, then commits, then publishes."""
     publisher = BatchPublisher(clients.broker, clients.pool)
     structures = EventStructureLookup(clients.redis, clients.pool)
-    counts = EventMetrics(structures)
-
-    def on_commit(batch: CommittedBatch) -> None:
-        publisher.enqueue(batch)
-        counts.count(batch)
-
     commits = GroupCommit(
         clients.store,
-        on_commit,
+        (publisher.enqueue, EventMetrics(structures).count),
         deadline_s=choices.commit_deadline_s,
         buffer_events=choices.buffer_events,
         buffer_bytes=choices.buffer_bytes,

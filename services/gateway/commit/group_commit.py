@@ -74,12 +74,15 @@ class _Bisection:
 
 
 class GroupCommit:
-    """`submit` returns when the events are on disk; `run` is the flusher; `on_commit` gets every committed batch."""
+    """`submit` returns when the events are on disk; `run` is the flusher.
+
+    Every committed batch is given to each function of `on_commit`.
+    """
 
     def __init__(
         self,
         store: EventStore,
-        on_commit: Callable[[CommittedBatch], None],
+        on_commit: Sequence[Callable[[CommittedBatch], None]],
         *,
         deadline_s: float,
         buffer_events: int,
@@ -254,7 +257,9 @@ class GroupCommit:
         search.has_stored = True
         fresh = rows.mark_duplicates(stored)
         if fresh:
-            self._on_commit(CommittedBatch(batch_id, created_at, rows.systems, fresh))
+            batch = CommittedBatch(batch_id, created_at, rows.systems, fresh)
+            for receive in self._on_commit:
+                receive(batch)
 
     async def _bisect(self, rows: "MicroBatch", deadline: float, fault: BaseException, search: _Bisection) -> None:
         """Halve until the row that PostgreSQL refuses stands alone; the others commit."""
