@@ -1,8 +1,8 @@
-"""Decides what an envelope is: an event to store (valid or flagged), or something to refuse with a reason.
+"""Decides what an envelope is: an event to store (valid or flagged), or a rejection with its reason.
 
 Pure: it reads neither a clock nor a source of random bits, so the same arguments make the same event.
 
-Only what cannot be an event at all is refused. A field that breaks its schema, a NUL, properties that are no object:
+Only what cannot be an event at all is rejected. A field that breaks its schema, a NUL, properties that are no object:
 the event is stored and says what is wrong with it.
 """
 
@@ -29,7 +29,7 @@ _MAX_SCHEMA_VERSION = 2**31 - 1
 
 @dataclass(slots=True)
 class IngestContext:
-    """What the events of one request share; `received_ms` is `received_at` in Unix milliseconds."""
+    """The values that the events of one request share; `received_ms` is `received_at` in Unix milliseconds."""
 
     key: ApiKeyEntry
     received_at: datetime
@@ -177,7 +177,7 @@ def decide(
 def _apply_privacy(
     person: PersonalData, text: bytes, sender: IngestContext
 ) -> tuple[tuple[str | None, str | None], bytes, bytes | None, bool]:
-    """What may be kept: both ids, the properties and the context as JSON text, and whether it is of a bot."""
+    """Both ids, the properties and the context (as JSON text) as they may be kept, and whether a bot sent the event."""
     settings = sender.key.settings
     person, is_bot = apply_privacy(settings, sender.key.partner_system_id, person, sender.address, sender.user_agent)
     if settings.privacy_rules:

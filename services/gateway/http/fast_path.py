@@ -1,7 +1,8 @@
-"""The short way of a single event: decided when its last byte arrives, answered when its commit returns, no task.
+"""Fast path of `POST /api/events/ingest`.
 
-It takes what nearly every request is: a known key, plain JSON, an event to store. It declines all else before anything
-happened, and the request goes through `app.Gateway.ingest`, which answers the same.
+The event is decided as soon as the body is complete, and the response is sent from the commit's callback, so no asyncio
+task is created. Only the common case is handled here (a cached key, uncompressed JSON, an event to store). Everything
+else is declined before any side effect and goes through `http/app.py`, which gives the same response.
 """
 
 import time
@@ -29,24 +30,24 @@ from tracking.infra import correlation, telemetry
 
 
 class SingleEventFastPath:
-    """`take` is the handler of INGEST_PATH for infra.direct."""
+    """`handle` is the handler of INGEST_PATH for tracking.http.protocol."""
 
     def __init__(
         self,
         keys: ApiKeyLookup,
         structures: EventStructureLookup,
         commits: GroupCommit,
-        rates: RateLimiter,
+        rate_limiter: RateLimiter,
         limits: RequestLimits,
     ) -> None:
-        self._rates = rates
+        self._rate_limiter = rate_limiter
         self._keys = keys
         self._structures = structures
         self._commits = commits
         self._limits = limits
 
     def handle(self, headers: Headers, body: bytes, exchange: DeferredResponse) -> bool:
-        """Store the event and answer after its commit, or decline."""
+        """Store the event and respond after its commit, or decline."""
         started = time.perf_counter()
         head = RequestHead(headers)
         if (
@@ -71,10 +72,10 @@ class SingleEventFastPath:
             event = decide(envelope, sender, self._structures, getrandbits(74))
         except (TrackingError, SchemaNotLoaded):
             return False
-        if isinstance(event, Rejection) or not self._rates.try_acquire(key.partner_system_id, key.settings, 1):
+        if isinstance(event, Rejection) or not self._rate_limiter.try_acquire(key.partner_system_id, key.settings, 1):
             return False
-        waiting = _PendingResponse(exchange, event, started)
-        return self._commits.try_submit(event, key, waiting.respond)
+        pending = _PendingResponse(exchange, event, started)
+        return self._commits.try_submit(event, key, pending.respond)
 
 
 class _PendingResponse:
@@ -87,14 +88,14 @@ class _PendingResponse:
         self._event = event
         self._started = started
 
-    def respond(self, outcome: CommitResult, error: BaseException | None) -> None:
+    def respond(self, result: CommitResult, error: BaseException | None) -> None:
         event = self._event
         headers = b"content-type: application/json\r\nx-correlation-id: %b\r\n" % event.correlation_id.encode()
         status = 202
         try:
             if error is not None:
                 raise error
-            body = render_event(event, outcome)
+            body = render_event(event, result)
         except Exception as failure:
             known = known_error(failure)
             status, body = known.status, orjson.dumps(build_error_payload(known, event.correlation_id))

@@ -1,4 +1,7 @@
-"""What every way in has in common: who sends, what the envelopes are, storing them and counting what became of them."""
+"""The steps shared by all routes that take events.
+
+Read the body, authenticate the API key, decide each envelope, commit the events, and record what was rejected.
+"""
 
 import asyncio
 import contextlib
@@ -31,32 +34,35 @@ _MAX_LOOP_BLOCK_S = 0.010
 
 
 class Ingestion:
-    """Used by the routes; none of it knows HTTP."""
+    """Used by the routes, which read the request and write the response."""
 
     def __init__(
         self,
         keys: ApiKeyLookup,
         structures: EventStructureLookup,
         commits: GroupCommit,
-        rates: RateLimiter,
+        rate_limiter: RateLimiter,
         limits: RequestLimits,
-        rejected: RejectedEventWriter,
+        rejected_events: RejectedEventWriter,
         dry_run: DryRunCommit,
         trusted_proxies: Sequence[Network] = (),
     ) -> None:
-        self._rejected = rejected
+        self._rejected_events = rejected_events
         self._dry_run = dry_run
         self._trusted_proxies = trusted_proxies
-        self._rates = rates
+        self._rate_limiter = rate_limiter
         self._keys = keys
         self._structures = structures
         self._commits = commits
         self._limits = limits
-        self._room = BodyBudget(limits.bodies_bytes)
+        self._body_budget = BodyBudget(limits.bodies_bytes)
 
     async def read_body(self, request: GatewayRequest) -> bytes:
-        """The whole body, inflated; raises as `Request.body`, and Unavailable if its events would find no room."""
-        body = await request.read_body(self._limits, self._room)
+        """The whole body, inflated.
+
+        Raises as `GatewayRequest.read_body`, and Unavailable if there is no capacity for its events.
+        """
+        body = await request.read_body(self._limits, self._body_budget)
         self._commits.require_capacity(len(body))
         return body
 
@@ -99,13 +105,14 @@ class Ingestion:
     async def decide(self, envelopes: list[Any], sender: IngestContext) -> Decided:
         """Decide one after the other; where a validator must be loaded first, wait for it and go on from there.
 
-        Raises TooLarge for too many at once, TooMany for too many a second, Unavailable where a schema cannot be had.
+        Raises TooLarge for too many at once, TooManyRequests for too many a second, Unavailable where a schema cannot
+        be loaded.
         """
         if len(envelopes) > self._limits.batch_events:
             raise TooLarge(
                 "too_many_events", f"{len(envelopes)} events; the limit is {self._limits.batch_events} a batch."
             )
-        await self._rates.acquire(sender.key.partner_system_id, sender.key.settings, len(envelopes))
+        await self._rate_limiter.acquire(sender.key.partner_system_id, sender.key.settings, len(envelopes))
         decided: list[TrackingEvent | Rejection] = []
         while len(decided) < len(envelopes):
             until = time.perf_counter() + _MAX_LOOP_BLOCK_S
@@ -133,16 +140,16 @@ class Ingestion:
         return await commits.submit(events, sender.key)
 
     def record_rejected(
-        self, request: GatewayRequest, envelopes: Sequence[Any], decided: Decided, outcome: CommitResult
+        self, request: GatewayRequest, envelopes: Sequence[Any], decided: Decided, result: CommitResult
     ) -> None:
-        """Keep for a person what was refused of a batch."""
+        """Record the rejected events of a batch."""
         if request.rejection_owner is not None and (
-            outcome.rejected or any(isinstance(item, Rejection) for item in decided)
+            result.rejected or any(isinstance(item, Rejection) for item in decided)
         ):
-            record_batch(self._rejected, request, request.rejection_owner, envelopes, decided, outcome)
+            record_batch(self._rejected_events, request, request.rejection_owner, envelopes, decided, result)
 
     async def record_error(self, request: GatewayRequest, error: TrackingError) -> None:
-        """Keep for a person a request that cannot be read, or is no event, if its sender is known."""
+        """Record a request that cannot be read, or is no event, if its sender is known."""
         if not isinstance(error, Malformed | TooLarge):
             return
         key = request.rejection_owner
@@ -150,4 +157,4 @@ class Ingestion:
             with contextlib.suppress(TrackingError):
                 key = None if request.is_dry_run else await self._key(request.find_api_key(), get_receive_time())
         if key is not None:
-            record_request(self._rejected, request, key, error)
+            record_request(self._rejected_events, request, key, error)

@@ -1,7 +1,8 @@
-"""Turns away what finds no room, at the least cost: under overload, time spent on refusing is missing for storing.
+"""Load shedding: a request that would exceed the capacity of the commit buffer is rejected with 503 and Retry-After.
 
-It goes before the handlers of `infra.direct`; a request that comes in another way (in pieces, with a query) is refused
-by `Ingestion.read_body` in the same words.
+That happens before its body is parsed, because under overload every millisecond spent on rejected requests is lost for
+storing events. A request that does not come by `tracking.http.protocol` (in pieces, with a query) is rejected by
+`Ingestion.read_body` in the same words.
 """
 
 import time
@@ -18,7 +19,7 @@ from tracking.http.protocol import DeferredResponse, FastPathHandler, Headers
 
 
 class LoadShedder:
-    """The handler of a route: refuses, or passes on to `then`."""
+    """The handler of a route: rejects the request, or passes it on to `then`."""
 
     def __init__(self, path: str, commits: GroupCommit, then: FastPathHandler | None = None) -> None:
         self._path = path
@@ -26,7 +27,7 @@ class LoadShedder:
         self._then = then
 
     def handle(self, headers: Headers, body: bytes, exchange: DeferredResponse) -> bool:
-        """True if it was refused, or `then` took it."""
+        """True if it was rejected, or `then` took it."""
         try:
             self._commits.require_capacity(len(body))
         except Unavailable as full:

@@ -58,7 +58,7 @@ def record_batch(
     for position, (envelope, item) in enumerate(zip(envelopes, decided, strict=True)):
         line = None
         if isinstance(item, Rejection):
-            line, why = item.raw, _Why(item.reason, item.message, item.faults)
+            line, why = item.raw, _Why(item.reason, item.message, item.field_errors)
         else:
             events += 1
             if events - 1 not in result.rejected:
