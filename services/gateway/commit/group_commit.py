@@ -217,7 +217,7 @@ class GroupCommit:
         try:
             await self._commit(MicroBatch(group), min(pending.deadline for pending in group), _Bisection())
         except BaseException as error:
-            # the others must go on; whoever waits hears of the failure
+            # the other groups must go on; the requests of this one are told of the failure
             self._release(group, error)
             if not isinstance(error, Exception):
                 raise

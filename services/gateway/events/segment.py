@@ -1,4 +1,4 @@
-"""Reads what Segment and RudderStack SDKs send, as envelopes of our own. No IO.
+"""Reads what Segment and RudderStack SDKs send, as envelopes. No IO.
 
 The rules are those of the SDKs themselves: the type of a message is in the path or in it, traits are at its top or in
 its context, ids may be numbers, and one bad message never spoils its batch.

@@ -38,7 +38,7 @@ _DRAIN_S = 3.0
 
 
 class EventRoutes:
-    """Handles the two routes of our own; those of the SDKs are in sdk.py."""
+    """Handles `/api/events/ingest` and `/api/events/batch`; the routes of the SDKs are in sdk.py."""
 
     def __init__(self, ingestion: Ingestion) -> None:
         self._ingestion = ingestion

@@ -1,4 +1,4 @@
-"""What the gateway answers, and the counts of it."""
+"""The bodies of the gateway's responses, and their counts."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""The routes that Segment and RudderStack SDKs call: their messages in, our events stored, 200 out."""
+"""The routes that Segment and RudderStack SDKs call: their messages in, events stored, 200 out."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
