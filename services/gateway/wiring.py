@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from services.gateway import SERVICE
 from services.gateway.commit.dry_run import DryRunCommit
 from services.gateway.commit.event_metrics import EventMetrics
-from services.gateway.commit.group_commit import CommittedBatch, GroupCommit
+from services.gateway.commit.group_commit import GroupCommit
 from services.gateway.commit.publish import BatchPublisher
 from services.gateway.commit.rejected import RejectedEventWriter
 from services.gateway.commit.store import EventStore
@@ -37,7 +37,7 @@ from tracking.infra.rabbitmq import Publisher
 
 @dataclass(frozen=True, slots=True)
 class GatewayClients:
-    """What a gateway talks to; `pool` and `store` are of the write database."""
+    """The clients of a gateway; `pool` and `store` are of the write database."""
 
     pool: Pool
     store: EventStore
@@ -47,7 +47,7 @@ class GatewayClients:
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """What an operator chose, beside the limits of a request; seconds, events and bytes."""
+    """The choices of an operator beside the limits of a request, in seconds, events and bytes."""
 
     cache_ttl_s: float
     commit_deadline_s: float
@@ -61,41 +61,37 @@ class GatewayOptions:
 
 async def run(
     clients: GatewayClients,
-    choices: GatewayOptions,
+    options: GatewayOptions,
     limits: RequestLimits,
     trusted_proxies: Sequence[Network],
-    listening: ServerOptions,
+    server_options: ServerOptions,
 ) -> None:
     """Serve until SIGTERM; then finish requests, then commits, then publishes."""
     publisher = BatchPublisher(clients.broker, clients.pool)
     structures = EventStructureLookup(clients.redis, clients.pool)
-    counts = EventMetrics(structures)
-
-    def on_commit(batch: CommittedBatch) -> None:
-        publisher.enqueue(batch)
-        counts.count(batch)
-
     commits = GroupCommit(
         clients.store,
-        on_commit,
-        deadline_s=choices.commit_deadline_s,
-        buffer_events=choices.buffer_events,
-        buffer_bytes=choices.buffer_bytes,
+        (publisher.enqueue, EventMetrics(structures).count),
+        deadline_s=options.commit_deadline_s,
+        buffer_events=options.buffer_events,
+        buffer_bytes=options.buffer_bytes,
     )
-    keys = ApiKeyLookup(clients.redis, clients.pool, ttl_s=choices.cache_ttl_s)
+    keys = ApiKeyLookup(clients.redis, clients.pool, ttl_s=options.cache_ttl_s)
     health = Health(
         SERVICE,
         {"postgres": lambda: postgres.ping(clients.pool), "structures": structures.ping},
         {"redis": lambda: cache.ping_redis(clients.redis), "rabbitmq": clients.broker.ping},
     )
-    rates = RateLimiter(clients.redis)
-    inbox = RejectedEventWriter(clients.pool)
-    intake = Ingestion(keys, structures, commits, rates, limits, inbox, DryRunCommit(clients.pool), trusted_proxies)
-    names = BrowserRouteNames(choices.beacon_name, choices.pixel_name, choices.script_name)
-    app = create_app(intake, SdkRoutes(intake, choices.sdk_prefix), health, names)
-    singles = SingleEventFastPath(keys, structures, commits, rates, limits)
-    direct = {path: LoadShedder(path, commits).handle for path in app.paths}
-    direct[INGEST_PATH] = LoadShedder(INGEST_PATH, commits, singles.handle).handle
+    rate_limiter = RateLimiter(clients.redis)
+    rejected_events = RejectedEventWriter(clients.pool)
+    ingestion = Ingestion(
+        keys, structures, commits, rate_limiter, limits, rejected_events, DryRunCommit(clients.pool), trusted_proxies
+    )
+    names = BrowserRouteNames(options.beacon_name, options.pixel_name, options.script_name)
+    app = create_app(ingestion, SdkRoutes(ingestion, options.sdk_prefix), health, names)
+    fast_path = SingleEventFastPath(keys, structures, commits, rate_limiter, limits)
+    fast_path_handlers = {path: LoadShedder(path, commits).handle for path in app.paths}
+    fast_path_handlers[INGEST_PATH] = LoadShedder(INGEST_PATH, commits, fast_path.handle).handle
     async with asyncio.TaskGroup() as work:
         publishing = work.create_task(publisher.run(lambda: health.record_heartbeat("publish", 60)))
         committing = work.create_task(commits.run(lambda: health.record_heartbeat("commit", 60)))
@@ -103,10 +99,10 @@ async def run(
             make_invalidation_listener(clients.redis, keys, structures).run(),
             keys.run_last_used_updates(),
             structures.run(),
-            inbox.run(),
+            rejected_events.run(),
         ):
-            await server.serve(app, health, listening, direct)
-        await inbox.flush()
+            await server.serve(app, health, server_options, fast_path_handlers)
+        await rejected_events.flush()
         commits.close()
         await committing
         publisher.close()

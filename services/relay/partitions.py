@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from tracking.infra import metrics
 from tracking.infra.postgres import Pool
 from tracking.tables.partitions import MONTHS_AHEAD, PARTITIONED_TABLES, list_months_around
+from tracking.tables.rejected_events import delete_rejected_events_older_than
 
 _log = logging.getLogger(__name__)
 
@@ -15,8 +16,7 @@ _DROP_WRITE = "select write.drop_partition($1, $2)"
 _DROP_READ = "select read.drop_partition($1, $2)"
 _COUNT_WRITE_DEFAULT = "select count(*) from write.tracking_events_default"
 _COUNT_READ_DEFAULT = "select count(*) from read.tracking_events_read_model_default"
-_REFUSED_KEPT = timedelta(days=30)
-_DELETE_REFUSED = "delete from write.refused_events where refused_at < now() - $1::interval"
+_MAX_AGE_OF_REJECTED_EVENTS = timedelta(days=30)
 _SELECT_MONTHS = """
 select to_date(right(relname, 7), 'YYYY_MM') as month
   from pg_catalog.pg_class c
@@ -42,7 +42,7 @@ async def maintain_partitions(write: Pool, read: Pool, retention_months: int | N
         oldest = list_months_around(today, retention_months, 0)[0]
         await _drop_before(write, "write", _DROP_WRITE, oldest)
         await _drop_before(read, "read", _DROP_READ, oldest)
-    await write.execute(_DELETE_REFUSED, _REFUSED_KEPT)
+    await delete_rejected_events_older_than(write, _MAX_AGE_OF_REJECTED_EVENTS)
     metrics.default_partition_rows.labels("write").set(await write.fetchval(_COUNT_WRITE_DEFAULT))
     metrics.default_partition_rows.labels("read").set(await read.fetchval(_COUNT_READ_DEFAULT))
 

@@ -82,7 +82,8 @@ async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[FastPathG
     redis = cache.open_redis(stack.redis_url, timeout_s=PATIENCE_S)
     store = EventStore(url, connect_timeout_s=PATIENCE_S)
     committed: list[CommittedBatch] = []
-    commits = GroupCommit(store, committed.append, deadline_s=PATIENCE_S, buffer_events=10_000, buffer_bytes=10_000_000)
+    on_commit = [committed.append]
+    commits = GroupCommit(store, on_commit, deadline_s=PATIENCE_S, buffer_events=10_000, buffer_bytes=10_000_000)
     keys, structures = ApiKeyLookup(redis, pool, ttl_s=600), EventStructureLookup(redis, pool)
     running = asyncio.create_task(commits.run(lambda: None))
     try:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from random import getrandbits
 from typing import Any, cast
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from services.statistics.aggregate import count_events
 from tests.support.wire_counter import CallCounter
 from tracking.contracts import events_tracked
 from tracking.contracts.cache_entries import ApiKeyEntry
+from tracking.domain.timestamps import to_unix_ms
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import copy_binary
 from tracking.tables.event_columns import READ_ENCODERS, WRITE_ENCODERS
@@ -53,8 +55,9 @@ def a_batch(events: int) -> bytes:
 
 
 def decided(body: bytes) -> list[TrackingEvent]:
-    sender = IngestContext(KEY, NOW, "c-1", 65_536)
-    events = [decide(envelope, sender, STRUCTURES, n) for n, envelope in enumerate(decode.decode_batch(body).envelopes)]
+    sender = IngestContext(KEY, NOW, to_unix_ms(NOW), "c-1", 65_536)
+    envelopes = decode.decode_batch(body).envelopes
+    events = [decide(envelope, sender, STRUCTURES, getrandbits(74), n) for n, envelope in enumerate(envelopes)]
     assert all(isinstance(event, TrackingEvent) for event in events)
     return cast(list[TrackingEvent], events)
 

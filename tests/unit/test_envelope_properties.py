@@ -22,6 +22,7 @@ from tracking.domain.tracking_event import TrackingEvent
 T = TypeVar("T")
 _NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 _SYSTEM = UUID(int=7)
+_BITS = 2**74 - 3
 _EVENT_BYTES = 64 * 1024
 _REASONS = set(get_args(RejectionReason))
 # nothing is registered, so that it needs neither Redis nor a database
@@ -54,7 +55,7 @@ _ENVELOPES = st.fixed_dictionaries(
 
 def a_sender() -> IngestContext:
     key = ApiKeyEntry(UUID(int=1), None, None, _SYSTEM, "Site", True, UUID(int=2), "Acme", True)
-    return IngestContext(key, _NOW, "c-1", _EVENT_BYTES)
+    return IngestContext(key, _NOW, to_unix_ms(_NOW), "c-1", _EVENT_BYTES)
 
 
 def assert_is_storable(event: TrackingEvent) -> None:
@@ -82,7 +83,7 @@ def decoded(decode: Callable[[bytes], T], body: bytes) -> T | Malformed:
 
 
 def assert_is_decided(envelope: Any) -> None:
-    decided = decide(envelope, a_sender(), _STRUCTURES)
+    decided = decide(envelope, a_sender(), _STRUCTURES, _BITS)
     if isinstance(decided, Rejection):
         assert decided.reason in _REASONS
     else:
@@ -127,6 +128,23 @@ def test_any_json_is_an_event_or_rejected_with_a_reason(envelope: Any) -> None:
 
 
 @always_the_same
+@given(_ENVELOPES | _JSON)
+def test_the_same_arguments_make_the_same_event(envelope: Any) -> None:
+    body = orjson.dumps(envelope)
+
+    first, second = (decide(orjson.loads(body), a_sender(), _STRUCTURES, _BITS) for _ in range(2))
+
+    assert first == second
+
+
+def test_an_event_without_a_message_id_has_the_id_of_its_receive_time_and_random_bits() -> None:
+    event = decide({"eventName": "a", "userId": "u"}, a_sender(), _STRUCTURES, _BITS)
+
+    assert isinstance(event, TrackingEvent)
+    assert event.id == make_uuid7(to_unix_ms(_NOW), _BITS)
+
+
+@always_the_same
 @given(
     st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=200),
     st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=255),
@@ -136,7 +154,7 @@ def test_any_json_is_an_event_or_rejected_with_a_reason(envelope: Any) -> None:
 def test_what_is_accepted_is_kept_as_it_came(name: str, user_id: str, properties: dict[str, Any], at: datetime) -> None:
     envelope = {"eventName": name, "userId": user_id, "eventProperties": properties, "eventTimestamp": at.isoformat()}
 
-    event = decide(decode_event(orjson.dumps(envelope)), a_sender(), _STRUCTURES)
+    event = decide(decode_event(orjson.dumps(envelope)), a_sender(), _STRUCTURES, _BITS)
 
     assert isinstance(event, TrackingEvent)
     assert (event.event_name, event.user_id, event.original_timestamp) == (name, user_id, at)
@@ -150,7 +168,7 @@ def test_no_depth_is_more_than_too_deep(depth: int, is_text: bool) -> None:
     properties = '{"a":' * depth + "1" + "}" * depth
     envelope = {"eventName": "a", "userId": "u", "eventProperties": properties if is_text else orjson.loads(properties)}
 
-    decided = decide(envelope, a_sender(), _STRUCTURES)
+    decided = decide(envelope, a_sender(), _STRUCTURES, _BITS)
 
     assert isinstance(decided, Rejection)
     assert decided.reason == "too_deep"

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from services.gateway.http.responses import _format_quoted, format_timestamp_ms
+from services.gateway.http.responses import format_quoted_timestamp_ms, format_timestamp_ms
 from tracking.domain.timestamps import parse_timestamp
 from tracking.http.request_metrics import BOUNDS_S, RequestMetrics
 
@@ -60,4 +60,4 @@ def test_a_time_is_quoted_as_it_is_shown() -> None:
     ):
         at = parse_timestamp(text)
         assert at is not None
-        assert _format_quoted(at).decode() == f'"{format_timestamp_ms(at)}"'
+        assert format_quoted_timestamp_ms(at).decode() == f'"{format_timestamp_ms(at)}"'

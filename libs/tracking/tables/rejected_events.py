@@ -1,22 +1,83 @@
-"""The refused inbox in the write database; the gateway keeps it within bounds."""
+"""SQL of `write.refused_events`: inserted by the gateway, read by admin, deleted beyond a share or an age."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
 
 from tracking.domain.errors import NotFound
-from tracking.infra.postgres import Connection
+from tracking.infra.postgres import Connection, Pool
 
 # of a listed one; the whole is a request of its own
 _MAX_RAW_START_BYTES = 2_048
 
 
+class RejectedEventRow(NamedTuple):
+    """A row as it is inserted, in the order of its columns.
+
+    `position` is None for a request that was rejected as a whole. `raw` may be cut or None, `raw_bytes` is the size of
+    what was sent.
+    """
+
+    id: UUID
+    partner_system_id: UUID
+    refused_at: datetime
+    route: str
+    position: int | None
+    reason: str
+    message: str
+    faults: bytes
+    raw: bytes | None
+    raw_bytes: int
+    correlation_id: str
+
+
+_INSERT_REJECTED_EVENT = """
+insert into write.refused_events
+       (id, partner_system_id, refused_at, route, position, reason, message, faults, raw, raw_bytes, correlation_id)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+"""
+
+
+async def insert_rejected_events(connection: Connection, rows: Collection[RejectedEventRow]) -> None:
+    """Insert the rows; raises as `executemany`."""
+    await connection.executemany(_INSERT_REJECTED_EVENT, rows)
+
+
+_DELETE_BEYOND_NEWEST = """
+delete from write.refused_events
+ where partner_system_id = $1
+   and id <= (select id
+                from write.refused_events
+               where partner_system_id = $1
+               order by id desc
+              offset $2
+               limit 1)
+"""
+
+
+async def delete_rejected_events_beyond(connection: Connection, partner_system_id: UUID, newest: int) -> None:
+    """Delete all of a system but the `newest` ones, by their ids, which begin with the time."""
+    await connection.execute(_DELETE_BEYOND_NEWEST, partner_system_id, newest)
+
+
+_DELETE_OLDER_THAN = "delete from write.refused_events where refused_at < now() - $1::interval"
+
+
+async def delete_rejected_events_older_than(connection: Pool | Connection, age: timedelta) -> None:
+    """Delete those of every system that were rejected longer ago than `age`."""
+    await connection.execute(_DELETE_OLDER_THAN, age)
+
+
 @dataclass(frozen=True, slots=True)
 class RejectedEvent:
-    """`raw` is text (what is no UTF-8 shows as U+FFFD), of a listed one its beginning; None where it is not kept."""
+    """A row as a person reads it.
+
+    `raw` is text (bytes that are no UTF-8 become U+FFFD), of a listed one its beginning; None where it is not kept.
+    """
 
     id: UUID
     partner_system_id: UUID
@@ -48,7 +109,7 @@ select r.id,
        r.correlation_id
 """
 
-_LIST = (
+_SELECT_PAGE = (
     _SELECT_COLUMNS
     + """
      , substr(r.raw, 1, $5) as raw
@@ -74,12 +135,12 @@ async def list_rejected_events(
     connection: Connection, partner_system_id: UUID | None, reason: str | None, limit: int, offset: int
 ) -> tuple[list[RejectedEvent], int]:
     """A page, the newest first, and how many there are in all; None takes any."""
-    rows = await connection.fetch(_LIST, partner_system_id, reason, limit, offset, _MAX_RAW_START_BYTES)
+    rows = await connection.fetch(_SELECT_PAGE, partner_system_id, reason, limit, offset, _MAX_RAW_START_BYTES)
     total = await connection.fetchval(_COUNT_REJECTED_EVENTS, partner_system_id, reason)
-    return [_refused(row) for row in rows], int(total)
+    return [_to_rejected_event(row) for row in rows], int(total)
 
 
-_FIND = (
+_SELECT_REJECTED_EVENT = (
     _SELECT_COLUMNS
     + """
      , r.raw
@@ -90,15 +151,15 @@ _FIND = (
 )
 
 
-async def find_rejected_event(connection: Connection, refused_id: UUID) -> RejectedEvent:
+async def find_rejected_event(connection: Connection, rejected_id: UUID) -> RejectedEvent:
     """Raises NotFound."""
-    row = await connection.fetchrow(_FIND, refused_id)
+    row = await connection.fetchrow(_SELECT_REJECTED_EVENT, rejected_id)
     if row is None:
-        raise NotFound("refused_not_found", f"No refused event {refused_id} is kept.")
-    return _refused(row)
+        raise NotFound("refused_not_found", f"No refused event {rejected_id} is kept.")
+    return _to_rejected_event(row)
 
 
-def _refused(row: Any) -> RejectedEvent:
+def _to_rejected_event(row: Any) -> RejectedEvent:
     raw = row["raw"]
     text = None if raw is None else raw.decode(errors="replace")
     return RejectedEvent(**{**row, "details": orjson.loads(row["details"]), "raw": text})

@@ -1,9 +1,10 @@
-"""A dry run: what would become of events, without storing them."""
+"""Answers a dry run: the result of a commit without storing anything."""
 
 from collections.abc import Sequence
 from uuid import UUID
 
 from services.gateway.commit.micro_batch import CommitResult
+from tracking.contracts.events_tracked import HasSystemContext
 from tracking.domain.errors import Unavailable
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import postgres
@@ -18,24 +19,28 @@ select id
 
 
 class DryRunCommit:
-    """Answers as `GroupCommit.submit` would, but for what only PostgreSQL's own checks could find."""
+    """Takes the place of `GroupCommit` for a request that is a dry run."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def submit(self, events: Sequence[TrackingEvent]) -> CommitResult:
-        """Which of the events, all of one system, are stored already or come twice here. Raises Unavailable."""
-        outcome = CommitResult()
+    async def submit(self, events: Sequence[TrackingEvent], system: HasSystemContext) -> CommitResult:
+        """Return the result that `GroupCommit.submit` would return, without storing anything.
+
+        Events that only a constraint or trigger of PostgreSQL would reject are reported as accepted.
+        Raises Unavailable.
+        """
+        result = CommitResult()
         named = [event.id for event in events if event.message_id is not None]
         if not named:
-            return outcome
+            return result
         try:
-            rows = await self._pool.fetch(_SELECT_STORED, events[0].partner_system_id, named)
+            rows = await self._pool.fetch(_SELECT_STORED, system.partner_system_id, named)
         except postgres.POSTGRES_ERRORS as error:
             raise Unavailable("database_unavailable", "The database does not answer now; try again.", 2) from error
         seen: set[UUID] = {row["id"] for row in rows}
         for position, event in enumerate(events):
             if event.id in seen:
-                outcome.add_duplicate(position)
+                result.add_duplicate(position)
             seen.add(event.id)
-        return outcome
+        return result

@@ -1,8 +1,8 @@
 """Group commit: requests gather for a transaction; a process that has been idle for a moment commits at once.
 
-Under load a group begins every few milliseconds, for all that read it pay for each. Once enough for a group of its own
-has gathered, it is committed beside those under way, so that the database works while this process decides
-(docs/decisions/0010).
+Under load a new group starts at most every 10 ms, because each group becomes a message that every consumer has to
+process. As soon as 64 requests or a full message are waiting, the next group is committed at once, beside up to two
+that are still in progress, so that PostgreSQL works while this process decides further events (docs/decisions/0010).
 
 What waits is bounded in events and bytes; beyond it a request is told to come back (503), so a slow database costs
 memory up to a limit and never an acknowledged event.
@@ -53,7 +53,7 @@ _MAX_FAILED_SINGLE_ROWS = 3
 
 @dataclass(frozen=True, slots=True)
 class CommittedBatch:
-    """What was committed together and goes out as one message."""
+    """The events that were committed together and are published as one message."""
 
     id: UUID
     created_at: datetime
@@ -74,12 +74,15 @@ class _Bisection:
 
 
 class GroupCommit:
-    """`submit` returns when the events are on disk; `run` is the flusher; `on_commit` gets every committed batch."""
+    """`submit` returns when the events are on disk; `run` is the flusher.
+
+    Every committed batch is given to each function of `on_commit`.
+    """
 
     def __init__(
         self,
         store: EventStore,
-        on_commit: Callable[[CommittedBatch], None],
+        on_commit: Sequence[Callable[[CommittedBatch], None]],
         *,
         deadline_s: float,
         buffer_events: int,
@@ -88,8 +91,8 @@ class GroupCommit:
         self._store = store
         self._on_commit = on_commit
         self._deadline_s = deadline_s
-        self._room_events = buffer_events
-        self._room_bytes = buffer_bytes
+        self._free_events = buffer_events
+        self._free_bytes = buffer_bytes
         self._half_events, self._half_bytes = buffer_events // 2, buffer_bytes // 2
         self._waiting: deque[PendingEvents] = deque()
         self._waiting_events = self._waiting_bytes = 0
@@ -98,7 +101,7 @@ class GroupCommit:
         self._paced_until = 0.0
         self._is_closing = False
         self._loop = asyncio.get_running_loop()
-        metrics.buffered_events.set_function(lambda: buffer_events - self._room_events)
+        metrics.buffered_events.set_function(lambda: buffer_events - self._free_events)
 
     async def submit(self, events: Sequence[TrackingEvent], system: HasSystemContext) -> CommitResult:
         """Store the events of one request; they may share a transaction with others'.
@@ -106,29 +109,29 @@ class GroupCommit:
         Raises Unavailable when the buffer is full, or the database did not commit within the deadline. Some of the
         events may be stored then all the same: with client ids a repeat is harmless.
         """
-        outcome = CommitResult()
+        result = CommitResult()
         futures: list[asyncio.Future[None]] = []
-        chunks: list[PendingEvents] = []
+        group: list[PendingEvents] = []
         deadline = time.monotonic() + self._deadline_s
         for first, part, size_bytes in split_into_messages(events):
             future = self._loop.create_future()
             futures.append(future)
-            chunks.append(PendingEvents(part, first, system, size_bytes, deadline, outcome, partial(_resolve, future)))
-        if not self._try_reserve(len(events), sum(chunk.size_bytes for chunk in chunks)):
+            group.append(PendingEvents(part, first, system, size_bytes, deadline, result, partial(_resolve, future)))
+        if not self._try_reserve(len(events), sum(pending.size_bytes for pending in group)):
             raise Unavailable("overloaded", _OVERLOADED, 1)
-        for chunk in chunks:
-            self._enqueue(chunk)
+        for pending in group:
+            self._enqueue(pending)
         if len(futures) == 1:
             await futures[0]
-            return outcome
+            return result
         results = await asyncio.gather(*futures, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return outcome
+        for failure in results:
+            if isinstance(failure, BaseException):
+                raise failure
+        return result
 
     def try_submit(self, event: TrackingEvent, system: HasSystemContext, on_done: OnCommitted) -> bool:
-        """Store one event and call `on_done` with its outcome or the error `submit` would raise; False: no room."""
+        """Store one event and call `on_done` with its result or the error `submit` would raise; False: no capacity."""
         size_bytes = estimate_size_bytes(event)
         if not self._try_reserve(1, size_bytes):
             return False
@@ -138,27 +141,27 @@ class GroupCommit:
         return True
 
     def require_capacity(self, body_bytes: int) -> None:
-        """Raises Unavailable if more than half is taken and what such a body usually holds would find no room.
+        """Raises Unavailable if over half is reserved and what such a body usually holds exceeds what is free.
 
         Asked before decoding it: under overload, most of the time would else go into what is refused in the end.
         """
-        is_roomy = self._room_events > self._half_events and self._room_bytes > self._half_bytes
-        has_room = body_bytes <= self._room_bytes and body_bytes // _USUAL_EVENT_BYTES < self._room_events
-        if not (is_roomy or has_room):
+        is_half_free = self._free_events > self._half_events and self._free_bytes > self._half_bytes
+        has_capacity = body_bytes <= self._free_bytes and body_bytes // _USUAL_EVENT_BYTES < self._free_events
+        if not (is_half_free or has_capacity):
             raise Unavailable("overloaded", _OVERLOADED, 1)
 
     def _try_reserve(self, events: int, size_bytes: int) -> bool:
-        """Take the room if it is there; `_release` gives it back."""
-        if self._is_closing or events > self._room_events or size_bytes > self._room_bytes:
+        """Reserve capacity if there is any; `_release` returns it."""
+        if self._is_closing or events > self._free_events or size_bytes > self._free_bytes:
             return False
-        self._room_events -= events
-        self._room_bytes -= size_bytes
+        self._free_events -= events
+        self._free_bytes -= size_bytes
         return True
 
-    def _enqueue(self, chunk: PendingEvents) -> None:
-        self._waiting.append(chunk)
-        self._waiting_events += len(chunk.events)
-        self._waiting_bytes += chunk.size_bytes
+    def _enqueue(self, pending: PendingEvents) -> None:
+        self._waiting.append(pending)
+        self._waiting_events += len(pending.events)
+        self._waiting_bytes += pending.size_bytes
         # waking the flusher for each would cost more than what it finds
         if len(self._waiting) == 1 or self._is_due():
             self._wake.set()
@@ -199,35 +202,35 @@ class GroupCommit:
         taken = [self._waiting.popleft()]
         events, size_bytes = len(taken[0].events), taken[0].size_bytes
         while self._waiting:
-            chunk = self._waiting[0]
-            events += len(chunk.events)
-            size_bytes += chunk.size_bytes
+            pending = self._waiting[0]
+            events += len(pending.events)
+            size_bytes += pending.size_bytes
             if events > MAX_MESSAGE_EVENTS or size_bytes > MAX_MESSAGE_BYTES:
                 break
             taken.append(self._waiting.popleft())
-        self._waiting_events -= sum(len(chunk.events) for chunk in taken)
-        self._waiting_bytes -= sum(chunk.size_bytes for chunk in taken)
+        self._waiting_events -= sum(len(pending.events) for pending in taken)
+        self._waiting_bytes -= sum(pending.size_bytes for pending in taken)
         return taken
 
-    async def _flush(self, chunks: list[PendingEvents]) -> None:
+    async def _flush(self, group: list[PendingEvents]) -> None:
         started = time.perf_counter()
         try:
-            await self._commit(MicroBatch(chunks), min(chunk.deadline for chunk in chunks), _Bisection())
+            await self._commit(MicroBatch(group), min(pending.deadline for pending in group), _Bisection())
         except BaseException as error:
-            # the others must go on; whoever waits hears of the failure
-            self._release(chunks, error)
+            # the other groups must go on; the requests of this one are told of the failure
+            self._release(group, error)
             if not isinstance(error, Exception):
                 raise
             _log.exception("a micro-batch failed for a reason that nobody expected")
         else:
-            self._release(chunks, None)
+            self._release(group, None)
         finally:
             self._in_flight -= 1
             self._wake.set()
-        metrics.commit_events.observe(sum(len(chunk.events) for chunk in chunks))
+        metrics.commit_events.observe(sum(len(pending.events) for pending in group))
         metrics.commit_seconds.observe(time.perf_counter() - started)
 
-    async def _commit(self, rows: "MicroBatch", deadline: float, search: _Bisection) -> None:
+    async def _commit(self, micro_batch: MicroBatch, deadline: float, bisection: _Bisection) -> None:
         batch_id = make_uuid7(time.time_ns() // 1_000_000, getrandbits(74))
         created_at = datetime.now(UTC)
         is_retry = False
@@ -235,48 +238,52 @@ class GroupCommit:
             try:
                 timeout_s = max(deadline - time.monotonic(), 0.001)
                 stored = await self._store.commit(
-                    batch_id, created_at, rows.events, is_retry=is_retry, timeout_s=timeout_s
+                    batch_id, created_at, micro_batch.events, is_retry=is_retry, timeout_s=timeout_s
                 )
                 break
-            except ROW_ERRORS as fault:
-                await self._bisect(rows, deadline, fault, search)
+            except ROW_ERRORS as error:
+                await self._bisect(micro_batch, deadline, error, bisection)
                 return
             except postgres.TRANSIENT_ERRORS as error:
                 is_retry = True
                 if time.monotonic() + _RETRY_DELAY_S >= deadline:
                     _log.warning("not committed within the deadline: %s", postgres.describe_error(error))
-                    rows.mark_unavailable()
+                    micro_batch.mark_unavailable()
                     return
                 await asyncio.sleep(_RETRY_DELAY_S)
             except asyncpg.PostgresError as error:
-                await self._bisect(rows, deadline, error, search)
+                await self._bisect(micro_batch, deadline, error, bisection)
                 return
-        search.has_stored = True
-        fresh = rows.mark_duplicates(stored)
+        bisection.has_stored = True
+        fresh = micro_batch.mark_duplicates(stored)
         if fresh:
-            self._on_commit(CommittedBatch(batch_id, created_at, rows.systems, fresh))
+            batch = CommittedBatch(batch_id, created_at, micro_batch.systems, fresh)
+            for receive in self._on_commit:
+                receive(batch)
 
-    async def _bisect(self, rows: "MicroBatch", deadline: float, fault: BaseException, search: _Bisection) -> None:
+    async def _bisect(
+        self, micro_batch: MicroBatch, deadline: float, error: BaseException, bisection: _Bisection
+    ) -> None:
         """Halve until the row that PostgreSQL refuses stands alone; the others commit."""
-        if len(rows.events) > 1:
-            for half in rows.split():
-                if search.is_hopeless:
+        if len(micro_batch.events) > 1:
+            for half in micro_batch.split():
+                if bisection.is_hopeless:
                     half.mark_unavailable()
                 else:
-                    await self._commit(half, deadline, search)
-        elif is_permanent_error(rows.events[0], fault):
-            _log.warning("PostgreSQL refuses an event: %s", describe_row_error(fault))
-            rows.mark_rejected(describe_row_error(fault))
+                    await self._commit(half, deadline, bisection)
+        elif is_permanent_error(micro_batch.events[0], error):
+            _log.warning("PostgreSQL refuses an event: %s", describe_row_error(error))
+            micro_batch.mark_rejected(describe_row_error(error))
         else:
-            search.tried_in_vain += 1
-            _log.error("PostgreSQL stores nothing, and no event is at fault: %s", describe_row_error(fault))
-            rows.mark_unavailable()
+            bisection.tried_in_vain += 1
+            _log.error("PostgreSQL stores nothing, and no event is at fault: %s", describe_row_error(error))
+            micro_batch.mark_unavailable()
 
-    def _release(self, chunks: list[PendingEvents], error: BaseException | None) -> None:
-        for chunk in chunks:
-            self._room_events += len(chunk.events)
-            self._room_bytes += chunk.size_bytes
-            chunk.on_done(chunk.result, error or chunk.result.failure)
+    def _release(self, group: list[PendingEvents], error: BaseException | None) -> None:
+        for pending in group:
+            self._free_events += len(pending.events)
+            self._free_bytes += pending.size_bytes
+            pending.on_done(pending.result, error or pending.result.failure)
 
 
 def _resolve(future: asyncio.Future[None], _: CommitResult, error: BaseException | None) -> None:

@@ -15,13 +15,14 @@ MAX_MESSAGE_BYTES = 256 * 1024
 # What an event takes in a message beside its properties and names, measured on the examples of the contract.
 _ENVELOPE_BYTES = 260
 _NO_DUPLICATES: Set[int] = frozenset()
-_NO_REFUSALS: Mapping[int, str] = MappingProxyType({})
+_NO_REJECTIONS: Mapping[int, str] = MappingProxyType({})
 
 
 class CommitResult:
-    """What became of submitted events, by position; those in neither were stored now, unless `failure` is set.
+    """The result of submitted events by their position in the request: duplicates, and rejected events with the reason.
 
-    `failure`: at least one could not be stored and may be later, so the whole request is to come again.
+    Every other position was stored, unless `failure` is set, which means that at least one event could not be stored
+    now and the sender has to repeat the request.
     """
 
     __slots__ = ("_duplicates", "_rejected", "failure")
@@ -40,7 +41,7 @@ class CommitResult:
     @property
     def rejected(self) -> Mapping[int, str]:
         """Those that can never be stored, and why."""
-        return self._rejected or _NO_REFUSALS
+        return self._rejected or _NO_REJECTIONS
 
     def add_duplicate(self, position: int) -> None:
         """That event was stored before."""
@@ -48,11 +49,11 @@ class CommitResult:
             self._duplicates = set()
         self._duplicates.add(position)
 
-    def add_rejected(self, position: int, why: str) -> None:
+    def add_rejected(self, position: int, reason: str) -> None:
         """That event can never be stored."""
         if self._rejected is None:
             self._rejected = {}
-        self._rejected[position] = why
+        self._rejected[position] = reason
 
 
 OnCommitted = Callable[[CommitResult, BaseException | None], None]
@@ -72,13 +73,13 @@ class PendingEvents:
 
 
 class MicroBatch:
-    """The distinct events of some chunks, and where each stood in its request (made when somebody asks)."""
+    """The distinct events of a group of requests, and where each stood in its request (made when it is asked for)."""
 
-    def __init__(self, chunks: Sequence[PendingEvents]) -> None:
+    def __init__(self, group: Sequence[PendingEvents]) -> None:
         # a number is hashed faster than a UUID
-        self.systems = list({chunk.system.partner_system_id.int: chunk.system for chunk in chunks}.values())
-        self.events: Sequence[TrackingEvent] = [event for chunk in chunks for event in chunk.events]
-        self._chunks = chunks
+        self.systems = list({pending.system.partner_system_id.int: pending.system for pending in group}.values())
+        self.events: Sequence[TrackingEvent] = [event for pending in group for event in pending.events]
+        self._group = group
         self._owners: list[list[tuple[CommitResult, int]]] | None = None
         # only an id that a client made can come twice
         if any(event.message_id is not None for event in self.events):
@@ -98,12 +99,12 @@ class MicroBatch:
         self.events, self._owners = distinct, owners
 
     def get_owners(self) -> list[list[tuple[CommitResult, int]]]:
-        """For each event the outcome of its request and its position there; more than one for repeats."""
+        """For each event the result of its request and its position there; more than one for repeats."""
         if self._owners is None:
             self._owners = [
-                [(chunk.result, position)]
-                for chunk in self._chunks
-                for position in range(chunk.first, chunk.first + len(chunk.events))
+                [(pending.result, position)]
+                for pending in self._group
+                for position in range(pending.first, pending.first + len(pending.events))
             ]
         return self._owners
 
@@ -117,25 +118,23 @@ class MicroBatch:
             is_new = stored is None or event.id in stored
             if is_new:
                 fresh.append(event)
-            for outcome, position in owners[1:] if is_new else owners:
-                outcome.add_duplicate(position)
+            for result, position in owners[1:] if is_new else owners:
+                result.add_duplicate(position)
                 duplicates += 1
         metrics.events_duplicate.inc(duplicates)
         return fresh
 
-    def mark_rejected(self, why: str) -> None:
+    def mark_rejected(self, reason: str) -> None:
         """Note that these rows can never be stored."""
         for owners in self.get_owners():
-            for outcome, position in owners:
-                outcome.add_rejected(position, why)
+            for result, position in owners:
+                result.add_rejected(position, reason)
 
     def mark_unavailable(self) -> None:
         """Note that these rows are not known to be stored, and may be another time."""
         for owners in self.get_owners():
-            for outcome, _ in owners:
-                outcome.failure = Unavailable(
-                    "database_unavailable", "The event could not be stored now; try again.", 2
-                )
+            for result, _ in owners:
+                result.failure = Unavailable("database_unavailable", "The event could not be stored now; try again.", 2)
 
     def split(self) -> "list[MicroBatch]":
         """Two parts that can be committed on their own."""

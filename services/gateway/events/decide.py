@@ -1,27 +1,26 @@
-"""Decides what an envelope is: an event to store (valid or flagged), or something to refuse with a reason. No IO.
+"""Decides what an envelope is: an event to store (valid or flagged), or a rejection with its reason.
 
-Only what cannot be an event at all is refused. A field that breaks its schema, a NUL, properties that are no object:
+Pure: it reads neither a clock nor a source of random bits, so the same arguments make the same event.
+
+Only what cannot be an event at all is rejected. A field that breaks its schema, a NUL, properties that are no object:
 the event is stored and says what is wrong with it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from random import getrandbits
 from typing import Any
 from uuid import UUID
 
 import orjson
 
-from services.gateway.events import privacy
-from services.gateway.events.privacy import PersonalData
+from services.gateway.events.privacy import PersonalData, apply_privacy
 from services.gateway.events.properties import NUL, REPLACEMENT, normalize_object
 from services.gateway.events.rejection import EventErrors, Rejection
-from services.gateway.http.clock import _clock
 from services.gateway.lookups.event_structures import EventStructureLookup
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed
 from tracking.domain.ids import derive_event_id, make_uuid7
-from tracking.domain.timestamps import correct_clock_skew, parse_timestamp, to_unix_ms
+from tracking.domain.timestamps import correct_clock_skew, parse_timestamp
 from tracking.domain.tracking_event import EVENT_TYPES, MAX_CLIENT_ID_CHARACTERS, TrackingEvent
 
 _MAX_ERRORS = 20
@@ -34,10 +33,11 @@ _Event = TrackingEvent
 
 @dataclass(slots=True)
 class IngestContext:
-    """What the events of one request share."""
+    """The values that the events of one request share; `received_ms` is `received_at` in Unix milliseconds."""
 
     key: ApiKeyEntry
     received_at: datetime
+    received_ms: int
     correlation_id: str
     event_bytes: int
     sent_at: datetime | None = None
@@ -46,10 +46,6 @@ class IngestContext:
     # of a browser: a server's say nothing of the person
     address: str | None = None
     user_agent: str | None = None
-    received_ms: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.received_ms = _clock.ms if self.received_at is _clock.at else to_unix_ms(self.received_at)
 
 
 def _text(envelope: dict[str, Any], name: str, most: int, notes: EventErrors) -> str | None:
@@ -111,11 +107,13 @@ def _client_id(envelope: dict[str, Any], sender: IngestContext, position: int, n
 
 
 def decide(
-    envelope: Any, sender: IngestContext, structures: EventStructureLookup, position: int = 0
+    envelope: Any, sender: IngestContext, structures: EventStructureLookup, random_bits: int, position: int = 0
 ) -> TrackingEvent | Rejection:
-    """The event that `envelope` is, or why it is none. `position` counts within a batch.
+    """Return the event that `envelope` is, or why it is none.
 
-    Raises structures.NotLoaded when a validator must be fetched first; nothing has happened then, so ask again.
+    The id of an event without a message id is made of the receive time and `random_bits`, 74 of them. `position`
+    counts within a batch. Raises SchemaNotLoaded if a validator must be loaded first; nothing has happened then, so
+    load it and call again.
     """
     if not isinstance(envelope, dict):
         if isinstance(envelope, Rejection):
@@ -148,7 +146,7 @@ def decide(
     _validate(properties, len(text), sender.key.partner_id, name, version, structures, notes)
 
     if client_id is None:
-        identity = make_uuid7(sender.received_ms, getrandbits(74))
+        identity = make_uuid7(sender.received_ms, random_bits)
     else:
         identity = derive_event_id(sender.key.partner_system_id, client_id, original)
     surroundings, is_bot = None, False
@@ -184,11 +182,9 @@ def decide(
 def _apply_privacy(
     person: PersonalData, text: bytes, sender: IngestContext
 ) -> tuple[tuple[str | None, str | None], bytes, bytes | None, bool]:
-    """What may be kept: both ids, the properties and the context as JSON text, and whether it is of a bot."""
+    """Both ids, the properties and the context (as JSON text) as they may be kept, and whether a bot sent the event."""
     settings = sender.key.settings
-    person, is_bot = privacy.apply_privacy(
-        settings, sender.key.partner_system_id, person, sender.address, sender.user_agent
-    )
+    person, is_bot = apply_privacy(settings, sender.key.partner_system_id, person, sender.address, sender.user_agent)
     if settings.privacy_rules:
         text = orjson.dumps(person.properties or {})
     context = orjson.dumps(person.context) if person.context else None

@@ -48,7 +48,7 @@ def decode_event(body: bytes) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class BatchBody:
-    """A batch as it came: each envelope, or Refused for a line of NDJSON that is no JSON."""
+    """A batch as it came: each envelope, or a Rejection for a line of NDJSON that is no JSON."""
 
     envelopes: list[Any]
     api_key: str | None

@@ -26,7 +26,7 @@ _FIELDS = {
 
 
 def parse_pixel_query(query: bytes, referrer: str | None = None) -> dict[str, Any]:
-    """What a pixel's query says, as a message of an SDK. Raises Malformed for parameters without end.
+    """Parse the query of a pixel as a message of an SDK. Raises Malformed for parameters without end.
 
     A parameter that is no field of a message is a property, as text; given several times, a list. Of a field the first
     counts, as with the key. Bytes that are no UTF-8 become U+FFFD.

@@ -1,4 +1,4 @@
-"""What is left of a person in an event, by the settings of its system; applied before anything is stored.
+"""Removes personal data from an event by the settings of its system, before anything is stored.
 
 The schema is checked first: a rule must not make events invalid.
 """
@@ -46,7 +46,7 @@ def apply_ip_policy(address: str, policy: IpPolicy) -> str | None:
 
 
 def apply_privacy(
-    settings: SystemSettings, system_id: UUID, event: PersonalData, address: str | None, user_agent: str | None
+    settings: SystemSettings, partner_system_id: UUID, event: PersonalData, address: str | None, user_agent: str | None
 ) -> tuple[PersonalData, bool]:
     """`event` as it may be stored, and whether a bot sent it.
 
@@ -69,10 +69,12 @@ def apply_privacy(
         agent = context.get("userAgent")
         is_sent_by_bot = isinstance(agent, str) and is_bot(agent)
     event = PersonalData(event.user_id, event.anonymous_id, event.properties, context)
-    return (apply_privacy_rules(settings, system_id, event) if settings.privacy_rules else event), is_sent_by_bot
+    if settings.privacy_rules:
+        event = apply_privacy_rules(settings, partner_system_id, event)
+    return event, is_sent_by_bot
 
 
-def apply_privacy_rules(settings: SystemSettings, system_id: UUID, event: PersonalData) -> PersonalData:
+def apply_privacy_rules(settings: SystemSettings, partner_system_id: UUID, event: PersonalData) -> PersonalData:
     """`event` after the rules of its system, in their order; objects are changed in place."""
     tree = {
         "userId": event.user_id,
@@ -81,25 +83,25 @@ def apply_privacy_rules(settings: SystemSettings, system_id: UUID, event: Person
         "context": event.context,
     }
     for rule in settings.privacy_rules:
-        _walk(tree, rule.segments, _change(rule, system_id))
+        _walk(tree, rule.segments, _change(rule, partner_system_id))
     return PersonalData(tree.get("userId"), tree.get("anonymousId"), tree.get("properties"), tree.get("context"))
 
 
 Transform = Callable[[Any], Any]
 
 
-def _change(rule: PrivacyRule, system_id: UUID) -> Transform:
+def _change(rule: PrivacyRule, partner_system_id: UUID) -> Transform:
     if rule.action == "drop":
         return lambda value: _DROPPED
     if rule.action == "truncate":
         return lambda value: value if value is None else _text(value)[: rule.length]
-    return lambda value: value if value is None else _hashed(_text(value), system_id)
+    return lambda value: value if value is None else _hashed(_text(value), partner_system_id)
 
 
-def _hashed(text: str, system_id: UUID) -> str:
+def _hashed(text: str, partner_system_id: UUID) -> str:
     # keyed by the system: the same value is the same hash within it, and no list of hashes made elsewhere fits
     data = text.encode("utf-8", "surrogatepass")
-    return blake2b(data, digest_size=_HASH_BYTES, key=system_id.bytes).hexdigest()
+    return blake2b(data, digest_size=_HASH_BYTES, key=partner_system_id.bytes).hexdigest()
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,7 @@
-"""What is said of an envelope: faults that refuse it, errors that flag it."""
+"""The two kinds of errors found while an event is decided.
+
+Field errors reject the event. Validation errors do not: the event is stored and flagged with them.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,20 +11,17 @@ RejectionReason = Literal["malformed_json", "invalid_event", "event_too_large", 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Not an event: why, and each fault as `{field, message}`."""
+    """Why an envelope is no event; each field error is `{field, message}`."""
 
     reason: RejectionReason
     message: str
-    faults: tuple[dict[str, str], ...] = ()
+    field_errors: tuple[dict[str, str], ...] = ()
     # a line of NDJSON that is no JSON; else what was sent is at hand
     raw: bytes | None = None
 
 
 class EventErrors:
-    """What reading an envelope brought up: every fault, so that a sender hears of all of them at once.
-
-    `errors` do not refuse an event, it is stored with them.
-    """
+    """The errors of one envelope, all of them, so that a sender learns of every one at once."""
 
     __slots__ = ("field_errors", "has_nul", "validation_errors")
 
@@ -31,9 +31,9 @@ class EventErrors:
         self.has_nul = False
 
     def add_field_error(self, name: str, message: str) -> None:
-        """Note a fault of the field `name`."""
+        """Add an error of the field `name`, which rejects the event."""
         self.field_errors.append({"field": name, "message": message})
 
     def add_validation_error(self, code: str, message: str) -> None:
-        """Note what an event is flagged with that no place in its schema is about."""
+        """Add an error that the event is flagged with and that no place in its schema is about."""
         self.validation_errors.append({"code": code, "path": "", "schemaPath": "", "message": message})

@@ -11,9 +11,9 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.gateway import SERVICE
-from services.gateway.events import decode
-from services.gateway.http import clock
+from services.gateway.events.decode import decode_batch, decode_event
 from services.gateway.http.browser import DEFAULT_NAMES, BrowserRouteNames, BrowserRoutes
+from services.gateway.http.clock import get_receive_time
 from services.gateway.http.cors import CORS, PREFLIGHT
 from services.gateway.http.ingestion import Ingestion
 from services.gateway.http.openapi import build_openapi
@@ -36,38 +36,38 @@ _DRAIN_S = 3.0
 
 
 class EventRoutes:
-    """Handles the two routes of our own; those of the SDKs are in sdk.py."""
+    """Handles `/api/events/ingest` and `/api/events/batch`; the routes of the SDKs are in sdk.py."""
 
-    def __init__(self, intake: Ingestion) -> None:
-        self._intake = intake
+    def __init__(self, ingestion: Ingestion) -> None:
+        self._ingestion = ingestion
 
     async def ingest(self, request: GatewayRequest) -> bytes:
         """Store one event.
 
         202 says that the event is on disk. An event that breaks its schema is stored too, with isValid=false.
         """
-        body = await self._intake.read_body(request)
-        received_at = clock.get_receive_time()
-        envelope = decode.decode_event(body)
+        body = await self._ingestion.read_body(request)
+        received_at = get_receive_time()
+        envelope = decode_event(body)
         in_body = envelope.get("apiKey") if isinstance(envelope, dict) else None
-        sender = await self._intake.authenticate(request, in_body, received_at)
-        decided = await self._intake.decide([envelope], sender)
+        sender = await self._ingestion.authenticate(request, in_body, received_at)
+        decided = await self._ingestion.decide([envelope], sender)
         event = require_event(decided[0])
-        return render_event(event, await self._intake.submit(decided, sender), is_dry_run=sender.is_dry_run)
+        return render_event(event, await self._ingestion.submit(decided, sender), is_dry_run=sender.is_dry_run)
 
     async def batch(self, request: GatewayRequest) -> bytes:
         """Store many events.
 
         202 says that every event not listed as refused is on disk; one bad event never refuses the others.
         """
-        body = await self._intake.read_body(request)
-        received_at = clock.get_receive_time()
-        batch = decode.decode_batch(body)
-        sender = await self._intake.authenticate(request, batch.api_key, received_at, batch.sent_at)
-        decided = await self._intake.decide(batch.envelopes, sender)
-        outcome = await self._intake.submit(decided, sender)
-        self._intake.record_rejected(request, batch.envelopes, decided, outcome)
-        return render_batch(decided, outcome, received_at, is_dry_run=sender.is_dry_run)
+        body = await self._ingestion.read_body(request)
+        received_at = get_receive_time()
+        batch = decode_batch(body)
+        sender = await self._ingestion.authenticate(request, batch.api_key, received_at, batch.sent_at)
+        decided = await self._ingestion.decide(batch.envelopes, sender)
+        result = await self._ingestion.submit(decided, sender)
+        self._ingestion.record_rejected(request, batch.envelopes, decided, result)
+        return render_batch(decided, result, received_at, is_dry_run=sender.is_dry_run)
 
 
 Handler = Callable[[GatewayRequest], Awaitable[bytes]]
@@ -77,9 +77,9 @@ class GatewayApp:
     """The ASGI application: hot routes by a dictionary, the rest by Starlette."""
 
     def __init__(
-        self, gateway: EventRoutes, sdk: SdkRoutes, browser: BrowserRoutes, intake: Ingestion, rest: ASGIApp
+        self, gateway: EventRoutes, sdk: SdkRoutes, browser: BrowserRoutes, ingestion: Ingestion, rest: ASGIApp
     ) -> None:
-        self._intake = intake
+        self._ingestion = ingestion
         self._handlers: dict[str, tuple[Handler, int]] = {
             INGEST_PATH: (gateway.ingest, 202),
             BATCH_PATH: (gateway.batch, 202),
@@ -124,7 +124,7 @@ class GatewayApp:
             answered = to_tracking_error(error)
             status, extra = answered.status, build_error_headers(answered)
             body = encode_error_body(answered, request.correlation_id)
-            await self._intake.record_error(request, answered)
+            await self._ingestion.record_error(request, answered)
         finally:
             request.release_budget()
         headers = [
@@ -148,11 +148,11 @@ class GatewayApp:
 
 
 def create_app(
-    intake: Ingestion, sdk: SdkRoutes, health: Health, names: BrowserRouteNames = DEFAULT_NAMES
+    ingestion: Ingestion, sdk: SdkRoutes, health: Health, names: BrowserRouteNames = DEFAULT_NAMES
 ) -> GatewayApp:
     """The application with its health, metrics and documentation."""
-    gateway, browser = EventRoutes(intake), BrowserRoutes(intake, sdk, names)
+    gateway, browser = EventRoutes(ingestion), BrowserRoutes(ingestion, sdk, names)
     docs, documented = build_openapi(gateway, sdk, browser)
     # what is documented once more, for the 405 of another method
     rest = Starlette(routes=[*health.make_routes(), *docs.make_routes(documented), *documented.routes])
-    return GatewayApp(gateway, sdk, browser, intake, EdgeMiddleware(rest, SERVICE))
+    return GatewayApp(gateway, sdk, browser, ingestion, EdgeMiddleware(rest, SERVICE))

@@ -1,4 +1,4 @@
-"""What pages use beside the routes of SDKs: the beacon, the pixel and the script.
+"""The routes of pages beside those of SDKs: the beacon, the pixel and the script.
 
 Their names are settings, as block lists know the usual ones.
 """
@@ -11,9 +11,9 @@ import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.gateway import SERVICE
-from services.gateway.events import segment
 from services.gateway.events.pixel import parse_pixel_query
-from services.gateway.http import clock
+from services.gateway.events.segment import to_envelope
+from services.gateway.http.clock import get_receive_time
 from services.gateway.http.cors import FOR_ANY_PAGE, Headers
 from services.gateway.http.ingestion import Ingestion
 from services.gateway.http.request import GatewayRequest, find_header
@@ -73,8 +73,8 @@ class PixelRequest(GatewayRequest):
 class BrowserRoutes:
     """Handles the three; `sdk` says under which prefix, and takes what a beacon brings."""
 
-    def __init__(self, intake: Ingestion, sdk: SdkRoutes, names: BrowserRouteNames) -> None:
-        self._intake = intake
+    def __init__(self, ingestion: Ingestion, sdk: SdkRoutes, names: BrowserRouteNames) -> None:
+        self._ingestion = ingestion
         self._sdk = sdk
         self.beacon_path = f"{sdk.prefix}/{names.beacon}"
         self.pixel_path = f"{sdk.prefix}/{names.pixel}"
@@ -83,7 +83,7 @@ class BrowserRoutes:
         self.script = self._script.answer
 
     def get_handlers(self) -> Mapping[tuple[str, str], ASGIApp]:
-        """What is asked for with GET, by method and path."""
+        """Handlers of GET and HEAD by method and path."""
         return {
             ("GET", self.pixel_path): self.pixel,
             ("HEAD", self.pixel_path): self.pixel_head,
@@ -116,7 +116,7 @@ class BrowserRoutes:
         except Exception as error:
             known = to_tracking_error(error)
             status, extra = known.status, {"X-Error-Code": known.code, **build_error_headers(known)}
-            await self._intake.record_error(request, known)
+            await self._ingestion.record_error(request, known)
         headers = [*_pixel_headers(request.correlation_id), *encode_headers(extra)]
         await send_response(send, status, headers, GIF)
         answered = REQUEST_METRICS.get_route_metrics(SERVICE, "GET", scope["path"], status, is_ingestion=status == 200)
@@ -128,13 +128,13 @@ class BrowserRoutes:
         await send_response(send, 200, _pixel_headers(correlation_id), b"", len(GIF))
 
     async def _store(self, request: PixelRequest, query: bytes) -> None:
-        received_at = clock.get_receive_time()
+        received_at = get_receive_time()
         message = parse_pixel_query(query, request.referrer)
         request.raw_body = orjson.dumps(message)
-        sender = await self._intake.authenticate(request, None, received_at)
-        decided = await self._intake.decide([segment.to_envelope(message, None)], sender)
+        sender = await self._ingestion.authenticate(request, None, received_at)
+        decided = await self._ingestion.decide([to_envelope(message, None)], sender)
         event = require_event(decided[0])
-        render_event(event, await self._intake.submit(decided, sender))
+        render_event(event, await self._ingestion.submit(decided, sender))
 
 
 def _pixel_headers(correlation_id: str) -> Headers:

@@ -1,4 +1,4 @@
-"""Whose address a request comes from, where proxies of ours stand before the gateway."""
+"""The address of the client that sent a request, where trusted proxies stand before the gateway."""
 
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -7,7 +7,7 @@ Network = IPv4Network | IPv6Network
 
 
 def client_address(peer: str | None, forwarded_for: str | None, trusted: Sequence[Network]) -> str | None:
-    """The last address of `X-Forwarded-For` that is no proxy of ours; the peer's if the peer is none.
+    """The last address of `X-Forwarded-For` that is no trusted proxy; the peer's if the peer is none.
 
     Proxies append the address they see, so only what stands right of the first foreign one can be believed.
     """

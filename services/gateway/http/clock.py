@@ -3,6 +3,8 @@
 import time
 from datetime import UTC, datetime
 
+from tracking.domain.timestamps import to_unix_ms
+
 
 class _Clock:
     """The last time that was asked for: requests come in bursts, and those of one millisecond share its object."""
@@ -20,3 +22,8 @@ def get_receive_time() -> datetime:
     if ms != _clock.ms:
         _clock.ms, _clock.at = ms, datetime.fromtimestamp(ms / 1000, UTC)
     return _clock.at
+
+
+def get_receive_ms(received_at: datetime) -> int:
+    """A receive time in Unix milliseconds; those of the last one are at hand, which is nearly always the one."""
+    return _clock.ms if received_at is _clock.at else to_unix_ms(received_at)

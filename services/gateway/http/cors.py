@@ -1,4 +1,4 @@
-"""What browsers ask before and after a request from a page of another origin.
+"""The headers that browsers need before and after a request from a page of another origin.
 
 Any page may send: a key that is in a page is no secret. Which origins a system takes events from is checked once its
 key is known, so a preflight, which has none, is always answered.

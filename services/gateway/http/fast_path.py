@@ -6,13 +6,14 @@ else is declined before any side effect and goes through `http/app.py`, which gi
 """
 
 import time
+from random import getrandbits
 
 from services.gateway.commit.group_commit import GroupCommit
 from services.gateway.commit.micro_batch import CommitResult
-from services.gateway.events import decide, decode
-from services.gateway.events.decide import IngestContext
+from services.gateway.events.decide import IngestContext, decide
+from services.gateway.events.decode import decode_event
 from services.gateway.events.rejection import Rejection
-from services.gateway.http import clock
+from services.gateway.http.clock import get_receive_ms, get_receive_time
 from services.gateway.http.paths import INGEST_PATH
 from services.gateway.http.request import RequestHead, RequestLimits
 from services.gateway.http.responses import record_request_metrics, render_event
@@ -34,10 +35,10 @@ class SingleEventFastPath:
         keys: ApiKeyLookup,
         structures: EventStructureLookup,
         commits: GroupCommit,
-        rates: RateLimiter,
+        rate_limiter: RateLimiter,
         limits: RequestLimits,
     ) -> None:
-        self._rates = rates
+        self._rate_limiter = rate_limiter
         self._keys = keys
         self._structures = structures
         self._commits = commits
@@ -55,22 +56,24 @@ class SingleEventFastPath:
         ):
             return False
         correlation.set_current(head.correlation_id)
-        received_at = clock.get_receive_time()
+        received_at = get_receive_time()
         try:
-            envelope = decode.decode_event(body)
+            envelope = decode_event(body)
             given = head.find_api_key() or (envelope.get("apiKey") if isinstance(envelope, dict) else None)
             key = self._keys.authenticate_cached(given, received_at) if isinstance(given, str) else None
             if key is None:
                 return False
-            sender = IngestContext(key, received_at, head.correlation_id, self._limits.event_bytes)
+            sender = IngestContext(
+                key, received_at, get_receive_ms(received_at), head.correlation_id, self._limits.event_bytes
+            )
             sender.idempotency_key = head.get_idempotency_key()
-            event = decide.decide(envelope, sender, self._structures)
+            event = decide(envelope, sender, self._structures, getrandbits(74))
         except (TrackingError, SchemaNotLoaded):
             return False
-        if isinstance(event, Rejection) or not self._rates.try_acquire(key.partner_system_id, key.settings, 1):
+        if isinstance(event, Rejection) or not self._rate_limiter.try_acquire(key.partner_system_id, key.settings, 1):
             return False
-        waiting = _PendingResponse(exchange, event, started)
-        return self._commits.try_submit(event, key, waiting.respond)
+        pending = _PendingResponse(exchange, event, started)
+        return self._commits.try_submit(event, key, pending.respond)
 
 
 class _PendingResponse:
@@ -83,14 +86,14 @@ class _PendingResponse:
         self._event = event
         self._started = started
 
-    def respond(self, outcome: CommitResult, error: BaseException | None) -> None:
+    def respond(self, result: CommitResult, error: BaseException | None) -> None:
         event = self._event
         headers = b"content-type: application/json\r\nx-correlation-id: %b\r\n" % event.correlation_id.encode()
         status = 202
         try:
             if error is not None:
                 raise error
-            body = render_event(event, outcome)
+            body = render_event(event, result)
         except Exception as failure:
             answered = to_tracking_error(failure)
             status, body = answered.status, encode_error_body(answered, event.correlation_id)

@@ -1,21 +1,25 @@
-"""What every way in has in common: who sends, what the envelopes are, storing them and counting what became of them."""
+"""The steps shared by all routes that take events.
+
+Read the body, authenticate the API key, decide each envelope, commit the events, and record what was rejected.
+"""
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from random import getrandbits
 from typing import Any
 
 from services.gateway.commit.dry_run import DryRunCommit
 from services.gateway.commit.group_commit import GroupCommit
 from services.gateway.commit.micro_batch import CommitResult
 from services.gateway.commit.rejected import RejectedEventWriter
-from services.gateway.events import decide as ingest
-from services.gateway.events.decide import IngestContext
+from services.gateway.events.decide import IngestContext, decide
 from services.gateway.events.rejection import Rejection
-from services.gateway.http import clock
 from services.gateway.http.client_address import Network, client_address
+from services.gateway.http.clock import get_receive_ms, get_receive_time
+from services.gateway.http.rejections import record_batch, record_request
 from services.gateway.http.request import BodyBudget, GatewayRequest, RequestLimits
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup, SchemaNotLoaded
@@ -30,32 +34,35 @@ _MAX_LOOP_BLOCK_S = 0.010
 
 
 class Ingestion:
-    """Used by the routes; none of it knows HTTP."""
+    """Used by the routes, which read the request and write the response."""
 
     def __init__(
         self,
         keys: ApiKeyLookup,
         structures: EventStructureLookup,
         commits: GroupCommit,
-        rates: RateLimiter,
+        rate_limiter: RateLimiter,
         limits: RequestLimits,
-        inbox: RejectedEventWriter,
-        rehearsal: DryRunCommit,
+        rejected_events: RejectedEventWriter,
+        dry_run: DryRunCommit,
         trusted_proxies: Sequence[Network] = (),
     ) -> None:
-        self._inbox = inbox
-        self._rehearsal = rehearsal
+        self._rejected_events = rejected_events
+        self._dry_run = dry_run
         self._trusted_proxies = trusted_proxies
-        self._rates = rates
+        self._rate_limiter = rate_limiter
         self._keys = keys
         self._structures = structures
         self._commits = commits
         self._limits = limits
-        self._room = BodyBudget(limits.bodies_bytes)
+        self._body_budget = BodyBudget(limits.bodies_bytes)
 
     async def read_body(self, request: GatewayRequest) -> bytes:
-        """The whole body, inflated; raises as `Request.body`, and Unavailable if its events would find no room."""
-        body = await request.read_body(self._limits, self._room)
+        """The whole body, inflated.
+
+        Raises as `GatewayRequest.read_body`, and Unavailable if there is no capacity for its events.
+        """
+        body = await request.read_body(self._limits, self._body_budget)
         self._commits.require_capacity(len(body))
         return body
 
@@ -84,6 +91,7 @@ class Ingestion:
             address=address,
             user_agent=user_agent,
             received_at=received_at,
+            received_ms=get_receive_ms(received_at),
             correlation_id=request.correlation_id,
             event_bytes=self._limits.event_bytes,
             sent_at=parse_timestamp(sent_at) if isinstance(sent_at, str) else None,
@@ -97,20 +105,21 @@ class Ingestion:
     async def decide(self, envelopes: list[Any], sender: IngestContext) -> Decided:
         """Decide one after the other; where a validator must be loaded first, wait for it and go on from there.
 
-        Raises TooLarge for too many at once, TooMany for too many a second, Unavailable where a schema cannot be had.
+        Raises TooLarge for too many at once, TooManyRequests for too many a second, Unavailable where a schema cannot
+        be loaded.
         """
         if len(envelopes) > self._limits.batch_events:
             raise TooLarge(
                 "too_many_events", f"{len(envelopes)} events; the limit is {self._limits.batch_events} a batch."
             )
-        await self._rates.acquire(sender.key.partner_system_id, sender.key.settings, len(envelopes))
+        await self._rate_limiter.acquire(sender.key.partner_system_id, sender.key.settings, len(envelopes))
         decided: list[TrackingEvent | Rejection] = []
         while len(decided) < len(envelopes):
             until = time.perf_counter() + _MAX_LOOP_BLOCK_S
             try:
                 # one at a time: what was decided before the exception stays decided
                 for position in range(len(decided), len(envelopes)):
-                    decided.append(ingest.decide(envelopes[position], sender, self._structures, position))
+                    decided.append(decide(envelopes[position], sender, self._structures, getrandbits(74), position))
                     if time.perf_counter() > until:
                         # a large batch, or one whose schemas cost much: the requests of others get their turn
                         await asyncio.sleep(0)
@@ -120,31 +129,32 @@ class Ingestion:
         return decided
 
     async def submit(self, decided: Decided, sender: IngestContext) -> CommitResult:
-        """Commit what is an event; positions in the outcome count events only. Raises Unavailable.
+        """Commit what is an event; positions in the result count events only. Raises Unavailable.
 
         Of a dry run nothing is stored.
         """
         events = [event for event in decided if isinstance(event, TrackingEvent)]
-        if sender.is_dry_run:
-            return await self._rehearsal.submit(events)
-        return await self._commits.submit(events, sender.key) if events else CommitResult()
+        if not events:
+            return CommitResult()
+        commits = self._dry_run if sender.is_dry_run else self._commits
+        return await commits.submit(events, sender.key)
 
     def record_rejected(
-        self, request: GatewayRequest, envelopes: Sequence[Any], decided: Decided, outcome: CommitResult
+        self, request: GatewayRequest, envelopes: Sequence[Any], decided: Decided, result: CommitResult
     ) -> None:
-        """Keep for a person what was refused of a batch."""
+        """Record the rejected events of a batch."""
         if request.rejection_owner is not None and (
-            outcome.rejected or any(isinstance(item, Rejection) for item in decided)
+            result.rejected or any(isinstance(item, Rejection) for item in decided)
         ):
-            self._inbox.record_batch(request, request.rejection_owner, envelopes, decided, outcome)
+            record_batch(self._rejected_events, request, request.rejection_owner, envelopes, decided, result)
 
     async def record_error(self, request: GatewayRequest, error: TrackingError) -> None:
-        """Keep for a person a request that cannot be read, or is no event, if its sender is known."""
+        """Record a request that cannot be read, or is no event, if its sender is known."""
         if not isinstance(error, Malformed | TooLarge):
             return
         key = request.rejection_owner
         if not request.is_authenticated:
             with contextlib.suppress(TrackingError):
-                key = None if request.is_dry_run else await self._key(request.find_api_key(), clock.get_receive_time())
+                key = None if request.is_dry_run else await self._key(request.find_api_key(), get_receive_time())
         if key is not None:
-            self._inbox.record_request(request, key, error)
+            record_request(self._rejected_events, request, key, error)

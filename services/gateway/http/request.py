@@ -28,16 +28,16 @@ _WANTED = frozenset(
         b"x-forwarded-for",
     }
 )
-# An empty object is 2 bytes in JSON and 64 in memory: what a body may become there is limited too.
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _MAX_DECLARED_BYTES = 2**63 - 1
 _LARGE_BYTES = 1024 * 1024
+# An empty JSON object takes 2 bytes in the body and 64 in memory, so the number of objects and arrays is limited too.
 _MAX_CONTAINERS = 500_000
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """What a request may be; bytes and events. `bodies_bytes` is for all bodies that are under way."""
+    """The limits of a request in bytes and events. `bodies_bytes` is for all bodies that are being read."""
 
     body_bytes: int
     bodies_bytes: int
@@ -58,18 +58,18 @@ class BodyBudget:
         self._free_bytes = free_bytes
 
     def reserve(self, size: int) -> None:
-        """Raises Unavailable if there is no room."""
+        """Raises Unavailable if that much is not free."""
         if size > self._free_bytes:
             raise Unavailable("overloaded", "More bodies are under way than this process may hold.", 1)
         self._free_bytes -= size
 
     def release(self, size: int) -> None:
-        """What was taken is free again."""
+        """Return what was reserved."""
         self._free_bytes += size
 
 
 class RequestHead:
-    """What a request says before its body."""
+    """The headers of a request and its query, as far as the gateway reads them."""
 
     __slots__ = ("_headers", "_query", "correlation_id")
 
@@ -87,7 +87,7 @@ class RequestHead:
 
     @property
     def user_agent(self) -> str | None:
-        """What the program that sends calls itself."""
+        """The name of the sending program, as it came."""
         value = self._headers.get(b"user-agent")
         return None if value is None else value.decode("latin-1")
 
@@ -164,19 +164,19 @@ class GatewayRequest(RequestHead):
         self.raw_body: bytes | None = None
         self.declared_bytes: int | None = None
         self.is_authenticated = False
-        # whose inbox of the refused it belongs to, once its sender is known; none for a dry run
+        # to whom its rejected events belong, once its sender is known; none for a dry run
         self.rejection_owner: ApiKeyEntry | None = None
         client = scope.get("client")
         self.peer_address: str | None = client[0] if client else None
         # a route that only pages use says so itself
         self.is_from_browser = self.origin is not None
 
-    async def read_body(self, limits: RequestLimits, room: BodyBudget) -> bytes:
-        """The whole body, inflated. `release` gives back the room of a large one.
+    async def read_body(self, limits: RequestLimits, budget: BodyBudget) -> bytes:
+        """The whole body, inflated. `release_budget` returns what a large one has reserved.
 
         Raises TooLarge over a limit (before reading what Content-Length says is too much), Malformed for a body that
-        is not what its Content-Encoding says, Unavailable where too many are under way, ClientGone (also when
-        infra.deadlines ended the connection).
+        is not what its Content-Encoding says, Unavailable where too many are under way, ClientDisconnected (also when
+        tracking.http.deadlines ended the connection).
         """
         declared = self._headers.get(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limits.body_bytes:
@@ -184,7 +184,7 @@ class GatewayRequest(RequestHead):
             raise TooLarge(
                 "body_too_large", f"The body has {declared.decode()} bytes; the limit is {limits.body_bytes}."
             )
-        body = await self._read(limits.body_bytes, room)
+        body = await self._read(limits.body_bytes, budget)
         self.is_body_read = True
         self.raw_body = body
         body = self.raw_body = inflate(
@@ -193,35 +193,35 @@ class GatewayRequest(RequestHead):
         if len(body) > _LARGE_BYTES:
             if body.count(b"{") + body.count(b"[") > _MAX_CONTAINERS:
                 raise TooLarge("too_many_values", f"The body has more than {_MAX_CONTAINERS} objects and arrays.")
-            room.reserve(len(body))
-            self._held = (room, len(body))
+            budget.reserve(len(body))
+            self._held = (budget, len(body))
         return body
 
     def release_budget(self) -> None:
-        """The request is answered: what its large body took is free again."""
+        """The response is made: return what its large body has reserved."""
         if self._held is not None:
-            room, size = self._held
+            budget, size = self._held
             self._held = None
-            room.release(size)
+            budget.release(size)
 
-    async def _read(self, limit: int, room: BodyBudget) -> bytes:
-        chunks: list[bytes] = []
+    async def _read(self, limit: int, budget: BodyBudget) -> bytes:
+        parts: list[bytes] = []
         size = 0
         try:
             while True:
                 message = await self._receive()
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnected
-                chunk = message.get("body", b"")
-                if size + len(chunk) > limit:
+                part = message.get("body", b"")
+                if size + len(part) > limit:
                     raise TooLarge("body_too_large", f"The body is larger than {limit} bytes.")
                 if not message.get("more_body"):
-                    return b"".join((*chunks, chunk)) if chunks else chunk
-                room.reserve(len(chunk))
-                size += len(chunk)
-                chunks.append(chunk)
+                    return b"".join((*parts, part)) if parts else part
+                budget.reserve(len(part))
+                size += len(part)
+                parts.append(part)
         finally:
-            room.release(size)
+            budget.release(size)
 
     async def discard_rest(self, most_bytes: int, timeout_s: float) -> None:
         """Read and drop the rest, within limits: a client that is cut off while sending never sees its answer."""

@@ -1,4 +1,4 @@
-"""What the gateway answers, and the counts of it."""
+"""The bodies of the gateway's responses, and their counts."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -23,55 +23,55 @@ _TOO_LARGE = frozenset({"event_too_large", "too_deep"})
 
 
 def require_event(decided: TrackingEvent | Rejection) -> TrackingEvent:
-    """The event of a request for one event. Raises Malformed or TooLarge if it is refused."""
+    """The event of a request for one event. Raises Malformed or TooLarge if it is rejected."""
     if isinstance(decided, TrackingEvent):
         return decided
     metrics.events_rejected.labels(decided.reason).inc()
     kind = TooLarge if decided.reason in _TOO_LARGE else Malformed
-    raise kind(decided.reason, decided.message, decided.faults)
+    raise kind(decided.reason, decided.message, decided.field_errors)
 
 
-def render_event(event: TrackingEvent, outcome: CommitResult, *, is_dry_run: bool = False) -> bytes:
-    """The body of 202 for one event. Raises Malformed if PostgreSQL refused it."""
-    if outcome.rejected:
+def render_event(event: TrackingEvent, commit_result: CommitResult, *, is_dry_run: bool = False) -> bytes:
+    """The body of 202 for one event. Raises Malformed if PostgreSQL rejected it."""
+    if commit_result.rejected:
         metrics.events_rejected.labels("not_storable").inc()
-        raise Malformed("not_storable", f"PostgreSQL cannot hold this event: {outcome.rejected[0]}")
+        raise Malformed("not_storable", f"PostgreSQL cannot hold this event: {commit_result.rejected[0]}")
     # orjson is the quickest with ids and times; the words around them cost it more than this
     return b'{"eventId":%b,"isValid":%b,"validationErrors":%b,"receivedAt":%b%b%b}' % (
         orjson.dumps(event.id),
         b"true" if event.is_valid else b"false",
         b"null" if event.validation_errors is None else event.validation_errors,
-        _format_quoted(event.received_at),
-        b',"duplicate":true' if outcome.duplicates else b"",
+        format_quoted_timestamp_ms(event.received_at),
+        b',"duplicate":true' if commit_result.duplicates else b"",
         b',"dryRun":true' if is_dry_run else b"",
     )
 
 
 def render_batch(
     decided: Sequence[TrackingEvent | Rejection],
-    outcome: CommitResult,
+    commit_result: CommitResult,
     received_at: datetime,
     *,
     is_dry_run: bool = False,
 ) -> bytes:
     """The body of 202 for a batch: the sums, and a result for each event in its order."""
-    sums, results = _results(decided, outcome)
+    sums, results = _results(decided, commit_result)
     dry_run = {"dryRun": True} if is_dry_run else {}
     return orjson.dumps({**sums, **dry_run, "receivedAt": format_timestamp_ms(received_at), "results": results})
 
 
 def render_sdk_batch(
-    decided: Sequence[TrackingEvent | Rejection], outcome: CommitResult, *, is_dry_run: bool = False
+    decided: Sequence[TrackingEvent | Rejection], commit_result: CommitResult, *, is_dry_run: bool = False
 ) -> bytes:
     """The body of 200 for a batch of an SDK, which reads no results: the sums, and the first refusals for a person."""
-    sums, results = _results(decided, outcome)
+    sums, results = _results(decided, commit_result)
     refusals = [{"index": n, **result} for n, result in enumerate(results) if result.pop("status") == "refused"]
     dry_run = {"dryRun": True} if is_dry_run else {}
     return orjson.dumps({"success": True, **sums, **dry_run, "refusals": refusals[:_MAX_LISTED_REJECTIONS]})
 
 
 def _results(
-    decided: Sequence[TrackingEvent | Rejection], outcome: CommitResult
+    decided: Sequence[TrackingEvent | Rejection], commit_result: CommitResult
 ) -> tuple[dict[str, int], list[dict[str, Any]]]:
     results: list[dict[str, Any]] = []
     refused = invalid = position = 0
@@ -80,15 +80,15 @@ def _results(
             metrics.events_rejected.labels(item.reason).inc()
             refused += 1
             result: dict[str, Any] = {"status": "refused", "code": item.reason, "message": item.message}
-            if item.faults:
-                result["details"] = item.faults
-        elif position in outcome.rejected:
+            if item.field_errors:
+                result["details"] = item.field_errors
+        elif position in commit_result.rejected:
             metrics.events_rejected.labels("not_storable").inc()
             refused += 1
             position += 1
-            result = {"status": "refused", "code": "not_storable", "message": outcome.rejected[position - 1]}
+            result = {"status": "refused", "code": "not_storable", "message": commit_result.rejected[position - 1]}
         else:
-            is_duplicate = position in outcome.duplicates
+            is_duplicate = position in commit_result.duplicates
             position += 1
             invalid += not is_duplicate and not item.is_valid
             result = {
@@ -99,8 +99,8 @@ def _results(
             }
         results.append(result)
     sums = {
-        "accepted": len(decided) - refused - len(outcome.duplicates),
-        "duplicates": len(outcome.duplicates),
+        "accepted": len(decided) - refused - len(commit_result.duplicates),
+        "duplicates": len(commit_result.duplicates),
         "invalid": invalid,
         "refused": refused,
     }
@@ -117,8 +117,11 @@ def format_timestamp_ms(at: datetime) -> str:
 
 
 @lru_cache(1)
-def _format_quoted(at: datetime) -> bytes:
-    """As `shown`, with its quotes; `isoformat` takes four times as long. Answers of one commit often share it."""
+def format_quoted_timestamp_ms(at: datetime) -> bytes:
+    """As `format_timestamp_ms`, with its quotes; `isoformat` takes four times as long.
+
+    Responses after one commit often share it.
+    """
     text = orjson.dumps(at, option=orjson.OPT_UTC_Z)
     return text[:24] + b'Z"' if at.microsecond else text[:20] + b'.000Z"'
 

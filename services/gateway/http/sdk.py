@@ -1,12 +1,13 @@
-"""The routes that Segment and RudderStack SDKs call: their messages in, our events stored, 200 out."""
+"""The routes that Segment and RudderStack SDKs call: their messages in, events stored, 200 out."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 import orjson
 
-from services.gateway.events import decode, segment
-from services.gateway.http import clock
+from services.gateway.events.decode import decode_event
+from services.gateway.events.segment import BATCH_PATHS, EVENT_TYPE_BY_PATH, read_sdk_messages, to_envelope
+from services.gateway.http.clock import get_receive_time
 from services.gateway.http.ingestion import Ingestion
 from services.gateway.http.request import GatewayRequest
 from services.gateway.http.responses import render_event, render_sdk_batch, require_event
@@ -15,31 +16,31 @@ from services.gateway.http.responses import render_event, render_sdk_batch, requ
 class SdkRoutes:
     """Handles `/v1/*`, or what the settings call it."""
 
-    def __init__(self, intake: Ingestion, prefix: str = "/v1") -> None:
-        self._intake = intake
+    def __init__(self, ingestion: Ingestion, prefix: str = "/v1") -> None:
+        self._ingestion = ingestion
         self.prefix = prefix
 
     def handlers(self) -> Mapping[str, Callable[[GatewayRequest], Awaitable[bytes]]]:
         """By path."""
         singles = {
-            f"{self.prefix}/{name}": partial(self.message, kind=kind)
-            for name, kind in segment.EVENT_TYPE_BY_PATH.items()
+            f"{self.prefix}/{name}": partial(self.message, event_type=event_type)
+            for name, event_type in EVENT_TYPE_BY_PATH.items()
         }
-        return {**singles, **{f"{self.prefix}/{name}": self.batch for name in segment.BATCH_PATHS}}
+        return {**singles, **{f"{self.prefix}/{name}": self.batch for name in BATCH_PATHS}}
 
-    async def message(self, request: GatewayRequest, kind: str) -> bytes:
+    async def message(self, request: GatewayRequest, event_type: str) -> bytes:
         """Store one message of an SDK.
 
         200 says that it is on disk. The type is that of the path; `messageId` makes a repeat harmless.
         """
-        body = await self._intake.read_body(request)
-        received_at = clock.get_receive_time()
-        messages, _, write_key = segment.read_sdk_messages(decode.decode_event(body), kind)
-        sender = await self._intake.authenticate(request, write_key, received_at)
-        decided = await self._intake.decide([segment.to_envelope(message, kind) for message in messages], sender)
+        body = await self._ingestion.read_body(request)
+        received_at = get_receive_time()
+        messages, _, write_key = read_sdk_messages(decode_event(body), event_type)
+        sender = await self._ingestion.authenticate(request, write_key, received_at)
+        decided = await self._ingestion.decide([to_envelope(message, event_type) for message in messages], sender)
         event = require_event(decided[0])
-        outcome = await self._intake.submit(decided, sender)
-        answer = render_event(event, outcome, is_dry_run=sender.is_dry_run)
+        result = await self._ingestion.submit(decided, sender)
+        answer = render_event(event, result, is_dry_run=sender.is_dry_run)
         return orjson.dumps({"success": True, **orjson.loads(answer)})
 
     async def batch(self, request: GatewayRequest) -> bytes:
@@ -48,11 +49,11 @@ class SdkRoutes:
         200 says that every message not listed as refused is on disk. A bad message never refuses the others: an SDK
         would drop them all.
         """
-        body = await self._intake.read_body(request)
-        received_at = clock.get_receive_time()
-        messages, sent_at, write_key = segment.read_sdk_messages(decode.decode_event(body), None)
-        sender = await self._intake.authenticate(request, write_key, received_at, sent_at)
-        decided = await self._intake.decide([segment.to_envelope(message, None) for message in messages], sender)
-        outcome = await self._intake.submit(decided, sender)
-        self._intake.record_rejected(request, messages, decided, outcome)
-        return render_sdk_batch(decided, outcome, is_dry_run=sender.is_dry_run)
+        body = await self._ingestion.read_body(request)
+        received_at = get_receive_time()
+        messages, sent_at, write_key = read_sdk_messages(decode_event(body), None)
+        sender = await self._ingestion.authenticate(request, write_key, received_at, sent_at)
+        decided = await self._ingestion.decide([to_envelope(message, None) for message in messages], sender)
+        result = await self._ingestion.submit(decided, sender)
+        self._ingestion.record_rejected(request, messages, decided, result)
+        return render_sdk_batch(decided, result, is_dry_run=sender.is_dry_run)
