@@ -30,9 +30,9 @@ from tracking.http import server
 from tracking.http.health import Health
 from tracking.http.server import ServerOptions
 from tracking.infra import postgres, process
-from tracking.infra import redis as cache
 from tracking.infra.postgres import Pool
 from tracking.infra.rabbitmq import Publisher
+from tracking.infra.redis import ping_redis
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ async def run(
     health = Health(
         SERVICE,
         {"postgres": lambda: postgres.ping(clients.pool), "structures": structures.ping},
-        {"redis": lambda: cache.ping_redis(clients.redis), "rabbitmq": clients.broker.ping},
+        {"redis": lambda: ping_redis(clients.redis), "rabbitmq": clients.broker.ping},
     )
     rates = RateLimiter(clients.redis)
     inbox = RejectedEventWriter(clients.pool)

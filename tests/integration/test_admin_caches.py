@@ -16,7 +16,7 @@ from tests.support.polling import until
 from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 from tracking.contracts import cache_entries
-from tracking.infra import redis as cache
+from tracking.infra.redis import INVALIDATION_CHANNEL
 
 NOWHERE = {"TRACKING_REDIS_URL": "redis://127.0.0.1:1"}
 
@@ -41,7 +41,7 @@ async def test_deactivation_reaches_redis_and_is_published_before_the_answer(
     partner_id = await a_partner(admin)
     systems = [await a_system(admin, partner_id, f"S{n}") for n in range(3)]
     async with Redis.from_url(stack.redis_url) as redis, redis.pubsub() as pubsub:
-        await pubsub.subscribe(cache.INVALIDATION_CHANNEL)
+        await pubsub.subscribe(INVALIDATION_CHANNEL)
         await pubsub.get_message(timeout=5)
 
         await admin.post(f"/api/partners/{partner_id}/deactivate")
@@ -77,7 +77,7 @@ async def test_a_system_stands_in_redis_as_it_is_shown(admin: httpx.AsyncClient,
 async def test_what_is_published_says_what_changed(admin: httpx.AsyncClient, stack: Stack) -> None:
     system = await a_system(admin)
     async with Redis.from_url(stack.redis_url) as redis, redis.pubsub() as pubsub:
-        await pubsub.subscribe(cache.INVALIDATION_CHANNEL)
+        await pubsub.subscribe(INVALIDATION_CHANNEL)
         await pubsub.get_message(timeout=5)
         mark = {"eventName": system["id"], "partnerId": system["partnerId"]}  # servers share their channels
 
@@ -96,7 +96,7 @@ async def test_one_message_stands_for_many_keys(admin: httpx.AsyncClient, stack:
     for _ in range(25):
         await admin.post(f"/api/partnersystems/{system['id']}/apikeys")
     async with Redis.from_url(stack.redis_url) as redis, redis.pubsub() as pubsub:
-        await pubsub.subscribe(cache.INVALIDATION_CHANNEL)
+        await pubsub.subscribe(INVALIDATION_CHANNEL)
         await pubsub.get_message(timeout=5)
 
         await admin.post(f"/api/partnersystems/{system['id']}/deactivate")

@@ -22,7 +22,7 @@ from tests.support.stack import Stack
 from tracking.contracts import cache_entries
 from tracking.domain.system_settings import DEFAULT_SETTINGS, PrivacyRule, SystemSettings
 from tracking.infra import postgres, process
-from tracking.infra import redis as cache
+from tracking.infra.redis import open_redis
 
 DEFAULTS: dict[str, Any] = {"allowedOrigins": [], "rateLimit": None, "ipPolicy": "truncate", "privacyRules": []}
 EVERYTHING = {
@@ -65,7 +65,7 @@ async def a_gateways_keys(stack: Stack, redis_url: str) -> AsyncIterator[ApiKeyL
         url = stack.write_url("gateway")
         pool = await postgres.open_pool(url, service="test", connect_timeout_s=5, query_timeout_s=5, size=2)
         resources.push_async_callback(postgres.close_pool, pool)
-        redis = cache.open_redis(redis_url, timeout_s=1)
+        redis = open_redis(redis_url, timeout_s=1)
         resources.push_async_callback(redis.aclose)
         keys = ApiKeyLookup(redis, pool, ttl_s=600)
         await resources.enter_async_context(

@@ -18,7 +18,7 @@ from tests.support.registry import Registered, register_system
 from tests.support.stack import Stack
 from tests.support.wire_counter import CallCounter
 from tracking.infra import postgres
-from tracking.infra import redis as cache
+from tracking.infra.redis import open_redis
 
 # 142 by Python 3.11; of them about 43 decide it and 18 encode it for the database
 MOST_CALLS = 149
@@ -76,7 +76,7 @@ async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
     """In this process, and it knows the key."""
     url = stack.write_url("gateway")
     pool = await postgres.open_pool(url, service="test", connect_timeout_s=5, query_timeout_s=5, size=1)
-    redis = cache.open_redis(stack.redis_url, timeout_s=2)
+    redis = open_redis(stack.redis_url, timeout_s=2)
     store = EventStore(url, connect_timeout_s=5)
     committed: list[CommittedBatch] = []
     commits = GroupCommit(store, committed.append, deadline_s=10, buffer_events=10_000, buffer_bytes=10_000_000)

@@ -5,8 +5,8 @@ import time
 
 from redis.asyncio import Redis
 
-from tracking.infra import redis as cache
 from tracking.infra.postgres import describe_error
+from tracking.infra.redis import REDIS_ERRORS
 
 _log = logging.getLogger(__name__)
 _PAUSE_S = 1.0
@@ -29,7 +29,7 @@ class CacheAside:
             return None
         try:
             found = await self._redis.get(key)
-        except cache.REDIS_ERRORS as error:
+        except REDIS_ERRORS as error:
             self._pause(error)
             return None
         return found if isinstance(found, bytes) else None
@@ -40,7 +40,7 @@ class CacheAside:
             return
         try:
             await self._redis.set(key, data, ex=ttl_s)
-        except cache.REDIS_ERRORS as error:
+        except REDIS_ERRORS as error:
             self._pause(error)
 
     def _is_usable(self) -> bool:

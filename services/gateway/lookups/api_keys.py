@@ -17,7 +17,7 @@ from tracking.contracts import cache_entries
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Forbidden, Unauthenticated, Unavailable
 from tracking.infra import metrics, postgres
-from tracking.infra import redis as cache
+from tracking.infra.redis import REDIS_ERRORS
 
 _log = logging.getLogger(__name__)
 _REDIS_TTL_S = 3600
@@ -150,7 +150,7 @@ class ApiKeyLookup:
             return None
         try:
             data = await self._redis.get(cache_entries.make_api_key_cache_key(digest))
-        except cache.REDIS_ERRORS as error:
+        except REDIS_ERRORS as error:
             self._pause_redis(error)
             return None
         entry = ApiKeyEntry.decode(data) if data is not None else None
@@ -166,7 +166,7 @@ class ApiKeyLookup:
             await self._redis.set(
                 cache_entries.make_api_key_cache_key(digest), entry.encode(), ex=_REDIS_TTL_S, nx=True
             )
-        except cache.REDIS_ERRORS as error:
+        except REDIS_ERRORS as error:
             self._pause_redis(error)
 
     def _pause_redis(self, error: BaseException) -> None:

@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from tracking.contracts import cache_entries
 from tracking.domain.errors import Malformed, Unavailable
 from tracking.infra import metrics, postgres
-from tracking.infra import redis as cache
+from tracking.infra.redis import REDIS_ERRORS
 from tracking.infra.validation import Validator, compile_schema
 
 _log = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ class EventStructureLookup:
                 return None
             metrics.cache_lookups.labels("structure", "redis").inc()
             return next((v["schema"] for v in entry["versions"] if v["version"] == wanted.version), None)
-        except (*cache.REDIS_ERRORS, orjson.JSONDecodeError, KeyError, TypeError):
+        except (*REDIS_ERRORS, orjson.JSONDecodeError, KeyError, TypeError):
             return None
 
     async def _from_database(self, wanted: SchemaRef) -> Any:

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from tracking.domain.errors import TooManyRequests
 from tracking.domain.system_settings import SystemSettings
 from tracking.infra import metrics, postgres
-from tracking.infra import redis as cache
+from tracking.infra.redis import REDIS_ERRORS
 
 _log = logging.getLogger(__name__)
 _LEASES_A_SECOND = 50
@@ -101,7 +101,7 @@ class RateLimiter:
                 granted, left, wait_ms = await self._lease(
                     keys=[f"rate_limit:{system_id}"], args=[rate, burst, need, max(need, rate // _LEASES_A_SECOND)]
                 )
-            except cache.REDIS_ERRORS as error:
+            except REDIS_ERRORS as error:
                 self._paused_until = now + _REDIS_PAUSE_S
                 _log.warning("Redis does not answer, rates are limited by gateway: %s", postgres.describe_error(error))
             else:
