@@ -14,18 +14,19 @@ import orjson
 from services.admin.models.partner_systems import SystemAnswer
 from tracking.contracts import cache_entries
 from tracking.contracts.cache_entries import AccessTokenEntry, ApiKeyEntry
+from tracking.contracts.invalidation import Invalidation
 from tracking.contracts.system_settings import decode_settings
 from tracking.infra.postgres import Connection
 
 
 @dataclass(slots=True)
 class CacheUpdates:
-    """`{key in Redis: value}`, and what every process must hear afterwards."""
+    """`{key in Redis: value}`, and the invalidations that follow once all of it is written."""
 
     values: dict[str, bytes] = field(default_factory=dict)
-    invalidations: list[dict[str, str]] = field(default_factory=list)
+    invalidations: list[Invalidation] = field(default_factory=list)
 
-    def add(self, key: str, value: bytes, invalidation: dict[str, str] | None = None) -> None:
+    def add(self, key: str, value: bytes, invalidation: Invalidation | None = None) -> None:
         """Once for each key, however many events led to it."""
         if invalidation is not None and key not in self.values:
             self.invalidations.append(invalidation)
@@ -76,8 +77,8 @@ def _add_keys(entries: CacheUpdates, rows: Sequence[Any]) -> None:
     for row in rows:
         values = dict(row)
         digest = values.pop("key_sha256").hex()
-        invalidation = {"kind": "api_key", "sha256": digest}
-        entries.add(cache_entries.make_api_key_cache_key(digest), ApiKeyEntry.from_row(values).encode(), invalidation)
+        key, value = cache_entries.make_api_key_cache_key(digest), ApiKeyEntry.from_row(values).encode()
+        entries.add(key, value, Invalidation("api_key", digest))
 
 
 _SELECT_SYSTEM = """
@@ -124,8 +125,7 @@ async def _add_structure(entries: CacheUpdates, connection: Connection, structur
         ],
     }
     key = cache_entries.make_event_structure_cache_key(partner_id, structure["event_name"])
-    invalidation = {"kind": "structure", "eventName": structure["event_name"], "partnerId": partner_id or ""}
-    entries.add(key, orjson.dumps(entry), invalidation)
+    entries.add(key, orjson.dumps(entry), Invalidation("structure"))
 
 
 _SELECT_TOKEN = """
@@ -140,7 +140,5 @@ async def _add_token(entries: CacheUpdates, connection: Connection, token_id: UU
     if row is not None:
         values = dict(row)
         digest = values.pop("token_sha256").hex()
-        invalidation = {"kind": "access_token", "sha256": digest}
-        entries.add(
-            cache_entries.make_access_token_cache_key(digest), AccessTokenEntry(**values).encode(), invalidation
-        )
+        key, value = cache_entries.make_access_token_cache_key(digest), AccessTokenEntry(**values).encode()
+        entries.add(key, value, Invalidation("access_token", digest))

@@ -16,6 +16,7 @@ import orjson
 from redis.asyncio import Redis
 
 from services.admin.cache_updates import CacheUpdates, read_cache_updates
+from tracking.contracts.invalidation import EVERYTHING
 from tracking.domain.domain_events import DomainEvent
 from tracking.infra import correlation, postgres
 from tracking.infra.postgres import Connection, Pool
@@ -133,5 +134,5 @@ class Outbox:
                 pipeline.set(key, value, ex=self._ttl_s)
             await pipeline.execute()
         is_many = len(entries.invalidations) > _MANY
-        for message in [{"kind": "all"}] if is_many else entries.invalidations:
+        for message in [EVERYTHING] if is_many else entries.invalidations:
             await publish_invalidation(self._redis, message)

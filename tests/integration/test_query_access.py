@@ -18,6 +18,7 @@ from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 from tracking.contracts import cache_entries
 from tracking.contracts.cache_entries import AccessTokenEntry
+from tracking.contracts.invalidation import Invalidation
 from tracking.infra.redis import open_redis, publish_invalidation
 
 NOON = datetime(2025, 12, 24, 12, tzinfo=UTC)
@@ -145,7 +146,7 @@ async def test_a_revoked_token_stops_working_at_once(stack: Stack) -> None:
     ):
         await until(lambda: status(client, path, token), lambda code: code == 404)
         await redis.set(key, gone.encode())
-        await publish_invalidation(redis, {"kind": "access_token", "sha256": digest})
+        await publish_invalidation(redis, Invalidation("access_token", digest))
         assert await until(lambda: status(client, path, token), lambda code: code == 401, 1) == 401
     await redis.aclose()
 
