@@ -45,6 +45,7 @@ from services.admin.routes.access_tokens import AccessTokenRoutes
 from services.admin.routes.api_keys import ApiKeyRoutes
 from services.admin.routes.dead_letters import DeadLetterRoutes
 from services.admin.routes.event_structures import EventStructureRoutes
+from services.admin.routes.partner_systems import PartnerSystemRoutes
 from services.admin.routes.partners import PartnerRoutes
 from services.admin.routes.rejected_events import RejectedEventRoutes
 from tracking.http.edge import EdgeMiddleware
@@ -126,7 +127,7 @@ def _partners(table: _RouteTable, routes: PartnerRoutes) -> None:
     table.change(["POST"], f"{path}/{{id}}/activate", "partner_activate_partner", routes.activate_partner, answer)
 
 
-def _systems(table: _RouteTable, routes: PartnerRoutes) -> None:
+def _systems(table: _RouteTable, routes: PartnerSystemRoutes) -> None:
     path, answer = "/api/partnersystems", SystemAnswer
     table.change(
         ["POST"],
@@ -230,9 +231,8 @@ def create_app(administration: AdminCommands, health: Health) -> ASGIApp:
         credential="bearer",
     )
     table = _RouteTable(docs)
-    partners = PartnerRoutes(administration)
-    _partners(table, partners)
-    _systems(table, partners)
+    _partners(table, PartnerRoutes(administration))
+    _systems(table, PartnerSystemRoutes(administration))
     _keys(table, ApiKeyRoutes(administration))
     _structures(table, EventStructureRoutes(administration))
     _tokens(table, AccessTokenRoutes(administration))
