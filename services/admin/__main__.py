@@ -17,7 +17,7 @@ from tracking.infra.settings import AdminSettings
 
 
 async def main() -> None:
-    """Open what the administration needs, serve, close in reverse."""
+    """Open every resource, serve until SIGTERM, and close the resources in reverse order."""
     settings = AdminSettings()
     telemetry.configure_logging(SERVICE, settings.environment, settings.log_level, settings.log_file)
     async with AsyncExitStack() as resources:
@@ -32,16 +32,14 @@ async def main() -> None:
         redis = open_redis(settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s)
         resources.push_async_callback(redis.aclose)
         outbox = Outbox(pool, redis, ttl_s=settings.cache_ttl_s, timeout_s=settings.redis_timeout_s)
-        administration = AdminCommands(
-            UnitOfWorkFactory(pool, outbox, getrandbits, timeout_s=settings.connect_timeout_s)
-        )
-        bootstrap = Bootstrap(administration, settings.admin_token.get_secret_value())
+        commands = AdminCommands(UnitOfWorkFactory(pool, outbox, getrandbits, timeout_s=settings.connect_timeout_s))
+        bootstrap = Bootstrap(commands, settings.admin_token.get_secret_value())
         health = Health(
             SERVICE,
             {"postgres": lambda: postgres.ping(pool), "bootstrap": bootstrap.ping},
             {"redis": lambda: ping_redis(redis)},
         )
-        app = create_app(administration, health)
+        app = create_app(commands, health)
         async with process.run_in_background(
             outbox.run(lambda: health.record_heartbeat("outbox", 60)), bootstrap.run()
         ):

@@ -1,4 +1,4 @@
-"""The administration's HTTP edge: every route, what it takes and what it answers."""
+"""The ASGI application of admin: every route with the models of its body, its parameters and its responses."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -56,55 +56,58 @@ from tracking.http.openapi import OpenApiDocument
 SERVICE = "admin"
 Handler = Callable[[Request], Awaitable[Response]]
 _ERROR_RESPONSES: Mapping[int, type[BaseModel] | None] = dict.fromkeys((401, 403, 404, 503), ErrorBody)
-_CHANGES: Mapping[int, type[BaseModel] | None] = {**_ERROR_RESPONSES, 409: ErrorBody, 413: ErrorBody}
+_WRITE_ERROR_RESPONSES: Mapping[int, type[BaseModel] | None] = {**_ERROR_RESPONSES, 409: ErrorBody, 413: ErrorBody}
 
 
 class _RouteTable:
-    """Collects routes together with their documentation."""
+    """Collects routes and describes each of them for the OpenAPI document."""
 
     def __init__(self, docs: OpenApiDocument) -> None:
         self._docs = docs
         self.routes: list[Route] = []
 
-    def get(
+    def add_read(
         self,
         path: str,
         operation_id: str,
         handler: Handler,
-        answer: type[BaseModel],
+        response: type[BaseModel],
         query: type[BaseModel] | None = None,
     ) -> None:
-        """A route that reads."""
+        """Add a GET route."""
         self._docs.describe(
-            answers={200: answer, **_ERROR_RESPONSES}, tag=_tag(path), query=query, operation_id=operation_id
+            answers={200: response, **_ERROR_RESPONSES}, tag=_get_tag(path), query=query, operation_id=operation_id
         )(handler)
         self.routes.append(Route(path, handler, methods=["GET"]))
 
-    def change(
+    def add_write(
         self,
         methods: list[str],
         path: str,
         operation_id: str,
         handler: Handler,
-        answer: type[BaseModel] | None,
+        response: type[BaseModel] | None,
         *,
         body: type[BaseModel] | None = None,
         status: int = 200,
     ) -> None:
-        """A route that changes something."""
-        self._docs.describe(answers={status: answer, **_CHANGES}, tag=_tag(path), body=body, operation_id=operation_id)(
-            handler
-        )
+        """Add a route whose command changes something. `methods` are all methods that lead to the handler."""
+        self._docs.describe(
+            answers={status: response, **_WRITE_ERROR_RESPONSES},
+            tag=_get_tag(path),
+            body=body,
+            operation_id=operation_id,
+        )(handler)
         self.routes.append(Route(path, handler, methods=methods))
 
 
-def _tag(path: str) -> str:
+def _get_tag(path: str) -> str:
     return "keys" if "apikeys" in path else path.split("/")[-1 if path.endswith("eventstructures") else 2]
 
 
-def _partners(table: _RouteTable, routes: PartnerRoutes) -> None:
+def _add_partner_routes(table: _RouteTable, routes: PartnerRoutes) -> None:
     path, answer = "/api/partners", PartnerAnswer
-    table.change(
+    table.add_write(
         ["POST"],
         path,
         "partner_register_partner",
@@ -113,9 +116,9 @@ def _partners(table: _RouteTable, routes: PartnerRoutes) -> None:
         body=NewPartner,
         status=201,
     )
-    table.get(path, "partner_list_partners", routes.list_partners, PartnerPage, PartnerFilter)
-    table.get(f"{path}/{{id}}", "partner_get_partner", routes.get_partner, answer)
-    table.change(
+    table.add_read(path, "partner_list_partners", routes.list_partners, PartnerPage, PartnerFilter)
+    table.add_read(f"{path}/{{id}}", "partner_get_partner", routes.get_partner, answer)
+    table.add_write(
         ["PUT", "PATCH"],
         f"{path}/{{id}}",
         "partner_update_partner",
@@ -123,13 +126,15 @@ def _partners(table: _RouteTable, routes: PartnerRoutes) -> None:
         answer,
         body=PartnerChange,
     )
-    table.change(["POST"], f"{path}/{{id}}/deactivate", "partner_deactivate_partner", routes.deactivate_partner, answer)
-    table.change(["POST"], f"{path}/{{id}}/activate", "partner_activate_partner", routes.activate_partner, answer)
+    table.add_write(
+        ["POST"], f"{path}/{{id}}/deactivate", "partner_deactivate_partner", routes.deactivate_partner, answer
+    )
+    table.add_write(["POST"], f"{path}/{{id}}/activate", "partner_activate_partner", routes.activate_partner, answer)
 
 
-def _systems(table: _RouteTable, routes: PartnerSystemRoutes) -> None:
+def _add_partner_system_routes(table: _RouteTable, routes: PartnerSystemRoutes) -> None:
     path, answer = "/api/partnersystems", SystemAnswer
-    table.change(
+    table.add_write(
         ["POST"],
         path,
         "partner_register_system",
@@ -138,9 +143,9 @@ def _systems(table: _RouteTable, routes: PartnerSystemRoutes) -> None:
         body=NewSystem,
         status=201,
     )
-    table.get(path, "partner_list_systems", routes.list_systems, SystemPage, SystemFilter)
-    table.get(f"{path}/{{id}}", "partner_get_system", routes.get_system, answer)
-    table.change(
+    table.add_read(path, "partner_list_systems", routes.list_systems, SystemPage, SystemFilter)
+    table.add_read(f"{path}/{{id}}", "partner_get_system", routes.get_system, answer)
+    table.add_write(
         ["PUT", "PATCH"],
         f"{path}/{{id}}",
         "partner_update_system",
@@ -148,25 +153,27 @@ def _systems(table: _RouteTable, routes: PartnerSystemRoutes) -> None:
         answer,
         body=SystemChange,
     )
-    table.change(["POST"], f"{path}/{{id}}/deactivate", "partner_deactivate_system", routes.deactivate_system, answer)
-    table.change(["POST"], f"{path}/{{id}}/activate", "partner_activate_system", routes.activate_system, answer)
+    table.add_write(
+        ["POST"], f"{path}/{{id}}/deactivate", "partner_deactivate_system", routes.deactivate_system, answer
+    )
+    table.add_write(["POST"], f"{path}/{{id}}/activate", "partner_activate_system", routes.activate_system, answer)
 
 
-def _keys(table: _RouteTable, routes: ApiKeyRoutes) -> None:
+def _add_api_key_routes(table: _RouteTable, routes: ApiKeyRoutes) -> None:
     keys = "/api/partnersystems/{id}/apikeys"
-    table.change(["POST"], keys, "key_issue_key", routes.issue_key, IssuedKey, body=NewKey, status=201)
-    table.get(keys, "key_list_keys", routes.list_keys, KeyList)
+    table.add_write(["POST"], keys, "key_issue_key", routes.issue_key, IssuedKey, body=NewKey, status=201)
+    table.add_read(keys, "key_list_keys", routes.list_keys, KeyList)
     rotate = f"{keys}/{{key_id}}/rotate"
-    table.get(f"{keys}/{{key_id}}", "key_get_key", routes.get_key, KeyAnswer)
-    table.change(["POST"], rotate, "key_rotate_key", routes.rotate_key, IssuedKey, body=Rotation, status=201)
-    table.change(["POST"], f"{keys}/{{key_id}}/revoke", "key_revoke_key", routes.revoke_key, None, status=204)
+    table.add_read(f"{keys}/{{key_id}}", "key_get_key", routes.get_key, KeyAnswer)
+    table.add_write(["POST"], rotate, "key_rotate_key", routes.rotate_key, IssuedKey, body=Rotation, status=201)
+    table.add_write(["POST"], f"{keys}/{{key_id}}/revoke", "key_revoke_key", routes.revoke_key, None, status=204)
     table.routes.append(Route(f"{keys}/{{key_id}}", routes.revoke_key, methods=["DELETE"]))
 
 
-def _structures(table: _RouteTable, routes: EventStructureRoutes) -> None:
+def _add_event_structure_routes(table: _RouteTable, routes: EventStructureRoutes) -> None:
     path, new, answer = "/api/eventstructures", NewStructure, StructureAnswer
-    table.change(["POST"], path, "structure_define", routes.define, answer, body=new, status=201)
-    table.get(
+    table.add_write(["POST"], path, "structure_define", routes.define, answer, body=new, status=201)
+    table.add_read(
         path,
         "structure_list_global",
         routes.list_global,
@@ -174,17 +181,19 @@ def _structures(table: _RouteTable, routes: EventStructureRoutes) -> None:
         StructureFilter,
     )
     own = "/api/partners/{id}/eventstructures"
-    table.change(["POST"], own, "structure_define_for_partner", routes.define_for_partner, answer, body=new, status=201)
-    table.get(
+    table.add_write(
+        ["POST"], own, "structure_define_for_partner", routes.define_for_partner, answer, body=new, status=201
+    )
+    table.add_read(
         own,
         "structure_list_of_partner",
         routes.list_of_partner,
         StructurePage,
         StructureFilter,
     )
-    table.get(f"{path}/{{id}}", "structure_get", routes.get, answer)
+    table.add_read(f"{path}/{{id}}", "structure_get", routes.get, answer)
     versions, version = f"{path}/{{id}}/versions", VersionAnswer
-    table.change(
+    table.add_write(
         ["POST"],
         versions,
         "structure_add_version",
@@ -193,37 +202,37 @@ def _structures(table: _RouteTable, routes: EventStructureRoutes) -> None:
         body=NewVersion,
         status=201,
     )
-    table.get(versions, "structure_list_versions", routes.list_versions, VersionList)
-    table.get(f"{versions}/{{version}}", "structure_get_version", routes.get_version, version)
-    table.change(["POST"], f"{versions}/{{version}}/publish", "structure_publish", routes.publish, version)
-    table.change(["POST"], f"{versions}/{{version}}/deprecate", "structure_deprecate", routes.deprecate, version)
+    table.add_read(versions, "structure_list_versions", routes.list_versions, VersionList)
+    table.add_read(f"{versions}/{{version}}", "structure_get_version", routes.get_version, version)
+    table.add_write(["POST"], f"{versions}/{{version}}/publish", "structure_publish", routes.publish, version)
+    table.add_write(["POST"], f"{versions}/{{version}}/deprecate", "structure_deprecate", routes.deprecate, version)
 
 
-def _tokens(table: _RouteTable, routes: AccessTokenRoutes) -> None:
+def _add_access_token_routes(table: _RouteTable, routes: AccessTokenRoutes) -> None:
     path = "/api/tokens"
-    table.change(["POST"], path, "token_issue", routes.issue, IssuedToken, body=NewToken, status=201)
-    table.get(path, "token_list", routes.list, TokenPage, PageParameters)
-    table.get(f"{path}/{{id}}", "token_get", routes.get, TokenAnswer)
-    table.change(["POST"], f"{path}/{{id}}/revoke", "token_revoke", routes.revoke, None, status=204)
+    table.add_write(["POST"], path, "token_issue", routes.issue, IssuedToken, body=NewToken, status=201)
+    table.add_read(path, "token_list", routes.list, TokenPage, PageParameters)
+    table.add_read(f"{path}/{{id}}", "token_get", routes.get, TokenAnswer)
+    table.add_write(["POST"], f"{path}/{{id}}/revoke", "token_revoke", routes.revoke, None, status=204)
     table.routes.append(Route(f"{path}/{{id}}", routes.revoke, methods=["DELETE"]))
 
 
-def _dead_letters(table: _RouteTable, routes: DeadLetterRoutes) -> None:
+def _add_dead_letter_routes(table: _RouteTable, routes: DeadLetterRoutes) -> None:
     path, answer = "/api/deadletters", DeadLetterAnswer
-    table.get(path, "deadletter_list", routes.list, DeadLetterPage, DeadLetterFilter)
-    table.get(f"{path}/{{id}}", "deadletter_get", routes.get, WholeDeadLetterAnswer)
-    table.change(["POST"], f"{path}/{{id}}/retry", "deadletter_retry", routes.retry, answer)
-    table.change(["POST"], f"{path}/{{id}}/discard", "deadletter_discard", routes.discard, answer)
+    table.add_read(path, "deadletter_list", routes.list, DeadLetterPage, DeadLetterFilter)
+    table.add_read(f"{path}/{{id}}", "deadletter_get", routes.get, WholeDeadLetterAnswer)
+    table.add_write(["POST"], f"{path}/{{id}}/retry", "deadletter_retry", routes.retry, answer)
+    table.add_write(["POST"], f"{path}/{{id}}/discard", "deadletter_discard", routes.discard, answer)
 
 
-def _rejected_events(table: _RouteTable, routes: RejectedEventRoutes) -> None:
+def _add_rejected_event_routes(table: _RouteTable, routes: RejectedEventRoutes) -> None:
     path = "/api/refused"
-    table.get(path, "refused_list", routes.list, RejectedEventPage, RejectedEventFilter)
-    table.get(f"{path}/{{id}}", "refused_get", routes.get, RejectedEventAnswer)
+    table.add_read(path, "refused_list", routes.list, RejectedEventPage, RejectedEventFilter)
+    table.add_read(f"{path}/{{id}}", "refused_get", routes.get, RejectedEventAnswer)
 
 
-def create_app(administration: AdminCommands, health: Health) -> ASGIApp:
-    """The application with its health, metrics and documentation."""
+def create_app(commands: AdminCommands, health: Health) -> ASGIApp:
+    """Build the application, with its routes for health, metrics and the OpenAPI document."""
     docs = OpenApiDocument(
         title="Volcanion Tracking administration",
         description="Partners, their systems and keys, event structures, access tokens; dead letters, refused events.",
@@ -231,15 +240,15 @@ def create_app(administration: AdminCommands, health: Health) -> ASGIApp:
         credential="bearer",
     )
     table = _RouteTable(docs)
-    _partners(table, PartnerRoutes(administration))
-    _systems(table, PartnerSystemRoutes(administration))
-    _keys(table, ApiKeyRoutes(administration))
-    _structures(table, EventStructureRoutes(administration))
-    _tokens(table, AccessTokenRoutes(administration))
-    _dead_letters(table, DeadLetterRoutes(administration))
-    _rejected_events(table, RejectedEventRoutes(administration))
+    _add_partner_routes(table, PartnerRoutes(commands))
+    _add_partner_system_routes(table, PartnerSystemRoutes(commands))
+    _add_api_key_routes(table, ApiKeyRoutes(commands))
+    _add_event_structure_routes(table, EventStructureRoutes(commands))
+    _add_access_token_routes(table, AccessTokenRoutes(commands))
+    _add_dead_letter_routes(table, DeadLetterRoutes(commands))
+    _add_rejected_event_routes(table, RejectedEventRoutes(commands))
     documented = Starlette(routes=table.routes)
     app = Starlette(routes=[*table.routes, *health.make_routes(), *docs.make_routes(documented)])
     app.router.redirect_slashes = False
-    # the router alone: Starlette's own error middleware would answer before the edge, as text
-    return EdgeMiddleware(AdminAuthMiddleware(app.router, administration), SERVICE)
+    # Only the router is wrapped: Starlette's error middleware would answer with text before the edge sees the error.
+    return EdgeMiddleware(AdminAuthMiddleware(app.router, commands), SERVICE)

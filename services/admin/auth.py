@@ -1,6 +1,7 @@
-"""Who may administer: a bearer token of scope `admin`, looked up by its SHA-256 in the write database each time.
+"""Authentication of the administration: a bearer token of scope `admin`.
 
-No cache: administration is rare, and what was revoked is refused at once.
+The token is looked up by its SHA-256 in the write database for each request. There is no cache, because such requests
+are rare and a revoked token must be rejected at once.
 """
 
 from datetime import UTC, datetime
@@ -17,14 +18,14 @@ _OPEN = ("/health/", "/metrics", "/openapi/", "/scalar/")
 
 
 class AdminAuthMiddleware:
-    """ASGI middleware: nothing but health, metrics and documentation is open without an admin token."""
+    """ASGI middleware that asks for an admin token on every path except health, metrics and documentation."""
 
-    def __init__(self, app: ASGIApp, administration: AdminCommands) -> None:
+    def __init__(self, app: ASGIApp, commands: AdminCommands) -> None:
         self._app = app
-        self._administration = administration
+        self._commands = commands
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises Unauthenticated, Forbidden or Unavailable into the edge."""
+        """Raises Unauthenticated, Forbidden or Unavailable, which the edge middleware turns into responses."""
         if scope["type"] == "http" and not scope["path"].startswith(_OPEN):
             given = [value for name, value in scope["headers"] if name == b"authorization"]
             await self._check(given[0] if len(given) == 1 else b"")
@@ -34,7 +35,7 @@ class AdminAuthMiddleware:
         scheme, _, secret = header.partition(b" ")
         if scheme.lower() != b"bearer" or not secret.strip():
             raise Unauthenticated("missing_token", "No token: send Authorization: Bearer <token>.")
-        async with self._administration.read_connection() as connection:
+        async with self._commands.read_connection() as connection:
             token = await access_tokens.find_token_by_hash(connection, sha256(secret.strip()).digest())
         now = datetime.now(UTC)
         if token is None:

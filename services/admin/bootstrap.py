@@ -1,4 +1,4 @@
-"""The first admin token comes from the environment; it is stored as soon as the database can be reached."""
+"""Stores the first admin token, which the environment names, as soon as the write database can be reached."""
 
 import asyncio
 import logging
@@ -11,24 +11,24 @@ _RETRY_DELAY_S = 1.0
 
 
 class Bootstrap:
-    """`run` until it is done; not ready before."""
+    """A background task (`run`) and a readiness check (`ping`) that fails until the token is stored."""
 
-    def __init__(self, administration: AdminCommands, secret: str) -> None:
-        self._administration = administration
+    def __init__(self, commands: AdminCommands, secret: str) -> None:
+        self._commands = commands
         self._secret = secret
         self._is_done = False
 
     async def run(self) -> None:
-        """Store the token, again and again while the database is away."""
+        """Store the token, and try again every second while the database is unavailable."""
         while not self._is_done:
             try:
-                await self._administration.accept_bootstrap_token(self._secret)
+                await self._commands.accept_bootstrap_token(self._secret)
                 self._is_done = True
             except Unavailable as error:
                 _log.warning("the first admin token is not stored yet: %s", error.message)
                 await asyncio.sleep(_RETRY_DELAY_S)
 
     async def ping(self) -> None:
-        """Raises Unavailable until the token is good."""
+        """Raises Unavailable until the token is stored."""
         if not self._is_done:
             raise Unavailable("bootstrap_pending", "The first admin token is not stored yet.")

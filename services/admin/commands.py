@@ -1,4 +1,7 @@
-"""The commands: each one transaction that loads, changes, saves and notes what happened; caches hear after it."""
+"""The commands of admin. Each is one unit of work: load an aggregate, change it, save it, record its domain events.
+
+The caches are updated after the commit and before the command returns.
+"""
 
 import asyncio
 import logging
@@ -27,38 +30,38 @@ BOOTSTRAP_NAME = "bootstrap"
 
 
 class AdminCommands:
-    """Every command raises the domain's errors, and Unavailable when the write database is away."""
+    """Every command raises the errors of the domain, and Unavailable if the write database cannot be reached."""
 
-    def __init__(self, changes: UnitOfWorkFactory) -> None:
-        self._changes = changes
-        self.read_connection = changes.read_connection
+    def __init__(self, units_of_work: UnitOfWorkFactory) -> None:
+        self._units_of_work = units_of_work
+        self.read_connection = units_of_work.read_connection
 
     async def register_partner(self, name: str, email: str) -> Partner:
         """Raises Conflict if the address is taken."""
         now = datetime.now(UTC)
-        partner = Partner.register(self._changes.new_id(now), name, email, now)
-        async with self._changes.begin() as change:
-            await partners.insert_partner(change.connection, partner)
-            await change.record_events(partner)
+        partner = Partner.register(self._units_of_work.new_id(now), name, email, now)
+        async with self._units_of_work.begin() as unit_of_work:
+            await partners.insert_partner(unit_of_work.connection, partner)
+            await unit_of_work.record_events(partner)
         return partner
 
     async def update_partner(self, partner_id: UUID, name: str | None, email: str | None) -> Partner:
         """Change what is given."""
-        async with self._changes.begin() as change:
-            partner = await partners.find_partner(change.connection, partner_id, lock=True)
+        async with self._units_of_work.begin() as unit_of_work:
+            partner = await partners.find_partner(unit_of_work.connection, partner_id, should_lock=True)
             partner.update(datetime.now(UTC), name=name, email=email)
-            await partners.update_partner(change.connection, partner)
-            await change.record_events(partner)
+            await partners.update_partner(unit_of_work.connection, partner)
+            await unit_of_work.record_events(partner)
         return partner
 
     async def set_partner_active(self, partner_id: UUID, *, is_active: bool) -> Partner:
         """Activate or deactivate."""
         now = datetime.now(UTC)
-        async with self._changes.begin() as change:
-            partner = await partners.find_partner(change.connection, partner_id, lock=True)
+        async with self._units_of_work.begin() as unit_of_work:
+            partner = await partners.find_partner(unit_of_work.connection, partner_id, should_lock=True)
             partner.activate(now) if is_active else partner.deactivate(now)
-            await partners.update_partner(change.connection, partner)
-            await change.record_events(partner)
+            await partners.update_partner(unit_of_work.connection, partner)
+            await unit_of_work.record_events(partner)
         return partner
 
     async def register_system(
@@ -71,20 +74,20 @@ class AdminCommands:
     ) -> tuple[PartnerSystem, str]:
         """The system and the secret of its first key."""
         now = datetime.now(UTC)
-        async with self._changes.begin() as change:
-            partner = await partners.find_partner(change.connection, partner_id)
-            id_ = self._changes.new_id(now)
+        async with self._units_of_work.begin() as unit_of_work:
+            partner = await partners.find_partner(unit_of_work.connection, partner_id)
+            id_ = self._units_of_work.new_id(now)
             system = PartnerSystem.register(id_, partner, name, type_, description, now, settings)
             secret = generate_secret("sk_")
-            key = ApiKey.issue(self._changes.new_id(now), system.id, FIRST_KEY_NAME, secret, now)
-            await partner_systems.insert_system(change.connection, system)
-            await api_keys.insert_key(change.connection, key)
-            await change.record_events(system, key)
+            key = ApiKey.issue(self._units_of_work.new_id(now), system.id, FIRST_KEY_NAME, secret, now)
+            await partner_systems.insert_system(unit_of_work.connection, system)
+            await api_keys.insert_key(unit_of_work.connection, key)
+            await unit_of_work.record_events(system, key)
         return system, secret
 
     async def update_system(
         self,
-        system_id: UUID,
+        partner_system_id: UUID,
         name: str | None,
         type_: SystemType | None,
         description: str | None,
@@ -92,98 +95,98 @@ class AdminCommands:
     ) -> PartnerSystem:
         """Change what is given; `change_settings` makes the new settings of the present ones."""
         now = datetime.now(UTC)
-        async with self._changes.begin() as change:
-            system = await partner_systems.find_system(change.connection, system_id, lock=True)
+        async with self._units_of_work.begin() as unit_of_work:
+            system = await partner_systems.find_system(unit_of_work.connection, partner_system_id, should_lock=True)
             system.update(now, name=name, type=type_, description=description)
             if change_settings is not None:
                 system.change_settings(now, change_settings(system.settings))
-            await partner_systems.update_system(change.connection, system)
-            await change.record_events(system)
+            await partner_systems.update_system(unit_of_work.connection, system)
+            await unit_of_work.record_events(system)
         return system
 
-    async def set_system_active(self, system_id: UUID, *, is_active: bool) -> PartnerSystem:
+    async def set_system_active(self, partner_system_id: UUID, *, is_active: bool) -> PartnerSystem:
         """Activate or deactivate."""
         now = datetime.now(UTC)
-        async with self._changes.begin() as change:
-            system = await partner_systems.find_system(change.connection, system_id, lock=True)
+        async with self._units_of_work.begin() as unit_of_work:
+            system = await partner_systems.find_system(unit_of_work.connection, partner_system_id, should_lock=True)
             system.activate(now) if is_active else system.deactivate(now)
-            await partner_systems.update_system(change.connection, system)
-            await change.record_events(system)
+            await partner_systems.update_system(unit_of_work.connection, system)
+            await unit_of_work.record_events(system)
         return system
 
-    async def issue_key(self, system_id: UUID, name: str, expires_at: datetime | None) -> tuple[ApiKey, str]:
+    async def issue_key(self, partner_system_id: UUID, name: str, expires_at: datetime | None) -> tuple[ApiKey, str]:
         """A further key and its secret."""
         now = datetime.now(UTC)
-        async with self._changes.begin() as change:
-            system = await partner_systems.find_system(change.connection, system_id)
+        async with self._units_of_work.begin() as unit_of_work:
+            system = await partner_systems.find_system(unit_of_work.connection, partner_system_id)
             secret = generate_secret("sk_")
-            key = ApiKey.issue(self._changes.new_id(now), system.id, name, secret, now, expires_at)
-            await api_keys.insert_key(change.connection, key)
-            await change.record_events(key)
+            key = ApiKey.issue(self._units_of_work.new_id(now), system.id, name, secret, now, expires_at)
+            await api_keys.insert_key(unit_of_work.connection, key)
+            await unit_of_work.record_events(key)
         return key, secret
 
-    async def rotate_key(self, system_id: UUID, key_id: UUID, grace: timedelta) -> tuple[ApiKey, str]:
+    async def rotate_key(self, partner_system_id: UUID, key_id: UUID, grace: timedelta) -> tuple[ApiKey, str]:
         """The successor and its secret; the old key works on for `grace`."""
-        async with self._changes.begin() as change:
-            key = await api_keys.find_key(change.connection, system_id, key_id, lock=True)
-            # the time at which it is ours alone: another's may lie after the one at which we began to wait
+        async with self._units_of_work.begin() as unit_of_work:
+            key = await api_keys.find_key(unit_of_work.connection, partner_system_id, key_id, should_lock=True)
+            # Read with the row locked: the command that held it may have used a time after this one began to wait.
             now = datetime.now(UTC)
             secret = generate_secret("sk_")
-            successor = key.rotate(self._changes.new_id(now), secret, now, grace)
-            await api_keys.update_key(change.connection, key)
-            await api_keys.insert_key(change.connection, successor)
-            await change.record_events(key, successor)
+            successor = key.rotate(self._units_of_work.new_id(now), secret, now, grace)
+            await api_keys.update_key(unit_of_work.connection, key)
+            await api_keys.insert_key(unit_of_work.connection, successor)
+            await unit_of_work.record_events(key, successor)
         return successor, secret
 
-    async def revoke_key(self, system_id: UUID, key_id: UUID) -> None:
+    async def revoke_key(self, partner_system_id: UUID, key_id: UUID) -> None:
         """End a key at once."""
-        async with self._changes.begin() as change:
-            key = await api_keys.find_key(change.connection, system_id, key_id, lock=True)
+        async with self._units_of_work.begin() as unit_of_work:
+            key = await api_keys.find_key(unit_of_work.connection, partner_system_id, key_id, should_lock=True)
             key.revoke(datetime.now(UTC))
-            await api_keys.update_key(change.connection, key)
-            await change.record_events(key)
+            await api_keys.update_key(unit_of_work.connection, key)
+            await unit_of_work.record_events(key)
 
     async def define_structure(
         self, partner_id: UUID | None, event_name: str, description: str, schema: Any, *, publish: bool
     ) -> EventStructure:
         """A structure with its first version; global unless `partner_id` is given."""
-        await _check(schema)
+        await _check_schema(schema)
         now = datetime.now(UTC)
-        id_ = self._changes.new_id(now)
+        id_ = self._units_of_work.new_id(now)
         structure = (
             EventStructure.define(id_, event_name, description, now)
             if partner_id is None
             else PartnerEventStructure.define_for_partner(partner_id, id_, event_name, description, now)
         )
         structure.add_version(schema, now, publish=publish)
-        async with self._changes.begin() as change:
-            await event_structures.insert_structure(change.connection, structure)
-            await change.record_events(structure)
+        async with self._units_of_work.begin() as unit_of_work:
+            await event_structures.insert_structure(unit_of_work.connection, structure)
+            await unit_of_work.record_events(structure)
         return structure
 
     async def add_version(self, structure_id: UUID, schema: Any, *, publish: bool) -> StructureVersion:
         """The next version of a structure."""
-        await _check(schema)
-        async with self._structure(structure_id) as structure:
+        await _check_schema(schema)
+        async with self._edit_structure(structure_id) as structure:
             return structure.add_version(schema, datetime.now(UTC), publish=publish)
 
     async def publish_version(self, structure_id: UUID, number: int) -> StructureVersion:
         """Raises Conflict unless it is a draft."""
-        async with self._structure(structure_id) as structure:
+        async with self._edit_structure(structure_id) as structure:
             return structure.publish(number, datetime.now(UTC))
 
     async def deprecate_version(self, structure_id: UUID, number: int) -> StructureVersion:
         """Raises Conflict unless it is published."""
-        async with self._structure(structure_id) as structure:
+        async with self._edit_structure(structure_id) as structure:
             return structure.deprecate(number, datetime.now(UTC))
 
     @asynccontextmanager
-    async def _structure(self, structure_id: UUID) -> AsyncIterator[EventStructure]:
-        async with self._changes.begin() as change:
-            structure = await event_structures.find_structure(change.connection, structure_id, lock=True)
+    async def _edit_structure(self, structure_id: UUID) -> AsyncIterator[EventStructure]:
+        async with self._units_of_work.begin() as unit_of_work:
+            structure = await event_structures.find_structure(unit_of_work.connection, structure_id, should_lock=True)
             yield structure
-            await event_structures.update_structure(change.connection, structure)
-            await change.record_events(structure)
+            await event_structures.update_structure(unit_of_work.connection, structure)
+            await unit_of_work.record_events(structure)
 
     async def issue_token(
         self, name: str, scope: Scope, partner_id: UUID | None, expires_at: datetime | None
@@ -195,42 +198,42 @@ class AdminCommands:
         now = datetime.now(UTC)
         secret = generate_secret("tk_")
         token = AccessToken.issue(
-            self._changes.new_id(now), name, secret, scope, now, partner_id=partner_id, expires_at=expires_at
+            self._units_of_work.new_id(now), name, secret, scope, now, partner_id=partner_id, expires_at=expires_at
         )
-        async with self._changes.begin() as change:
-            await access_tokens.insert_token(change.connection, token)
-            await change.record_events(token)
+        async with self._units_of_work.begin() as unit_of_work:
+            await access_tokens.insert_token(unit_of_work.connection, token)
+            await unit_of_work.record_events(token)
         return token, secret
 
     async def revoke_token(self, token_id: UUID) -> None:
         """End a token at once."""
-        async with self._changes.begin() as change:
-            token = await access_tokens.find_token(change.connection, token_id, lock=True)
+        async with self._units_of_work.begin() as unit_of_work:
+            token = await access_tokens.find_token(unit_of_work.connection, token_id, should_lock=True)
             token.revoke(datetime.now(UTC))
-            await access_tokens.update_token(change.connection, token)
-            await change.record_events(token)
+            await access_tokens.update_token(unit_of_work.connection, token)
+            await unit_of_work.record_events(token)
 
     async def retry_dead_letter(self, letter_id: UUID) -> DeadLetter:
-        """Have the relay send it again. Raises Conflict if it was applied, or cannot be sent."""
-        async with self._changes.begin() as change:
-            await decisions.mark_for_retry(change.connection, letter_id)
-            return await decisions.find_dead_letter(change.connection, letter_id)
+        """Let the relay publish the message again. Raises Conflict if it was applied, or cannot be published."""
+        async with self._units_of_work.begin() as unit_of_work:
+            await decisions.mark_for_retry(unit_of_work.connection, letter_id)
+            return await decisions.find_dead_letter(unit_of_work.connection, letter_id)
 
     async def discard_dead_letter(self, letter_id: UUID) -> DeadLetter:
-        """Settle it without its being applied. Raises Conflict if it was applied."""
-        async with self._changes.begin() as change:
-            await decisions.mark_discarded(change.connection, letter_id)
-            return await decisions.find_dead_letter(change.connection, letter_id)
+        """Decide that the message is never applied. Raises Conflict if it was applied."""
+        async with self._units_of_work.begin() as unit_of_work:
+            await decisions.mark_discarded(unit_of_work.connection, letter_id)
+            return await decisions.find_dead_letter(unit_of_work.connection, letter_id)
 
     async def accept_bootstrap_token(self, secret: str) -> None:
-        """Make the environment's admin token good, and those that it named earlier void.
+        """Store or reinstate the environment's admin token, and revoke the tokens that it named earlier.
 
         Raises Conflict where the secret is that of a token which may only read.
         """
         now = datetime.now(UTC)
         wanted = Fingerprint.from_secret(secret)
-        async with self._changes.begin() as change:
-            known = await access_tokens.lock_bootstrap_tokens(change.connection, BOOTSTRAP_NAME, wanted.sha256)
+        async with self._units_of_work.begin() as unit_of_work:
+            known = await access_tokens.lock_bootstrap_tokens(unit_of_work.connection, BOOTSTRAP_NAME, wanted.sha256)
             for token in known:
                 if token.fingerprint != wanted:
                     token.revoke(now)
@@ -239,14 +242,14 @@ class AdminCommands:
                 elif token.revoked_at is not None:
                     _log.warning("the environment names an admin token that was revoked: it is good again")
                     token.reinstate(now)
-                await access_tokens.update_token(change.connection, token)
-                await change.record_events(token)
+                await access_tokens.update_token(unit_of_work.connection, token)
+                await unit_of_work.record_events(token)
             if all(token.fingerprint != wanted for token in known):
-                token = AccessToken.issue(self._changes.new_id(now), BOOTSTRAP_NAME, secret, Scope.ADMIN, now)
-                await access_tokens.insert_token(change.connection, token)
-                await change.record_events(token)
+                token = AccessToken.issue(self._units_of_work.new_id(now), BOOTSTRAP_NAME, secret, Scope.ADMIN, now)
+                await access_tokens.insert_token(unit_of_work.connection, token)
+                await unit_of_work.record_events(token)
 
 
-async def _check(schema: Any) -> None:
-    # in a thread: a large schema takes long enough to hold up the requests of others
+async def _check_schema(schema: Any) -> None:
+    # In a thread, because checking a large schema would block the event loop for other requests.
     await asyncio.to_thread(check_schema, schema)

@@ -1,4 +1,4 @@
-"""Where commands and queries get their connection: a change is one transaction, and the caches hear of it after it."""
+"""Units of work for commands, and connections for queries. A unit of work is one transaction with its domain events."""
 
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +19,7 @@ _RETRY_AFTER_S = 2
 
 
 class UnitOfWork:
-    """One transaction; what is noted in it is delivered once it is committed."""
+    """One transaction. The domain events that are recorded in it are delivered once it is committed."""
 
     def __init__(self, connection: Connection, new_id: Callable[[datetime], UUID]) -> None:
         self.connection = connection
@@ -27,13 +27,13 @@ class UnitOfWork:
         self._new_id = new_id
 
     async def record_events(self, *aggregates: Aggregate) -> None:
-        """Write down what happened to them."""
+        """Insert the domain events that these aggregates have collected, in this transaction."""
         for aggregate in aggregates:
             self.event_ids += await insert_domain_events(self.connection, aggregate.pull_events(), self._new_id)
 
 
 class UnitOfWorkFactory:
-    """Opens transactions on the write database."""
+    """Begins units of work on the write database."""
 
     def __init__(self, pool: Pool, outbox: Outbox, new_bits: Callable[[int], int], *, timeout_s: float) -> None:
         self._pool = pool
@@ -42,26 +42,26 @@ class UnitOfWorkFactory:
         self._timeout_s = timeout_s
 
     def new_id(self, now: datetime) -> UUID:
-        """A UUIDv7, so that rows lie in the order of their making."""
+        """Make a UUIDv7, so that rows are stored in the order in which they were made."""
         return make_uuid7(to_unix_ms(now), self._new_bits(74))
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[UnitOfWork]:
-        """Commit at the end of the block, deliver, then go on. Raises Unavailable when the database is away."""
+        """Commit at the end of the block, then deliver. Raises Unavailable if the database cannot be reached."""
         try:
             async with self._pool.acquire(timeout=self._timeout_s) as connection, connection.transaction():
-                change = UnitOfWork(connection, self.new_id)
-                yield change
+                unit_of_work = UnitOfWork(connection, self.new_id)
+                yield unit_of_work
         except postgres.TRANSIENT_ERRORS as error:
             _log.warning("a change failed: %s", postgres.describe_error(error))
             raise Unavailable(
                 "database_unavailable", "The change could not be made; try again.", _RETRY_AFTER_S
             ) from error
-        await self._outbox.deliver(change.event_ids)
+        await self._outbox.deliver(unit_of_work.event_ids)
 
     @asynccontextmanager
     async def read_connection(self) -> AsyncIterator[Connection]:
-        """A connection for queries. Raises Unavailable when the database is away."""
+        """Lend a connection for queries. Raises Unavailable if the database cannot be reached."""
         try:
             async with self._pool.acquire(timeout=self._timeout_s) as connection:
                 yield connection

@@ -1,4 +1,4 @@
-"""Bodies and answers: access tokens."""
+"""Bodies and responses of the routes of access tokens."""
 
 from datetime import datetime
 from typing import Annotated

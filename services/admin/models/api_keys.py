@@ -1,4 +1,4 @@
-"""Bodies and answers of the routes of API keys."""
+"""Bodies and responses of the routes of API keys."""
 
 from datetime import datetime
 from typing import Annotated

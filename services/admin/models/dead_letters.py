@@ -1,4 +1,4 @@
-"""Parameters and answers: dead letters."""
+"""Parameters and responses of the routes of dead letters."""
 
 from datetime import datetime
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Bodies, parameters and answers: event structures and their versions."""
+"""Bodies, parameters and responses of the routes of event structures and their versions."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ _SCHEMA = {
     "required": ["price"],
     "properties": {"price": {"type": "number", "minimum": 0}},
 }
-# What it may be is told by check_schema, in words of its own.
+# check_schema decides which schemas are allowed, and explains what is wrong with one that is not.
 Schema = Annotated[
     Any,
     Field(

@@ -1,4 +1,4 @@
-"""Bodies and answers of the routes of partner systems."""
+"""Bodies, parameters and responses of the routes of partner systems."""
 
 from datetime import datetime
 from typing import Annotated

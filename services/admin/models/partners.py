@@ -1,4 +1,4 @@
-"""Bodies, parameters and answers: pages of lists, partners, their systems and keys."""
+"""Bodies, parameters and responses of the routes of partners."""
 
 from datetime import datetime
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Parameters and answers: the refused inbox."""
+"""Parameters and responses of the routes of rejected events."""
 
 from datetime import datetime
 from typing import Annotated

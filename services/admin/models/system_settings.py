@@ -1,4 +1,4 @@
-"""A system's settings as bodies and answers."""
+"""Settings of a partner system as they stand in bodies and responses."""
 
 from dataclasses import replace
 from typing import Annotated, Any
@@ -96,31 +96,31 @@ class SettingsChange(JsonModel):
     privacy_rules: Rules | None = None
 
     def apply_to(self, settings: SystemSettings) -> SystemSettings:
-        """Those with what is named here replaced. Raises Malformed, with a detail for each field."""
-        named: dict[str, Any] = {}
+        """Return `settings` with the fields of this change replaced. Raises Malformed, with an error for each field."""
+        values: dict[str, Any] = {}
         if self.allowed_origins is not None:
-            named["allowed_origins"] = tuple(self.allowed_origins)
+            values["allowed_origins"] = tuple(self.allowed_origins)
         if "rate_limit" in self.model_fields_set:
-            named["rate_limit_events_per_second"] = self.rate_limit and self.rate_limit.events_per_second
-            named["rate_limit_burst"] = self.rate_limit and self.rate_limit.burst
+            values["rate_limit_events_per_second"] = self.rate_limit and self.rate_limit.events_per_second
+            values["rate_limit_burst"] = self.rate_limit and self.rate_limit.burst
         if self.ip_policy is not None:
-            named["ip_policy"] = self.ip_policy
+            values["ip_policy"] = self.ip_policy
         if self.privacy_rules is not None:
-            named["privacy_rules"] = _rules(self.privacy_rules)
-        return replace(settings, **named)
+            values["privacy_rules"] = _parse_rules(self.privacy_rules)
+        return replace(settings, **values)
 
 
-def _rules(given: list[PrivacySetting]) -> tuple[PrivacyRule, ...]:
+def _parse_rules(given: list[PrivacySetting]) -> tuple[PrivacyRule, ...]:
     rules: list[PrivacyRule] = []
-    faults: list[dict[str, str]] = []
+    errors: list[dict[str, str]] = []
     for number, rule in enumerate(given):
         try:
             rules.append(PrivacyRule(rule.path, rule.action, rule.length))
         except Malformed as error:
             place = f"settings.privacyRules[{number}]"
-            faults += [{**fault, "field": f"{place}.{fault['field']}"} for fault in error.details]
-    if faults:
-        raise Malformed("invalid_body", f"{faults[0]['field']}: {faults[0]['message']}.", faults)
+            errors += [{**detail, "field": f"{place}.{detail['field']}"} for detail in error.details]
+    if errors:
+        raise Malformed("invalid_body", f"{errors[0]['field']}: {errors[0]['message']}.", errors)
     return tuple(rules)
 
 
@@ -134,7 +134,7 @@ class SettingsAnswer(JsonModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _of(cls, value: Any) -> Any:
+    def _read_settings(cls, value: Any) -> Any:
         if not isinstance(value, SystemSettings):
             return value
         rate = value.rate_limit_events_per_second

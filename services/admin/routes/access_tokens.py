@@ -17,16 +17,16 @@ from tracking.http.json_api import read_query
 class AccessTokenRoutes:
     """Handlers of `/api/tokens`."""
 
-    def __init__(self, administration: AdminCommands) -> None:
-        self._administration = administration
+    def __init__(self, commands: AdminCommands) -> None:
+        self._commands = commands
 
     async def issue(self, request: Request) -> Response:
         """Create an access token; it is shown this once."""
         wanted = await read_json_body(request, NewToken)
-        token, secret = await self._administration.issue_token(
+        token, secret = await self._commands.issue_token(
             wanted.name, wanted.scope, wanted.partner_id, wanted.expires_at
         )
-        answer = IssuedToken(
+        issued = IssuedToken(
             id=token.id,
             name=token.name,
             token=secret,
@@ -35,28 +35,28 @@ class AccessTokenRoutes:
             created_at=token.created_at,
             expires_at=token.expires_at,
         )
-        return render_created(IssuedToken, answer, f"/api/tokens/{token.id}")
+        return render_created(IssuedToken, issued, f"/api/tokens/{token.id}")
 
     async def list(self, request: Request) -> Response:
         """List access tokens, without their secrets."""
         wanted = read_query(request, PageParameters)
-        async with self._administration.read_connection() as connection:
+        async with self._commands.read_connection() as connection:
             found, total = await access_tokens.list_tokens(connection, wanted.page_size, wanted.offset)
-        return render_page(TokenPage, ([_shown(token) for token in found], total), wanted)
+        return render_page(TokenPage, ([_to_model(token) for token in found], total), wanted)
 
     async def get(self, request: Request) -> Response:
         """Show an access token, without its secret."""
         id_ = parse_path_id(request)
-        async with self._administration.read_connection() as connection:
-            return render(TokenAnswer, _shown(await access_tokens.find_token(connection, id_)))
+        async with self._commands.read_connection() as connection:
+            return render(TokenAnswer, _to_model(await access_tokens.find_token(connection, id_)))
 
     async def revoke(self, request: Request) -> Response:
         """Revoke an access token."""
-        await self._administration.revoke_token(parse_path_id(request))
+        await self._commands.revoke_token(parse_path_id(request))
         return Response(status_code=204)
 
 
-def _shown(token: AccessToken) -> TokenAnswer:
+def _to_model(token: AccessToken) -> TokenAnswer:
     return TokenAnswer(
         id=token.id,
         name=token.name,

@@ -15,43 +15,43 @@ from tracking.domain.api_key import ApiKey
 class ApiKeyRoutes:
     """Handlers of `/api/partnersystems/{id}/apikeys`."""
 
-    def __init__(self, administration: AdminCommands) -> None:
-        self._administration = administration
+    def __init__(self, commands: AdminCommands) -> None:
+        self._commands = commands
 
     async def issue_key(self, request: Request) -> Response:
         """Create a further API key; it is shown this once."""
-        system_id = parse_path_id(request)
+        partner_system_id = parse_path_id(request)
         wanted = await read_json_body(request, NewKey, is_optional=True)
-        return _issued(*await self._administration.issue_key(system_id, wanted.name, wanted.expires_at))
+        return _render_issued(*await self._commands.issue_key(partner_system_id, wanted.name, wanted.expires_at))
 
     async def list_keys(self, request: Request) -> Response:
         """List the API keys of a system, without their secrets."""
-        system_id = parse_path_id(request)
-        async with self._administration.read_connection() as connection:
-            await partner_systems.find_system(connection, system_id)
-            keys = await api_keys.list_keys(connection, system_id)
-        return render(KeyList, {"items": [_shown(key) for key in keys], "total_count": len(keys)})
+        partner_system_id = parse_path_id(request)
+        async with self._commands.read_connection() as connection:
+            await partner_systems.find_system(connection, partner_system_id)
+            keys = await api_keys.list_keys(connection, partner_system_id)
+        return render(KeyList, {"items": [_to_model(key) for key in keys], "total_count": len(keys)})
 
     async def get_key(self, request: Request) -> Response:
         """Show an API key, without its secret."""
-        system_id, key_id = parse_path_id(request), parse_path_id(request, "key_id")
-        async with self._administration.read_connection() as connection:
-            return render(KeyAnswer, _shown(await api_keys.find_key(connection, system_id, key_id)))
+        partner_system_id, key_id = parse_path_id(request), parse_path_id(request, "key_id")
+        async with self._commands.read_connection() as connection:
+            return render(KeyAnswer, _to_model(await api_keys.find_key(connection, partner_system_id, key_id)))
 
     async def rotate_key(self, request: Request) -> Response:
         """Replace an API key; the old one works on until its grace ends."""
-        system_id, key_id = parse_path_id(request), parse_path_id(request, "key_id")
+        partner_system_id, key_id = parse_path_id(request), parse_path_id(request, "key_id")
         wanted = await read_json_body(request, Rotation, is_optional=True)
         grace = timedelta(seconds=wanted.grace_seconds)
-        return _issued(*await self._administration.rotate_key(system_id, key_id, grace))
+        return _render_issued(*await self._commands.rotate_key(partner_system_id, key_id, grace))
 
     async def revoke_key(self, request: Request) -> Response:
         """Revoke an API key: it is refused within a second."""
-        await self._administration.revoke_key(parse_path_id(request), parse_path_id(request, "key_id"))
+        await self._commands.revoke_key(parse_path_id(request), parse_path_id(request, "key_id"))
         return Response(status_code=204)
 
 
-def _shown(key: ApiKey) -> KeyAnswer:
+def _to_model(key: ApiKey) -> KeyAnswer:
     return KeyAnswer(
         id=key.id,
         name=key.name,
@@ -65,8 +65,8 @@ def _shown(key: ApiKey) -> KeyAnswer:
     )
 
 
-def _issued(key: ApiKey, secret: str) -> Response:
-    answer = IssuedKey(
+def _render_issued(key: ApiKey, secret: str) -> Response:
+    issued = IssuedKey(
         id=key.id,
         partner_system_id=key.partner_system_id,
         name=key.name,
@@ -74,4 +74,4 @@ def _issued(key: ApiKey, secret: str) -> Response:
         created_at=key.created_at,
         expires_at=key.expires_at,
     )
-    return render_created(IssuedKey, answer, f"/api/partnersystems/{key.partner_system_id}/apikeys/{key.id}")
+    return render_created(IssuedKey, issued, f"/api/partnersystems/{key.partner_system_id}/apikeys/{key.id}")

@@ -27,8 +27,8 @@ from tracking.http.json_api import read_query, render_json
 class EventStructureRoutes:
     """Handlers of `/api/eventstructures` and `/api/partners/{id}/eventstructures`."""
 
-    def __init__(self, administration: AdminCommands) -> None:
-        self._administration = administration
+    def __init__(self, commands: AdminCommands) -> None:
+        self._commands = commands
 
     async def define(self, request: Request) -> Response:
         """Define the global structure of an event name."""
@@ -48,7 +48,7 @@ class EventStructureRoutes:
 
     async def get(self, request: Request) -> Response:
         """Show a structure with its versions."""
-        return _show(await self._load(request))
+        return _render_structure(await self._load(request))
 
     async def list_versions(self, request: Request) -> Response:
         """List the versions of a structure."""
@@ -57,38 +57,38 @@ class EventStructureRoutes:
 
     async def get_version(self, request: Request) -> Response:
         """Show one version."""
-        return render_json(_version((await self._load(request)).get_version(_number(request))))
+        return render_json(_to_version_json((await self._load(request)).get_version(_parse_version_number(request))))
 
     async def add_version(self, request: Request) -> Response:
         """Add the next version, published at once unless `publish` is false."""
         id_ = parse_path_id(request)
         wanted = await read_json_body(request, NewVersion)
-        version = await self._administration.add_version(id_, _schema(wanted.schema_), publish=wanted.publish)
+        version = await self._commands.add_version(id_, _parse_schema(wanted.schema_), publish=wanted.publish)
         location = f"/api/eventstructures/{id_}/versions/{version.version}"
-        return render_json(_version(version), 201, {"Location": location})
+        return render_json(_to_version_json(version), 201, {"Location": location})
 
     async def publish(self, request: Request) -> Response:
         """Publish a draft: events are held against the highest published version."""
-        version = await self._administration.publish_version(parse_path_id(request), _number(request))
-        return render_json(_version(version))
+        version = await self._commands.publish_version(parse_path_id(request), _parse_version_number(request))
+        return render_json(_to_version_json(version))
 
     async def deprecate(self, request: Request) -> Response:
         """Deprecate a published version: only events that name it are held against it."""
-        version = await self._administration.deprecate_version(parse_path_id(request), _number(request))
-        return render_json(_version(version))
+        version = await self._commands.deprecate_version(parse_path_id(request), _parse_version_number(request))
+        return render_json(_to_version_json(version))
 
     async def _define(self, request: Request, partner_id: UUID | None) -> Response:
         wanted = await read_json_body(request, NewStructure)
-        structure = await self._administration.define_structure(
-            partner_id, wanted.event_name, wanted.description, _schema(wanted.schema_), publish=wanted.publish
+        structure = await self._commands.define_structure(
+            partner_id, wanted.event_name, wanted.description, _parse_schema(wanted.schema_), publish=wanted.publish
         )
-        answer = _show(structure, 201)
-        answer.headers["Location"] = f"/api/eventstructures/{structure.id}"
-        return answer
+        response = _render_structure(structure, 201)
+        response.headers["Location"] = f"/api/eventstructures/{structure.id}"
+        return response
 
     async def _list(self, request: Request, partner_id: UUID | None) -> Response:
         wanted = read_query(request, StructureFilter)
-        async with self._administration.read_connection() as connection:
+        async with self._commands.read_connection() as connection:
             if partner_id is not None:
                 await partners.find_partner(connection, partner_id)
             found = await event_structures.list_structures(
@@ -98,12 +98,12 @@ class EventStructureRoutes:
 
     async def _load(self, request: Request) -> EventStructure:
         id_ = parse_path_id(request)
-        async with self._administration.read_connection() as connection:
+        async with self._commands.read_connection() as connection:
             return await event_structures.find_structure(connection, id_)
 
 
-def _schema(given: Any) -> Any:
-    """The schema itself where it came as a JSON string."""
+def _parse_schema(given: Any) -> Any:
+    """Return the schema, decoded if it was sent as a JSON string. Raises Malformed."""
     if not isinstance(given, str):
         return given
     try:
@@ -113,20 +113,20 @@ def _schema(given: Any) -> Any:
         raise Malformed("invalid_schema", f"schema: {fault['message']}.", [fault]) from error
 
 
-def _number(request: Request) -> int:
+def _parse_version_number(request: Request) -> int:
     text = request.path_params["version"]
     if not text.isdecimal() or len(text) > 9:
         raise NotFound("version_not_found", f"{text!r} is not the number of a version.")
     return int(text)
 
 
-def _version(version: Any) -> dict[str, Any]:
+def _to_version_json(version: Any) -> dict[str, Any]:
     return VersionAnswer.model_validate(version).model_dump(by_alias=True, mode="json")
 
 
-def _show(structure: EventStructure, status: int = 200) -> Response:
+def _render_structure(structure: EventStructure, status: int = 200) -> Response:
     current = structure.current
-    answer = {
+    values = {
         "id": structure.id,
         "partner_id": structure.partner_id,
         "event_name": structure.event_name,
@@ -136,4 +136,4 @@ def _show(structure: EventStructure, status: int = 200) -> Response:
         "created_at": structure.created_at,
         "updated_at": structure.updated_at,
     }
-    return render(StructureAnswer, answer, status)
+    return render(StructureAnswer, values, status)

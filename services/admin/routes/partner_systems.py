@@ -22,17 +22,17 @@ from tracking.http.json_api import read_query
 class PartnerSystemRoutes:
     """Handlers of `/api/partnersystems`."""
 
-    def __init__(self, administration: AdminCommands) -> None:
-        self._administration = administration
+    def __init__(self, commands: AdminCommands) -> None:
+        self._commands = commands
 
     async def register_system(self, request: Request) -> Response:
         """Register a partner system; its first key is shown this once."""
         wanted = await read_json_body(request, NewSystem)
         settings = wanted.settings.apply_to(DEFAULT_SETTINGS) if wanted.settings else DEFAULT_SETTINGS
-        system, secret = await self._administration.register_system(
+        system, secret = await self._commands.register_system(
             wanted.partner_id, wanted.name, wanted.type, wanted.description, settings
         )
-        answer = RegisteredSystem(
+        registered = RegisteredSystem(
             id=system.id,
             partner_id=system.partner_id,
             name=system.name,
@@ -42,12 +42,12 @@ class PartnerSystemRoutes:
             is_active=system.is_active,
             settings=SettingsAnswer.model_validate(settings) if wanted.settings else None,
         )
-        return render_created(RegisteredSystem, answer, f"/api/partnersystems/{system.id}")
+        return render_created(RegisteredSystem, registered, f"/api/partnersystems/{system.id}")
 
     async def list_systems(self, request: Request) -> Response:
         """List partner systems, oldest first."""
         wanted = read_query(request, SystemFilter)
-        async with self._administration.read_connection() as connection:
+        async with self._commands.read_connection() as connection:
             found = await partner_systems.list_systems(
                 connection, wanted.partner_id, wanted.is_active, wanted.page_size, wanted.offset
             )
@@ -56,7 +56,7 @@ class PartnerSystemRoutes:
     async def get_system(self, request: Request) -> Response:
         """Show a partner system."""
         id_ = parse_path_id(request)
-        async with self._administration.read_connection() as connection:
+        async with self._commands.read_connection() as connection:
             return render(SystemAnswer, await partner_systems.find_system(connection, id_))
 
     async def update_system(self, request: Request) -> Response:
@@ -64,17 +64,15 @@ class PartnerSystemRoutes:
         id_ = parse_path_id(request)
         wanted = await read_json_body(request, SystemChange)
         change_settings = wanted.settings.apply_to if wanted.settings else None
-        system = await self._administration.update_system(
-            id_, wanted.name, wanted.type, wanted.description, change_settings
-        )
+        system = await self._commands.update_system(id_, wanted.name, wanted.type, wanted.description, change_settings)
         return render(SystemAnswer, system)
 
     async def deactivate_system(self, request: Request) -> Response:
         """Deactivate a system: its keys are refused within a second."""
-        system = await self._administration.set_system_active(parse_path_id(request), is_active=False)
+        system = await self._commands.set_system_active(parse_path_id(request), is_active=False)
         return render(SystemAnswer, system)
 
     async def activate_system(self, request: Request) -> Response:
         """Activate a system again."""
-        system = await self._administration.set_system_active(parse_path_id(request), is_active=True)
+        system = await self._commands.set_system_active(parse_path_id(request), is_active=True)
         return render(SystemAnswer, system)

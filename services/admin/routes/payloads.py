@@ -1,4 +1,4 @@
-"""How a handler reads what it is given and shows what it has."""
+"""Reading of request bodies and path ids, and rendering of responses, for all handlers of admin."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -17,12 +17,12 @@ Model = TypeVar("Model", bound=JsonModel)
 
 
 async def read_json_body(request: Request, model: type[Model], *, is_optional: bool = False) -> Model:
-    """The JSON body; an empty one stands for `{}` where it is optional. Raises Malformed or TooLarge."""
+    """Read the JSON body; if it is optional, an empty body counts as `{}`. Raises Malformed or TooLarge."""
     return await read_body(request, model, BODY_BYTES, if_empty=b"{}" if is_optional else b"")
 
 
 def parse_path_id(request: Request, name: str = "id") -> UUID:
-    """An id of the path. Raises NotFound for what cannot be one."""
+    """Read an id from the path. Raises NotFound if it is not a UUID."""
     try:
         return UUID(request.path_params[name])
     except ValueError as error:
@@ -30,19 +30,19 @@ def parse_path_id(request: Request, name: str = "id") -> UUID:
 
 
 def render(model: type[JsonModel], thing: Any, status: int = 200) -> Response:
-    """An aggregate or a row as its model."""
+    """Build the response from an aggregate or a row, by the model's fields."""
     return render_json(model.model_validate(thing, from_attributes=True), status)
 
 
 def render_created(model: type[JsonModel], thing: Any, location: str) -> Response:
-    """201 with where it can be found."""
-    answer = render(model, thing, 201)
-    answer.headers["Location"] = location
-    return answer
+    """Build a 201 response whose Location is `location`."""
+    response = render(model, thing, 201)
+    response.headers["Location"] = location
+    return response
 
 
 def render_page(model: type[JsonModel], found: tuple[Sequence[Any], int], wanted: PageParameters) -> Response:
-    """A page of rows or models."""
+    """Build the response for one page: `found` is the rows or models of the page and the number of all."""
     items, total = found
     return render(
         model,

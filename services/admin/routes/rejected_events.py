@@ -1,4 +1,4 @@
-"""Routes of the refused inbox: what senders with a known key could not get stored, and why."""
+"""Routes of rejected events: events of known API keys that were not stored, and the reasons."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,13 +13,13 @@ from tracking.tables import rejected_events
 class RejectedEventRoutes:
     """Handlers of `/api/refused`."""
 
-    def __init__(self, administration: AdminCommands) -> None:
-        self._administration = administration
+    def __init__(self, commands: AdminCommands) -> None:
+        self._commands = commands
 
     async def list(self, request: Request) -> Response:
         """List what was refused, the newest first."""
         wanted = read_query(request, RejectedEventFilter)
-        async with self._administration.read_connection() as connection:
+        async with self._commands.read_connection() as connection:
             found = await rejected_events.list_rejected_events(
                 connection, wanted.partner_system_id, wanted.reason, wanted.page_size, wanted.offset
             )
@@ -28,5 +28,5 @@ class RejectedEventRoutes:
     async def get(self, request: Request) -> Response:
         """Show one with all of what is kept of it."""
         id_ = parse_path_id(request)
-        async with self._administration.read_connection() as connection:
+        async with self._commands.read_connection() as connection:
             return render(RejectedEventAnswer, await rejected_events.find_rejected_event(connection, id_))

@@ -1,4 +1,4 @@
-"""Access tokens in the write database."""
+"""SQL of `write.access_tokens`."""
 
 from typing import Any
 from uuid import UUID
@@ -53,24 +53,24 @@ _SELECT_TOKEN = """
 select id, name, token_sha256, prefix, last_four, scope, partner_id, created_at, expires_at, revoked_at, updated_at
   from write.access_tokens
 """
-_TOKEN_OF_ID = _SELECT_TOKEN + " where id = $1"
-_LOCK_TOKEN = _TOKEN_OF_ID + " for update"
+_SELECT_TOKEN_BY_ID = _SELECT_TOKEN + " where id = $1"
+_LOCK_TOKEN = _SELECT_TOKEN_BY_ID + " for update"
 
 
-async def find_token(connection: Connection, token_id: UUID, *, lock: bool = False) -> AccessToken:
+async def find_token(connection: Connection, token_id: UUID, *, should_lock: bool = False) -> AccessToken:
     """A command that changes it locks it. Raises NotFound."""
-    row = await connection.fetchrow(_LOCK_TOKEN if lock else _TOKEN_OF_ID, token_id)
+    row = await connection.fetchrow(_LOCK_TOKEN if should_lock else _SELECT_TOKEN_BY_ID, token_id)
     if row is None:
         raise NotFound("token_not_found", f"There is no token {token_id}.")
     return _token(row)
 
 
-_TOKEN_OF_SECRET = _SELECT_TOKEN + " where token_sha256 = $1"
+_SELECT_TOKEN_BY_HASH = _SELECT_TOKEN + " where token_sha256 = $1"
 
 
 async def find_token_by_hash(connection: Connection, token_sha256: bytes) -> AccessToken | None:
     """The token of a secret with this hash."""
-    row = await connection.fetchrow(_TOKEN_OF_SECRET, token_sha256)
+    row = await connection.fetchrow(_SELECT_TOKEN_BY_HASH, token_sha256)
     return None if row is None else _token(row)
 
 

@@ -1,4 +1,4 @@
-"""API keys in the write database: fingerprints only."""
+"""SQL of `write.api_keys`, which holds fingerprints and never a key."""
 
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ values ($1, $2, $3, $4, $5, $6, $7, $8)
 
 
 async def insert_key(connection: Connection, key: ApiKey) -> None:
-    """Two equal secrets of 190 random bits would be refused by the unique hash; nobody will see that."""
+    """Insert a new key. Its hash is unique; two equal secrets of 190 random bits are not to be expected."""
     await connection.execute(
         _INSERT_KEY,
         key.id,
@@ -50,12 +50,14 @@ select id, partner_system_id, name, key_sha256, prefix, last_four, created_at, e
 _LOCK_KEY = _SELECT_KEY + " for update"
 
 
-async def find_key(connection: Connection, system_id: UUID, key_id: UUID, *, lock: bool = False) -> ApiKey:
+async def find_key(
+    connection: Connection, partner_system_id: UUID, key_id: UUID, *, should_lock: bool = False
+) -> ApiKey:
     """A command that changes it locks it. Raises NotFound, also for the key of another system."""
-    row = await connection.fetchrow(_LOCK_KEY if lock else _SELECT_KEY, system_id, key_id)
+    row = await connection.fetchrow(_LOCK_KEY if should_lock else _SELECT_KEY, partner_system_id, key_id)
     if row is None:
-        raise NotFound("api_key_not_found", f"System {system_id} has no API key {key_id}.")
-    return _key(row)
+        raise NotFound("api_key_not_found", f"System {partner_system_id} has no API key {key_id}.")
+    return _to_key(row)
 
 
 _SELECT_KEYS = """
@@ -66,12 +68,12 @@ select id, partner_system_id, name, key_sha256, prefix, last_four, created_at, e
 """
 
 
-async def list_keys(connection: Connection, system_id: UUID) -> list[ApiKey]:
+async def list_keys(connection: Connection, partner_system_id: UUID) -> list[ApiKey]:
     """Oldest first; a system has few."""
-    return [_key(row) for row in await connection.fetch(_SELECT_KEYS, system_id)]
+    return [_to_key(row) for row in await connection.fetch(_SELECT_KEYS, partner_system_id)]
 
 
-def _key(row: Any) -> ApiKey:
+def _to_key(row: Any) -> ApiKey:
     values = dict(row)
     fingerprint = Fingerprint(values.pop("key_sha256"), values.pop("prefix"), values.pop("last_four"))
     return ApiKey.restore(fingerprint=fingerprint, **values)

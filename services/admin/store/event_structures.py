@@ -1,4 +1,4 @@
-"""Event structures and their versions in the write database."""
+"""SQL of `write.event_structures` and `write.event_structure_versions`."""
 
 from typing import Any
 from uuid import UUID
@@ -92,21 +92,21 @@ select version, schema, status, created_at, published_at, deprecated_at
 """
 
 
-async def find_structure(connection: Connection, structure_id: UUID, *, lock: bool = False) -> EventStructure:
+async def find_structure(connection: Connection, structure_id: UUID, *, should_lock: bool = False) -> EventStructure:
     """With its versions; a command locks it, so that commands on it follow one another. Raises NotFound."""
-    row = await connection.fetchrow(_LOCK_STRUCTURE if lock else _SELECT_STRUCTURE, structure_id)
+    row = await connection.fetchrow(_LOCK_STRUCTURE if should_lock else _SELECT_STRUCTURE, structure_id)
     if row is None:
         raise NotFound("event_structure_not_found", f"There is no event structure {structure_id}.")
     versions = [
         StructureVersion(
-            found["version"],
-            orjson.loads(found["schema"]),
-            VersionStatus(found["status"]),
-            found["created_at"],
-            found["published_at"],
-            found["deprecated_at"],
+            version["version"],
+            orjson.loads(version["schema"]),
+            VersionStatus(version["status"]),
+            version["created_at"],
+            version["published_at"],
+            version["deprecated_at"],
         )
-        for found in await connection.fetch(_SELECT_VERSIONS, structure_id)
+        for version in await connection.fetch(_SELECT_VERSIONS, structure_id)
     ]
     return restore_structure(**dict(row), versions=versions)
 

@@ -64,15 +64,15 @@ select id, partner_id, name, type, description, settings, deactivated_at, create
 _LOCK_SYSTEM = _SELECT_SYSTEM + " for update"
 
 
-async def find_system(connection: Connection, system_id: UUID, *, lock: bool = False) -> PartnerSystem:
+async def find_system(connection: Connection, partner_system_id: UUID, *, should_lock: bool = False) -> PartnerSystem:
     """A command that changes it locks it, so that such commands follow one another. Raises NotFound."""
-    row = await connection.fetchrow(_LOCK_SYSTEM if lock else _SELECT_SYSTEM, system_id)
+    row = await connection.fetchrow(_LOCK_SYSTEM if should_lock else _SELECT_SYSTEM, partner_system_id)
     if row is None:
-        raise NotFound("partner_system_not_found", f"There is no partner system {system_id}.")
-    return PartnerSystem.restore(**_with_settings(row))
+        raise NotFound("partner_system_not_found", f"There is no partner system {partner_system_id}.")
+    return PartnerSystem.restore(**_decode_row(row))
 
 
-def _with_settings(row: asyncpg.Record) -> dict[str, Any]:
+def _decode_row(row: asyncpg.Record) -> dict[str, Any]:
     return {**row, "settings": decode_settings(row["settings"])}
 
 
@@ -98,4 +98,4 @@ async def list_systems(
 ) -> tuple[list[dict[str, Any]], int]:
     """A page, oldest first, and how many there are in all."""
     rows = await connection.fetch(_SELECT_SYSTEMS, partner_id, is_active, limit, offset)
-    return [_with_settings(row) for row in rows], int(await connection.fetchval(_COUNT_SYSTEMS, partner_id, is_active))
+    return [_decode_row(row) for row in rows], int(await connection.fetchval(_COUNT_SYSTEMS, partner_id, is_active))

@@ -1,4 +1,4 @@
-"""Partners and their systems in the write database."""
+"""SQL of `write.partners`."""
 
 from typing import Any
 from uuid import UUID
@@ -29,7 +29,7 @@ async def insert_partner(connection: Connection, partner: Partner) -> None:
             partner.updated_at,
         )
     except asyncpg.UniqueViolationError as error:
-        raise _email_taken(partner) from error
+        raise _make_email_conflict(partner) from error
 
 
 _UPDATE_PARTNER = """
@@ -52,10 +52,10 @@ async def update_partner(connection: Connection, partner: Partner) -> None:
             partner.updated_at,
         )
     except asyncpg.UniqueViolationError as error:
-        raise _email_taken(partner) from error
+        raise _make_email_conflict(partner) from error
 
 
-def _email_taken(partner: Partner) -> Conflict:
+def _make_email_conflict(partner: Partner) -> Conflict:
     return Conflict("email_taken", f"Another partner has the address {partner.email}.")
 
 
@@ -67,9 +67,9 @@ select id, name, email, deactivated_at, created_at, updated_at
 _LOCK_PARTNER = _SELECT_PARTNER + " for update"
 
 
-async def find_partner(connection: Connection, partner_id: UUID, *, lock: bool = False) -> Partner:
+async def find_partner(connection: Connection, partner_id: UUID, *, should_lock: bool = False) -> Partner:
     """A command that changes it locks it, so that such commands follow one another. Raises NotFound."""
-    row = await connection.fetchrow(_LOCK_PARTNER if lock else _SELECT_PARTNER, partner_id)
+    row = await connection.fetchrow(_LOCK_PARTNER if should_lock else _SELECT_PARTNER, partner_id)
     if row is None:
         raise NotFound("partner_not_found", f"There is no partner {partner_id}.")
     return Partner.restore(**dict(row))
