@@ -75,13 +75,13 @@ async def find_token_by_hash(connection: Connection, token_sha256: bytes) -> Acc
 
 
 # only one process at a time; which number it is does not matter
-_LOCK_BOOTSTRAP = "select pg_advisory_xact_lock(7236402)"
+_SELECT_BOOTSTRAP_LOCK = "select pg_advisory_xact_lock(7236402)"
 _LOCK_BOOTSTRAP = _SELECT_TOKEN + " where (name = $1 and revoked_at is null) or token_sha256 = $2 for update"
 
 
 async def lock_bootstrap_tokens(connection: Connection, name: str, token_sha256: bytes) -> list[AccessToken]:
     """Those from the environment that are good, and the one with this hash; other starting processes wait."""
-    await connection.execute(_LOCK_BOOTSTRAP)
+    await connection.execute(_SELECT_BOOTSTRAP_LOCK)
     return [_token(row) for row in await connection.fetch(_LOCK_BOOTSTRAP, name, token_sha256)]
 
 
