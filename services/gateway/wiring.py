@@ -30,6 +30,7 @@ from tracking.http import server
 from tracking.http.health import Health
 from tracking.http.server import ServerOptions
 from tracking.infra import postgres, process
+from tracking.infra.cache_aside import CacheAside
 from tracking.infra.postgres import Pool
 from tracking.infra.rabbitmq import Publisher
 from tracking.infra.redis import ping_redis
@@ -68,7 +69,8 @@ async def run(
 ) -> None:
     """Serve until SIGTERM; then finish requests, then commits, then publishes."""
     publisher = BatchPublisher(clients.broker, clients.pool)
-    structures = EventStructureLookup(clients.redis, clients.pool)
+    beside = CacheAside(clients.redis)
+    structures = EventStructureLookup(beside, clients.pool)
     counts = EventMetrics(structures)
 
     def on_commit(batch: CommittedBatch) -> None:
@@ -82,7 +84,7 @@ async def run(
         buffer_events=choices.buffer_events,
         buffer_bytes=choices.buffer_bytes,
     )
-    keys = ApiKeyLookup(clients.redis, clients.pool, ttl_s=choices.cache_ttl_s)
+    keys = ApiKeyLookup(beside, clients.pool, ttl_s=choices.cache_ttl_s)
     health = Health(
         SERVICE,
         {"postgres": lambda: postgres.ping(clients.pool), "structures": structures.ping},
@@ -100,7 +102,7 @@ async def run(
         publishing = work.create_task(publisher.run(lambda: health.record_heartbeat("publish", 60)))
         committing = work.create_task(commits.run(lambda: health.record_heartbeat("commit", 60)))
         async with process.run_in_background(
-            make_invalidation_listener(clients.redis, keys, structures).run(),
+            make_invalidation_listener(clients.redis, beside, keys, structures).run(),
             keys.run_last_used_updates(),
             structures.run(),
             inbox.run(),

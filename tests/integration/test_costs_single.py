@@ -18,6 +18,7 @@ from tests.support.registry import Registered, register_system
 from tests.support.stack import Stack
 from tests.support.wire_counter import CallCounter
 from tracking.infra import postgres
+from tracking.infra.cache_aside import CacheAside
 from tracking.infra.redis import open_redis
 
 # 142 by Python 3.11; of them about 43 decide it and 18 encode it for the database
@@ -80,11 +81,12 @@ async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
     store = EventStore(url, connect_timeout_s=5)
     committed: list[CommittedBatch] = []
     commits = GroupCommit(store, committed.append, deadline_s=10, buffer_events=10_000, buffer_bytes=10_000_000)
-    keys, structures = ApiKeyLookup(redis, pool, ttl_s=600), EventStructureLookup(redis, pool)
+    beside = CacheAside(redis)
+    keys, structures = ApiKeyLookup(beside, pool, ttl_s=600), EventStructureLookup(beside, pool)
     running = asyncio.create_task(commits.run(lambda: None))
     try:
-        # what is heard of changes is trusted for longer than a second
-        keys.is_subscribed = True
+        # a key is kept for longer than a second while invalidations arrive
+        beside.is_subscribed = True
         await keys.authenticate(sender.api_key, clock.get_receive_time())
         yield Gateway(SingleEventFastPath(keys, structures, commits, RateLimiter(redis), LIMITS), committed)
     finally:

@@ -27,11 +27,12 @@ from tracking.contracts import events_tracked
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import copy_binary
+from tracking.infra.cache_aside import CacheAside
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 KEY = ApiKeyEntry(UUID(int=1), None, None, UUID(int=7), "Site", True, UUID(int=2), "Acme", True)
 # nothing is registered, so that it needs neither Redis nor a database
-STRUCTURES = EventStructureLookup(cast(Any, None), cast(Any, None))
+STRUCTURES = EventStructureLookup(CacheAside(cast(Any, None)), cast(Any, None))
 FEW, MANY = 200, 400
 
 

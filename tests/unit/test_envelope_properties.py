@@ -18,6 +18,7 @@ from tracking.domain.errors import Malformed
 from tracking.domain.ids import derive_event_id, get_usable_unix_ms, make_lowest_id, make_uuid7
 from tracking.domain.timestamps import correct_clock_skew, parse_timestamp, to_unix_ms
 from tracking.domain.tracking_event import TrackingEvent
+from tracking.infra.cache_aside import CacheAside
 
 T = TypeVar("T")
 _NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
@@ -25,7 +26,7 @@ _SYSTEM = UUID(int=7)
 _EVENT_BYTES = 64 * 1024
 _REASONS = set(get_args(RejectionReason))
 # nothing is registered, so that it needs neither Redis nor a database
-_STRUCTURES = EventStructureLookup(cast(Any, None), cast(Any, None))
+_STRUCTURES = EventStructureLookup(CacheAside(cast(Any, None)), cast(Any, None))
 # the same examples each time: what CI finds, everybody finds
 always_the_same = settings(derandomize=True, database=None, deadline=None, max_examples=200)
 

@@ -105,8 +105,8 @@ def test_an_invalidation_that_breaks_the_contract_cannot_be_made(kind: Any, sha2
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 async def test_the_gateway_drops_what_each_example_names(body: bytes) -> None:
     database = EmptyDatabase()
-    keys = ApiKeyLookup(NOWHERE, cast(Any, database), ttl_s=600)
-    structures = EventStructureLookup(NOWHERE, cast(Any, database))
+    keys = ApiKeyLookup(CacheAside(NOWHERE), cast(Any, database), ttl_s=600)
+    structures = EventStructureLookup(CacheAside(NOWHERE), cast(Any, database))
     message = invalidation.decode(body)
     running = asyncio.create_task(structures.run())
     await database.was_read.wait()

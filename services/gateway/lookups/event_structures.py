@@ -14,12 +14,11 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from redis.asyncio import Redis
 
-from tracking.contracts import cache_entries
+from tracking.contracts.cache_entries import make_event_structure_cache_key
 from tracking.domain.errors import Malformed, Unavailable
 from tracking.infra import metrics, postgres
-from tracking.infra.redis import REDIS_ERRORS
+from tracking.infra.cache_aside import CacheAside
 from tracking.infra.validation import Validator, compile_schema
 
 _log = logging.getLogger(__name__)
@@ -73,14 +72,13 @@ class SchemaNotLoaded(Exception):
 class EventStructureLookup:
     """Answers in memory; `run` keeps the index fresh."""
 
-    def __init__(self, redis: Redis, pool: postgres.Pool) -> None:
+    def __init__(self, redis: CacheAside, pool: postgres.Pool) -> None:
         self._redis = redis
         self._pool = pool
         self._index: _Index = {}
         self._compiled: OrderedDict[tuple[UUID, int], Validator] = OrderedDict()
         self._stale = asyncio.Event()
         self._is_loaded = False
-        self.is_subscribed = False
 
     def find(self, partner_id: UUID, event_name: str, version: int | None) -> SchemaRef | None:
         """The structure that decides: the partner's own wins over the global one. None = nothing to meet.
@@ -142,7 +140,7 @@ class EventStructureLookup:
             except postgres.POSTGRES_ERRORS as error:
                 _log.warning("event structures stay as they were read: %s", postgres.describe_error(error))
                 await asyncio.sleep(0.5)
-            wait_s = _REFRESH_SUBSCRIBED_INTERVAL_S if self.is_subscribed else _REFRESH_UNSUBSCRIBED_INTERVAL_S
+            wait_s = _REFRESH_SUBSCRIBED_INTERVAL_S if self._redis.is_subscribed else _REFRESH_UNSUBSCRIBED_INTERVAL_S
             if self._is_loaded:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
@@ -162,18 +160,14 @@ class EventStructureLookup:
         self._is_loaded = True
 
     async def _from_redis(self, wanted: SchemaRef) -> Any:
+        data = await self._redis.get(make_event_structure_cache_key(wanted.partner_id, wanted.event_name))
         try:
-            data = await self._redis.get(
-                cache_entries.make_event_structure_cache_key(wanted.partner_id, wanted.event_name)
-            )
-            if data is None:
-                return None
-            entry = orjson.loads(data)
-            if entry["structureId"] != str(wanted.structure_id):
+            entry = orjson.loads(data) if data is not None else None
+            if entry is None or entry["structureId"] != str(wanted.structure_id):
                 return None
             metrics.cache_lookups.labels("structure", "redis").inc()
             return next((v["schema"] for v in entry["versions"] if v["version"] == wanted.version), None)
-        except (*REDIS_ERRORS, orjson.JSONDecodeError, KeyError, TypeError):
+        except (orjson.JSONDecodeError, KeyError, TypeError):
             return None
 
     async def _from_database(self, wanted: SchemaRef) -> Any:

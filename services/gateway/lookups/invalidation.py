@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup
 from tracking.contracts.invalidation import EVERYTHING, Invalidation
+from tracking.infra.cache_aside import CacheAside
 from tracking.infra.redis import InvalidationListener
 
 
@@ -27,7 +28,7 @@ def apply_invalidation(message: Invalidation, keys: ApiKeyLookup, structures: Ev
 
 
 def make_invalidation_listener(
-    redis: Redis, keys: ApiKeyLookup, structures: EventStructureLookup
+    redis: Redis, beside: CacheAside, keys: ApiKeyLookup, structures: EventStructureLookup
 ) -> InvalidationListener:
     """Drops what has changed, and everything when an invalidation may have been missed."""
 
@@ -37,10 +38,10 @@ def make_invalidation_listener(
     def on_gap() -> None:
         apply_invalidation(EVERYTHING, keys, structures)
 
-    def on_connection(is_heard: bool) -> None:
-        keys.is_subscribed = structures.is_subscribed = is_heard
-        if not is_heard:
-            # what was cached for long, trusting that changes are heard, may be wrong from now on
+    def on_connection(is_connected: bool) -> None:
+        beside.is_subscribed = is_connected
+        if not is_connected:
+            # keys were kept for long because their invalidations would arrive
             keys.invalidate()
 
     return InvalidationListener(redis, on_message, on_gap, on_connection)
