@@ -71,7 +71,7 @@ async def run(
     publisher = BatchPublisher(clients.broker, clients.pool)
     beside = CacheAside(clients.redis)
     structures = EventStructureLookup(beside, clients.pool)
-    counts = EventMetrics(structures)
+    counts = EventMetrics(structures.index)
 
     def on_commit(batch: CommittedBatch) -> None:
         publisher.enqueue(batch)
@@ -95,7 +95,7 @@ async def run(
     intake = Ingestion(keys, structures, commits, rates, limits, inbox, DryRunCommit(clients.pool), trusted_proxies)
     names = BrowserRouteNames(choices.beacon_name, choices.pixel_name, choices.script_name)
     app = create_app(intake, SdkRoutes(intake, choices.sdk_prefix), health, names)
-    singles = SingleEventFastPath(keys, structures, commits, rates, limits)
+    singles = SingleEventFastPath(keys, structures.index, commits, rates, limits)
     direct = {path: LoadShedder(path, commits).handle for path in app.paths}
     direct[INGEST_PATH] = LoadShedder(INGEST_PATH, commits, singles.handle).handle
     async with asyncio.TaskGroup() as work:

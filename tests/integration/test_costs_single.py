@@ -88,7 +88,7 @@ async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[Gateway]:
         # a key is kept for longer than a second while invalidations arrive
         beside.is_subscribed = True
         await keys.authenticate(sender.api_key, clock.get_receive_time())
-        yield Gateway(SingleEventFastPath(keys, structures, commits, RateLimiter(redis), LIMITS), committed)
+        yield Gateway(SingleEventFastPath(keys, structures.index, commits, RateLimiter(redis), LIMITS), committed)
     finally:
         commits.close()
         await running

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import cast
 from uuid import UUID
 
 import pytest
@@ -18,7 +18,7 @@ import pytest
 from services.gateway.commit.store import _ENCODERS as WRITE_ENCODERS
 from services.gateway.events import decode
 from services.gateway.events.decide import IngestContext, decide
-from services.gateway.lookups.event_structures import EventStructureLookup
+from services.gateway.events.structure_index import StructureIndex
 from services.projector.project import _ENCODERS as READ_ENCODERS
 from services.projector.project import to_columns
 from services.statistics.aggregate import count_events
@@ -27,12 +27,11 @@ from tracking.contracts import events_tracked
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import copy_binary
-from tracking.infra.cache_aside import CacheAside
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 KEY = ApiKeyEntry(UUID(int=1), None, None, UUID(int=7), "Site", True, UUID(int=2), "Acme", True)
-# nothing is registered, so that it needs neither Redis nor a database
-STRUCTURES = EventStructureLookup(CacheAside(cast(Any, None)), cast(Any, None))
+# nothing is registered
+STRUCTURES = StructureIndex()
 FEW, MANY = 200, 400
 
 

@@ -16,8 +16,8 @@ from services.gateway.events import privacy
 from services.gateway.events.privacy import PersonalData
 from services.gateway.events.properties import NUL, REPLACEMENT, normalize_object
 from services.gateway.events.rejection import EventErrors, Rejection
+from services.gateway.events.structure_index import StructureIndex
 from services.gateway.http.clock import _clock
-from services.gateway.lookups.event_structures import EventStructureLookup
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed
 from tracking.domain.ids import derive_event_id, make_uuid7
@@ -107,11 +107,11 @@ def _client_id(envelope: dict[str, Any], sender: IngestContext, position: int, n
 
 
 def decide(
-    envelope: Any, sender: IngestContext, structures: EventStructureLookup, position: int = 0
+    envelope: Any, sender: IngestContext, structures: StructureIndex, position: int = 0
 ) -> TrackingEvent | Rejection:
     """The event that `envelope` is, or why it is none. `position` counts within a batch.
 
-    Raises structures.NotLoaded when a validator must be fetched first; nothing has happened then, so ask again.
+    Raises SchemaNotLoaded when a validator must be loaded first; nothing has happened then, so ask again.
     """
     if not isinstance(envelope, dict):
         if isinstance(envelope, Rejection):
@@ -206,7 +206,7 @@ def _validate(
     partner_id: UUID,
     name: str,
     version: int | None,
-    structures: EventStructureLookup,
+    structures: StructureIndex,
     notes: EventErrors,
 ) -> None:
     try:
