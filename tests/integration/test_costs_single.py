@@ -34,7 +34,7 @@ class Answers:
         self._missing = number
         self.whole = asyncio.Event()
 
-    def respond(self, status: int, headers: bytes, body: bytes) -> None:
+    def send(self, status: int, headers: bytes, body: bytes) -> None:
         assert status == 202
         self._missing -= 1
         if not self._missing:
