@@ -31,8 +31,7 @@ _MAX_SYSTEMS = 50_000
 _MAX_TOKEN_CHARACTERS = 500
 
 _SELECT_TOKEN = """
-select id as token_id,
-       scope,
+select scope,
        partner_id,
        expires_at,
        revoked_at

@@ -12,12 +12,12 @@ import jsonschema
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.admin_api import SCHEMA, a_partner, a_system, administrator, cached, cached_key
+from tests.support.admin_api import SCHEMA, a_partner, a_system, administrator, cached_key, cached_system
 from tests.support.http_client import http_client
 from tests.support.polling import until
 from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
-from tracking.contracts import cache_entries, invalidation
+from tracking.contracts import invalidation
 from tracking.contracts.invalidation import INVALIDATION_CHANNEL
 
 INVALIDATION_SCHEMA = json.loads((Path(invalidation.__file__).parent / "invalidation.schema.json").read_text())
@@ -68,8 +68,7 @@ async def test_a_system_stands_in_redis_as_it_is_shown(admin: httpx.AsyncClient,
 
     for change in ({"name": "New"}, {"description": "Other"}):
         await admin.patch(path, json=change)
-        entry = await cached(stack, cache_entries.make_partner_system_cache_key(system["id"]))
-        assert json.loads(entry or b"") == (await admin.get(path)).json()
+        assert await cached_system(stack, system["id"]) == (await admin.get(path)).json()
 
     await admin.patch(f"/api/partners/{system['partnerId']}", json={"name": "Acme Inc"})
     key = await cached_key(stack, system["apiKey"])

@@ -14,12 +14,11 @@ import pytest
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup
 from services.gateway.lookups.invalidation import make_invalidation_listener
-from tests.support.admin_api import a_partner, a_system, administrator, cached, cached_key
+from tests.support.admin_api import a_partner, a_system, administrator, cached_key, cached_system
 from tests.support.polling import until
 from tests.support.registry import register_system
 from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
-from tracking.contracts import cache_entries
 from tracking.domain.system_settings import DEFAULT_SETTINGS, PrivacyRule, SystemSettings
 from tracking.infra import postgres, process
 from tracking.infra.cache_aside import CacheAside
@@ -204,8 +203,7 @@ async def test_a_change_stands_in_redis_before_the_answer_for_every_key(admin: h
         entry = await cached_key(stack, secret)
         assert entry is not None
         assert entry.settings == AS_A_VALUE
-    shown = await cached(stack, cache_entries.make_partner_system_cache_key(system["id"]))
-    assert json.loads(shown or b"") == (await admin.get(path)).json()
+    assert await cached_system(stack, system["id"]) == (await admin.get(path)).json()
     owner = await stack.write()
     names = await owner.fetch("select name from write.domain_events where delivered_at is not null order by id")
     assert [row["name"] for row in names].count("PartnerSystemSettingsChanged") == 1

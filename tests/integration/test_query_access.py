@@ -122,7 +122,7 @@ async def test_a_token_that_admin_has_just_written_to_redis_works_before_the_rel
     client: httpx.AsyncClient, stack: Stack
 ) -> None:
     token, redis = "tk_fresh", open_redis(stack.redis_url, timeout_s=5)
-    entry = AccessTokenEntry(uuid4(), "admin", None, None, None)
+    entry = AccessTokenEntry("admin", None, None, None)
     await redis.set(cache_entries.make_access_token_cache_key(sha256(token.encode()).hexdigest()), entry.encode())
 
     async def asked() -> int:
@@ -135,8 +135,8 @@ async def test_a_token_that_admin_has_just_written_to_redis_works_before_the_rel
 async def test_a_revoked_token_stops_working_at_once(stack: Stack) -> None:
     token, redis = "tk_revoked", open_redis(stack.redis_url, timeout_s=5)
     digest = sha256(token.encode()).hexdigest()
-    entry = AccessTokenEntry(uuid4(), "admin", None, None, None)
-    gone = AccessTokenEntry(entry.token_id, "admin", None, None, datetime.now(UTC))
+    entry = AccessTokenEntry("admin", None, None, None)
+    gone = AccessTokenEntry("admin", None, None, datetime.now(UTC))
     key, path = cache_entries.make_access_token_cache_key(digest), f"/api/events/{uuid4()}"
     await redis.set(key, entry.encode())
 

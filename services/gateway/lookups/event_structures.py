@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from services.gateway.events.structure_index import SchemaRef, StructureIndex
-from tracking.contracts.cache_entries import make_event_structure_cache_key
+from tracking.contracts.cache_entries import EventStructureEntry, make_event_structure_cache_key
 from tracking.domain.errors import Unavailable
 from tracking.infra import metrics, postgres
 from tracking.infra.cache_aside import CacheAside
@@ -91,14 +91,11 @@ class EventStructureLookup:
 
     async def _from_redis(self, wanted: SchemaRef) -> Any:
         data = await self._redis.get(make_event_structure_cache_key(wanted.partner_id, wanted.event_name))
-        try:
-            entry = orjson.loads(data) if data is not None else None
-            if entry is None or entry["structureId"] != str(wanted.structure_id):
-                return None
-            metrics.cache_lookups.labels("structure", "redis").inc()
-            return next((v["schema"] for v in entry["versions"] if v["version"] == wanted.version), None)
-        except (orjson.JSONDecodeError, KeyError, TypeError):
+        entry = EventStructureEntry.decode(data) if data is not None else None
+        if entry is None or entry.structure_id != wanted.structure_id:
             return None
+        metrics.cache_lookups.labels("structure", "redis").inc()
+        return entry.schemas.get(wanted.version)
 
     async def _from_database(self, wanted: SchemaRef) -> Any:
         try:
