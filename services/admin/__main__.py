@@ -14,7 +14,7 @@ from tracking.http import server
 from tracking.http.health import Health
 from tracking.http.server import ServerOptions
 from tracking.infra import postgres, process, telemetry
-from tracking.infra import redis as cache
+from tracking.infra.redis import open_redis, ping_redis
 
 
 async def main() -> None:
@@ -30,7 +30,7 @@ async def main() -> None:
             query_timeout_s=settings.query_timeout_s,
         )
         resources.push_async_callback(postgres.close_pool, pool)
-        redis = cache.open_redis(settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s)
+        redis = open_redis(settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s)
         resources.push_async_callback(redis.aclose)
         outbox = Outbox(pool, redis, ttl_s=settings.cache_ttl_s, timeout_s=settings.redis_timeout_s)
         commands = AdminCommands(UnitOfWorkFactory(pool, outbox, getrandbits, timeout_s=settings.connect_timeout_s))
@@ -38,7 +38,7 @@ async def main() -> None:
         health = Health(
             SERVICE,
             {"postgres": lambda: postgres.ping(pool), "bootstrap": bootstrap.ping},
-            {"redis": lambda: cache.ping_redis(redis)},
+            {"redis": lambda: ping_redis(redis)},
         )
         app = create_app(commands, health)
         async with process.run_in_background(

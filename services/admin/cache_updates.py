@@ -1,7 +1,7 @@
-"""What the caches hold of the registry, read from the write database.
+"""Reads from the write database what the caches must hold of the registry after a change.
 
-Always the present state, whatever event led here. Redis keeps it under the keys of `infra.cache`; gateways and query
-drop what they remember when its invalidation comes by.
+That is always the present state, whichever domain event led here. It is written to Redis under the keys and in the form
+of `contracts.cache_entries`. Gateways and query drop their own copy when its invalidation arrives.
 """
 
 from collections.abc import Sequence
@@ -11,21 +11,22 @@ from uuid import UUID
 
 import orjson
 
-from services.admin.models.partner_systems import SystemAnswer
 from tracking.contracts import cache_entries
-from tracking.contracts.cache_entries import AccessTokenEntry, ApiKeyEntry
+from tracking.contracts.cache_entries import AccessTokenEntry, ApiKeyEntry, EventStructureEntry, PartnerSystemEntry
+from tracking.contracts.invalidation import Invalidation
 from tracking.contracts.system_settings import decode_settings
+from tracking.domain.partner import SystemType
 from tracking.infra.postgres import Connection
 
 
 @dataclass(slots=True)
 class CacheUpdates:
-    """`{key in Redis: value}`, and what every process must hear afterwards."""
+    """`{key in Redis: value}`, and the invalidations that follow once all of it is written."""
 
     values: dict[str, bytes] = field(default_factory=dict)
-    invalidations: list[dict[str, str]] = field(default_factory=list)
+    invalidations: list[Invalidation] = field(default_factory=list)
 
-    def add(self, key: str, value: bytes, invalidation: dict[str, str] | None = None) -> None:
+    def add(self, key: str, value: bytes, invalidation: Invalidation | None = None) -> None:
         """Once for each key, however many events led to it."""
         if invalidation is not None and key not in self.values:
             self.invalidations.append(invalidation)
@@ -76,12 +77,12 @@ def _add_keys(entries: CacheUpdates, rows: Sequence[Any]) -> None:
     for row in rows:
         values = dict(row)
         digest = values.pop("key_sha256").hex()
-        invalidation = {"kind": "api_key", "sha256": digest}
-        entries.add(cache_entries.make_api_key_cache_key(digest), ApiKeyEntry.from_row(values).encode(), invalidation)
+        key, value = cache_entries.make_api_key_cache_key(digest), ApiKeyEntry.from_row(values).encode()
+        entries.add(key, value, Invalidation("api_key", digest))
 
 
 _SELECT_SYSTEM = """
-select id, partner_id, name, type, description, settings, is_active, deactivated_at, created_at, updated_at
+select id, partner_id, name, type, description, settings, deactivated_at, created_at, updated_at
   from write.partner_systems
  where id = $1
 """
@@ -89,19 +90,18 @@ select id, partner_id, name, type, description, settings, is_active, deactivated
 
 def _add_systems(entries: CacheUpdates, rows: Sequence[Any]) -> None:
     for row in rows:
-        values = {**row, "settings": decode_settings(row["settings"])}
-        shown = SystemAnswer.model_validate(values).model_dump_json(by_alias=True)
-        entries.add(cache_entries.make_partner_system_cache_key(row["id"]), shown.encode())
+        values = {**row, "type": SystemType(row["type"]), "settings": decode_settings(row["settings"])}
+        entries.add(cache_entries.make_partner_system_cache_key(row["id"]), PartnerSystemEntry(**values).encode())
 
 
 _SELECT_STRUCTURE = """
-select id, partner_id, event_name
+select partner_id, event_name
   from write.event_structures
  where id = $1
 """
 
 _SELECT_VERSIONS = """
-select version, status, schema
+select version, schema
   from write.event_structure_versions
  where structure_id = $1
    and status <> 'draft'
@@ -113,23 +113,14 @@ async def _add_structure(entries: CacheUpdates, connection: Connection, structur
     structure = await connection.fetchrow(_SELECT_STRUCTURE, structure_id)
     if structure is None:
         return
-    partner_id = str(structure["partner_id"]) if structure["partner_id"] else None
-    entry = {
-        "structureId": str(structure_id),
-        "eventName": structure["event_name"],
-        "partnerId": partner_id,
-        "versions": [
-            {"version": row["version"], "status": row["status"], "schema": orjson.Fragment(row["schema"])}
-            for row in await connection.fetch(_SELECT_VERSIONS, structure_id)
-        ],
-    }
-    key = cache_entries.make_event_structure_cache_key(partner_id, structure["event_name"])
-    invalidation = {"kind": "structure", "eventName": structure["event_name"], "partnerId": partner_id or ""}
-    entries.add(key, orjson.dumps(entry), invalidation)
+    versions = await connection.fetch(_SELECT_VERSIONS, structure_id)
+    entry = EventStructureEntry(structure_id, {row["version"]: orjson.Fragment(row["schema"]) for row in versions})
+    key = cache_entries.make_event_structure_cache_key(structure["partner_id"], structure["event_name"])
+    entries.add(key, entry.encode(), Invalidation("structure"))
 
 
 _SELECT_TOKEN = """
-select token_sha256, id as token_id, scope, partner_id, expires_at, revoked_at
+select token_sha256, scope, partner_id, expires_at, revoked_at
   from write.access_tokens
  where id = $1
 """
@@ -140,7 +131,5 @@ async def _add_token(entries: CacheUpdates, connection: Connection, token_id: UU
     if row is not None:
         values = dict(row)
         digest = values.pop("token_sha256").hex()
-        invalidation = {"kind": "access_token", "sha256": digest}
-        entries.add(
-            cache_entries.make_access_token_cache_key(digest), AccessTokenEntry(**values).encode(), invalidation
-        )
+        key, value = cache_entries.make_access_token_cache_key(digest), AccessTokenEntry(**values).encode()
+        entries.add(key, value, Invalidation("access_token", digest))

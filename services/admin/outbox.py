@@ -16,10 +16,11 @@ import orjson
 from redis.asyncio import Redis
 
 from services.admin.cache_updates import CacheUpdates, read_cache_updates
+from tracking.contracts.invalidation import EVERYTHING
 from tracking.domain.domain_events import DomainEvent
 from tracking.infra import correlation, postgres
-from tracking.infra import redis as cache
 from tracking.infra.postgres import Connection, Pool
+from tracking.infra.redis import REDIS_ERRORS, publish_invalidation
 
 _log = logging.getLogger(__name__)
 _MAX_EVENTS_PER_RUN = 100
@@ -28,7 +29,7 @@ _INTERVAL_S = 1.0
 _LOOP_TIMEOUT_S = 30.0
 # From here on one invalidation of everything is cheaper for all than one for each entry.
 _MANY = 20
-_UNAVAILABLE_ERRORS: tuple[type[BaseException], ...] = (*cache.REDIS_ERRORS, *postgres.TRANSIENT_ERRORS)
+_UNAVAILABLE_ERRORS: tuple[type[BaseException], ...] = (*REDIS_ERRORS, *postgres.TRANSIENT_ERRORS)
 
 _INSERT_DOMAIN_EVENT = """
 insert into write.domain_events (id, name, occurred_at, payload, correlation_id)
@@ -133,5 +134,5 @@ class Outbox:
                 pipeline.set(key, value, ex=self._ttl_s)
             await pipeline.execute()
         is_many = len(entries.invalidations) > _MANY
-        for message in [{"kind": "all"}] if is_many else entries.invalidations:
-            await cache.publish_invalidation(self._redis, message)
+        for message in [EVERYTHING] if is_many else entries.invalidations:
+            await publish_invalidation(self._redis, message)

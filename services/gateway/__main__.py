@@ -10,8 +10,8 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.wiring import GatewayClients, GatewayOptions
 from tracking.http.server import ServerOptions
 from tracking.infra import postgres, process, telemetry
-from tracking.infra import redis as cache
 from tracking.infra.rabbitmq import Publisher
+from tracking.infra.redis import open_redis
 
 
 async def main() -> None:
@@ -29,7 +29,7 @@ async def main() -> None:
             size=4,
         )
         resources.push_async_callback(postgres.close_pool, pool)
-        redis = cache.open_redis(settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s)
+        redis = open_redis(settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s)
         resources.push_async_callback(redis.aclose)
         broker_url = settings.rabbitmq_url.get_secret_value()
         broker = Publisher(broker_url, name="tracking-gateway", timeout_s=settings.publish_timeout_s)

@@ -30,9 +30,10 @@ from tracking.http import server
 from tracking.http.health import Health
 from tracking.http.server import ServerOptions
 from tracking.infra import postgres, process
-from tracking.infra import redis as cache
+from tracking.infra.cache_aside import CacheAside
 from tracking.infra.postgres import Pool
 from tracking.infra.rabbitmq import Publisher
+from tracking.infra.redis import ping_redis
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +69,20 @@ async def run(
 ) -> None:
     """Serve until SIGTERM; then finish requests, then commits, then publishes."""
     publisher = BatchPublisher(clients.broker, clients.pool)
-    structures = EventStructureLookup(clients.redis, clients.pool)
+    beside = CacheAside(clients.redis)
+    structures = EventStructureLookup(beside, clients.pool)
     commits = GroupCommit(
         clients.store,
-        (publisher.enqueue, EventMetrics(structures).count),
+        (publisher.enqueue, EventMetrics(structures.index).count),
         deadline_s=options.commit_deadline_s,
         buffer_events=options.buffer_events,
         buffer_bytes=options.buffer_bytes,
     )
-    keys = ApiKeyLookup(clients.redis, clients.pool, ttl_s=options.cache_ttl_s)
+    keys = ApiKeyLookup(beside, clients.pool, ttl_s=options.cache_ttl_s)
     health = Health(
         SERVICE,
         {"postgres": lambda: postgres.ping(clients.pool), "structures": structures.ping},
-        {"redis": lambda: cache.ping_redis(clients.redis), "rabbitmq": clients.broker.ping},
+        {"redis": lambda: ping_redis(clients.redis), "rabbitmq": clients.broker.ping},
     )
     rate_limiter = RateLimiter(clients.redis)
     rejected_events = RejectedEventWriter(clients.pool)
@@ -89,14 +91,14 @@ async def run(
     )
     names = BrowserRouteNames(options.beacon_name, options.pixel_name, options.script_name)
     app = create_app(ingestion, SdkRoutes(ingestion, options.sdk_prefix), health, names)
-    fast_path = SingleEventFastPath(keys, structures, commits, rate_limiter, limits)
+    fast_path = SingleEventFastPath(keys, structures.index, commits, rate_limiter, limits)
     fast_path_handlers = {path: LoadShedder(path, commits).handle for path in app.paths}
     fast_path_handlers[INGEST_PATH] = LoadShedder(INGEST_PATH, commits, fast_path.handle).handle
     async with asyncio.TaskGroup() as work:
         publishing = work.create_task(publisher.run(lambda: health.record_heartbeat("publish", 60)))
         committing = work.create_task(commits.run(lambda: health.record_heartbeat("commit", 60)))
         async with process.run_in_background(
-            make_invalidation_listener(clients.redis, keys, structures).run(),
+            make_invalidation_listener(clients.redis, beside, keys, structures).run(),
             keys.run_last_used_updates(),
             structures.run(),
             rejected_events.run(),

@@ -13,8 +13,8 @@ from tracking.http import server
 from tracking.http.health import Health
 from tracking.http.server import ServerOptions
 from tracking.infra import postgres, process, telemetry
-from tracking.infra import redis as cache
 from tracking.infra.cache_aside import CacheAside
+from tracking.infra.redis import open_redis, ping_redis
 
 
 async def main() -> None:
@@ -31,7 +31,7 @@ async def main() -> None:
             settings=database.SESSION_SETTINGS,
         )
         resources.push_async_callback(postgres.close_pool, pool)
-        redis = cache.open_redis(settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s)
+        redis = open_redis(settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s)
         resources.push_async_callback(redis.aclose)
         beside = CacheAside(redis)
         tokens = AccessTokenLookup(beside, pool, ttl_s=settings.token_cache_ttl_s)
@@ -40,7 +40,7 @@ async def main() -> None:
             SystemOwners(partial(auth.find_owner, pool)),
             StatisticsCache(beside, pool, ttl_s=settings.statistics_ttl_s),
         )
-        health = Health(SERVICE, {"postgres": lambda: postgres.ping(pool)}, {"redis": lambda: cache.ping_redis(redis)})
+        health = Health(SERVICE, {"postgres": lambda: postgres.ping(pool)}, {"redis": lambda: ping_redis(redis)})
         app = create_app(query, tokens, health)
         async with process.run_in_background(make_invalidation_listener(redis, beside, tokens).run()):
             await server.serve(app, health, ServerOptions.from_settings(settings))

@@ -1,26 +1,23 @@
-"""Who asks, and what they may see: bearer tokens, and whose a partner system is.
+"""Authenticates access tokens, and says which partner's data a request may see.
 
-A token is looked up in the process cache, then Redis, then the read database, where the relay copies it within about a
-second. A revocation reaches this process by `cache:invalidate`. Redis is never filled from here: the copy may be older
-than what admin has written there.
+A token is looked up in the memory of the process, in Redis, then in the read database, to which the relay replicates it
+within about a second. A revocation reaches this process by `cache:invalidate`. Redis is never filled from here, because
+the read database may be older than what admin has written there.
 """
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
-from hashlib import sha256
 from uuid import UUID
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.query.database import translate_errors
-from tracking.contracts import cache_entries
-from tracking.contracts.cache_entries import AccessTokenEntry
+from tracking.contracts.cache_entries import AccessTokenEntry, make_access_token_cache_key
 from tracking.domain.errors import NotFound, Unauthenticated, Unavailable
 from tracking.infra import metrics, postgres
 from tracking.infra.cache_aside import CacheAside
+from tracking.infra.credential_cache import CredentialCache, hash_secret
 from tracking.infra.postgres import Pool
 
 _SELECT_OWNER = """
@@ -29,15 +26,12 @@ select partner_id
  where id = $1
 """
 
-# of a token that is not known, and of any token while nobody would tell us of its end
-_UNSUBSCRIBED_TTL_S = 1.0
 _MAX_ENTRIES = 10_000
 _MAX_SYSTEMS = 50_000
 _MAX_TOKEN_CHARACTERS = 500
 
 _SELECT_TOKEN = """
-select id as token_id,
-       scope,
+select scope,
        partner_id,
        expires_at,
        revoked_at
@@ -52,10 +46,7 @@ class AccessTokenLookup:
     def __init__(self, redis: CacheAside, pool: postgres.Pool, *, ttl_s: float) -> None:
         self._redis = redis
         self._pool = pool
-        self._ttl_s = ttl_s
-        self._entries: dict[str, tuple[AccessTokenEntry | None, float]] = {}
-        self._loading: dict[str, asyncio.Task[AccessTokenEntry | None]] = {}
-        self._generation = 0
+        self._cache = CredentialCache(redis, self._look_up, ttl_s=ttl_s, max_entries=_MAX_ENTRIES)
 
     async def authenticate(self, authorization: str | None, now: datetime) -> AccessTokenEntry:
         """The token of an `Authorization: Bearer …` header.
@@ -68,10 +59,7 @@ class AccessTokenLookup:
             raise Unauthenticated("missing_token", "No access token: send Authorization: Bearer <token>.")
         entry = None
         if len(token) <= _MAX_TOKEN_CHARACTERS:
-            digest = sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
-            cached = self._entries.get(digest)
-            is_fresh = cached is not None and cached[1] > time.monotonic()
-            entry = cached[0] if cached is not None and is_fresh else await self._load(digest)
+            entry = await self._cache.get(hash_secret(token))
         if entry is None or entry.scope not in ("admin", "read"):
             raise Unauthenticated("unknown_token", "This access token is not known.")
         if entry.revoked_at is not None:  # for good, whatever our clock says
@@ -81,37 +69,13 @@ class AccessTokenLookup:
         return entry
 
     def invalidate(self, digest: str | None = None) -> None:
-        """Drop one token's entry, or all; what is being loaded meanwhile is looked up again."""
-        self._generation += 1
-        if digest is None:
-            self._entries.clear()
-        else:
-            self._entries.pop(digest, None)
-
-    async def _load(self, digest: str) -> AccessTokenEntry | None:
-        """One look-up at a time for each token, shared by all who wait for it."""
-        task = self._loading.get(digest)
-        if task is None:
-            task = asyncio.create_task(self._look_up(digest))
-            self._loading[digest] = task
-            task.add_done_callback(lambda _: self._loading.pop(digest, None))
-        return await asyncio.shield(task)
+        """Drop one token's entry, or all."""
+        self._cache.invalidate(digest)
 
     async def _look_up(self, digest: str) -> AccessTokenEntry | None:
-        while True:
-            generation = self._generation
-            data = await self._redis.get(cache_entries.make_access_token_cache_key(digest))
-            entry = AccessTokenEntry.decode(data) if data is not None else None
-            if entry is None:
-                entry = await self._from_database(digest)
-            if generation != self._generation:
-                continue  # an invalidation came by; what we saw may be from before it
-            if len(self._entries) >= _MAX_ENTRIES:
-                self._entries.clear()
-            is_sure = entry is not None and self._redis.is_subscribed
-            ttl_s = self._ttl_s if is_sure else min(self._ttl_s, _UNSUBSCRIBED_TTL_S)
-            self._entries[digest] = (entry, time.monotonic() + ttl_s)
-            return entry
+        data = await self._redis.get(make_access_token_cache_key(digest))
+        entry = AccessTokenEntry.decode(data) if data is not None else None
+        return entry or await self._from_database(digest)
 
     async def _from_database(self, digest: str) -> AccessTokenEntry | None:
         try:

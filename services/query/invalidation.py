@@ -1,30 +1,40 @@
-"""What a change in admin means for this process's caches."""
+"""Applies the invalidations of admin to the caches in this process's memory."""
+
+from typing import assert_never
 
 from redis.asyncio import Redis
 
 from services.query.auth import AccessTokenLookup
+from tracking.contracts.invalidation import EVERYTHING, Invalidation
 from tracking.infra.cache_aside import CacheAside
 from tracking.infra.redis import InvalidationListener
 
 
+def apply_invalidation(message: Invalidation, tokens: AccessTokenLookup) -> None:
+    """Drop what has changed."""
+    match message.kind:
+        case "access_token":
+            tokens.invalidate(message.sha256)
+        case "api_key" | "structure":
+            pass
+        case "all":
+            tokens.invalidate()
+        case _:
+            assert_never(message.kind)
+
+
 def make_invalidation_listener(redis: Redis, beside: CacheAside, tokens: AccessTokenLookup) -> InvalidationListener:
-    """Forgets what changed; forgets everything when something may have been missed."""
+    """Drops what has changed, and everything when an invalidation may have been missed."""
 
-    async def on_message(message: dict[str, str]) -> None:
-        match message.get("kind"):
-            case "access_token":
-                tokens.invalidate(message.get("sha256"))
-            case "api_key" | "structure":
-                pass
-            case _:
-                tokens.invalidate()
+    def on_message(message: Invalidation) -> None:
+        apply_invalidation(message, tokens)
 
-    async def on_gap() -> None:
-        tokens.invalidate()
+    def on_gap() -> None:
+        apply_invalidation(EVERYTHING, tokens)
 
-    def on_connection(is_heard: bool) -> None:
-        beside.is_subscribed = is_heard
-        if not is_heard:
+    def on_connection(is_connected: bool) -> None:
+        beside.is_subscribed = is_connected
+        if not is_connected:
             tokens.invalidate()
 
     return InvalidationListener(redis, on_message, on_gap, on_connection)

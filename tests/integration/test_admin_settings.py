@@ -14,15 +14,15 @@ import pytest
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup
 from services.gateway.lookups.invalidation import make_invalidation_listener
-from tests.support.admin_api import a_partner, a_system, administrator, cached, cached_key
+from tests.support.admin_api import a_partner, a_system, administrator, cached_key, cached_system
 from tests.support.polling import PATIENCE_S, takes_effect, until
 from tests.support.registry import register_system
 from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
-from tracking.contracts import cache_entries
 from tracking.domain.system_settings import DEFAULT_SETTINGS, PrivacyRule, SystemSettings
 from tracking.infra import postgres, process
-from tracking.infra import redis as cache
+from tracking.infra.cache_aside import CacheAside
+from tracking.infra.redis import open_redis
 
 DEFAULTS: dict[str, Any] = {"allowedOrigins": [], "rateLimit": None, "ipPolicy": "truncate", "privacyRules": []}
 EVERYTHING = {
@@ -59,21 +59,21 @@ async def admin(services: ServiceProcesses) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @asynccontextmanager
-async def a_gateways_keys(stack: Stack, redis_url: str) -> AsyncIterator[ApiKeyLookup]:
-    """The cache of keys as the gateway has it, with its rights and its invalidations."""
+async def a_gateways_keys(stack: Stack, redis_url: str) -> AsyncIterator[tuple[ApiKeyLookup, CacheAside]]:
+    """The cache of keys as the gateway has it, with its rights and its invalidations, and its way to Redis."""
     async with AsyncExitStack() as resources:
         url = stack.write_url("gateway")
         pool = await postgres.open_pool(
             url, service="test", connect_timeout_s=PATIENCE_S, query_timeout_s=PATIENCE_S, size=2
         )
         resources.push_async_callback(postgres.close_pool, pool)
-        redis = cache.open_redis(redis_url, timeout_s=PATIENCE_S)
+        redis = open_redis(redis_url, timeout_s=PATIENCE_S)
         resources.push_async_callback(redis.aclose)
-        keys = ApiKeyLookup(redis, pool, ttl_s=600)
-        await resources.enter_async_context(
-            process.run_in_background(make_invalidation_listener(redis, keys, EventStructureLookup(redis, pool)).run())
-        )
-        yield keys
+        beside = CacheAside(redis)
+        keys, structures = ApiKeyLookup(beside, pool, ttl_s=600), EventStructureLookup(beside, pool)
+        listener = make_invalidation_listener(redis, beside, keys, structures)
+        await resources.enter_async_context(process.run_in_background(listener.run()))
+        yield keys, beside
 
 
 async def settings_of(keys: ApiKeyLookup, api_key: str) -> SystemSettings:
@@ -205,8 +205,7 @@ async def test_a_change_stands_in_redis_before_the_answer_for_every_key(admin: h
         entry = await cached_key(stack, secret)
         assert entry is not None
         assert entry.settings == AS_A_VALUE
-    shown = await cached(stack, cache_entries.make_partner_system_cache_key(system["id"]))
-    assert json.loads(shown or b"") == (await admin.get(path)).json()
+    assert await cached_system(stack, system["id"]) == (await admin.get(path)).json()
     owner = await stack.write()
     names = await owner.fetch("select name from write.domain_events where delivered_at is not null order by id")
     assert [row["name"] for row in names].count("PartnerSystemSettingsChanged") == 1
@@ -217,9 +216,9 @@ async def test_a_change_reaches_a_gateways_keys_within_a_second(
     admin: httpx.AsyncClient, stack: Stack, redis: str
 ) -> None:
     system = await a_system(admin)
-    async with a_gateways_keys(stack, stack.redis_url if redis == "up" else DOWN) as keys:
+    async with a_gateways_keys(stack, stack.redis_url if redis == "up" else DOWN) as (keys, beside):
         if redis == "up":
-            await until(lambda: asyncio.sleep(0, keys.is_subscribed), bool)
+            await until(lambda: asyncio.sleep(0, beside.is_subscribed), bool)
         assert await settings_of(keys, system["apiKey"]) == DEFAULT_SETTINGS
         path = f"/api/partnersystems/{system['id']}"
 
@@ -242,7 +241,7 @@ async def test_a_gateway_reads_the_settings_from_the_database(stack: Stack) -> N
     owner = await stack.write()
     await owner.execute("update write.partner_systems set settings = $1", json.dumps(EVERYTHING))
 
-    async with a_gateways_keys(stack, DOWN) as keys:
+    async with a_gateways_keys(stack, DOWN) as (keys, _):
         assert await settings_of(keys, sender.api_key) == AS_A_VALUE
 
 

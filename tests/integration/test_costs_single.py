@@ -19,7 +19,8 @@ from tests.support.registry import Registered, register_system
 from tests.support.stack import Stack
 from tests.support.wire_counter import CallCounter
 from tracking.infra import postgres
-from tracking.infra import redis as cache
+from tracking.infra.cache_aside import CacheAside
+from tracking.infra.redis import open_redis
 
 # 142 by Python 3.11; of them about 43 decide it and 18 encode it for the database
 MOST_CALLS = 149
@@ -79,18 +80,21 @@ async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[FastPathG
     pool = await postgres.open_pool(
         url, service="test", connect_timeout_s=PATIENCE_S, query_timeout_s=PATIENCE_S, size=1
     )
-    redis = cache.open_redis(stack.redis_url, timeout_s=PATIENCE_S)
+    redis = open_redis(stack.redis_url, timeout_s=PATIENCE_S)
     store = EventStore(url, connect_timeout_s=PATIENCE_S)
     committed: list[CommittedBatch] = []
     on_commit = [committed.append]
     commits = GroupCommit(store, on_commit, deadline_s=PATIENCE_S, buffer_events=10_000, buffer_bytes=10_000_000)
-    keys, structures = ApiKeyLookup(redis, pool, ttl_s=600), EventStructureLookup(redis, pool)
+    beside = CacheAside(redis)
+    keys, structures = ApiKeyLookup(beside, pool, ttl_s=600), EventStructureLookup(beside, pool)
     running = asyncio.create_task(commits.run(lambda: None))
     try:
-        # what is heard of changes is trusted for longer than a second
-        keys.is_subscribed = True
+        # a key is kept for longer than a second while invalidations arrive
+        beside.is_subscribed = True
         await keys.authenticate(sender.api_key, clock.get_receive_time())
-        yield FastPathGateway(SingleEventFastPath(keys, structures, commits, RateLimiter(redis), LIMITS), committed)
+        yield FastPathGateway(
+            SingleEventFastPath(keys, structures.index, commits, RateLimiter(redis), LIMITS), committed
+        )
     finally:
         commits.close()
         await running

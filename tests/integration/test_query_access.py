@@ -18,7 +18,8 @@ from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 from tracking.contracts import cache_entries
 from tracking.contracts.cache_entries import AccessTokenEntry
-from tracking.infra import redis as cache
+from tracking.contracts.invalidation import Invalidation
+from tracking.infra.redis import open_redis, publish_invalidation
 
 NOON = datetime(2025, 12, 24, 12, tzinfo=UTC)
 OPEN = ["/health/live", "/health/ready", "/metrics", "/openapi/v1.json", "/scalar/v1"]
@@ -120,8 +121,8 @@ async def test_a_system_that_is_not_copied_yet_is_empty_for_who_sees_all(
 async def test_a_token_that_admin_has_just_written_to_redis_works_before_the_relay_has_copied_it(
     client: httpx.AsyncClient, stack: Stack
 ) -> None:
-    token, redis = "tk_fresh", cache.open_redis(stack.redis_url, timeout_s=5)
-    entry = AccessTokenEntry(uuid4(), "admin", None, None, None)
+    token, redis = "tk_fresh", open_redis(stack.redis_url, timeout_s=5)
+    entry = AccessTokenEntry("admin", None, None, None)
     await redis.set(cache_entries.make_access_token_cache_key(sha256(token.encode()).hexdigest()), entry.encode())
 
     async def asked() -> int:
@@ -132,10 +133,10 @@ async def test_a_token_that_admin_has_just_written_to_redis_works_before_the_rel
 
 
 async def test_a_revoked_token_stops_working_at_once(stack: Stack) -> None:
-    token, redis = "tk_revoked", cache.open_redis(stack.redis_url, timeout_s=5)
+    token, redis = "tk_revoked", open_redis(stack.redis_url, timeout_s=5)
     digest = sha256(token.encode()).hexdigest()
-    entry = AccessTokenEntry(uuid4(), "admin", None, None, None)
-    gone = AccessTokenEntry(entry.token_id, "admin", None, None, datetime.now(UTC))
+    entry = AccessTokenEntry("admin", None, None, None)
+    gone = AccessTokenEntry("admin", None, None, datetime.now(UTC))
     key, path = cache_entries.make_access_token_cache_key(digest), f"/api/events/{uuid4()}"
     await redis.set(key, entry.encode())
 
@@ -145,7 +146,7 @@ async def test_a_revoked_token_stops_working_at_once(stack: Stack) -> None:
     ):
         await until(lambda: status(client, path, token), lambda code: code == 404)
         await redis.set(key, gone.encode())
-        await cache.publish_invalidation(redis, {"kind": "access_token", "sha256": digest})
+        await publish_invalidation(redis, Invalidation("access_token", digest))
         # the entry itself would last for 600 s
         assert await until(lambda: status(client, path, token), lambda code: code == 401) == 401
     await redis.aclose()

@@ -16,13 +16,13 @@ from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
 from tracking.domain.errors import TooManyRequests
 from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
-from tracking.infra import redis as cache
+from tracking.infra.redis import open_redis
 
 
 @pytest.fixture
 async def gateways(stack: Stack) -> AsyncIterator[list[RateLimiter]]:
     """Three, with a connection of their own each."""
-    connections = [cache.open_redis(stack.redis_url, timeout_s=PATIENCE_S) for _ in range(3)]
+    connections = [open_redis(stack.redis_url, timeout_s=PATIENCE_S) for _ in range(3)]
     yield [RateLimiter(redis) for redis in connections]
     for redis in connections:
         await redis.aclose()
@@ -112,7 +112,7 @@ async def test_small_requests_pass_where_a_large_one_has_to_wait(gateways: list[
 
 
 async def test_without_redis_each_gateway_goes_by_a_bucket_of_its_own() -> None:
-    redis = cache.open_redis("redis://127.0.0.1:1/0", timeout_s=0.2)
+    redis = open_redis("redis://127.0.0.1:1/0", timeout_s=0.2)
     limits, settings = RateLimiter(redis), limited(2, 10)
 
     async def twenty() -> tuple[UUID, list[bool]]:

@@ -10,11 +10,12 @@ from uuid import uuid4
 import httpx
 from redis.asyncio import Redis
 
+from services.admin.models.partner_systems import SystemAnswer
 from tests.support.http_client import http_client
 from tests.support.service_processes import ServiceProcesses
 from tests.support.stack import Stack
 from tracking.contracts import cache_entries
-from tracking.contracts.cache_entries import ApiKeyEntry
+from tracking.contracts.cache_entries import ApiKeyEntry, PartnerSystemEntry
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
 SCHEMA = {"type": "object", "required": ["price"], "properties": {"price": {"type": "number"}}}
@@ -55,6 +56,15 @@ async def cached_key(stack: Stack, secret: str) -> ApiKeyEntry | None:
     """Return the entry of an API key in Redis."""
     data = await cached(stack, cache_entries.make_api_key_cache_key(sha256(secret.encode()).hexdigest()))
     return None if data is None else ApiKeyEntry.decode(data)
+
+
+async def cached_system(stack: Stack, system_id: str) -> Any:
+    """What Redis holds of a partner system, in the form in which the API shows it."""
+    data = await cached(stack, cache_entries.make_partner_system_cache_key(system_id))
+    entry = None if data is None else PartnerSystemEntry.decode(data)
+    if entry is None:
+        return None
+    return SystemAnswer.model_validate(entry.to_system(), from_attributes=True).model_dump(mode="json", by_alias=True)
 
 
 @dataclass(frozen=True, slots=True)

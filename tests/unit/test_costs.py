@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import getrandbits
-from typing import Any, cast
+from typing import cast
 from uuid import UUID
 
 import pytest
 
 from services.gateway.events import decode
 from services.gateway.events.decide import IngestContext, decide
-from services.gateway.lookups.event_structures import EventStructureLookup
+from services.gateway.events.structure_index import StructureIndex
 from services.projector.project import to_columns
 from services.statistics.aggregate import count_events
 from tests.support.wire_counter import CallCounter
@@ -31,8 +31,8 @@ from tracking.tables.event_columns import READ_ENCODERS, WRITE_ENCODERS
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 KEY = ApiKeyEntry(UUID(int=1), None, None, UUID(int=7), "Site", True, UUID(int=2), "Acme", True)
-# nothing is registered, so that it needs neither Redis nor a database
-STRUCTURES = EventStructureLookup(cast(Any, None), cast(Any, None))
+# nothing is registered
+STRUCTURES = StructureIndex()
 FEW, MANY = 200, 400
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, get_args
 from uuid import UUID
 
 import orjson
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.gateway.events.decide import IngestContext, decide
 from services.gateway.events.decode import decode_batch, decode_event
 from services.gateway.events.rejection import Rejection, RejectionReason
-from services.gateway.lookups.event_structures import EventStructureLookup
+from services.gateway.events.structure_index import StructureIndex
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed
 from tracking.domain.ids import derive_event_id, get_usable_unix_ms, make_lowest_id, make_uuid7
@@ -26,7 +26,7 @@ _BITS = 2**74 - 3
 _EVENT_BYTES = 64 * 1024
 _REASONS = set(get_args(RejectionReason))
 # nothing is registered, so that it needs neither Redis nor a database
-_STRUCTURES = EventStructureLookup(cast(Any, None), cast(Any, None))
+_STRUCTURES = StructureIndex()
 # the same examples each time: what CI finds, everybody finds
 always_the_same = settings(derandomize=True, database=None, deadline=None, max_examples=200)
 

@@ -1,27 +1,34 @@
-"""What admin writes into Redis and the others read: one dataclass a kind, as JSON.
+"""Entries of the registry in Redis, as JSON: admin writes them, and gateway, query and admin read them.
 
-An unreadable entry decodes to None and counts as absent, so that a newer or older writer never breaks a reader.
+There is a dataclass for each kind, and every field of it has a reader. Good and bad examples stand in `examples/`. An
+unreadable entry decodes to None and counts as absent, so that a newer or older writer never breaks a reader. Members
+that a reader does not know are ignored.
 """
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from datetime import datetime
 from types import UnionType
-from typing import Any, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 import orjson
 
 from tracking.contracts.system_settings import decode_settings, encode_settings, parse_settings
+from tracking.domain.partner import PartnerSystem, SystemType
 from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
+    # the names of fields in JSON, where they are not the fields' own
+    _json_names: ClassVar[Mapping[str, str]] = {}
+
     def encode(self) -> bytes:
-        """JSON with the fields' own names."""
+        """As JSON."""
+        names = self._json_names
         return orjson.dumps(
-            {item.name: getattr(self, item.name) for item in fields(self)},
+            {names.get(item.name, item.name): getattr(self, item.name) for item in fields(self)},
             default=_plain,
             option=orjson.OPT_PASSTHROUGH_DATACLASS,
         )
@@ -32,11 +39,12 @@ class _Entry:
         try:
             raw = orjson.loads(data)
             hints = get_type_hints(cls)
+            names = {item.name: cls._json_names.get(item.name, item.name) for item in fields(cls)}
             return cls(
                 **{
-                    item.name: _restore(raw[item.name], hints[item.name])
+                    item.name: _restore(raw[names[item.name]], hints[item.name])
                     for item in fields(cls)
-                    if item.default is MISSING or item.name in raw
+                    if item.default is MISSING or names[item.name] in raw
                 }
             )
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
@@ -71,11 +79,77 @@ class ApiKeyEntry(_Entry):
 class AccessTokenEntry(_Entry):
     """Under `access_token:{sha256}`: scope `admin` or `read`; partner_id None = all partners."""
 
-    token_id: UUID
     scope: str
     partner_id: UUID | None
     expires_at: datetime | None
     revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PartnerSystemEntry(_Entry):
+    """Under `partner_system:{id}`: a partner system as admin shows it; `updated_at` rises with each change.
+
+    Whether it is active follows from `deactivated_at`. The names in JSON are those of admin's API.
+    """
+
+    _json_names: ClassVar[Mapping[str, str]] = {
+        "partner_id": "partnerId",
+        "deactivated_at": "deactivatedAt",
+        "created_at": "createdAt",
+        "updated_at": "updatedAt",
+    }
+
+    id: UUID
+    partner_id: UUID
+    name: str
+    type: SystemType
+    description: str
+    settings: SystemSettings
+    deactivated_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def from_system(cls, system: PartnerSystem) -> Self:
+        """The entry of a system as it was loaded."""
+        return cls(**{item.name: getattr(system, item.name) for item in fields(cls)})
+
+    def to_system(self) -> PartnerSystem:
+        """The system as if it had been loaded from the database."""
+        return PartnerSystem.restore(**{item.name: getattr(self, item.name) for item in fields(self)})
+
+
+@dataclass(frozen=True, slots=True)
+class EventStructureEntry:
+    """Under `event_structure:{name}`, or `partner_event_structure:{partner}:{name}`: all schemas but drafts.
+
+    `schemas` has a JSON Schema for each version: decoded, or when it is written an orjson.Fragment of its JSON text.
+    """
+
+    structure_id: UUID
+    schemas: Mapping[int, Any]
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        versions = [{"version": version, "schema": schema} for version, schema in self.schemas.items()]
+        return orjson.dumps({"structureId": str(self.structure_id), "versions": versions})
+
+    @classmethod
+    def decode(cls, data: bytes | str) -> Self | None:
+        """The entry, or None if `data` is not one of these."""
+        try:
+            raw = orjson.loads(data)
+            structure_id = _restore(raw["structureId"], UUID)
+            return cls(structure_id, dict(_read_version(version) for version in raw["versions"]))
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            return None
+
+
+def _read_version(raw: Any) -> tuple[int, Any]:
+    version, schema = raw["version"], raw["schema"]
+    if type(version) is not int or not isinstance(schema, dict | bool):
+        raise TypeError("a version has a number and a schema")
+    return version, schema
 
 
 def _plain(value: Any) -> Any:
@@ -90,10 +164,14 @@ def _restore(value: Any, hint: Any) -> Any:
         if value is None:
             return None
         hint = next(option for option in get_args(hint) if option is not type(None))
-    if hint is bool and isinstance(value, bool):
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise TypeError(f"{value!r} is neither true nor false")
         return value
     if hint is SystemSettings:
         return parse_settings(value)
+    if hint is SystemType:
+        return SystemType(value)
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not {hint}")
     if hint is UUID:

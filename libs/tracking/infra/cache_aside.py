@@ -1,51 +1,57 @@
-"""Redis as a helper that may be away: whoever asks gets an answer or nothing, never an error, hardly ever a wait."""
+"""Cache-aside access to Redis: a Redis that fails counts as a miss, so callers never see an error of it.
 
-import logging
-import time
+After a failure it is not asked again for a moment, so that at most one request in a while waits for its timeout. Keys
+and values are the caller's: entries are encoded and decoded there.
+"""
 
 from redis.asyncio import Redis
 
-from tracking.infra import redis as cache
-from tracking.infra.postgres import describe_error
-
-_log = logging.getLogger(__name__)
-_PAUSE_S = 1.0
+from tracking.infra.circuit_breaker import CircuitBreaker
+from tracking.infra.redis import REDIS_ERRORS
 
 
 class CacheAside:
-    """Used only while invalidations are heard.
+    """Reads and fills Redis, but only while invalidations are received, unless `needs_subscription` is False.
 
-    What nobody could correct is not trusted, and a Redis that is away is noticed by the listener, not by requests.
+    Without invalidations nobody could correct what a process has cached. It also means that a Redis that is away is
+    noticed by the subscription and not by requests. A caller that checks every entry before it uses it needs none.
     """
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, *, needs_subscription: bool = True) -> None:
         self._redis = redis
-        self._paused_until = 0.0
+        self._needs_subscription = needs_subscription
+        self._breaker = CircuitBreaker("Redis does not answer, PostgreSQL is asked instead")
         self.is_subscribed = False
 
     async def get(self, key: str) -> bytes | None:
-        """What is under `key`; None also when Redis is away."""
+        """Return the value of `key`; None also if Redis is not asked or fails."""
         if not self._is_usable():
             return None
         try:
             found = await self._redis.get(key)
-        except cache.REDIS_ERRORS as error:
-            self._pause(error)
+        except REDIS_ERRORS as error:
+            self._breaker.record_failure(error)
             return None
         return found if isinstance(found, bytes) else None
 
     async def put(self, key: str, data: bytes, ttl_s: int) -> None:
-        """Keep it for `ttl_s`, if Redis is there."""
+        """Keep the value for `ttl_s`, in place of any other."""
+        await self._set(key, data, ttl_s, is_fill=False)
+
+    async def fill(self, key: str, data: bytes, ttl_s: int) -> None:
+        """Keep the value for `ttl_s` unless there is one.
+
+        For entries that another process writes when they change: what it has written meanwhile is newer.
+        """
+        await self._set(key, data, ttl_s, is_fill=True)
+
+    async def _set(self, key: str, data: bytes, ttl_s: int, *, is_fill: bool) -> None:
         if not self._is_usable():
             return
         try:
-            await self._redis.set(key, data, ex=ttl_s)
-        except cache.REDIS_ERRORS as error:
-            self._pause(error)
+            await self._redis.set(key, data, ex=ttl_s, nx=is_fill)
+        except REDIS_ERRORS as error:
+            self._breaker.record_failure(error)
 
     def _is_usable(self) -> bool:
-        return self.is_subscribed and time.monotonic() >= self._paused_until
-
-    def _pause(self, error: BaseException) -> None:
-        self._paused_until = time.monotonic() + _PAUSE_S
-        _log.warning("Redis does not answer, the read database does: %s", describe_error(error))
+        return (self.is_subscribed or not self._needs_subscription) and not self._breaker.is_open

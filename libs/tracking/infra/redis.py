@@ -5,20 +5,19 @@ here becomes "not found" for readers, and `Unavailable` for those who must know 
 """
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
-import orjson
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from tracking.contracts import invalidation
+from tracking.contracts.invalidation import INVALIDATION_CHANNEL, Invalidation
 from tracking.domain.errors import Unavailable
 
-INVALIDATION_CHANNEL = "cache:invalidate"
 _PING_INTERVAL_S = 0.4
 _MAX_SILENCE_S = 1.0
 REDIS_ERRORS = (RedisError, OSError, TimeoutError)
@@ -46,24 +45,25 @@ async def ping_redis(redis: Redis, timeout_s: float = 2) -> None:
         raise Unavailable("redis_unavailable", f"Redis does not answer: {error or type(error).__name__}") from error
 
 
-async def publish_invalidation(redis: Redis, message: dict[str, str]) -> None:
-    """Tell every process: `{"kind": "api_key" | "structure" | "access_token" | "all", …}`. Raises FAILURES."""
-    await redis.publish(INVALIDATION_CHANNEL, orjson.dumps(message))
+async def publish_invalidation(redis: Redis, message: Invalidation) -> None:
+    """Tell every process that is subscribed. Raises REDIS_ERRORS."""
+    await redis.publish(INVALIDATION_CHANNEL, invalidation.encode(message))
 
 
 class InvalidationListener:
-    """Hears `cache:invalidate` and calls `on_message`; `on_gap` whenever something may have been missed.
+    """Subscribes to `cache:invalidate`.
 
-    `connected` is False while nothing can be heard: whoever caches then trusts nothing older than it must.
-    `on_connection` is told of each change of it, which is False at first.
+    `on_message` is called for each invalidation, and `on_gap` after each new subscription, because messages may have
+    been missed before it. `is_connected` is False while no invalidation can arrive; a cache must then trust its entries
+    for a moment only. `on_connection` is called with each new value of it; at first it is False.
     """
 
     def __init__(
         self,
         redis: Redis,
-        on_message: Callable[[dict[str, str]], Awaitable[None]],
-        on_gap: Callable[[], Awaitable[None]],
-        on_connection: Callable[[bool], None] = lambda is_heard: None,
+        on_message: Callable[[Invalidation], None],
+        on_gap: Callable[[], None],
+        on_connection: Callable[[bool], None] = lambda is_connected: None,
         *,
         retry_s: float = 0.5,
     ) -> None:
@@ -104,16 +104,8 @@ class InvalidationListener:
                 heard_at = time.monotonic()
                 if message["type"] == "subscribe":
                     # anything published while nobody listened is lost: start from an empty cache
-                    await self._on_gap()
+                    self._on_gap()
                     self.is_connected = True
                     self._on_connection(True)
                 elif message["type"] == "message":
-                    await self._on_message(_decode(message["data"]))
-
-
-def _decode(data: bytes) -> dict[str, str]:
-    with contextlib.suppress(orjson.JSONDecodeError):
-        decoded = orjson.loads(data)
-        if isinstance(decoded, dict):
-            return decoded
-    return {"kind": "all"}
+                    self._on_message(invalidation.decode(message["data"]))

@@ -5,7 +5,7 @@ from operator import attrgetter
 from typing import Any
 
 from services.gateway.commit.group_commit import CommittedBatch
-from services.gateway.lookups.event_structures import EventStructureLookup
+from services.gateway.events.structure_index import StructureIndex
 from tracking.contracts.events_tracked import HasSystemContext
 from tracking.infra import metrics
 
@@ -15,7 +15,7 @@ _KIND = attrgetter("partner_system_id.int", "event_name", "is_valid")
 class EventMetrics:
     """Counts events by partner, system and name."""
 
-    def __init__(self, structures: EventStructureLookup) -> None:
+    def __init__(self, structures: StructureIndex) -> None:
         self._structures = structures
         self._labels: dict[tuple[int, str], tuple[Any, Any]] = {}
 

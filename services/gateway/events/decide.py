@@ -16,7 +16,7 @@ import orjson
 from services.gateway.events.privacy import PersonalData, apply_privacy
 from services.gateway.events.properties import NUL, REPLACEMENT, normalize_object
 from services.gateway.events.rejection import EventErrors, Rejection
-from services.gateway.lookups.event_structures import EventStructureLookup
+from services.gateway.events.structure_index import StructureIndex
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed
 from tracking.domain.ids import derive_event_id, make_uuid7
@@ -107,7 +107,7 @@ def _client_id(envelope: dict[str, Any], sender: IngestContext, position: int, n
 
 
 def decide(
-    envelope: Any, sender: IngestContext, structures: EventStructureLookup, random_bits: int, position: int = 0
+    envelope: Any, sender: IngestContext, structures: StructureIndex, random_bits: int, position: int = 0
 ) -> TrackingEvent | Rejection:
     """Return the event that `envelope` is, or why it is none.
 
@@ -207,7 +207,7 @@ def _validate(
     partner_id: UUID,
     name: str,
     version: int | None,
-    structures: EventStructureLookup,
+    structures: StructureIndex,
     notes: EventErrors,
 ) -> None:
     try:

@@ -13,12 +13,12 @@ from services.gateway.commit.micro_batch import CommitResult
 from services.gateway.events.decide import IngestContext, decide
 from services.gateway.events.decode import decode_event
 from services.gateway.events.rejection import Rejection
+from services.gateway.events.structure_index import SchemaNotLoaded, StructureIndex
 from services.gateway.http.clock import get_receive_ms, get_receive_time
 from services.gateway.http.paths import INGEST_PATH
 from services.gateway.http.request import RequestHead, RequestLimits
 from services.gateway.http.responses import record_request_metrics, render_event
 from services.gateway.lookups.api_keys import ApiKeyLookup
-from services.gateway.lookups.event_structures import EventStructureLookup, SchemaNotLoaded
 from services.gateway.lookups.rate_limits import RateLimiter
 from tracking.domain.errors import TrackingError
 from tracking.domain.tracking_event import TrackingEvent
@@ -33,7 +33,7 @@ class SingleEventFastPath:
     def __init__(
         self,
         keys: ApiKeyLookup,
-        structures: EventStructureLookup,
+        structures: StructureIndex,
         commits: GroupCommit,
         rate_limiter: RateLimiter,
         limits: RequestLimits,

@@ -17,12 +17,13 @@ from services.gateway.commit.micro_batch import CommitResult
 from services.gateway.commit.rejected import RejectedEventWriter
 from services.gateway.events.decide import IngestContext, decide
 from services.gateway.events.rejection import Rejection
+from services.gateway.events.structure_index import SchemaNotLoaded
 from services.gateway.http.client_address import Network, client_address
 from services.gateway.http.clock import get_receive_ms, get_receive_time
 from services.gateway.http.rejections import record_batch, record_request
 from services.gateway.http.request import BodyBudget, GatewayRequest, RequestLimits
 from services.gateway.lookups.api_keys import ApiKeyLookup
-from services.gateway.lookups.event_structures import EventStructureLookup, SchemaNotLoaded
+from services.gateway.lookups.event_structures import EventStructureLookup
 from services.gateway.lookups.rate_limits import RateLimiter
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Forbidden, Malformed, TooLarge, TrackingError
@@ -119,7 +120,9 @@ class Ingestion:
             try:
                 # one at a time: what was decided before the exception stays decided
                 for position in range(len(decided), len(envelopes)):
-                    decided.append(decide(envelopes[position], sender, self._structures, getrandbits(74), position))
+                    decided.append(
+                        decide(envelopes[position], sender, self._structures.index, getrandbits(74), position)
+                    )
                     if time.perf_counter() > until:
                         # a large batch, or one whose schemas cost much: the requests of others get their turn
                         await asyncio.sleep(0)

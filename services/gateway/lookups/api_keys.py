@@ -1,29 +1,23 @@
-"""Who sends: an API key looked up in the process cache, then Redis, then the write database.
+"""Authenticates senders: an API key is looked up in the memory of the process, in Redis, then in the write database.
 
-Redis only speeds it up: away or empty, the database answers. A change reaches this process by `cache:invalidate`;
-while that cannot be heard, nothing is trusted for longer than a second.
+Redis only makes it faster: if it is away or empty, the database is asked. A change reaches this process by
+`cache:invalidate`. While no invalidation can arrive, no entry is trusted for longer than a second.
 """
 
 import asyncio
 import logging
 import time
 from datetime import datetime
-from hashlib import sha256
 from uuid import UUID
 
-from redis.asyncio import Redis
-
-from tracking.contracts import cache_entries
-from tracking.contracts.cache_entries import ApiKeyEntry
+from tracking.contracts.cache_entries import ApiKeyEntry, make_api_key_cache_key
 from tracking.domain.errors import Forbidden, Unauthenticated, Unavailable
 from tracking.infra import metrics, postgres
-from tracking.infra import redis as cache
+from tracking.infra.cache_aside import CacheAside
+from tracking.infra.credential_cache import CredentialCache, hash_secret
 
 _log = logging.getLogger(__name__)
 _REDIS_TTL_S = 3600
-_UNKNOWN_TTL_S = 1.0
-_UNSUBSCRIBED_TTL_S = 1.0
-_REDIS_PAUSE_S = 1.0
 _MAX_ENTRIES = 50_000
 _LAST_USED_INTERVAL_S = 60.0
 
@@ -55,22 +49,18 @@ update write.api_keys as k
 class ApiKeyLookup:
     """Authenticates; safe to call for every request."""
 
-    def __init__(self, redis: Redis, pool: postgres.Pool, *, ttl_s: float) -> None:
+    def __init__(self, redis: CacheAside, pool: postgres.Pool, *, ttl_s: float) -> None:
         self._redis = redis
         self._pool = pool
-        self._ttl_s = ttl_s
-        self._entries: dict[str, tuple[ApiKeyEntry | None, float]] = {}
-        self._loading: dict[str, asyncio.Task[ApiKeyEntry | None]] = {}
-        self._generation = 0
-        self._redis_paused_until = 0.0
+        self._cache = CredentialCache(redis, self._look_up, ttl_s=ttl_s, max_entries=_MAX_ENTRIES)
+        self._entries = self._cache.entries
         self._used: dict[UUID, datetime] = {}
-        self.is_subscribed = False
 
     def authenticate_cached(self, key: str | None, now: datetime) -> ApiKeyEntry | None:
         """As `authenticate`, but only from the process cache: None where it must be looked up."""
         if not key:
             raise Unauthenticated("missing_api_key", "No API key: send X-Api-Key, Authorization, ?apiKey= or apiKey.")
-        cached = self._entries.get(_digest(key))
+        cached = self._entries.get(hash_secret(key))
         if cached is None or cached[1] <= time.monotonic():
             return None
         return self._require_usable(cached[0], now)
@@ -82,7 +72,7 @@ class ApiKeyLookup:
         Unavailable (only the write database could tell, and it is away).
         """
         known = self.authenticate_cached(key, now)
-        return known or self._require_usable(await self._load(_digest(key or "")), now)
+        return known or self._require_usable(await self._cache.get(hash_secret(key or "")), now)
 
     def _require_usable(self, entry: ApiKeyEntry | None, now: datetime) -> ApiKeyEntry:
         if entry is None:
@@ -99,12 +89,8 @@ class ApiKeyLookup:
         return entry
 
     def invalidate(self, digest: str | None = None) -> None:
-        """Drop one key's entry, or all; whatever is being loaded meanwhile is not kept."""
-        self._generation += 1
-        if digest is None:
-            self._entries.clear()
-        else:
-            self._entries.pop(digest, None)
+        """Drop one key's entry, or all."""
+        self._cache.invalidate(digest)
 
     async def run_last_used_updates(self) -> None:
         """Write down once a minute when each key was last used, until cancelled; a failure is tried again later."""
@@ -119,59 +105,18 @@ class ApiKeyLookup:
                 _log.info("last use of keys not written, trying again later: %s", postgres.describe_error(error))
                 self._used = used | self._used
 
-    async def _load(self, digest: str) -> ApiKeyEntry | None:
-        """One look-up at a time for each key, shared by all who wait for it."""
-        task = self._loading.get(digest)
-        if task is None:
-            task = asyncio.create_task(self._look_up(digest))
-            self._loading[digest] = task
-            task.add_done_callback(lambda _: self._loading.pop(digest, None))
-        return await asyncio.shield(task)
-
     async def _look_up(self, digest: str) -> ApiKeyEntry | None:
-        while True:
-            generation = self._generation
-            entry = await self._from_redis(digest)
-            if entry is None:
-                entry = await self._from_database(digest)
-                if entry is not None:
-                    await self._fill_redis(digest, entry)
-            if generation != self._generation:
-                continue  # an invalidation came by while we looked; what we saw may be from before it
-            if len(self._entries) >= _MAX_ENTRIES:
-                self._entries.clear()
-            ttl_s = _UNKNOWN_TTL_S if entry is None else self._ttl_s if self.is_subscribed else _UNSUBSCRIBED_TTL_S
-            self._entries[digest] = (entry, time.monotonic() + ttl_s)
-            return entry
-
-    async def _from_redis(self, digest: str) -> ApiKeyEntry | None:
-        # while invalidations cannot be heard, Redis may hold what nobody could correct
-        if not self.is_subscribed or time.monotonic() < self._redis_paused_until:
-            return None
-        try:
-            data = await self._redis.get(cache_entries.make_api_key_cache_key(digest))
-        except cache.REDIS_ERRORS as error:
-            self._pause_redis(error)
-            return None
+        key = make_api_key_cache_key(digest)
+        data = await self._redis.get(key)
         entry = ApiKeyEntry.decode(data) if data is not None else None
         if entry is not None:
             metrics.cache_lookups.labels("api_key", "redis").inc()
+            return entry
+        entry = await self._from_database(digest)
+        if entry is not None:
+            # admin writes the newest state itself, and must win over what was read here before it
+            await self._redis.fill(key, entry.encode(), _REDIS_TTL_S)
         return entry
-
-    async def _fill_redis(self, digest: str, entry: ApiKeyEntry) -> None:
-        if not self.is_subscribed or time.monotonic() < self._redis_paused_until:
-            return
-        try:
-            # only if nothing is there: admin writes the newest state itself, and must win over what we read before it
-            await self._redis.set(
-                cache_entries.make_api_key_cache_key(digest), entry.encode(), ex=_REDIS_TTL_S, nx=True
-            )
-        except cache.REDIS_ERRORS as error:
-            self._pause_redis(error)
-
-    def _pause_redis(self, error: BaseException) -> None:
-        self._redis_paused_until = time.monotonic() + _REDIS_PAUSE_S
-        _log.warning("Redis does not answer, keys come from the write database: %s", postgres.describe_error(error))
 
     async def _from_database(self, digest: str) -> ApiKeyEntry | None:
         try:
@@ -180,7 +125,3 @@ class ApiKeyLookup:
             raise Unavailable("database_unavailable", "The API key cannot be checked now; try again.", 2) from error
         metrics.cache_lookups.labels("api_key", "database").inc()
         return None if row is None else ApiKeyEntry.from_row(dict(row))
-
-
-def _digest(key: str) -> str:
-    return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,36 +1,47 @@
-"""What a change in admin means for this process's caches."""
+"""Applies the invalidations of admin to the caches in this process's memory."""
+
+from typing import assert_never
 
 from redis.asyncio import Redis
 
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup
+from tracking.contracts.invalidation import EVERYTHING, Invalidation
+from tracking.infra.cache_aside import CacheAside
 from tracking.infra.redis import InvalidationListener
 
 
+def apply_invalidation(message: Invalidation, keys: ApiKeyLookup, structures: EventStructureLookup) -> None:
+    """Drop what has changed."""
+    match message.kind:
+        case "api_key":
+            keys.invalidate(message.sha256)
+        case "structure":
+            structures.invalidate()
+        case "access_token":
+            pass
+        case "all":
+            keys.invalidate()
+            structures.invalidate()
+        case _:
+            assert_never(message.kind)
+
+
 def make_invalidation_listener(
-    redis: Redis, keys: ApiKeyLookup, structures: EventStructureLookup
+    redis: Redis, beside: CacheAside, keys: ApiKeyLookup, structures: EventStructureLookup
 ) -> InvalidationListener:
-    """Forgets what changed; forgets everything when something may have been missed."""
+    """Drops what has changed, and everything when an invalidation may have been missed."""
 
-    async def on_message(message: dict[str, str]) -> None:
-        match message.get("kind"):
-            case "api_key":
-                keys.invalidate(message.get("sha256"))
-            case "structure":
-                structures.invalidate()
-            case "access_token":
-                pass
-            case _:
-                await on_gap()
+    def on_message(message: Invalidation) -> None:
+        apply_invalidation(message, keys, structures)
 
-    async def on_gap() -> None:
-        keys.invalidate()
-        structures.invalidate()
+    def on_gap() -> None:
+        apply_invalidation(EVERYTHING, keys, structures)
 
-    def on_connection(is_heard: bool) -> None:
-        keys.is_subscribed = structures.is_subscribed = is_heard
-        if not is_heard:
-            # what was cached for long, trusting that changes are heard, may be wrong from now on
+    def on_connection(is_connected: bool) -> None:
+        beside.is_subscribed = is_connected
+        if not is_connected:
+            # keys were kept for long because their invalidations would arrive
             keys.invalidate()
 
     return InvalidationListener(redis, on_message, on_gap, on_connection)

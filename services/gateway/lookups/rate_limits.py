@@ -6,7 +6,6 @@ a bucket of its own: more than the limit may pass then, and nobody is turned awa
 """
 
 import asyncio
-import logging
 import math
 import time
 from collections import OrderedDict
@@ -17,12 +16,11 @@ from redis.asyncio import Redis
 
 from tracking.domain.errors import TooManyRequests
 from tracking.domain.system_settings import SystemSettings
-from tracking.infra import metrics, postgres
-from tracking.infra import redis as cache
+from tracking.infra import metrics
+from tracking.infra.circuit_breaker import CircuitBreaker
+from tracking.infra.redis import REDIS_ERRORS
 
-_log = logging.getLogger(__name__)
 _LEASES_A_SECOND = 50
-_REDIS_PAUSE_S = 1.0
 _MAX_SYSTEMS = 10_000
 
 # KEYS[1] bucket; ARGV: tokens a second, burst, tokens needed, tokens wanted. Answers with the tokens granted, those
@@ -63,12 +61,12 @@ class _Bucket:
 
 
 class RateLimiter:
-    """`try_acquire` for what was leased already, `take` for all else; both let systems without a limit through."""
+    """`try_acquire` for what was leased already, `acquire` for all else; both let systems without a limit through."""
 
     def __init__(self, redis: Redis) -> None:
         self._lease = redis.register_script(_LEASE)
         self._buckets: OrderedDict[UUID, _Bucket] = OrderedDict()
-        self._paused_until = 0.0
+        self._breaker = CircuitBreaker("Redis does not answer, each gateway limits rates by itself")
 
     def try_acquire(self, system_id: UUID, settings: SystemSettings, events: int) -> bool:
         """Whether these events may pass without asking anyone."""
@@ -96,14 +94,13 @@ class RateLimiter:
         if now < bucket.empty_until and events >= bucket.empty_for:
             raise self._too_many(rate, 0, bucket.empty_until - now, events)
         need = events - int(bucket.tokens)
-        if now >= self._paused_until:
+        if not self._breaker.is_open:
             try:
                 granted, left, wait_ms = await self._lease(
                     keys=[f"rate_limit:{system_id}"], args=[rate, burst, need, max(need, rate // _LEASES_A_SECOND)]
                 )
-            except cache.REDIS_ERRORS as error:
-                self._paused_until = now + _REDIS_PAUSE_S
-                _log.warning("Redis does not answer, rates are limited by gateway: %s", postgres.describe_error(error))
+            except REDIS_ERRORS as error:
+                self._breaker.record_failure(error)
             else:
                 bucket.local_tokens = None
                 if granted >= need:

@@ -20,8 +20,8 @@ from services.query.auth import AccessTokenLookup, SystemOwners
 from services.query.cache import StatisticsCache
 from tracking.http.health import Health
 from tracking.infra import postgres
-from tracking.infra import redis as cache
 from tracking.infra.cache_aside import CacheAside
+from tracking.infra.redis import open_redis
 
 _TABLE = "tracking_events_read_model"
 _EXPLAIN = "explain (analyze, buffers, format json) "
@@ -94,7 +94,7 @@ async def plans(url: str, token: str) -> AsyncIterator[Plans]:
         init=postgres.prepare_connection,
         server_settings={"timezone": "UTC", **database.SESSION_SETTINGS},
     )
-    redis = cache.open_redis("redis://127.0.0.1:1", timeout_s=1)
+    redis = open_redis("redis://127.0.0.1:1", timeout_s=1)
     beside = CacheAside(redis)
     query = QueryRoutes(pool, SystemOwners(partial(auth.find_owner, pool)), StatisticsCache(beside, pool, ttl_s=1))
     app = create_app(query, AccessTokenLookup(beside, pool, ttl_s=1), Health("query", {}))
