@@ -43,7 +43,7 @@ def read_table() -> list[str]:
 
 async def send(services: ServiceProcesses, sender: Registered, name: str) -> None:
     """One event in one piece, as SDKs send it; its answer tells that it is stored."""
-    body = json.dumps({"eventName": name, "userId": "user_1", "eventProperties": {"page": "/"}}).encode()
+    body = json.dumps({"eventName": name, "userId": "user_1", "eventProperties": {"page": f"/{name}"}}).encode()
     headers = [(b"X-Api-Key", sender.api_key.encode()), (b"Content-Type", b"application/json")]
     request = raw_http.request("POST", b"/api/events/ingest", headers, body)
     answer = await raw_http.exchange(services.url("gateway"), request, timeout_s=DEADLINE_S)
