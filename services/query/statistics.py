@@ -80,10 +80,10 @@ select event_name,
 
 def split_range(within: TimeRange) -> tuple[datetime, ...]:
     """$3 to $8 of _COUNTS, ascending: where the parts by events, hours, days, hours and events begin, and the end."""
-    first_hour, last_hour = within.whole_hours()
+    first_hour, last_hour = within.get_whole_hours()
     if first_hour >= last_hour:
         return (within.start, *[within.exclusive_end] * 5)
-    first_day, last_day = within.whole_days()
+    first_day, last_day = within.get_whole_days()
     if first_day >= last_day:
         first_day = last_day = last_hour
     return within.start, first_hour, first_day, last_day, last_hour, within.exclusive_end
