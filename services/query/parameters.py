@@ -1,6 +1,6 @@
 """Query parameters of the routes: the range of time, the filters and the page."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from datetime import datetime
 from hashlib import blake2b
 from typing import Annotated, Any, Literal
@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from services.query.conditions import EventFilters
 from services.query.cursor import DIGEST_BYTES, PagePosition, decode_cursor, encode_cursor
 from services.query.time_range import TimeRange, complete_range, parse_last_moment, parse_time
 from tracking.domain.errors import Malformed
@@ -58,25 +59,6 @@ class RangeParameters(JsonModel):
             fault = {"field": "startDate", "message": "is after endDate"}
             raise Malformed("invalid_parameters", "startDate is after endDate.", [fault])
         return within
-
-
-@dataclass(frozen=True, slots=True)
-class EventFilters:
-    """Each None = any."""
-
-    event_name: str | None = None
-    is_valid: bool | None = None
-    user_id: str | None = None
-    anonymous_id: str | None = None
-    correlation_id: str | None = None
-    event_type: str | None = None
-    is_bot: bool | None = None
-
-    @property
-    def needs_raw_events(self) -> bool:
-        """Whether only the events themselves can be counted; the rollups know names, validity and bots."""
-        narrow = (self.user_id, self.anonymous_id, self.correlation_id, self.event_type)
-        return any(value is not None for value in narrow)
 
 
 Text = BeforeValidator(_check_storable)
