@@ -1,18 +1,29 @@
-"""Actors: whoever is behind an event, by its user id, else by its anonymous id.
+"""Actors: an event's actor is its user id, else its anonymous id.
 
 Merged, an anonymous visitor and the user it became are one, and so are users of whom one became the other
-(`read.identities`). Each event has one actor: what a known user does on a device is that user's, whoever the device was
-linked to before.
+(`read.identities`). Each event has one actor: an event with a user id belongs to that user, whatever user its anonymous
+id was linked to before.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from uuid import UUID
 
+from services.query.conditions import (
+    ANONYMOUS_ID,
+    USER_ID,
+    EventFilters,
+    match_filters,
+    match_position,
+    match_range,
+    match_system,
+    match_system_without_index,
+    match_text,
+)
 from services.query.cursor import PagePosition
 from services.query.database import Row, translate_errors
 from services.query.freshness import read_range_version
-from services.query.parameters import EventFilters
+from services.query.sql import Fragment, match_all
 from services.query.time_range import TimeRange
 from tracking.infra.postgres import Connection, Pool
 
@@ -30,13 +41,13 @@ _SELECT_ACTOR = """
 with recursive users (id) as (
     select id
       from (
-            select $2::text
+            select :user_id::text
             union all
             select user_id
               from read.identities
-             where partner_system_id = $1
+             where partner_system_id = :partner_system_id
                and kind = 'anonymous'
-               and id = $3
+               and id = :anonymous_id
            ) as given (id)
      where id is not null
     union
@@ -45,13 +56,13 @@ with recursive users (id) as (
      cross join lateral (
             select user_id as id
               from read.identities
-             where partner_system_id = $1
+             where partner_system_id = :partner_system_id
                and kind = 'user'
                and id = users.id
             union all
             select id
               from read.identities
-             where partner_system_id = $1
+             where partner_system_id = :partner_system_id
                and user_id = users.id
                and kind = 'user'
            ) as linked
@@ -63,7 +74,7 @@ select array(select id from users) as user_ids,
              cross join lateral (
                     select id
                       from read.identities
-                     where partner_system_id = $1
+                     where partner_system_id = :partner_system_id
                        and user_id = users.id
                        and kind = 'anonymous'
                     -- a fence: no join by anything but the key, however many users the planner believes in
@@ -73,150 +84,156 @@ select array(select id from users) as user_ids,
 """
 
 
-async def find_actor(pool: Pool, system_id: UUID, filters: EventFilters) -> Actor:
-    """The actor that the user id or the anonymous id of the filters belongs to; of both, exactly one is given."""
+async def find_actor(pool: Pool, partner_system_id: UUID, filters: EventFilters) -> Actor:
+    """The actor of the user id or the anonymous id of the filters, which give exactly one. Raises Unavailable."""
+    text, arguments = build_actor(partner_system_id, filters).render()
     with translate_errors():
-        row = await pool.fetchrow(_SELECT_ACTOR, system_id, filters.user_id, filters.anonymous_id)
+        row = await pool.fetchrow(text, *arguments)
     if row is None or not row["user_ids"]:
         return Actor([], [filters.anonymous_id or ""])
     return Actor(row["user_ids"], row["anonymous_ids"])
 
 
-# each id by its own index, no further than the page reaches; keys, and the system as text, as in `views`
-_PAGE = """
+def build_actor(partner_system_id: UUID, filters: EventFilters) -> Fragment:
+    """The statement of `find_actor`."""
+    return Fragment(
+        _SELECT_ACTOR,
+        partner_system_id=partner_system_id,
+        user_id=filters.user_id,
+        anonymous_id=filters.anonymous_id,
+    )
+
+
+# Each id by its own index, no further than the page reaches.
+_SELECT_PAGE = """
 select newest.*
   from (
         select event.*
-          from unnest($6::text[]) as known (user_id)
+          from unnest(:user_ids::text[]) as known (user_id)
          cross join lateral (
                 select *
                   from read.tracking_events_read_model
-                 where partner_system_id::text = $1::uuid::text
-                   and read.text_key(partner_system_id, user_id) = read.text_key($1, known.user_id)
-                   and user_id = known.user_id
-                   and event_timestamp >= $2
-                   and event_timestamp <= $3
-                   and (event_timestamp, id) < ($3, $4)
-                   and ($5::text is null
-                        or read.text_key(partner_system_id, event_name) = read.text_key($1, $5)
-                           and event_name = $5)
-                   and ($8::boolean is null or is_valid = $8)
-                   and ($9::text is null
-                        or read.text_key(partner_system_id, correlation_id) = read.text_key($1, $9)
-                           and correlation_id = $9)
-                   and ($10::text is null or coalesce(event_type, 'track') = $10)
-                   and ($11::boolean is null or is_bot = $11)
+                 where :of_user
                  order by event_timestamp desc, id desc
-                 limit $12::bigint + $13::bigint
+                 limit :limit::bigint + :offset::bigint
                ) as event
         union all
         select event.*
-          from unnest($7::text[]) as known (anonymous_id)
+          from unnest(:anonymous_ids::text[]) as known (anonymous_id)
          cross join lateral (
                 select *
                   from read.tracking_events_read_model
-                 where partner_system_id::text = $1::uuid::text
-                   and read.text_key(partner_system_id, anonymous_id) = read.text_key($1, known.anonymous_id)
-                   and anonymous_id = known.anonymous_id
-                   and user_id is null
-                   and event_timestamp >= $2
-                   and event_timestamp <= $3
-                   and (event_timestamp, id) < ($3, $4)
-                   and ($5::text is null
-                        or read.text_key(partner_system_id, event_name) = read.text_key($1, $5)
-                           and event_name = $5)
-                   and ($8::boolean is null or is_valid = $8)
-                   and ($9::text is null
-                        or read.text_key(partner_system_id, correlation_id) = read.text_key($1, $9)
-                           and correlation_id = $9)
-                   and ($10::text is null or coalesce(event_type, 'track') = $10)
-                   and ($11::boolean is null or is_bot = $11)
+                 where :of_visitor
                  order by event_timestamp desc, id desc
-                 limit $12::bigint + $13::bigint
+                 limit :limit::bigint + :offset::bigint
                ) as event
        ) as newest
  order by event_timestamp desc, id desc
- limit $12 offset $13
+ limit :limit offset :offset
 """
 
 
 async def list_actor_events(
-    pool: Pool, system_id: UUID, actor: Actor, position: PagePosition, filters: EventFilters, *, limit: int, offset: int
+    pool: Pool,
+    partner_system_id: UUID,
+    actor: Actor,
+    position: PagePosition,
+    filters: EventFilters,
+    *,
+    limit: int,
+    offset: int,
 ) -> Sequence[Row]:
-    """Events of the actor, as `views.page`; the filters' own ids do not matter. Raises Unavailable, as all here."""
-    before = (position.within.start, position.before, position.before_id)
+    """Events of the actor, newest first, `offset` after the position; the ids of the filters do not matter.
+
+    Raises Unavailable.
+    """
+    statement = build_actor_page(partner_system_id, actor, position, filters, limit=limit, offset=offset)
+    text, arguments = statement.render()
     with translate_errors():
-        return await pool.fetch(_PAGE, system_id, *before, *_bind(actor, filters), limit, offset)
+        return await pool.fetch(text, *arguments)
 
 
-_COUNT = """
+def build_actor_page(
+    partner_system_id: UUID,
+    actor: Actor,
+    position: PagePosition,
+    filters: EventFilters,
+    *,
+    limit: int,
+    offset: int,
+) -> Fragment:
+    """The statement of `list_actor_events`."""
+    return Fragment(
+        _SELECT_PAGE,
+        of_user=_match_user(match_position(position), filters),
+        of_visitor=_match_visitor(match_position(position), filters),
+        partner_system_id=partner_system_id,
+        user_ids=actor.user_ids,
+        anonymous_ids=actor.anonymous_ids,
+        limit=limit,
+        offset=offset,
+    )
+
+
+_COUNT_ACTOR_EVENTS = """
 select coalesce(sum(number), 0)::bigint
   from (
         select counted.number
-          from unnest($5::text[]) as known (user_id)
+          from unnest(:user_ids::text[]) as known (user_id)
          cross join lateral (
                 select count(*) as number
                   from read.tracking_events_read_model
-                 where partner_system_id::text = $1::uuid::text
-                   and read.text_key(partner_system_id, user_id) = read.text_key($1, known.user_id)
-                   and user_id = known.user_id
-                   and event_timestamp >= $2
-                   and event_timestamp <= $3
-                   and ($4::text is null
-                        or read.text_key(partner_system_id, event_name) = read.text_key($1, $4)
-                           and event_name = $4)
-                   and ($7::boolean is null or is_valid = $7)
-                   and ($8::text is null
-                        or read.text_key(partner_system_id, correlation_id) = read.text_key($1, $8)
-                           and correlation_id = $8)
-                   and ($9::text is null or coalesce(event_type, 'track') = $9)
-                   and ($10::boolean is null or is_bot = $10)
+                 where :of_user
                ) as counted
         union all
         select counted.number
-          from unnest($6::text[]) as known (anonymous_id)
+          from unnest(:anonymous_ids::text[]) as known (anonymous_id)
          cross join lateral (
                 select count(*) as number
                   from read.tracking_events_read_model
-                 where partner_system_id::text = $1::uuid::text
-                   and read.text_key(partner_system_id, anonymous_id) = read.text_key($1, known.anonymous_id)
-                   and anonymous_id = known.anonymous_id
-                   and user_id is null
-                   and event_timestamp >= $2
-                   and event_timestamp <= $3
-                   and ($4::text is null
-                        or read.text_key(partner_system_id, event_name) = read.text_key($1, $4)
-                           and event_name = $4)
-                   and ($7::boolean is null or is_valid = $7)
-                   and ($8::text is null
-                        or read.text_key(partner_system_id, correlation_id) = read.text_key($1, $8)
-                           and correlation_id = $8)
-                   and ($9::text is null or coalesce(event_type, 'track') = $9)
-                   and ($10::boolean is null or is_bot = $10)
+                 where :of_visitor
                ) as counted
        ) as part
 """
 
 
 async def count_actor_events(
-    pool: Pool, system_id: UUID, actor: Actor, within: TimeRange, filters: EventFilters
+    pool: Pool, partner_system_id: UUID, actor: Actor, within: TimeRange, filters: EventFilters
 ) -> int:
-    """How many events of the actor there are on all pages."""
+    """How many events of the actor there are on all pages. Raises Unavailable."""
+    text, arguments = build_actor_count(partner_system_id, actor, within, filters).render()
     with translate_errors():
-        found: int = await pool.fetchval(_COUNT, system_id, within.start, within.end, *_bind(actor, filters))
-    return found
+        number: int = await pool.fetchval(text, *arguments)
+    return number
 
 
-def _bind(actor: Actor, filters: EventFilters) -> tuple[object, ...]:
-    return (
-        filters.event_name,
-        actor.user_ids,
-        actor.anonymous_ids,
-        filters.is_valid,
-        filters.correlation_id,
-        filters.event_type,
-        filters.is_bot,
+def build_actor_count(partner_system_id: UUID, actor: Actor, within: TimeRange, filters: EventFilters) -> Fragment:
+    """The statement of `count_actor_events`."""
+    return Fragment(
+        _COUNT_ACTOR_EVENTS,
+        of_user=_match_user(match_range(within), filters),
+        of_visitor=_match_visitor(match_range(within), filters),
+        partner_system_id=partner_system_id,
+        user_ids=actor.user_ids,
+        anonymous_ids=actor.anonymous_ids,
     )
+
+
+def _match_user(within: Fragment, filters: EventFilters) -> Fragment:
+    """Events of `known.user_id`."""
+    user = match_text(USER_ID, Fragment("known.user_id"))
+    return match_all([match_system_without_index(), user, within, *_match_other_filters(filters)])
+
+
+def _match_visitor(within: Fragment, filters: EventFilters) -> Fragment:
+    """Events of `known.anonymous_id` that no user id claims."""
+    visitor = match_text(ANONYMOUS_ID, Fragment("known.anonymous_id"))
+    is_no_user = Fragment("user_id is null")
+    return match_all([match_system_without_index(), visitor, is_no_user, within, *_match_other_filters(filters)])
+
+
+def _match_other_filters(filters: EventFilters) -> Iterator[Fragment]:
+    return match_filters(replace(filters, user_id=None, anonymous_id=None))
 
 
 _COUNT_ACTORS = """
@@ -224,11 +241,7 @@ select count(*)
   from (
         select user_id, case when user_id is null then anonymous_id end
           from read.tracking_events_read_model
-         where partner_system_id = $1
-           and event_timestamp >= $2
-           and event_timestamp <= $3
-           and ($4 or not is_bot)
-           and (user_id is not null or anonymous_id is not null)
+         where :conditions
          group by 1, 2
        ) as actors
 """
@@ -237,11 +250,7 @@ _COUNT_MERGED_ACTORS = """
 with seen as materialized (
     select user_id, case when user_id is null then anonymous_id end as anonymous_id
       from read.tracking_events_read_model
-     where partner_system_id = $1
-       and event_timestamp >= $2
-       and event_timestamp <= $3
-       and ($4 or not is_bot)
-       and (user_id is not null or anonymous_id is not null)
+     where :conditions
      group by 1, 2
 )
 select count(*)
@@ -250,17 +259,18 @@ select count(*)
                case when became.user_id is null then seen.anonymous_id end
           from seen
           left join read.identities as became
-            on became.partner_system_id = $1
+            on became.partner_system_id = :partner_system_id
            and became.kind = 'anonymous'
            and became.id = seen.anonymous_id
-          left join read.final_users($1) as final on final.id = coalesce(seen.user_id, became.user_id)
+          left join read.final_users(:partner_system_id) as final on final.id = coalesce(seen.user_id, became.user_id)
          group by 1, 2
        ) as actors
 """
 
-# Without statistics of a new month the planner may take a hundred thousand actors for one, and look each up in a list;
-# and a month of events in a system among others is found by a bitmap, which is coarse if it must be small.
-_PLAN_FOR_MANY_ROWS = """
+# For a month without planner statistics PostgreSQL may expect one actor where there are a hundred thousand, and choose
+# a nested loop. The events of one system among many are found by a bitmap scan, which becomes lossy, and slow, if
+# work_mem is too small for the bitmap.
+PLAN_FOR_MANY_ROWS = """
 set local enable_nestloop = off;
 set local work_mem = '32MB'
 """
@@ -268,24 +278,49 @@ set local work_mem = '32MB'
 _SELECT_IDENTITY_VERSION = """
 select version
   from read.identity_versions
- where partner_system_id = $1
+ where partner_system_id = :partner_system_id
 """
 
 
-async def version(connection: Pool | Connection, system_id: UUID, within: TimeRange, *, merged: bool) -> list[int]:
-    """Changes with each change to the range's events and, if it matters, with each to the links."""
+async def read_version(
+    connection: Pool | Connection, partner_system_id: UUID, within: TimeRange, *, is_merged: bool
+) -> list[int]:
+    """Changes with each change to the range's events and, if actors are merged, with each to the links.
+
+    Raises Unavailable.
+    """
+    text, arguments = Fragment(_SELECT_IDENTITY_VERSION, partner_system_id=partner_system_id).render()
     with translate_errors():
-        links = await connection.fetchval(_SELECT_IDENTITY_VERSION, system_id) if merged else None
-    return [await read_range_version(connection, system_id, within), links or 0]
+        links = await connection.fetchval(text, *arguments) if is_merged else None
+    return [await read_range_version(connection, partner_system_id, within), links or 0]
 
 
 async def count_actors_with_version(
-    pool: Pool, system_id: UUID, within: TimeRange, *, includes_bots: bool, merged: bool
+    pool: Pool, partner_system_id: UUID, within: TimeRange, *, should_include_bots: bool, is_merged: bool
 ) -> tuple[int, list[int]]:
-    """How many actors the range's events have, and the version it is of, as they were at one moment."""
-    statement = _COUNT_MERGED_ACTORS if merged else _COUNT_ACTORS
+    """How many actors the range's events have, and the version it is of, as they were at one moment.
+
+    Raises Unavailable.
+    """
+    text, arguments = build_actors_count(
+        partner_system_id, within, should_include_bots=should_include_bots, is_merged=is_merged
+    ).render()
     with translate_errors():
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-            known = await version(connection, system_id, within, merged=merged)
-            await connection.execute(_PLAN_FOR_MANY_ROWS)
-            return await connection.fetchval(statement, system_id, within.start, within.end, includes_bots), known
+            version = await read_version(connection, partner_system_id, within, is_merged=is_merged)
+            await connection.execute(PLAN_FOR_MANY_ROWS)
+            return await connection.fetchval(text, *arguments), version
+
+
+def build_actors_count(
+    partner_system_id: UUID, within: TimeRange, *, should_include_bots: bool, is_merged: bool
+) -> Fragment:
+    """The number of actors; it is planned after PLAN_FOR_MANY_ROWS."""
+    conditions = [match_system(), match_range(within)]
+    if not should_include_bots:
+        conditions.append(Fragment("not is_bot"))
+    conditions.append(Fragment("user_id is not null or anonymous_id is not null"))
+    matched = match_all(conditions)
+    if is_merged:
+        return Fragment(_COUNT_MERGED_ACTORS, conditions=matched, partner_system_id=partner_system_id)
+    return Fragment(_COUNT_ACTORS, conditions=matched, partner_system_id=partner_system_id)

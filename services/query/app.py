@@ -13,12 +13,12 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from services.query import SERVICE, actors, database, freshness, statistics
-from services.query import events as views
+from services.query import SERVICE, actors, database, events, freshness, statistics
 from services.query.auth import AccessTokenLookup, QueryAuthMiddleware, SystemOwners, get_visible_partner_id
 from services.query.cache import StatisticsCache, format_timestamp
+from services.query.conditions import EventFilters
 from services.query.models import Event, EventList, Statistics
-from services.query.parameters import EventFilters, ListParameters, StatisticsParameters
+from services.query.parameters import ListParameters, StatisticsParameters
 from services.query.time_range import TimeRange
 from tracking.domain.errors import Malformed, NotFound
 from tracking.domain.event_fields import list_fields
@@ -41,32 +41,34 @@ _ERRORS: dict[int, type[BaseModel] | None] = dict.fromkeys((400, 401, 404, 503),
 class QueryRoutes:
     """Handles the three routes."""
 
-    def __init__(self, pool: Pool, systems: SystemOwners, tallies: StatisticsCache) -> None:
+    def __init__(self, pool: Pool, systems: SystemOwners, cached_statistics: StatisticsCache) -> None:
         self._pool = pool
         self._systems = systems
-        self._tallies = tallies
+        self._cached_statistics = cached_statistics
 
     async def events(self, request: Request) -> Response:
         """Events of a partner system, newest first.
 
         Pages by `pageNumber` or by `cursor`, which costs the same at every depth. `totalCount` is that of all pages.
         """
-        system_id = await self._system(request)
+        partner_system_id = await self._require_system(request)
         asked = read_query(request, ListParameters)
         now = datetime.now(UTC)
-        position, filters, offset = asked.get_position(system_id, now), asked.to_filters(), asked.get_offset()
+        position, filters, offset = asked.get_position(partner_system_id, now), asked.to_filters(), asked.get_offset()
         limit = asked.page_size + 1
         is_merged = asked.should_merge()
-        as_of = await self._as_of(filters.needs_raw_events)
+        as_of = await freshness.read_as_of(self._pool, is_raw=filters.needs_raw_events)
         if is_merged:
-            actor = await actors.find_actor(self._pool, system_id, filters)
+            actor = await actors.find_actor(self._pool, partner_system_id, filters)
             rows = await actors.list_actor_events(
-                self._pool, system_id, actor, position, filters, limit=limit, offset=offset
+                self._pool, partner_system_id, actor, position, filters, limit=limit, offset=offset
             )
-            total = await actors.count_actor_events(self._pool, system_id, actor, position.within, filters)
+            total = await actors.count_actor_events(self._pool, partner_system_id, actor, position.within, filters)
         else:
-            rows = await views.list_events(self._pool, system_id, position, filters, limit=limit, offset=offset)
-            total = await self._count(system_id, position.within, filters)
+            rows = await events.list_events(
+                self._pool, partner_system_id, position, filters, limit=limit, offset=offset
+            )
+            total = await self._count(partner_system_id, position.within, filters)
         shown_rows = rows[: asked.page_size]
         has_more = len(rows) > asked.page_size
         last = (shown_rows[-1]["event_timestamp"], shown_rows[-1]["id"]) if has_more else None
@@ -76,22 +78,22 @@ class QueryRoutes:
                 "totalCount": total,
                 "pageNumber": asked.page_number,
                 "pageSize": asked.page_size,
-                "nextCursor": asked.make_next_cursor(system_id, position.within, last) if last else None,
-                "meta": _meta(as_of, filters.needs_raw_events, is_cached=False),
+                "nextCursor": asked.make_next_cursor(partner_system_id, position.within, last) if last else None,
+                "meta": freshness.make_meta(as_of, is_raw=filters.needs_raw_events, is_cached=False),
             }
         )
 
-    async def _count(self, system_id: UUID, within: TimeRange, filters: EventFilters) -> int:
+    async def _count(self, partner_system_id: UUID, within: TimeRange, filters: EventFilters) -> int:
         if filters.needs_raw_events:
-            return await views.count_events(self._pool, system_id, within, filters)
-        counts = await statistics.count_by_name(self._pool, system_id, within, filters.event_name)
+            return await events.count_events(self._pool, partner_system_id, within, filters)
+        counts = await statistics.count_by_name(self._pool, partner_system_id, within, filters.event_name)
         return sum(_sum_kinds(numbers, filters.is_valid, filters.is_bot) for numbers in counts.values())
 
     async def event(self, request: Request) -> Response:
         """One event by its id."""
         event_id = _uuid(request.path_params["eventId"])
         row = (
-            None if event_id is None else await views.find_event(self._pool, event_id, get_visible_partner_id(request))
+            None if event_id is None else await events.find_event(self._pool, event_id, get_visible_partner_id(request))
         )
         if row is None:
             raise NotFound("unknown_event", "There is no such event.")
@@ -99,27 +101,27 @@ class QueryRoutes:
 
     async def statistics(self, request: Request) -> Response:
         """Counts of a partner system over a range, exact for any range; without bots unless they are asked for."""
-        system_id = await self._system(request)
+        partner_system_id = await self._require_system(request)
         asked = read_query(request, StatisticsParameters)
         now = datetime.now(UTC)
         within, is_merged = asked.to_time_range(now), asked.should_merge()
-        as_of = await self._as_of(False)
-        tally = await self._tallies.get_statistics(system_id, within, now)
+        as_of = await freshness.read_as_of(self._pool, is_raw=False)
+        result = await self._cached_statistics.get_statistics(partner_system_id, within, now)
         bots = None if asked.include_bots else False
-        valid = sum(_sum_kinds(numbers, True, bots) for numbers in tally.counts.values())
-        invalid = sum(_sum_kinds(numbers, False, bots) for numbers in tally.counts.values())
-        by_name = {name: _sum_kinds(numbers, None, bots) for name, numbers in tally.counts.items()}
+        valid = sum(_sum_kinds(numbers, True, bots) for numbers in result.counts.values())
+        invalid = sum(_sum_kinds(numbers, False, bots) for numbers in result.counts.values())
+        by_name = {name: _sum_kinds(numbers, None, bots) for name, numbers in result.counts.items()}
         asked_for: dict[str, int] = {}
-        is_cached = tally.is_cached
+        is_cached = result.is_cached
         if asked.unique_actors:
-            actors_seen = await self._tallies.count_actors(
-                system_id, within, now, includes_bots=asked.include_bots, merged=is_merged
+            actors_seen = await self._cached_statistics.count_actors(
+                partner_system_id, within, now, includes_bots=asked.include_bots, merged=is_merged
             )
             asked_for["uniqueActors"] = actors_seen.number
             is_cached = is_cached and actors_seen.is_cached
         return render_json(
             {
-                "partnerSystemId": system_id,
+                "partnerSystemId": partner_system_id,
                 "totalEvents": valid + invalid,
                 "validEvents": valid,
                 "invalidEvents": invalid,
@@ -127,37 +129,21 @@ class QueryRoutes:
                 **asked_for,
                 "startDate": format_timestamp(within.start),
                 "endDate": format_timestamp(within.end),
-                "meta": _meta(as_of, False, is_cached=is_cached),
+                "meta": freshness.make_meta(as_of, is_raw=False, is_cached=is_cached),
             }
         )
 
-    async def _system(self, request: Request) -> UUID:
-        system_id = _uuid(request.path_params["partnerSystemId"])
-        if system_id is None:
+    async def _require_system(self, request: Request) -> UUID:
+        partner_system_id = _uuid(request.path_params["partnerSystemId"])
+        if partner_system_id is None:
             fault = {"field": "partnerSystemId", "message": "not a UUID"}
             raise Malformed("invalid_parameters", "partnerSystemId in the path is not a UUID.", [fault])
-        await self._systems.require_visible(system_id, get_visible_partner_id(request))
-        return system_id
-
-    async def _as_of(self, is_raw: bool) -> datetime | None:
-        # asked before the data: what is applied between the two would be promised and not be there
-        return await freshness.read_watermark(
-            self._pool, freshness.EVENT_CONSUMERS if is_raw else freshness.STATISTICS_CONSUMERS
-        )
-
-
-def _meta(as_of: datetime | None, is_raw: bool, *, is_cached: bool) -> dict[str, Any]:
-    lag_s = None if as_of is None else max(0.0, (datetime.now(UTC) - as_of).total_seconds())
-    return {
-        "asOf": as_of,
-        "lagSeconds": None if lag_s is None else round(lag_s, 3),
-        "source": "raw" if is_raw else "rollup+raw",
-        "cached": is_cached,
-    }
+        await self._systems.require_visible(partner_system_id, get_visible_partner_id(request))
+        return partner_system_id
 
 
 def _sum_kinds(numbers: tuple[int, int, int, int], is_valid: bool | None, is_bot: bool | None) -> int:
-    """Of views.Counts; None = either."""
+    """Of one name in statistics.CountsByName; None = either."""
     kinds = ((True, False), (False, False), (True, True), (False, True))
     return sum(
         number

@@ -7,7 +7,7 @@ from uuid import UUID
 import orjson
 
 from services.query import actors, freshness, statistics
-from services.query.events import CountsByName
+from services.query.statistics import CountsByName
 from services.query.time_range import TimeRange
 from tracking.infra import metrics
 from tracking.infra.cache_aside import CacheAside
@@ -19,7 +19,7 @@ _LIVE_TTL_S = 5
 
 @dataclass(frozen=True, slots=True)
 class StatisticsResult:
-    """`counts` as in views.counts."""
+    """`counts` as statistics.count_by_name returns them."""
 
     counts: CountsByName
     is_cached: bool
@@ -52,12 +52,12 @@ class StatisticsCache:
         shown_range = format_timestamp(within.start), format_timestamp(within.end)
         key = make_actors_cache_key(system_id, *shown_range, includes_bots=includes_bots, merged=merged)
         entry = _decode_actors(await self._redis.get(key))
-        if entry is not None and entry[1] == await actors.version(self._pool, system_id, within, merged=merged):
+        if entry is not None and entry[1] == await actors.read_version(self._pool, system_id, within, is_merged=merged):
             metrics.cache_lookups.labels("actors", "redis").inc()
             return ActorCount(entry[0], is_cached=True)
         metrics.cache_lookups.labels("actors", "database").inc()
         number, version = await actors.count_actors_with_version(
-            self._pool, system_id, within, includes_bots=includes_bots, merged=merged
+            self._pool, system_id, within, should_include_bots=includes_bots, is_merged=merged
         )
         await self._redis.put(key, orjson.dumps({"version": version, "actors": number}), self._life_s(within, now))
         return ActorCount(number, is_cached=False)

@@ -21,7 +21,7 @@ Row = Any
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Around each statement: Unavailable is what callers hear of a database that is away."""
+    """Around each statement: a database that is away becomes Unavailable, which callers of the API are told."""
     try:
         yield
     except postgres.TRANSIENT_ERRORS as error:

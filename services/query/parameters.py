@@ -1,36 +1,24 @@
-"""What a request asks for: the range of time, the filters, the page; and the cursor that remembers all of it."""
+"""Query parameters of the routes: the range of time, the filters and the page."""
 
-import base64
-import struct
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from datetime import datetime
 from hashlib import blake2b
-from hmac import compare_digest
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from services.query.cursor import _CURSOR, _EPOCH, _MAX_EXACT_INTEGER, PagePosition, _wrong_cursor
-from services.query.time_range import (
-    _DAY,
-    _DEFAULT_RANGE,
-    _EARLIEST,
-    _HOUR,
-    _LATEST,
-    _STEP,
-    TimeRange,
-    _hour_of,
-    _last_moment,
-    _time,
-)
+from services.query.conditions import EventFilters
+from services.query.cursor import DIGEST_BYTES, PagePosition, decode_cursor, encode_cursor
+from services.query.time_range import TimeRange, complete_range, parse_last_moment, parse_time
 from tracking.domain.errors import Malformed
 from tracking.http.json_api import JsonModel
 
 MAX_OFFSET = 100_000
+_MAX_EXACT_INTEGER = 2**53 - 1  # of JSON's readers (RFC 8259, section 6)
 
 
-def _storable(value: Any) -> Any:
+def _check_storable(value: Any) -> Any:
     if isinstance(value, str) and "\x00" in value:
         raise ValueError("PostgreSQL holds no U+0000, so no event has it")
     return value
@@ -38,7 +26,7 @@ def _storable(value: Any) -> Any:
 
 Start = Annotated[
     datetime | None,
-    BeforeValidator(_time),
+    BeforeValidator(parse_time),
     Field(
         description="First moment, ISO 8601, UTC unless it says otherwise; if missing, 30 days before now, or before "
         "endDate if that has passed."
@@ -46,7 +34,7 @@ Start = Annotated[
 ]
 End = Annotated[
     datetime | None,
-    BeforeValidator(_last_moment),
+    BeforeValidator(parse_last_moment),
     Field(
         description="Last moment, included; a date alone means its whole day; the end of this hour tomorrow if missing."
     ),
@@ -61,40 +49,19 @@ class RangeParameters(JsonModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_empty(cls, given: Any) -> Any:
+    def _drop_empty(cls, given: Any) -> Any:
         return {name: value for name, value in given.items() if value != ""} if isinstance(given, dict) else given
 
     def to_time_range(self, now: datetime) -> TimeRange:
-        """The range, on whole hours where it is our choice. Raises Malformed if it ends before it starts."""
-        end = self.end_date or _hour_of(now) + _DAY + _HOUR - _STEP
-        until = min(end + _STEP, _hour_of(now))
-        start = self.start_date or max(until, _EARLIEST + _DEFAULT_RANGE) - _DEFAULT_RANGE
-        if start > end:
+        """The range; a missing border is chosen on a full hour. Raises Malformed if it ends before it starts."""
+        within = complete_range(self.start_date, self.end_date, now)
+        if within.start > within.end:
             fault = {"field": "startDate", "message": "is after endDate"}
             raise Malformed("invalid_parameters", "startDate is after endDate.", [fault])
-        return TimeRange(start, end)
+        return within
 
 
-@dataclass(frozen=True, slots=True)
-class EventFilters:
-    """Each None = any."""
-
-    event_name: str | None = None
-    is_valid: bool | None = None
-    user_id: str | None = None
-    anonymous_id: str | None = None
-    correlation_id: str | None = None
-    event_type: str | None = None
-    is_bot: bool | None = None
-
-    @property
-    def needs_raw_events(self) -> bool:
-        """Whether only the events themselves can be counted; the rollups know names, validity and bots."""
-        narrow = (self.user_id, self.anonymous_id, self.correlation_id, self.event_type)
-        return any(value is not None for value in narrow)
-
-
-Text = BeforeValidator(_storable)
+Text = BeforeValidator(_check_storable)
 
 
 class StatisticsParameters(RangeParameters):
@@ -116,7 +83,7 @@ class StatisticsParameters(RangeParameters):
     def should_merge(self) -> bool:
         """Whether actors are merged. Raises Malformed where none are counted."""
         if self.merge_identities and not self.unique_actors:
-            raise _unmergeable("goes with uniqueActors=true")
+            raise _reject_merging("goes with uniqueActors=true")
         return self.merge_identities
 
 
@@ -152,7 +119,7 @@ class ListParameters(RangeParameters):
     def should_merge(self) -> bool:
         """Whether an actor is asked for. Raises Malformed unless it is clear which."""
         if self.merge_identities and (self.user_id is None) == (self.anonymous_id is None):
-            raise _unmergeable("goes with either userId or anonymousId")
+            raise _reject_merging("goes with either userId or anonymousId")
         return self.merge_identities
 
     def to_filters(self) -> EventFilters:
@@ -177,34 +144,24 @@ class ListParameters(RangeParameters):
             raise Malformed("page_too_deep", f"pageNumber: {fault['message']}.", [fault])
         return offset
 
-    def _digest(self, system_id: UUID) -> bytes:
-        asked = (str(system_id), self.start_date, self.end_date, *astuple(self.to_filters()))
-        if self.merge_identities:
-            asked += ("merged",)
-        return blake2b(repr(asked).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    def make_next_cursor(self, partner_system_id: UUID, within: TimeRange, last: tuple[datetime, UUID]) -> str:
+        """Continues after the event `last`, in this range even if it was chosen and would be another one later."""
+        return encode_cursor(PagePosition(within, *last), self._make_digest(partner_system_id))
 
-    def make_next_cursor(self, system_id: UUID, within: TimeRange, last: "tuple[datetime, UUID]") -> str:
-        """Continues after the event `last`, in the same range even if that was ours and has moved on meanwhile."""
-        moments = [(at - _EPOCH) // _STEP for at in (last[0], within.start, within.end)]
-        packed = _CURSOR.pack(moments[0], last[1].bytes, moments[1], moments[2], self._digest(system_id))
-        return base64.urlsafe_b64encode(packed).decode().rstrip("=")
-
-    def get_position(self, system_id: UUID, now: datetime) -> "PagePosition":
+    def get_position(self, partner_system_id: UUID, now: datetime) -> PagePosition:
         """Where the page starts. Raises Malformed for a cursor that is none, or of another question."""
         if self.cursor is None:
             return PagePosition.at_start(self.to_time_range(now))
-        try:
-            padded = self.cursor.encode("ascii") + b"=" * (-len(self.cursor) % 4)
-            at, event_id, start, end, digest = _CURSOR.unpack(base64.b64decode(padded, b"-_", validate=True))
-            within = TimeRange(min(_EPOCH + start * _STEP, _LATEST), min(_EPOCH + end * _STEP, _LATEST + _DAY - _STEP))
-            position = PagePosition(within, _EPOCH + at * _STEP, UUID(bytes=event_id))
-        except (ValueError, OverflowError, struct.error) as error:
-            raise _wrong_cursor("is not one of ours") from error
-        if not compare_digest(digest, self._digest(system_id)):
-            raise _wrong_cursor("belongs to other filters or another system")
-        return position
+        return decode_cursor(self.cursor, self._make_digest(partner_system_id))
+
+    def _make_digest(self, partner_system_id: UUID) -> bytes:
+        """Of all that must stay the same from page to page; clients hold cursors, so it must not change either."""
+        asked = (str(partner_system_id), self.start_date, self.end_date, *astuple(self.to_filters()))
+        if self.merge_identities:
+            asked += ("merged",)
+        return blake2b(repr(asked).encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
 
 
-def _unmergeable(message: str) -> Malformed:
+def _reject_merging(message: str) -> Malformed:
     fault = {"field": "mergeIdentities", "message": message}
     return Malformed("invalid_parameters", f"mergeIdentities {message}.", [fault])

@@ -1,16 +1,19 @@
-"""Counts by event name for any range: whole days and hours from the rollups, the edge hours from the rows."""
+"""Counts by event name for any range: whole days and hours from the rollups, the edge hours from the events."""
 
 from datetime import datetime
 from uuid import UUID
 
+from services.query.conditions import EVENT_NAME, match_system, match_system_without_index, match_text
 from services.query.database import translate_errors
-from services.query.events import CountsByName
 from services.query.freshness import read_range_version
+from services.query.sql import Fragment, match_all
 from services.query.time_range import TimeRange
 from tracking.infra.postgres import Connection, Pool
 
-# Whole days [$5, $6) and hours [$4, $5) and [$6, $7) from the rollups, the ragged ends [$3, $4) and [$7, $8) from the
-# events, in one snapshot.
+# (valid, invalid, valid of bots, invalid of bots)
+CountsByName = dict[str, tuple[int, int, int, int]]
+
+# in one snapshot
 _SELECT_COUNTS = """
 select event_name,
        sum(valid)::bigint as valid,
@@ -18,89 +21,111 @@ select event_name,
        sum(bots_valid)::bigint as bots_valid,
        sum(bots_invalid)::bigint as bots_invalid
   from (
-        select event_name, valid, invalid, bots_valid, bots_invalid
-          from read.event_counts_daily
-         where partner_system_id = $1
-           and day >= ($5::timestamptz at time zone 'UTC')::date
-           and day < ($6::timestamptz at time zone 'UTC')::date
-           and ($2::text is null or event_name = $2)
+        :days
         union all
-        select event_name, valid, invalid, bots_valid, bots_invalid
-          from read.event_counts_hourly
-         where partner_system_id = $1
-           and bucket >= $4
-           and bucket < $5
-           and ($2::text is null or event_name = $2)
+        :hours_before_days
         union all
-        select event_name, valid, invalid, bots_valid, bots_invalid
-          from read.event_counts_hourly
-         where partner_system_id = $1
-           and bucket >= $6
-           and bucket < $7
-           and ($2::text is null or event_name = $2)
+        :hours_after_days
         union all
-        select event_name,
-               count(*) filter (where is_valid and not is_bot),
-               count(*) filter (where not is_valid and not is_bot),
-               count(*) filter (where is_valid and is_bot),
-               count(*) filter (where not is_valid and is_bot)
-          from read.tracking_events_read_model
-         where case when $2::text is null
-                    then partner_system_id = $1
-                    else partner_system_id::text = $1::text
-               end
-           and event_timestamp >= $3
-           and event_timestamp < $4
-           and ($2::text is null
-                or read.text_key(partner_system_id, event_name) = read.text_key($1, $2)
-                   and event_name = $2)
-         group by event_name
+        :events_before_hours
         union all
-        select event_name,
-               count(*) filter (where is_valid and not is_bot),
-               count(*) filter (where not is_valid and not is_bot),
-               count(*) filter (where is_valid and is_bot),
-               count(*) filter (where not is_valid and is_bot)
-          from read.tracking_events_read_model
-         where case when $2::text is null
-                    then partner_system_id = $1
-                    else partner_system_id::text = $1::text
-               end
-           and event_timestamp >= $7
-           and event_timestamp < $8
-           and ($2::text is null
-                or read.text_key(partner_system_id, event_name) = read.text_key($1, $2)
-                   and event_name = $2)
-         group by event_name
+        :events_after_hours
        ) as part
  group by event_name
  order by sum(valid) + sum(invalid) desc, event_name
 """
 
+_SELECT_ROLLUP = """
+        select event_name, valid, invalid, bots_valid, bots_invalid
+          from :rollup
+         where :conditions
+"""
 
-def split_range(within: TimeRange) -> tuple[datetime, ...]:
-    """$3 to $8 of _COUNTS, ascending: where the parts by events, hours, days, hours and events begin, and the end."""
-    first_hour, last_hour = within.whole_hours()
+_COUNT_EVENTS = """
+        select event_name,
+               count(*) filter (where is_valid and not is_bot),
+               count(*) filter (where not is_valid and not is_bot),
+               count(*) filter (where is_valid and is_bot),
+               count(*) filter (where not is_valid and is_bot)
+          from read.tracking_events_read_model
+         where :conditions
+         group by event_name
+"""
+
+
+async def count_by_name(
+    connection: Pool | Connection, partner_system_id: UUID, within: TimeRange, event_name: str | None
+) -> CountsByName:
+    """`{event name: (valid, invalid, valid of bots, invalid of bots)}`, most frequent first; of one name if given.
+
+    Raises Unavailable.
+    """
+    text, arguments = build_counts(partner_system_id, within, event_name).render()
+    with translate_errors():
+        rows = await connection.fetch(text, *arguments)
+    return {name: (valid, invalid, *bots) for name, valid, invalid, *bots in rows}
+
+
+def build_counts(partner_system_id: UUID, within: TimeRange, event_name: str | None) -> Fragment:
+    """The statement of `count_by_name`."""
+    start, first_hour, first_day, last_day, last_hour, end = _split_range(within)
+    return Fragment(
+        _SELECT_COUNTS,
+        days=_select_days(first_day, last_day, event_name),
+        hours_before_days=_select_hours(first_hour, first_day, event_name),
+        hours_after_days=_select_hours(last_day, last_hour, event_name),
+        events_before_hours=_count_events(start, first_hour, event_name),
+        events_after_hours=_count_events(last_hour, end, event_name),
+        partner_system_id=partner_system_id,
+    )
+
+
+def _select_days(start: datetime, end: datetime, event_name: str | None) -> Fragment:
+    days = Fragment(
+        "day >= (:start::timestamptz at time zone 'UTC')::date and day < (:end::timestamptz at time zone 'UTC')::date",
+        start=start,
+        end=end,
+    )
+    return _select_rollup(Fragment("read.event_counts_daily"), days, event_name)
+
+
+def _select_hours(start: datetime, end: datetime, event_name: str | None) -> Fragment:
+    hours = Fragment("bucket >= :start and bucket < :end", start=start, end=end)
+    return _select_rollup(Fragment("read.event_counts_hourly"), hours, event_name)
+
+
+def _select_rollup(rollup: Fragment, within: Fragment, event_name: str | None) -> Fragment:
+    conditions = [match_system(), within]
+    if event_name is not None:
+        conditions.append(Fragment("event_name = :event_name", event_name=event_name))
+    return Fragment(_SELECT_ROLLUP, rollup=rollup, conditions=match_all(conditions))
+
+
+def _count_events(start: datetime, end: datetime, event_name: str | None) -> Fragment:
+    within = Fragment("event_timestamp >= :start and event_timestamp < :end", start=start, end=end)
+    if event_name is None:
+        conditions = [match_system(), within]
+    else:
+        conditions = [match_system_without_index(), within, match_text(EVENT_NAME, event_name)]
+    return Fragment(_COUNT_EVENTS, conditions=match_all(conditions))
+
+
+def _split_range(within: TimeRange) -> tuple[datetime, ...]:
+    """Where the parts by events, hours, days, hours and events begin, and the end; ascending."""
+    first_hour, last_hour = within.get_whole_hours()
     if first_hour >= last_hour:
         return (within.start, *[within.exclusive_end] * 5)
-    first_day, last_day = within.whole_days()
+    first_day, last_day = within.get_whole_days()
     if first_day >= last_day:
         first_day = last_day = last_hour
     return within.start, first_hour, first_day, last_day, last_hour, within.exclusive_end
 
 
-async def count_by_name(
-    connection: Pool | Connection, system_id: UUID, within: TimeRange, event_name: str | None
-) -> CountsByName:
-    """`{event name: (valid, invalid, valid of bots, invalid of bots)}`, most frequent first; of one name if given."""
-    with translate_errors():
-        rows = await connection.fetch(_SELECT_COUNTS, system_id, event_name, *split_range(within))
-    return {name: (valid, invalid, *bots) for name, valid, invalid, *bots in rows}
-
-
-async def count_by_name_with_version(pool: Pool, system_id: UUID, within: TimeRange) -> tuple[CountsByName, int]:
-    """Both as they were at one moment."""
+async def count_by_name_with_version(
+    pool: Pool, partner_system_id: UUID, within: TimeRange
+) -> tuple[CountsByName, int]:
+    """Both as they were at one moment. Raises Unavailable."""
     with translate_errors():
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-            known = await read_range_version(connection, system_id, within)
-            return await count_by_name(connection, system_id, within, None), known
+            version = await read_range_version(connection, partner_system_id, within)
+            return await count_by_name(connection, partner_system_id, within, None), version

@@ -1,4 +1,4 @@
-"""Time ranges of questions: parsed from the query string, split into whole days, whole hours and the rest."""
+"""Time ranges of questions: parsed from text, completed if a border is missing, with their whole hours and days."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -6,17 +6,20 @@ from typing import Any
 
 from tracking.domain.timestamps import parse_timestamp
 
-_DEFAULT_RANGE = timedelta(days=30)
-_STEP = timedelta(microseconds=1)
+STEP = timedelta(microseconds=1)
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
+_DEFAULT_LENGTH = timedelta(days=30)
 _DATE_CHARACTERS = 10
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC) - _DAY
 
 
-def _time(value: Any) -> Any:
-    """ISO 8601; a + that nobody encoded arrives as a space."""
+def parse_time(value: Any) -> Any:
+    """ISO 8601 text to a time in UTC, at most a day before the end of the calendar; anything but text is returned.
+
+    A "+" that was not percent-encoded arrives as a space and is read as "+". Raises ValueError.
+    """
     if not isinstance(value, str):
         return value
     parsed = parse_timestamp(value.replace(" ", "+") if "T" in value else value)
@@ -25,11 +28,11 @@ def _time(value: Any) -> Any:
     return min(parsed, _LATEST)
 
 
-def _last_moment(value: Any) -> Any:
-    """As `_time`; a date alone means the whole day."""
-    parsed = _time(value)
+def parse_last_moment(value: Any) -> Any:
+    """As `parse_time`, but a date alone means the last moment of its day."""
+    parsed = parse_time(value)
     if isinstance(value, str) and len(value) <= _DATE_CHARACTERS and isinstance(parsed, datetime):
-        return parsed + _DAY - _STEP
+        return parsed + _DAY - STEP
     return parsed
 
 
@@ -43,22 +46,41 @@ class TimeRange:
     @property
     def exclusive_end(self) -> datetime:
         """The first moment after it; PostgreSQL counts microseconds too."""
-        return self.end + _STEP
+        return self.end + STEP
 
-    def whole_hours(self) -> "tuple[datetime, datetime]":
-        """The first and the last hour border inside [start, stop]; equal or reversed if it holds no whole hour."""
-        first, last = _hour_of(self.start), _hour_of(self.exclusive_end)
+    def get_whole_hours(self) -> tuple[datetime, datetime]:
+        """The first and the last full hour in [start, exclusive_end]; equal or reversed if it holds no whole hour."""
+        first, last = _get_hour(self.start), _get_hour(self.exclusive_end)
         return (first if first == self.start else first + _HOUR), last
 
-    def whole_days(self) -> "tuple[datetime, datetime]":
-        """The first and the last midnight (UTC) inside [start, stop]; equal or reversed if it holds no whole day."""
-        first, last = _day_of(self.start), _day_of(self.exclusive_end)
+    def get_whole_days(self) -> tuple[datetime, datetime]:
+        """The first and the last midnight (UTC) in [start, exclusive_end]; equal or reversed if it has no whole day."""
+        first, last = _get_day(self.start), _get_day(self.exclusive_end)
         return (first if first == self.start else first + _DAY), last
 
 
-def _hour_of(at: datetime) -> datetime:
+def complete_range(start: datetime | None, end: datetime | None, now: datetime) -> TimeRange:
+    """The range from `start` to `end`; a border that is missing is chosen on a full hour.
+
+    The end is that of this hour tomorrow, the start 30 days before now, or before the end if that has passed. A range
+    whose start was given may end before it starts.
+    """
+    end = end or _get_hour(now) + _DAY + _HOUR - STEP
+    until = min(end + STEP, _get_hour(now))
+    return TimeRange(start or max(until, _EARLIEST + _DEFAULT_LENGTH) - _DEFAULT_LENGTH, end)
+
+
+def limit_to_calendar(start: datetime, end: datetime) -> TimeRange:
+    """The range, with its borders as far from the end of the calendar as parsed ones are.
+
+    The next hour after its start, and the moment after its end, can then be computed.
+    """
+    return TimeRange(min(start, _LATEST), min(end, _LATEST + _DAY - STEP))
+
+
+def _get_hour(at: datetime) -> datetime:
     return at.replace(minute=0, second=0, microsecond=0)
 
 
-def _day_of(at: datetime) -> datetime:
+def _get_day(at: datetime) -> datetime:
     return at.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -2,17 +2,16 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
 
 from services.query import database, events, statistics
+from services.query.conditions import EventFilters
 from services.query.cursor import PagePosition
-from services.query.parameters import EventFilters
+from services.query.sql import Statement
 from services.query.time_range import TimeRange
 from tests.support.read_model import Seen, System, add_events, add_system
 from tests.support.stack import Stack
@@ -55,13 +54,15 @@ async def add_weeks(stack: Stack, systems: list[System], begin: datetime) -> Non
     await owner.execute("vacuum analyze")
 
 
-async def blocks(stack: Stack, statement: str, *parameters: Any) -> int:
+async def blocks(stack: Stack, statement: Statement) -> int:
     """Read or found in memory, while it ran as the service runs it."""
     connection = await asyncpg.connect(
         stack.read_url("query"), server_settings={"timezone": "UTC"} | database.SESSION_SETTINGS
     )
     try:
-        text = await connection.fetchval("explain (analyze, buffers, format json) " + statement, *parameters)
+        text = await connection.fetchval(
+            "explain (analyze, buffers, format json) " + statement.text, *statement.arguments
+        )
     finally:
         await connection.close()
     plan = json.loads(text)[0]["Plan"]
@@ -77,26 +78,22 @@ async def touched(stack: Stack, system: System) -> Mapping[str, int]:
     )
     deep = PagePosition(ALL, START + timedelta(weeks=WEEKS // 2), UUID(int=0))
 
-    def page(position: PagePosition, filters: EventFilters) -> tuple[Any, ...]:
-        return (system.id, ALL.start, position.before, position.before_id, *astuple(filters), LIMIT, 0)
+    def page(position: PagePosition, filters: EventFilters) -> Statement:
+        return events.build_page(system.id, position, filters, limit=LIMIT, offset=0).render()
 
-    return {
-        "first page": await blocks(stack, events._PAGE, *page(PagePosition.at_start(ALL), EventFilters())),
-        "page in the middle": await blocks(stack, events._PAGE, *page(deep, EventFilters())),
-        "page of a name": await blocks(
-            stack, events._PAGE, *page(PagePosition.at_start(ALL), EventFilters(event_name="name_1"))
-        ),
-        "page of a user": await blocks(
-            stack, events._PAGE, *page(PagePosition.at_start(ALL), EventFilters(user_id="user_6_7"))
-        ),
-        "event by its id": await blocks(stack, events._SELECT_EVENT, event_id, None),
-        "counts of a month": await blocks(
-            stack, statistics._SELECT_COUNTS, system.id, None, *statistics.split_range(NOVEMBER)
-        ),
-        "version of a month": await blocks(
-            stack, range_versions._SELECT_VERSION, system.id, NOVEMBER.start.date(), NOVEMBER.end.date()
+    first = PagePosition.at_start(ALL)
+    statements = {
+        "first page": page(first, EventFilters()),
+        "page in the middle": page(deep, EventFilters()),
+        "page of a name": page(first, EventFilters(event_name="name_1")),
+        "page of a user": page(first, EventFilters(user_id="user_6_7")),
+        "event by its id": events.build_event(event_id, None).render(),
+        "counts of a month": statistics.build_counts(system.id, NOVEMBER, None).render(),
+        "version of a month": Statement(
+            range_versions._SELECT_VERSION, (system.id, NOVEMBER.start.date(), NOVEMBER.end.date())
         ),
     }
+    return {question: await blocks(stack, statement) for question, statement in statements.items()}
 
 
 async def test_questions_touch_no_more_blocks_than_before_nor_more_of_twice_the_data(

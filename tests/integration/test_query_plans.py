@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -12,8 +11,9 @@ import pytest
 
 from services.query import actors, database, events, statistics
 from services.query.actors import Actor
+from services.query.conditions import EventFilters
 from services.query.cursor import PagePosition
-from services.query.parameters import EventFilters
+from services.query.sql import Fragment, Statement
 from services.query.time_range import TimeRange
 from tests.support.read_model import Seen, System, add_events, add_system, add_token
 from tests.support.stack import Stack
@@ -57,15 +57,20 @@ async def analyse(stack: Stack) -> None:
     await owner.execute("analyze")
 
 
-async def explained(stack: Stack, statement: str, *parameters: Any, before: str = "select") -> list[dict[str, Any]]:
+async def explained(stack: Stack, statement: Fragment, before: str = "select") -> list[dict[str, Any]]:
     """The nodes of the plan that was run, as the service's own role and settings run it, `before` it what it sets."""
+    return await explained_text(stack, statement.render(), before)
+
+
+async def explained_text(stack: Stack, statement: Statement, before: str = "select") -> list[dict[str, Any]]:
+    """As `explained`."""
     connection = await asyncpg.connect(
         stack.read_url("query"), server_settings={"timezone": "UTC"} | database.SESSION_SETTINGS
     )
     try:
         async with connection.transaction():
             await connection.execute(before)
-            text = await connection.fetchval("explain (analyze, format json) " + statement, *parameters)
+            text = await connection.fetchval("explain (analyze, format json) " + statement.text, *statement.arguments)
     finally:
         await connection.close()
     return list(_nodes(json.loads(text)[0]["Plan"]))
@@ -97,9 +102,8 @@ def read_whole(nodes: list[dict[str, Any]]) -> list[str]:
     return [node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan" and touched([node], "")]
 
 
-def page_parameters(system: System, position: PagePosition, filters: EventFilters, offset: int = 0) -> tuple[Any, ...]:
-    within = position.within
-    return (system.id, within.start, position.before, position.before_id, *astuple(filters), LIMIT, offset)
+def build_page(system: System, position: PagePosition, filters: EventFilters, offset: int = 0) -> Fragment:
+    return events.build_page(system.id, position, filters, limit=LIMIT, offset=offset)
 
 
 PAGES = [
@@ -126,7 +130,7 @@ async def test_a_page_reads_little_more_than_it_shows(stack: Stack, system: Syst
             await prepare(stack)
         for filters, most in PAGES:
             for position in (first, deep):
-                nodes = await explained(stack, events._PAGE, *page_parameters(system, position, filters))
+                nodes = await explained(stack, build_page(system, position, filters))
                 assert touched(nodes) <= most, filters
                 assert read_whole(nodes) == []
                 assert not [node for node in nodes if node["Node Type"] == "Sort"]
@@ -138,9 +142,7 @@ async def test_a_page_of_a_request_reads_that_request(stack: Stack, system: Syst
     for prepare in (None, analyse):
         if prepare is not None:
             await prepare(stack)
-        nodes = await explained(
-            stack, events._PAGE_OF_REQUEST, *page_parameters(system, PagePosition.at_start(ALL), filters)
-        )
+        nodes = await explained(stack, build_page(system, PagePosition.at_start(ALL), filters))
         assert touched(nodes) == 20
         assert read_whole(nodes) == []
 
@@ -148,33 +150,31 @@ async def test_a_page_of_a_request_reads_that_request(stack: Stack, system: Syst
 async def test_only_the_months_of_the_range_are_opened(stack: Stack, system: System) -> None:
     await analyse(stack)
     for filters in (EventFilters(), EventFilters(user_id="user_7")):
-        nodes = await explained(stack, events._PAGE, *page_parameters(system, PagePosition.at_start(NOVEMBER), filters))
+        nodes = await explained(stack, build_page(system, PagePosition.at_start(NOVEMBER), filters))
         assert list_read_relations(nodes) == {"2025_11"}
-    newest = await explained(stack, events._PAGE, *page_parameters(system, PagePosition.at_start(ALL), EventFilters()))
+    newest = await explained(stack, build_page(system, PagePosition.at_start(ALL), EventFilters()))
     assert list_read_relations(newest) == {"2025_12"}
 
 
 async def test_a_skipped_page_costs_what_is_skipped(stack: Stack, system: System) -> None:
     await analyse(stack)
-    nodes = await explained(
-        stack, events._PAGE, *page_parameters(system, PagePosition.at_start(ALL), EventFilters(), 500)
-    )
+    nodes = await explained(stack, build_page(system, PagePosition.at_start(ALL), EventFilters(), 500))
 
     assert touched(nodes) == 500 + LIMIT
 
 
 async def test_a_narrow_count_reads_what_it_counts(stack: Stack, system: System) -> None:
     counts = (
-        (events._COUNT, EventFilters(user_id="user_7")),
-        (events._COUNT, EventFilters(anonymous_id="anon_7")),
-        (events._COUNT_OF_REQUEST, EventFilters(correlation_id=f"{system.id}-100")),
+        EventFilters(user_id="user_7"),
+        EventFilters(anonymous_id="anon_7"),
+        EventFilters(correlation_id=f"{system.id}-100"),
     )
 
     for prepare in (None, analyse):
         if prepare is not None:
             await prepare(stack)
-        for statement, filters in counts:
-            nodes = await explained(stack, statement, system.id, ALL.start, ALL.end, *astuple(filters))
+        for filters in counts:
+            nodes = await explained(stack, events.build_count(system.id, ALL, filters))
             assert touched(nodes) == 20
             assert read_whole(nodes) == []
 
@@ -183,7 +183,7 @@ async def test_counts_read_the_rollups_and_only_the_edge_hours_from_events(stack
     await analyse(stack)
     within = TimeRange(NOVEMBER.start + timedelta(minutes=30), NOVEMBER.end)
 
-    nodes = await explained(stack, statistics._SELECT_COUNTS, system.id, None, *statistics.split_range(within))
+    nodes = await explained(stack, statistics.build_counts(system.id, within, None))
 
     an_hour = EVENTS / DAYS / 24
     names = 6
@@ -200,7 +200,7 @@ async def test_counts_of_a_day_and_of_less_read_hours_alone(stack: Stack, system
     a_day = EVENTS / DAYS
 
     for within in (TimeRange(noon, noon + timedelta(days=1)), TimeRange(noon, noon + timedelta(hours=3))):
-        nodes = await explained(stack, statistics._SELECT_COUNTS, system.id, None, *statistics.split_range(within))
+        nodes = await explained(stack, statistics.build_counts(system.id, within, None))
 
         assert touched(nodes, "event_counts_daily") == 0
         assert touched(nodes, "event_counts_hourly") <= a_day + 1
@@ -212,7 +212,7 @@ async def test_the_edge_hours_are_counted_from_the_key_alone(stack: Stack, syste
     await owner.execute("vacuum analyze read.tracking_events_read_model")
     hour = TimeRange(START + timedelta(days=40, minutes=40), START + timedelta(days=40, minutes=100))
 
-    nodes = await explained(stack, statistics._SELECT_COUNTS, system.id, None, *statistics.split_range(hour))
+    nodes = await explained(stack, statistics.build_counts(system.id, hour, None))
 
     ends = [node for node in nodes if str(node.get("Relation Name", "")).startswith("tracking_events_read_model")]
     assert {node["Node Type"] for node in ends} == {"Index Only Scan"}
@@ -223,7 +223,7 @@ async def test_the_edge_hours_are_counted_from_the_key_alone(stack: Stack, syste
 async def test_counts_of_all_time_read_days_alone(stack: Stack, system: System) -> None:
     await analyse(stack)
 
-    nodes = await explained(stack, statistics._SELECT_COUNTS, system.id, None, *statistics.split_range(ALL))
+    nodes = await explained(stack, statistics.build_counts(system.id, ALL, None))
 
     assert touched(nodes) == touched(nodes, "event_counts_hourly") == 0
     # of so small a table the planner reads all systems
@@ -236,10 +236,10 @@ async def test_what_every_answer_needs_is_read_by_key(stack: Stack, system: Syst
     event_id = await owner.fetchval("select id from read.tracking_events_read_model limit 1")
     await add_token(stack)
 
-    event = await explained(stack, events._SELECT_EVENT, event_id, None)
-    version = await explained(
-        stack, range_versions._SELECT_VERSION, system.id, NOVEMBER.start.date(), NOVEMBER.end.date()
-    )
+    of_november = Statement(range_versions._SELECT_VERSION, (system.id, NOVEMBER.start.date(), NOVEMBER.end.date()))
+
+    event = await explained(stack, events.build_event(event_id, None))
+    version = await explained_text(stack, of_november)
 
     assert touched(event) == 1
     assert read_whole(event) == []
@@ -266,8 +266,12 @@ async def test_the_ids_of_an_actor_are_found_by_its_links_alone(stack: Stack, li
     for prepare in (None, analyse):
         if prepare is not None:
             await prepare(stack)
-        for user, visitor in (("user_7", None), (None, "anon_107"), ("user_307", None)):
-            nodes = await explained(stack, actors._SELECT_ACTOR, linked.id, user, visitor)
+        for filters in (
+            EventFilters(user_id="user_7"),
+            EventFilters(anonymous_id="anon_107"),
+            EventFilters(user_id="user_307"),
+        ):
+            nodes = await explained(stack, actors.build_actor(linked.id, filters))
 
             # four users in a row, looked at from both sides, and for their visitors; averages of loops are rounded up
             assert touched(nodes, "identities") <= 4 * 3 + 1
@@ -276,7 +280,7 @@ async def test_the_ids_of_an_actor_are_found_by_its_links_alone(stack: Stack, li
 
 async def test_a_page_of_an_actor_reads_a_page_of_each_of_its_ids_at_most(stack: Stack, linked: System) -> None:
     actor = Actor([f"user_{n}" for n in (7, 107, 207)], [f"anon_{n}" for n in (7, 107)])
-    wanted = actors._bind(actor, EventFilters())
+    filters = EventFilters()
     first = PagePosition.at_start(ALL)
     deep = PagePosition(ALL, START + timedelta(days=60), UUID(int=0))
 
@@ -284,16 +288,14 @@ async def test_a_page_of_an_actor_reads_a_page_of_each_of_its_ids_at_most(stack:
         if prepare is not None:
             await prepare(stack)
         for position in (first, deep):
-            keys = (linked.id, ALL.start, position.before, position.before_id)
-            page = await explained(stack, actors._PAGE, *keys, *wanted, 5, 0)
-            offset = await explained(stack, actors._PAGE, *keys, *wanted, 5, 6)
+            asked = (linked.id, actor, position, filters)
+            page = await explained(stack, actors.build_actor_page(*asked, limit=5, offset=0))
+            offset = await explained(stack, actors.build_actor_page(*asked, limit=5, offset=6))
 
             assert touched(page) <= 3 * 5 + 2 * 20
             assert touched(offset) <= 3 * 11 + 2 * 20
             assert read_whole(page) == read_whole(offset) == []
-        counted = await explained(
-            stack, actors._COUNT, linked.id, ALL.start, ALL.end, *actors._bind(actor, EventFilters())
-        )
+        counted = await explained(stack, actors.build_actor_count(linked.id, actor, ALL, filters))
         # averages of loops are rounded
         assert touched(counted) <= 6 * 20
         assert read_whole(counted) == []
@@ -301,10 +303,9 @@ async def test_a_page_of_an_actor_reads_a_page_of_each_of_its_ids_at_most(stack:
 
 async def test_only_the_months_of_the_range_are_opened_for_an_actor(stack: Stack, linked: System) -> None:
     await analyse(stack)
-    keys = (linked.id, NOVEMBER.start, NOVEMBER.end, PagePosition.at_start(NOVEMBER).before_id)
-    actor = Actor(["user_7"], ["anon_7"])
+    asked = (linked.id, Actor(["user_7"], ["anon_7"]), PagePosition.at_start(NOVEMBER), EventFilters())
 
-    page = await explained(stack, actors._PAGE, *keys, *actors._bind(actor, EventFilters()), LIMIT, 0)
+    page = await explained(stack, actors.build_actor_page(*asked, limit=LIMIT, offset=0))
 
     assert list_read_relations(page) == {"2025_11"}
 
@@ -316,10 +317,9 @@ async def test_actors_of_a_range_are_counted_by_the_events_of_the_range(stack: S
     for prepare in (None, analyse):
         if prepare is not None:
             await prepare(stack)
-        for statement in (actors._COUNT_ACTORS, actors._COUNT_MERGED_ACTORS):
-            nodes = await explained(
-                stack, statement, linked.id, within.start, within.end, False, before=actors._PLAN_FOR_MANY_ROWS
-            )
+        for is_merged in (False, True):
+            counted = actors.build_actors_count(linked.id, within, should_include_bots=False, is_merged=is_merged)
+            nodes = await explained(stack, counted, before=actors.PLAN_FOR_MANY_ROWS)
             assert touched(nodes) <= of_a_day
             assert list_read_relations(nodes) - {"identities"} == {"2025_11"}
             assert read_whole(nodes) == []
@@ -331,9 +331,11 @@ async def test_links_are_read_from_the_index_alone(stack: Stack, linked: System)
     owner = await stack.read()
     await owner.execute("vacuum analyze read.identities")
 
-    found = await explained(stack, actors._SELECT_ACTOR, linked.id, "user_7", None)
+    found = await explained(stack, actors.build_actor(linked.id, EventFilters(user_id="user_7")))
     counted = await explained(
-        stack, actors._COUNT_MERGED_ACTORS, linked.id, ALL.start, ALL.end, False, before=actors._PLAN_FOR_MANY_ROWS
+        stack,
+        actors.build_actors_count(linked.id, ALL, should_include_bots=False, is_merged=True),
+        before=actors.PLAN_FOR_MANY_ROWS,
     )
 
     for nodes in (found, counted):

@@ -9,11 +9,10 @@ from importlib.resources import files
 import asyncpg
 import pytest
 
-from services.query import actors, database, statistics
-from services.query import events as views
+from services.query import actors, database, events, statistics
 from services.query.actors import Actor
+from services.query.conditions import EventFilters
 from services.query.cursor import PagePosition
-from services.query.parameters import EventFilters
 from services.query.time_range import TimeRange
 from tests.support.read_model import COLUMNS, Seen, System, add_events, add_system
 from tests.support.stack import Stack
@@ -83,9 +82,9 @@ async def test_texts_with_the_same_key_are_not_taken_for_each_other(pool: postgr
         EventFilters(event_name="name_1", user_id="user_1", anonymous_id="anon_1"),
         EventFilters(event_name="name_1", user_id="user_1", anonymous_id="anon_1", correlation_id="1"),
     ):
-        page = await views.list_events(pool, system.id, PagePosition.at_start(ALL), filters, limit=EVENTS, offset=0)
+        page = await events.list_events(pool, system.id, PagePosition.at_start(ALL), filters, limit=EVENTS, offset=0)
 
-        assert len(page) == await views.count_events(pool, system.id, ALL, filters) == _expected(filters)
+        assert len(page) == await events.count_events(pool, system.id, ALL, filters) == _expected(filters)
         assert all(_has(row, system, filters) for row in page)
 
 
@@ -102,23 +101,23 @@ async def test_events_of_an_actor_leave_out_ids_with_the_same_key(pool: postgres
         EventFilters(event_name="name_1"),
         EventFilters(event_name="name_1", correlation_id="1"),
     ):
-        for actor, events in ((Actor(["user_1"], []), _expected(filters) // 5), (Actor([], ["anon_1"]), 0)):
+        for actor, number in ((Actor(["user_1"], []), _expected(filters) // 5), (Actor([], ["anon_1"]), 0)):
             page = await actors.list_actor_events(pool, system.id, actor, first, filters, limit=EVENTS, offset=0)
 
-            assert len(page) == await actors.count_actor_events(pool, system.id, actor, ALL, filters) == events
+            assert len(page) == await actors.count_actor_events(pool, system.id, actor, ALL, filters) == number
             assert all(row["user_id"] == "user_1" and _has(row, system, filters) for row in page)
 
 
 def _expected(filters: EventFilters) -> int:
-    events = EVENTS
+    number = EVENTS
     for value, values in (
         (filters.event_name, 3),
         (filters.user_id, 5),
         (filters.anonymous_id, 7),
         (filters.correlation_id, 11),
     ):
-        events //= values if value else 1
-    return events
+        number //= values if value else 1
+    return number
 
 
 def _has(row: database.Row, system: System, filters: EventFilters) -> bool:

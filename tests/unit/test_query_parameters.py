@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import ValidationError
 
+from services.query.cursor import PagePosition
 from services.query.parameters import ListParameters, RangeParameters, StatisticsParameters
 from services.query.time_range import TimeRange
 from tracking.domain.errors import Malformed
@@ -45,7 +46,7 @@ def test_a_range_of_our_choice_stands_still_for_an_hour() -> None:
     [within] = ranges
     assert within.start <= NOW.replace(minute=0, second=0, microsecond=0) - timedelta(days=30)
     assert within.end >= NOW.replace(minute=59) + timedelta(hours=24)
-    assert within.whole_hours() == (within.start, within.exclusive_end)
+    assert within.get_whole_hours() == (within.start, within.exclusive_end)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_a_range_that_ends_before_it_starts_is_rejected() -> None:
 def test_the_whole_hours_of_a_range_lie_inside_it(start: str, end: str, first: str, last: str) -> None:
     within = TimeRange(at(f"2026-01-01T{start}Z"), at(f"2026-01-01T{end}Z"))
 
-    assert within.whole_hours() == (at(f"2026-01-01T{first}Z"), at(f"2026-01-01T{last}Z"))
+    assert within.get_whole_hours() == (at(f"2026-01-01T{first}Z"), at(f"2026-01-01T{last}Z"))
 
 
 @pytest.mark.parametrize(
@@ -142,6 +143,37 @@ def test_a_cursor_of_other_filters_is_rejected(change: dict[str, str]) -> None:
         ListParameters.model_validate({"eventName": "a", "cursor": cursor}).get_position(uuid4(), NOW)
 
 
+# made by the version that put cursors together in `ListParameters`; clients may hold such ones
+_OLD_CURSORS: list[tuple[dict[str, str], str]] = [
+    ({}, "AAZM0WgCVoABm0_hLkB6MZwebB9dOpsQAAZKsasRyAAABk0iHroL_6Gc_1ie5FS5"),
+    (
+        {
+            "eventName": "a", "isValid": "false", "correlationId": "c", "eventType": "page", "isBot": "true",
+            "startDate": "2026-01-01", "endDate": "2026-03-14",
+        },
+        "AAZM0WgCVoABm0_hLkB6MZwebB9dOpsQAAZHSEYgQAAABk0EyIqf_-zK34OHsgDW",
+    ),
+    (
+        {"userId": "u ü", "mergeIdentities": "true"},
+        "AAZM0WgCVoABm0_hLkB6MZwebB9dOpsQAAZKsasRyAAABk0iHroL_zgmhQ4gQghI",
+    ),
+    ({"anonymousId": "a"}, "AAZM0WgCVoABm0_hLkB6MZwebB9dOpsQAAZKsasRyAAABk0iHroL_854U3ytcEDT"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "cursor"), _OLD_CURSORS)
+def test_a_cursor_of_an_earlier_version_is_accepted_and_made_again(given: dict[str, str], cursor: str) -> None:
+    event_id = UUID("019b4fe1-2e40-7a31-9c1e-6c1f5d3a9b10")
+    within = ListParameters.model_validate(given).to_time_range(NOW)
+
+    asked = ListParameters.model_validate(given | {"cursor": cursor})
+
+    assert asked.get_position(SYSTEM, NOW + timedelta(days=30)) == PagePosition(
+        within, NOW - timedelta(days=3), event_id
+    )
+    assert asked.make_next_cursor(SYSTEM, within, (NOW - timedelta(days=3), event_id)) == cursor
+
+
 @pytest.mark.parametrize("given", [{}, {"userId": "u", "anonymousId": "a"}, {"eventName": "a"}])
 def test_a_merged_actor_is_asked_for_by_one_id(given: dict[str, str]) -> None:
     assert ListParameters.model_validate({"userId": "u", "mergeIdentities": "true"}).should_merge()
@@ -164,7 +196,7 @@ def test_a_cursor_that_somebody_made_up_reaches_no_further_than_the_ends_of_time
         cursor = ListParameters().make_next_cursor(SYSTEM, TimeRange(start, last), (NOW, uuid4()))
         within = ListParameters(cursor=cursor).get_position(SYSTEM, NOW).within
         assert within.exclusive_end == last
-        assert within.whole_hours()[0] <= last
+        assert within.get_whole_hours()[0] <= last
 
 
 @pytest.mark.parametrize("cursor", ["a", "AAAA", "\U0001f600", "=", "!" * 66, "A" * 66, "_" * 66, "-" * 200])
