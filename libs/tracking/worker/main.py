@@ -14,7 +14,7 @@ from tracking.worker.consumer import InboxConsumer
 from tracking.worker.inbox import Apply, Inbox
 
 
-class _Settings(Protocol):
+class _WorkerSettings(Protocol):
     log_file: str | None
     otlp_endpoint: str | None
     trace_sample_ratio: float
@@ -34,7 +34,7 @@ class _Settings(Protocol):
 
 
 async def run_worker(
-    service: str, settings: _Settings, listening: ServerOptions, *, apply: Apply[EventsTracked]
+    service: str, settings: _WorkerSettings, listening: ServerOptions, *, apply: Apply[EventsTracked]
 ) -> None:
     """Open what the worker needs, consume its queue until SIGTERM, close in reverse. `apply` is that of `Inbox`."""
     telemetry.configure_logging(service, settings.environment, settings.log_level, settings.log_file)
