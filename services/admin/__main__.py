@@ -6,6 +6,7 @@ from random import getrandbits
 from services.admin import SERVICE
 from services.admin.app import create_app
 from services.admin.bootstrap import Bootstrap
+from services.admin.cache import PartnerSystemCache
 from services.admin.commands import AdminCommands
 from services.admin.outbox import Outbox
 from services.admin.settings import AdminSettings
@@ -14,6 +15,7 @@ from tracking.http import server
 from tracking.http.health import Health
 from tracking.http.server import ServerOptions
 from tracking.infra import postgres, process, telemetry
+from tracking.infra.cache_aside import CacheAside
 from tracking.infra.redis import open_redis, ping_redis
 
 
@@ -34,13 +36,14 @@ async def main() -> None:
         resources.push_async_callback(redis.aclose)
         outbox = Outbox(pool, redis, ttl_s=settings.cache_ttl_s, timeout_s=settings.redis_timeout_s)
         commands = AdminCommands(UnitOfWorkFactory(pool, outbox, getrandbits, timeout_s=settings.connect_timeout_s))
+        cache = PartnerSystemCache(CacheAside(redis, needs_subscription=False), commands, ttl_s=settings.cache_ttl_s)
         bootstrap = Bootstrap(commands, settings.admin_token.get_secret_value())
         health = Health(
             SERVICE,
             {"postgres": lambda: postgres.ping(pool), "bootstrap": bootstrap.ping},
             {"redis": lambda: ping_redis(redis)},
         )
-        app = create_app(commands, health)
+        app = create_app(commands, cache, health)
         async with process.run_in_background(
             outbox.run(lambda: health.record_heartbeat("outbox", 60)), bootstrap.run()
         ):

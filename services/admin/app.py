@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from services.admin import SERVICE
 from services.admin.auth import AdminAuthMiddleware
+from services.admin.cache import PartnerSystemCache
 from services.admin.commands import AdminCommands
 from services.admin.models.access_tokens import IssuedToken, NewToken, TokenAnswer, TokenPage
 from services.admin.models.api_keys import IssuedKey, KeyAnswer, KeyList, NewKey, Rotation
@@ -231,7 +232,7 @@ def _add_rejected_event_routes(table: _RouteTable, routes: RejectedEventRoutes) 
     table.add_read(f"{path}/{{id}}", "refused_get", routes.get, RejectedEventAnswer)
 
 
-def create_app(commands: AdminCommands, health: Health) -> ASGIApp:
+def create_app(commands: AdminCommands, cache: PartnerSystemCache, health: Health) -> ASGIApp:
     """Build the application, with its routes for health, metrics and the OpenAPI document."""
     docs = OpenApiDocument(
         title="Volcanion Tracking administration",
@@ -241,7 +242,7 @@ def create_app(commands: AdminCommands, health: Health) -> ASGIApp:
     )
     table = _RouteTable(docs)
     _add_partner_routes(table, PartnerRoutes(commands))
-    _add_partner_system_routes(table, PartnerSystemRoutes(commands))
+    _add_partner_system_routes(table, PartnerSystemRoutes(commands, cache))
     _add_api_key_routes(table, ApiKeyRoutes(commands))
     _add_event_structure_routes(table, EventStructureRoutes(commands))
     _add_access_token_routes(table, AccessTokenRoutes(commands))

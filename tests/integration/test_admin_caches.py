@@ -14,12 +14,22 @@ import pytest
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
-from tests.support.admin_api import SCHEMA, a_partner, a_system, administrator, cached_key, cached_system
+from tests.support.admin_api import (
+    NOBODY,
+    SCHEMA,
+    a_partner,
+    a_system,
+    administrator,
+    cached,
+    cached_key,
+    cached_system,
+)
+from tests.support.dead_letters import metric
 from tests.support.http_client import http_client
 from tests.support.polling import PATIENCE_S, in_time, until
 from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
-from tracking.contracts import invalidation
+from tracking.contracts import cache_entries, invalidation
 from tracking.contracts.invalidation import INVALIDATION_CHANNEL
 
 INVALIDATION_SCHEMA = json.loads((Path(invalidation.__file__).parent / "invalidation.schema.json").read_text())
@@ -76,6 +86,110 @@ async def test_a_system_stands_in_redis_as_it_is_shown(admin: httpx.AsyncClient,
     key = await cached_key(stack, system["apiKey"])
     assert key is not None
     assert (key.system_name, key.partner_name) == ("New", "Acme Inc")
+
+
+async def lookups(services: ServiceProcesses) -> tuple[float, float]:
+    """How many systems were answered from Redis, and how many from the database."""
+    name = "tracking_cache_lookups_total"
+    found = [
+        await metric(services, "admin", f'{name}{{answered_by="{by}",cache="partner_system"}}')
+        for by in ("redis", "database")
+    ]
+    return found[0], found[1]
+
+
+async def test_a_system_is_answered_from_redis_and_as_the_database_has_it(
+    admin: httpx.AsyncClient, services: ServiceProcesses
+) -> None:
+    system = await a_system(admin)
+    path = f"/api/partnersystems/{system['id']}"
+    changes: list[tuple[str, str, Any]] = [
+        ("PATCH", "", {"name": "New"}),
+        ("PUT", "", {"type": 2, "settings": {"rateLimit": {"eventsPerSecond": 9}}}),
+        ("POST", "/deactivate", None),
+        ("POST", "/activate", None),
+    ]
+
+    for number, (method, suffix, body) in enumerate(changes, 1):
+        changed = (await admin.request(method, path + suffix, json=body)).json()
+
+        assert (await admin.get(path)).json() == changed
+        assert (await admin.get("/api/partnersystems")).json()["items"] == [changed]
+        assert await lookups(services) == (number, 0)
+
+
+async def test_an_old_entry_in_redis_is_never_shown(
+    admin: httpx.AsyncClient, services: ServiceProcesses, stack: Stack
+) -> None:
+    system = await a_system(admin)
+    path, key = f"/api/partnersystems/{system['id']}", cache_entries.make_partner_system_cache_key(system["id"])
+    old = await cached(stack, key)
+    assert old is not None
+    changed = (await admin.patch(path, json={"name": "New"})).json()
+
+    async with Redis.from_url(stack.redis_url) as redis:
+        # as if the write after the change were lost, or one from before it came late
+        for unusable in (old, b"{}", b"\xff"):
+            await redis.set(key, unusable)
+            assert (await admin.get(path)).json() == changed
+            assert await redis.get(key) == unusable
+
+    assert await lookups(services) == (0, 3)
+
+
+async def test_a_missing_entry_is_filled_for_a_while(
+    admin: httpx.AsyncClient, services: ServiceProcesses, stack: Stack
+) -> None:
+    system = await a_system(admin)
+    path, key = f"/api/partnersystems/{system['id']}", cache_entries.make_partner_system_cache_key(system["id"])
+    async with Redis.from_url(stack.redis_url) as redis:
+        await redis.delete(key)
+
+        shown = [(await admin.get(path)).json() for _ in range(3)]
+
+        assert 0 < await redis.ttl(key) <= 3600
+    assert shown[0] == shown[1] == shown[2] == await cached_system(stack, system["id"])
+    assert await lookups(services) == (2, 1)
+
+
+async def test_a_system_that_is_not_there_is_404_though_redis_has_an_entry(
+    admin: httpx.AsyncClient, stack: Stack
+) -> None:
+    system = await a_system(admin)
+    entry = await cached(stack, cache_entries.make_partner_system_cache_key(system["id"]))
+    async with Redis.from_url(stack.redis_url) as redis:
+        await redis.set(cache_entries.make_partner_system_cache_key(NOBODY), entry or b"")
+
+    answers = [await admin.get(f"/api/partnersystems/{id_}") for id_ in (NOBODY, "x")]
+
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert answers[0].json()["code"] == "partner_system_not_found"
+
+
+async def test_without_redis_a_system_is_shown_as_it_was_last_changed(stack: Stack) -> None:
+    async with run_services(stack, "admin", settings=NOWHERE) as services, administrator(services) as admin:
+        system = await a_system(admin)
+        path = f"/api/partnersystems/{system['id']}"
+        for name in ("First", "Second"):
+            changed = (await admin.patch(path, json={"name": name})).json()
+
+            assert (await admin.get(path)).json() == changed
+        assert await lookups(services) == (0, 2)
+
+
+async def test_a_change_that_redis_does_not_have_yet_is_shown_by_every_process(stack: Stack) -> None:
+    async with run_services(stack, "admin", "admin-2") as services:
+        async with administrator(services) as one, administrator(services, "admin-2") as two:
+            system = await a_system(one)
+            path = f"/api/partnersystems/{system['id']}"
+            owner = await stack.write()
+            # as the moment after the commit of a change, before its process has written to Redis
+            await owner.execute("update write.partner_systems set name = 'New', updated_at = now()")
+
+            shown = [(await admin.get(path)).json() for admin in (one, two)]
+
+            assert [item["name"] for item in shown] == ["New", "New"]
+            assert (await cached_system(stack, system["id"]))["name"] == "Site"
 
 
 async def test_what_is_published_says_what_changed(admin: httpx.AsyncClient, stack: Stack) -> None:

@@ -26,7 +26,7 @@ def http_services() -> dict[str, Any]:
     """The applications by service, with nothing behind them."""
     return {
         "gateway": gateway.create_app(_NOTHING, SdkRoutes(_NOTHING), Health("gateway", {})),
-        "admin": admin.create_app(_NOTHING, Health("admin", {})),
+        "admin": admin.create_app(_NOTHING, _NOTHING, Health("admin", {})),
         "query": query.create_app(query.QueryRoutes(_NOTHING, _NOTHING, _NOTHING), _NOTHING, Health("query", {})),
     }
 

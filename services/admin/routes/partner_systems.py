@@ -3,6 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.admin.cache import PartnerSystemCache
 from services.admin.commands import AdminCommands
 from services.admin.models.partner_systems import (
     NewSystem,
@@ -22,8 +23,9 @@ from tracking.http.json_api import read_query
 class PartnerSystemRoutes:
     """Handlers of `/api/partnersystems`."""
 
-    def __init__(self, commands: AdminCommands) -> None:
+    def __init__(self, commands: AdminCommands, cache: PartnerSystemCache) -> None:
         self._commands = commands
+        self._cache = cache
 
     async def register_system(self, request: Request) -> Response:
         """Register a partner system; its first key is shown this once."""
@@ -55,9 +57,7 @@ class PartnerSystemRoutes:
 
     async def get_system(self, request: Request) -> Response:
         """Show a partner system."""
-        id_ = parse_path_id(request)
-        async with self._commands.read_connection() as connection:
-            return render(SystemAnswer, await partner_systems.find_system(connection, id_))
+        return render(SystemAnswer, await self._cache.get_system(parse_path_id(request)))
 
     async def update_system(self, request: Request) -> Response:
         """Change a system's name, type, description or settings."""

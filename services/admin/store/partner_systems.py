@@ -1,5 +1,6 @@
 """SQL of `write.partner_systems`."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -70,6 +71,19 @@ async def find_system(connection: Connection, partner_system_id: UUID, *, should
     if row is None:
         raise NotFound("partner_system_not_found", f"There is no partner system {partner_system_id}.")
     return PartnerSystem.restore(**_decode_row(row))
+
+
+_SELECT_UPDATED_AT = """
+select updated_at
+  from write.partner_systems
+ where id = $1
+"""
+
+
+async def find_update_time(connection: Connection, partner_system_id: UUID) -> datetime | None:
+    """When the system was last changed, None if it is not there; each change is later than the one before."""
+    found: datetime | None = await connection.fetchval(_SELECT_UPDATED_AT, partner_system_id)
+    return found
 
 
 def _decode_row(row: asyncpg.Record) -> dict[str, Any]:
