@@ -14,7 +14,7 @@ from services.query.time_range import TimeRange
 
 @dataclass(frozen=True, slots=True)
 class EventFilters:
-    """Each None = any. The names and their order are part of every cursor."""
+    """The value that events must have, by filter; None = any."""
 
     event_name: str | None = None
     is_valid: bool | None = None

@@ -1,6 +1,6 @@
 """Query parameters of the routes: the range of time, the filters and the page."""
 
-from dataclasses import astuple
+from dataclasses import asdict, fields
 from datetime import datetime
 from hashlib import blake2b
 from typing import Annotated, Any, Literal
@@ -16,6 +16,9 @@ from tracking.http.json_api import JsonModel
 
 MAX_OFFSET = 100_000
 _MAX_EXACT_INTEGER = 2**53 - 1  # of JSON's readers (RFC 8259, section 6)
+# Their values are in the digest of every cursor, given or not. A filter that was added later is in it only if it is
+# given, so that cursors from before it stay valid.
+_FIRST_FILTERS = ("event_name", "is_valid", "user_id", "anonymous_id", "correlation_id", "event_type", "is_bot")
 
 
 def _check_storable(value: Any) -> Any:
@@ -123,16 +126,8 @@ class ListParameters(RangeParameters):
         return self.merge_identities
 
     def to_filters(self) -> EventFilters:
-        """What the events must have."""
-        return EventFilters(
-            self.event_name,
-            self.is_valid,
-            self.user_id,
-            self.anonymous_id,
-            self.correlation_id,
-            self.event_type,
-            self.is_bot,
-        )
+        """The filters, each from the parameter of its name."""
+        return EventFilters(**{field.name: getattr(self, field.name) for field in fields(EventFilters)})
 
     def get_offset(self) -> int:
         """Events before the page. Raises Malformed where skipping them would take long."""
@@ -156,10 +151,13 @@ class ListParameters(RangeParameters):
 
     def _make_digest(self, partner_system_id: UUID) -> bytes:
         """Of all that must stay the same from page to page; clients hold cursors, so it must not change either."""
-        asked = (str(partner_system_id), self.start_date, self.end_date, *astuple(self.to_filters()))
+        filters = asdict(self.to_filters())
+        asked: list[object] = [str(partner_system_id), self.start_date, self.end_date]
+        asked += [filters.pop(name) for name in _FIRST_FILTERS]
         if self.merge_identities:
-            asked += ("merged",)
-        return blake2b(repr(asked).encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
+            asked.append("merged")
+        asked += [(name, value) for name, value in filters.items() if value is not None]
+        return blake2b(repr(tuple(asked)).encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
 
 
 def _reject_merging(message: str) -> Malformed:
