@@ -1,4 +1,4 @@
-"""One measurement each: a number of events a second, and a check that what was counted is what is there."""
+"""The measurements of events per second. Each checks that the counted events are stored."""
 
 import asyncio
 import json
@@ -125,7 +125,7 @@ async def batches(services: ServiceProcesses, sender: Registered, seconds: float
 
 
 async def number(url: str, question: str) -> int:
-    """Return the number that a statement counts. The connection is closed afterwards, as callers poll for a long time."""
+    """Return the number that a statement counts. The connection is closed afterwards, as callers poll for long."""
     connection = await asyncpg.connect(url)
     try:
         return int(await connection.fetchval(question))

@@ -1,4 +1,4 @@
-"""Waiting for what happens by itself: asked again and again until it is so, with a deadline."""
+"""Polls until a condition holds, with a deadline."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
