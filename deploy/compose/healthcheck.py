@@ -1,4 +1,4 @@
-"""Exit 0 while the service in this container says that it is ready; the standard library's smallest part only.
+"""Exits with 0 while the service in this container is ready. It imports as little as possible of the standard library.
 
 It runs every few seconds in each container, so it imports nothing that takes long.
 """

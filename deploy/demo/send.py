@@ -1,4 +1,4 @@
-"""Sends the planned events with the Python client and keeps what the gateway said became of each."""
+"""Sends the planned events with the Python client and records the result of each."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -48,9 +48,9 @@ class DemoSender:
         self.outcome = SendResult()
 
     async def send(self, plan: DemoPlan, progress: Callable[[int], None]) -> SendResult:
-        """Send everything; `progress` is told how many events were answered.
+        """Send everything; `progress` is called with the number of events that got a response.
 
-        Raises DemoError at the first event that was neither acknowledged nor refused as no event.
+        Raises DemoError at the first event that was neither acknowledged nor rejected because it is no event.
         """
         self._progress = progress
         async with self._tracker as tracker:

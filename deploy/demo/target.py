@@ -1,4 +1,4 @@
-"""Where the running system is, and a partner system of this run's own in it, so that every count is exact."""
+"""Finds the running system and registers a partner system for this run alone, so that every count is exact."""
 
 import os
 import secrets

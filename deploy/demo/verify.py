@@ -1,4 +1,4 @@
-"""Asks the query service: do statistics equal what was sent, do both ways of paging list what was acknowledged."""
+"""Checks by query that the statistics equal the sent events and that both ways of paging list the acknowledged ones."""
 
 import asyncio
 import time

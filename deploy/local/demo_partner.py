@@ -1,4 +1,4 @@
-"""A partner, a system with a key and an event structure to begin with, made once through the admin API."""
+"""Registers a demo partner, a partner system with an API key, and an event structure, once, by the routes of admin."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Where the local stack keeps its files, which ports it takes, how many processes it runs, and its secrets."""
+"""The layout of the local stack: its files, its ports, the number of its processes, and its secrets."""
 
 import fcntl
 import hashlib

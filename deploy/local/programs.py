@@ -1,4 +1,4 @@
-"""Every process of the stack as supervisor needs to know it, in the order of starting."""
+"""The processes of the stack as programs of supervisor, in the order in which they start."""
 
 import subprocess
 import sys

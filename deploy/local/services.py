@@ -1,4 +1,4 @@
-"""The six services: their ports, and which addresses each is told; no process learns one that it does not need."""
+"""The six services: their ports and their environments. Each process gets only the addresses that it needs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

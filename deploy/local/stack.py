@@ -1,4 +1,4 @@
-"""The commands: bring everything up or down, in order and with a line about each step."""
+"""The commands of the local stack, which start or stop everything in order and print a line about each step."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Supervisor as the keeper of all processes: its configuration, and the few calls the stack makes to it."""
+"""Supervisor, which runs all processes of the stack: its configuration and the calls that the stack makes to it."""
 
 import http.client
 import os
@@ -176,7 +176,7 @@ class Supervisor:
         )
 
     def _call(self, method: str, *arguments: object) -> Any:
-        """Raises OSError when supervisor does not run or does not answer, LocalStackError when it refuses."""
+        """Raises OSError when supervisor does not run or does not answer, LocalStackError when it returns an error."""
         with xmlrpc.client.ServerProxy("http://localhost", transport=_Transport(self._layout.socket)) as proxy:
             try:
                 return getattr(proxy.supervisor, method)(*arguments)

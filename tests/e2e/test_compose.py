@@ -1,4 +1,4 @@
-"""docker-compose.yml read as text: it needs no engine, so it is checked on every machine."""
+"""docker-compose.yml is checked as text, so that the checks run on a machine without a container engine too."""
 
 import os
 import re

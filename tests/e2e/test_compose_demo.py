@@ -1,4 +1,4 @@
-"""The demo's own sums and judgement: what it plans, when it sends again, and what it calls wrong. No servers."""
+"""The demo itself: the events that it plans, when it sends again, the results that it reports as wrong. No servers."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The main job through the public ports alone: partner, system, event, list, statistics, and what stops a sender."""
+"""The main path through the public ports alone: partner, partner system, event, list, statistics, and deactivation."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable

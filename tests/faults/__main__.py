@@ -1,4 +1,4 @@
-"""`make test-faults`: breaks each part of the system under load and compares what was promised with what is there.
+"""`make test-faults`: breaks each part of the system under load and compares its promises with the facts.
 
 Everything runs on loopback, on servers that it starts itself. Exit 1 if anything was lost, doubled, miscounted or
 answered wrongly.

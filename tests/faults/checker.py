@@ -1,4 +1,4 @@
-"""Compares what senders were told with what is there. No IO: it can be, and is, tested with made-up facts.
+"""Compares the responses that senders got with the stored events. It does no IO, so tests give it made-up facts.
 
 acknowledged ⊆ stored ⊆ acknowledged ∪ unknown       nothing lost, nothing that nobody sent
 stored = read model, each event once                 nothing lost on the way, nothing twice

@@ -1,4 +1,4 @@
-"""The edge in front of two gateways: Caddy, as in production, but told of the gateways by address and without TLS.
+"""Caddy in front of two gateways, configured as in production, but with the gateways' addresses and without TLS.
 
 The Caddy on the path is taken, else Debian's package is unpacked into a temporary folder: nothing is installed for it.
 With Docker, names come and go with the containers (deploy/compose/Caddyfile); here health checks say whom to choose.

@@ -28,7 +28,7 @@ OTHERS = ("relay", "projector", "statistics", "admin", "query")
 
 @dataclass(slots=True)
 class FaultEnvironment:
-    """`pace` scales every pause: 1 in the suite, less in the tests. `broken_at`, `mended_at`: what the fault noted."""
+    """`pace` scales every pause: 1 in the suite, less in the tests. A fault records `broken_at`, `mended_at`."""
 
     backing: LocalServices
     stack: Stack
@@ -49,11 +49,11 @@ class FaultEnvironment:
         await asyncio.sleep(self.rng.uniform(least_s, most_s) * self.pace)
 
     def record_break(self) -> None:
-        """Note that something is about to be broken."""
+        """Record that a part is about to be broken."""
         self.broken_at.append(time.monotonic())
 
     def record_repair(self) -> None:
-        """Note that it is whole again, or being started: the product has to recover from here on by itself."""
+        """Record that the part is whole again or starting. From here on the product has to recover without help."""
         self.mended_at.append(time.monotonic())
 
     def rabbitmqctl(self, *arguments: str) -> None:
@@ -76,7 +76,7 @@ async def open_environment(
     is_proxied: bool = False,
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[FaultEnvironment]:
-    """Everything runs inside; at the end every process must still have been there, or ended as it was told to."""
+    """Run everything inside. At the end each process must still run, or must have ended because it was stopped."""
     async with AsyncExitStack() as opening:
         networks, gateway_settings = {}, dict(settings or {})
         if is_proxied:

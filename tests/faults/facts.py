@@ -1,4 +1,4 @@
-"""Reads the facts for the checker: both databases, query's port, the dead letters; waits until all is visible first."""
+"""Waits until all events are visible, then reads the facts for the checker: both databases, query, dead letters."""
 
 import asyncio
 import math

@@ -12,7 +12,7 @@ Outcome = Literal["acknowledged", "refused", "unknown"]
 class Sent:
     """One event. `marker` stands in its properties, so that it is found wherever it went.
 
-    `event_id` is the id that the answer gave it. An event that `is_bad` cannot be an event and has to be refused.
+    `event_id` is the id in the response. An event that `is_bad` cannot be an event and has to be rejected.
     `unknown`: no answer, or one that says neither yes nor no; it may be stored or not.
     """
 

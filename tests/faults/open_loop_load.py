@@ -1,4 +1,4 @@
-"""`python -m tests.faults.open_loop_load`: batches at a fixed rate, whatever comes back: an open loop, as a crowd is.
+"""`python -m tests.faults.open_loop_load`: sends batches at a fixed rate and never waits for responses.
 
 A request is sent when its time has come, on a free connection or a new one, and given up after some seconds, as SDKs
 do. Raw sockets: a comfortable client would be the limit. Its plan comes as JSON on standard input, its count goes to

@@ -1,4 +1,4 @@
-"""Three times more than the system can take, for a minute: it sheds, stays within its memory, and loses no speed."""
+"""Offers three times the system's capacity for a minute. It must shed load and keep its memory limit and speed."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Makes the requests of the load: singles and batches of many sizes, of several systems, good and bad, by seed."""
+"""Makes the requests of the load by seed: single events and batches of many sizes, of several systems, good and bad."""
 
 import json
 from dataclasses import dataclass

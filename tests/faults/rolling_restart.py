@@ -1,4 +1,4 @@
-"""SIGTERM to one process after the other, under load: each says so, finishes what is in hand, ends with 0 in time."""
+"""Sends SIGTERM to one process after the other under load. Each must log it, drain, and exit with 0 in time."""
 
 import asyncio
 import signal

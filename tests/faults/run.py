@@ -1,4 +1,4 @@
-"""One fault from beginning to end: servers and services up, load on, break and mend, load off, wait, compare."""
+"""Runs one fault: start servers and services, start the load, break and repair, stop the load, wait, compare."""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Everything that is broken on purpose. A fault breaks and mends again and again, at random moments, under load."""
+"""All faults. Each breaks a part of the system and repairs it, several times, at random moments, under load."""
 
 import signal
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ _SERVERS = ("postgres", "rabbitmq", "redis")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`run` returns when everything is mended; the product may still be recovering then."""
+    """`run` returns when everything is repaired; the product may still be recovering then."""
 
     name: str
     what: str

@@ -1,4 +1,4 @@
-"""A network that can be cut: forwards TCP on loopback, until told to hold everything back or to reset everything.
+"""A network that can be cut: a TCP proxy on loopback that can hold back all bytes or reset all connections.
 
 No library: the well kept ones (toxiproxy) are no Python packages, and two loops that copy bytes are all that is needed.
 """

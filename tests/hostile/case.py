@@ -19,8 +19,8 @@ _SHAPES = ({"code", "message", "correlationId"}, {"code", "message", "correlatio
 class Case:
     """Bytes, and what may come back.
 
-    `statuses` 0 is a connection closed without a word. `code` is that of the error; `refused` how many events of a
-    batch are refused. `pieces` are sent one after the other.
+    `statuses` 0 is a connection closed without a word. `code` is that of the error; `rejected` is how many
+    events of a batch are rejected. `pieces` are sent one after the other.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Requests that break HTTP itself: lines, headers, lengths, chunks, targets. The same for every route."""
+"""Requests that break the rules of HTTP for lines, headers, lengths, chunks and targets. They suit every route."""
 
 from dataclasses import dataclass
 

@@ -21,7 +21,7 @@ _MOST = {"eventName": 200, "userId": 255, "anonymousId": 255, "eventId": 100, "m
 
 
 class Table:
-    """The cases of one route. An event that is refused is 400 or 413 alone and `refused` in a batch."""
+    """The cases of one route. A rejected event gets 400 or 413 alone, and the status `refused` in a batch."""
 
     def __init__(self, api_key: str, *, is_batch: bool) -> None:
         self.key = (b"X-Api-Key", api_key.encode())

@@ -1,4 +1,4 @@
-"""Bytes that are no JSON, though a lenient reader might take them, and values of every wrong kind."""
+"""Bytes that are not JSON although a lenient parser might accept them, and values of every wrong type."""
 
 # where an object is wanted: each is refused as a whole
 BROKEN: dict[str, bytes] = {

@@ -33,7 +33,7 @@ class Table:
         return case(name, self.route.sent(body=body), *statuses, code=code)
 
     def _message(self, name: str, message: bytes) -> Case:
-        """A message that may be refused: alone with 4xx, in a batch never, or the SDK would drop the others too."""
+        """A message that may be rejected alone with 4xx, but never in a batch, as the SDK would drop the others too."""
         if not self.is_batch:
             return self._body(name, message, 200, 400, 413)
         return self._body(name, b'{"batch":[%b,%b]}' % (message, _MESSAGE), 200)

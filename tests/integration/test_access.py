@@ -1,4 +1,4 @@
-"""No route answers without a key or token but health, metrics and documentation; nobody sees what is another's."""
+"""Only health, metrics and documentation answer without a key or token, and nobody sees the data of another partner."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The settings of a partner system: shown, changed, refused by the field, and with the gateways within a second."""
+"""Settings of a partner system are shown, changed, rejected by field, and applied by gateways within a second."""
 
 import asyncio
 import json

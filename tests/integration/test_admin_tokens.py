@@ -1,4 +1,4 @@
-"""Access tokens through the administration, and who may administer at all."""
+"""Access tokens through the administration, and the tokens that the administration accepts."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta

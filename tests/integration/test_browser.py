@@ -1,4 +1,4 @@
-"""The script in a real browser: Chromium, on a page of another site than the gateway."""
+"""The script in a real browser: Chromium shows a page whose origin differs from the gateway's."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The beacon, the pixel and the script, by what they answer."""
+"""The responses of the beacon, the pixel and the script."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""The Python client against a real gateway, from threads and from asyncio: everything once, whatever happens."""
+"""The Python client sends to a real gateway, from threads and asyncio. Each event is stored once despite failures."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""`make demo` proves what it sent, with the Python client, on a whole system."""
+"""`make demo` sends events with the Python client to a whole system and proves that they arrived."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The Python client in programs that end, fork or forget it, against a real gateway."""
+"""The Python client sends to a real gateway from programs that end, fork or forget it."""
 
 import asyncio
 import os

@@ -42,7 +42,7 @@ class GatewayUnderTest:
         self.wires = wires
 
     async def batch(self, events: int) -> None:
-        """One request; returns when the broker's confirm is noted."""
+        """Send one request; returns when the batch is marked as published."""
         body = {"apiKey": self._sender.api_key, "events": [an_event(number) for number in range(events)]}
         await self._post("/api/events/batch", body)
         await self.wait_until_published()

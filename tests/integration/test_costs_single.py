@@ -43,7 +43,7 @@ class Answers:
 
 
 class FastPathGateway:
-    """The short way of a single event with all that is behind it, and no HTTP before it."""
+    """The fast path of a single event with everything behind it, but without HTTP in front of it."""
 
     def __init__(self, singles: SingleEventFastPath, commits: list[CommittedBatch]) -> None:
         self._singles = singles

@@ -1,4 +1,4 @@
-"""Some of `make test-faults`, short: under load a component is killed, and every promise is compared with the facts."""
+"""A short part of `make test-faults`: a component is killed under load, and promises are compared with the facts."""
 
 import pytest
 

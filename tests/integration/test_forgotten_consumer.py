@@ -1,4 +1,4 @@
-"""A worker that its queue has forgotten finds out by itself."""
+"""A worker notices by itself that its queue no longer delivers to it."""
 
 import asyncio
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""The gateway on real servers: what it answers, what it stores, what a duplicate and a bad neighbour do."""
+"""The gateway on real servers: its responses, the stored events, duplicates, and batches with a rejected event."""
 
 import asyncio
 import gzip

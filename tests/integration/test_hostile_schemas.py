@@ -36,7 +36,7 @@ class Edge:
     services: ServiceProcesses
 
     async def register(self, name: str, schema: Any) -> httpx.Response:
-        """As an object; it may be refused."""
+        """Register the schema as an object; it may be rejected."""
         return await self.admin.post("/api/eventstructures", json={"eventName": name, "schema": schema})
 
     async def send(self, name: str, *properties: Any) -> list[list[str]]:

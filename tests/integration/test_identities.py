@@ -1,4 +1,4 @@
-"""`read.identities` by the projector's own statements: what links say, in whatever order they come."""
+"""`read.identities` as the projector writes it: the result does not depend on the order of the links."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""Merged actors by HTTP: the events of one, page by page, and how many there are, against a count one by one."""
+"""Merged actors by HTTP: the events of one actor by pages, and the number of actors, compared with a plain count."""
 
 import random
 from collections.abc import AsyncIterator, Iterable, Mapping

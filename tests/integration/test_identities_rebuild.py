@@ -1,4 +1,4 @@
-"""Links between ids, from an SDK's request to the answer about an actor, and again from the write database alone."""
+"""Identity links from an SDK's request to the response about an actor, and rebuilt from the write database alone."""
 
 from collections.abc import AsyncIterator
 from typing import Any

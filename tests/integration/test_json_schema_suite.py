@@ -1,6 +1,7 @@
 """The public JSON Schema test suite (draft-07) through the API: registered with admin, sent to the gateway.
 
-What is not refused at registration is decided as the suite says. docs/promises.md has the numbers; a test keeps them.
+Schemas that registration accepts give the results that the suite expects.
+docs/promises.md has the numbers; a test keeps them.
 """
 
 from collections import Counter
@@ -49,7 +50,7 @@ EXPECTED: dict[Part, dict[str, int]] = {
 
 
 async def registered(admin: httpx.AsyncClient, name: str, group: Group) -> str | None:
-    """None, or why it was refused."""
+    """Return None, or the reason why the schema was rejected."""
     response = await admin.post("/api/eventstructures", json={"eventName": name, "schema": as_property(group.schema)})
     if response.status_code == 201:
         return None

@@ -1,4 +1,4 @@
-"""The three OpenAPI documents are held against the services: what is generated from them is answered as they say."""
+"""Requests are generated from the three OpenAPI documents, and the services respond as the documents say."""
 
 import asyncio
 from collections.abc import Mapping

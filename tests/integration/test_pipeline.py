@@ -1,4 +1,4 @@
-"""From the write database to the read model: exactly once, whatever is stopped, purged or sent twice in between."""
+"""Events reach the read model exactly once, although processes are stopped, queues purged, or messages sent twice."""
 
 import asyncio
 from collections.abc import AsyncIterator

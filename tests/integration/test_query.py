@@ -1,4 +1,4 @@
-"""Query on real servers: what it answers, who may see it, and that pages and counts are right to the event."""
+"""Query on real servers: its responses, who may see them, and pages and counts that are exact to the event."""
 
 import random
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Who may ask query for what, and what happens while Redis or the database is away."""
+"""The access of tokens to query, also while Redis or the database is unavailable."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""How fresh query's answers are: what meta says, what the cache may answer, and what Redis may not hold up."""
+"""The freshness of query's responses: their `meta`, the cache, and that a slow Redis holds nothing up."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The plan of each statement, by rows and partitions, not by milliseconds."""
+"""The plans of query's statements, checked by the rows and partitions that they read, not by time."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Rates over all gateways of a system, with Redis and without it."""
+"""Rate limits of a partner system over all gateways, with Redis and without it."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""`rebuild read-model`: whatever happened to the read database, it is again what was committed, each event once."""
+"""`rebuild read-model` makes the read database equal to the committed events, each once, whatever damaged it."""
 
 import asyncio
 import json

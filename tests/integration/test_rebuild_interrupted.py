@@ -1,4 +1,4 @@
-"""A rebuild of the read model that is killed or held up: the next one goes on, and nothing is half done."""
+"""A rebuild of the read model is killed or held up: the next one continues it, and nothing stays half done."""
 
 import contextlib
 import signal

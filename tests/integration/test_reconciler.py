@@ -1,4 +1,4 @@
-"""The relay's reconciler: repeats what was lost after its confirm, and nothing else."""
+"""The relay's reconciler republishes messages that were lost after their confirm, and no others."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4

@@ -1,4 +1,4 @@
-"""A repeat makes no second event, however, wherever and whenever it comes."""
+"""A request that is sent again stores no second event, whichever gateway gets it and whenever it comes."""
 
 import asyncio
 from collections.abc import AsyncIterator

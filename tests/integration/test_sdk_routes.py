@@ -1,4 +1,4 @@
-"""The routes of Segment and RudderStack SDKs, by what these send and by what they make of an answer."""
+"""The routes for SDKs of Segment and RudderStack take the requests of these SDKs and give the responses they expect."""
 
 import base64
 import gzip

@@ -1,4 +1,4 @@
-"""The Python SDKs of Segment and RudderStack on a network that loses answers; `make test-sdks` runs the others too."""
+"""The Python SDKs of Segment and RudderStack on a network that loses responses; `make test-sdks` runs all SDKs."""
 
 import pytest
 

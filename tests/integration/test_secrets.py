@@ -1,4 +1,4 @@
-"""Keys, tokens and passwords stand nowhere but where they are used: all that the processes write is searched."""
+"""Keys, tokens and passwords appear only where they are used. Everything that the processes write is searched."""
 
 import asyncio
 import json
@@ -65,7 +65,7 @@ async def a_sink() -> AsyncIterator[Sink]:
 
 
 async def passwords(stack: Stack) -> dict[str, str]:
-    """Of every address a process is told, by what it is for."""
+    """Return the passwords in the addresses that a process gets, by purpose."""
     urls = {f"write as {role}": stack.write_url(role) for role in ("gateway", "admin", "relay")}
     urls |= {f"read as {role}": stack.read_url(role) for role in ("query", "projector", "statistics", "relay")}
     urls |= {"redis": stack.redis_url, "rabbitmq": stack.rabbitmq_url}

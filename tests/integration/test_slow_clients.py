@@ -1,4 +1,4 @@
-"""Clients that keep a process waiting: each is ended within its deadline, whatever it sends meanwhile."""
+"""Slow clients: each connection is closed within its deadline, whatever the client sends meanwhile."""
 
 import asyncio
 import re

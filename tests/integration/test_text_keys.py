@@ -1,4 +1,4 @@
-"""The keys by which events are indexed in place of texts: they change no answer, and each partition has them."""
+"""Text keys, which are indexed in place of texts: they change no response, and each partition has their indexes."""
 
 import re
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The yardstick for one request: uvicorn with nothing behind it, reading the body and answering as many bytes."""
+"""The yardstick for one request: uvicorn alone, which reads the body and responds with as many bytes as the gateway."""
 
 import asyncio
 import sys

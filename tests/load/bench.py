@@ -1,4 +1,4 @@
-"""`make bench`: ratios of speed measured inside one run, on servers of its own that are durable as a user's are.
+"""`make bench`: measures ratios of speed in one run, on private servers that are as durable as those of users.
 
 Absolute numbers depend on the machine and the hour; the ratios are what is kept in docs/benchmarks.md. Rounds are
 interleaved, the median is shown with the spread, and after each round what was acknowledged must be what is stored.

@@ -1,4 +1,4 @@
-"""Taking events while RabbitMQ is stopped, over taking them while it runs."""
+"""Compares the speed of ingest while RabbitMQ is stopped with its speed while RabbitMQ runs."""
 
 from collections.abc import Sequence
 

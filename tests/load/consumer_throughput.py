@@ -1,4 +1,4 @@
-"""How fast one worker of each kind empties its queue."""
+"""Measures how fast one worker of each kind empties its queue."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""How fast one gateway takes events: single ones over bare uvicorn, batches over raw COPY."""
+"""Measures how fast one gateway stores events: single events compared with bare uvicorn, batches with raw COPY."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""One measurement each: a number of events a second, and a check that what was counted is what is there."""
+"""The measurements of events per second. Each checks that the counted events are stored."""
 
 import asyncio
 import json

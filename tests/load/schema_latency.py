@@ -1,4 +1,4 @@
-"""How long one schema with one event can hold the gateway's event loop: `python -m tests.load.schema_latency`.
+"""`python -m tests.load.schema_latency`: measures how long one schema and one event can block the gateway's event loop.
 
 Prints for each pair of `tests.support.costly_schemas` what registration said, how long compiling in a thread delayed
 the loop (median of three), and how long the validation held it (the best and the worst of nine runs). Where an event

@@ -1,4 +1,4 @@
-"""`python -m tests.load.slow_clients`: what 2 000 slow sockets do to the p99 of normal traffic, within one run.
+"""`python -m tests.load.slow_clients`: measures in one run how 2,000 slow sockets change the p99 of normal traffic.
 
 Rounds with and without them take turns on one gateway with its ordinary deadlines, and the median of the rounds' ratios
 counts. A third of the sockets drips headers, a third a body, a third stays idle behind a request; one that the gateway

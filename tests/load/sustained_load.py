@@ -1,4 +1,4 @@
-"""Everything on: how much goes in, through and into the counts on and on, and how soon an event can be seen."""
+"""Measures the load that all processes together sustain from ingest to counts, and how soon an event is visible."""
 
 import asyncio
 import math

@@ -1,4 +1,4 @@
-"""wrk as the load generator: it uses a small part of one core where a Python one would be the bottleneck."""
+"""Runs wrk as the load generator. It uses a small part of a core, where one in Python would be the bottleneck."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""`make test-sdks`: the real SDKs send to a gateway, directly and through a network that loses every tenth answer.
+"""`make test-sdks`: the real SDKs send to a gateway, directly and through a network that loses every tenth response.
 
 Everything runs on loopback, on servers that it starts itself. Exit 1 if any message is missing or there twice, is not
 what was sent, or is counted wrongly.

@@ -1,4 +1,4 @@
-"""Sends by analytics.js in Chromium, from a page of another site than the gateway; what to send as JSON on stdin.
+"""Sends with analytics.js in Chromium, from a page of another origin than the gateway's. The calls are JSON on stdin.
 
 `python -m tests.sdks.browser batching` has it collect messages into batches.
 
@@ -50,7 +50,7 @@ def site() -> Iterator[int]:
 
 
 def main() -> int:
-    """A page is opened, and does what it is told."""
+    """Open a page that makes the calls."""
     task = json.load(sys.stdin) | {"isBatching": "batching" in sys.argv}
     with site() as port, sync_playwright() as playwright:
         browser = playwright.chromium.launch(

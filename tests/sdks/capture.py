@@ -1,4 +1,4 @@
-"""`python -m tests.sdks.capture`: writes down what each SDK sends, into tests/sdks/captured, for the tests to replay.
+"""`python -m tests.sdks.capture`: records the requests of each SDK in tests/sdks/captured, for tests to replay.
 
 The key is a made-up one, the page that of `browser.SITE`. The first answer is lost, so that a repeat is among it.
 """

@@ -1,4 +1,4 @@
-"""A network that loses answers: every request reaches the gateway, but of some nobody hears what became of them."""
+"""A proxy that loses responses: every request reaches the gateway, but some responses never reach the client."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""HTTP/1.1 messages read whole and kept as the bytes they were, for those who pass them on or keep them."""
+"""Reads whole HTTP/1.1 messages and keeps their bytes, for the proxy and the recorder."""
 
 import asyncio
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Sends by a Python SDK: `python -m tests.sdks.python_client segment`, what to send as JSON on stdin.
+"""`python -m tests.sdks.python_client segment`: sends with a Python SDK. The calls are JSON on stdin.
 
 Prints `{"version": …, "messageIds": […]}`, an id for each call. Exit 1 if the SDK gave up on anything.
 """

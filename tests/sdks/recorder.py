@@ -1,4 +1,4 @@
-"""Stands in for the gateway: keeps every request it is sent, and says yes to all but the first, which hears nothing."""
+"""Stands in for the gateway: records every request, gives no response to the first, and 200 to all others."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ class Recorder:
         self._is_first = True
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection, which has one request as in `proxy.TcpProxy`."""
+        """Serve one connection, which has one request as in `lossy_proxy.LossyProxy`."""
         request = await read_message(reader)
         if request is not None:
             self.requests.append(request)
@@ -37,7 +37,7 @@ class Recorder:
 
 @asynccontextmanager
 async def run_recorder() -> AsyncIterator[Recorder]:
-    """Gone at the end, but for what it has kept."""
+    """Run a recorder that stops listening at the end and keeps the requests."""
     recorder = Recorder()
     server = await asyncio.start_server(recorder.accept, "127.0.0.1", 0)
     recorder.port = server.sockets[0].getsockname()[1]

@@ -1,4 +1,4 @@
-"""One SDK from beginning to end: a system of its own, everything sent, everything visible, everything compared."""
+"""Runs one SDK: registers a partner system, sends all calls, waits until all are visible, and compares them."""
 
 import contextlib
 import time

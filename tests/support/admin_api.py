@@ -1,4 +1,4 @@
-"""The administration as tests use it: with the first admin token, and what they register through it most."""
+"""The administration as tests use it: with the first admin token, and with the registrations that many tests need."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

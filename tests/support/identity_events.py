@@ -1,4 +1,4 @@
-"""Events that say which id became whose, and the projector's own way of applying them."""
+"""Events with identity links, and the projector's own functions that apply them."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

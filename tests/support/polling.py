@@ -1,4 +1,4 @@
-"""Waiting for what happens by itself, and telling a slow product from a slow machine.
+"""Polls until a condition holds, with a deadline, and tells a slow product from a slow machine.
 
 Other processes make a try last longer, never shorter. So where a time is promised, one try of several has to keep it.
 """

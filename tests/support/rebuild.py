@@ -1,4 +1,4 @@
-"""Runs `rebuild read-model` as an operator would, and says what is in the read database before and after."""
+"""Runs `rebuild read-model` as an operator would, and reads the content of the read database before and after."""
 
 import asyncio
 import contextlib

@@ -118,7 +118,7 @@ class ServiceProcesses:
         await self.kill(*(name for name in self._processes if self.is_running(name)))
 
     async def end(self) -> None:
-        """Stop what still runs; AssertionError if a process ended that nobody had asked to."""
+        """Stop the processes that still run; AssertionError if one ended without being stopped."""
         ended = [name for name, process in self._processes.items() if process.poll() not in (None, 0, -9)]
         try:
             await self.stop(*(name for name in self._processes if self.is_running(name)))

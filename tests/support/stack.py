@@ -134,7 +134,7 @@ class Stack:
         return name
 
     def manage(self, method: str, path: str, body: object = None) -> httpx.Response:
-        """Ask RabbitMQ's management API; raises httpx.HTTPError when it refuses or is not there."""
+        """Ask RabbitMQ's management API; raises httpx.HTTPError if it returns an error or does not run."""
         url = self._backing.rabbitmq_management_url
         if url is None:
             raise RuntimeError("these tests need RabbitMQ's management plugin, to give each test a virtual host")

@@ -1,4 +1,4 @@
-"""A broker that hangs up is an outage as any other, whatever name its library gives it."""
+"""A connection that the broker closes counts as an outage, whichever error its library raises."""
 
 import asyncio
 import socket

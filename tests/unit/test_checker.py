@@ -1,4 +1,4 @@
-"""The checker of the fault suite finds what it is there to find: without these, an empty report would prove nothing."""
+"""The checker of the fault suite finds each kind of violation; otherwise an empty report would prove nothing."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ def sent(number: int, outcome: Outcome = "acknowledged", *, is_bad: bool = False
 
 
 def good() -> Facts:
-    """Three acknowledged, one refused, one unknown that was stored and one that was not."""
+    """Three acknowledged events, one rejected, one unknown that was stored and one unknown that was not."""
     rows = [row(1), row(2), row(3, is_valid=False), row(5)]
     return Facts(
         sent=[sent(1), sent(2), sent(3), sent(4, "refused", is_bad=True), sent(5, "unknown"), sent(6, "unknown")],

@@ -31,7 +31,7 @@ def accepted(count: int, **changes: Any) -> GatewayResponse:
 
 
 def carried_out(of: Delivery, gateway: Callable[[Sequence[str]], GatewayResponse]) -> tuple[list[list[str]], list[Any]]:
-    """The ids of every post, and what became of the events; pauses take no time."""
+    """Carry out all steps and return the ids of every post and the outcomes; pauses take no time."""
     posts: list[list[str]] = []
     outcomes: list[Any] = []
     while (step := of.step(0.0)) is not None:

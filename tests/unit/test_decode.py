@@ -1,4 +1,4 @@
-"""Half of a surrogate pair is mended; whatever else is no JSON stays none."""
+"""Half of a surrogate pair in JSON is repaired; everything else that is not JSON is rejected."""
 
 import orjson
 import pytest

@@ -1,4 +1,4 @@
-"""Whatever bytes or JSON come: an event, or a refusal with a documented reason; and ids keep what they promise."""
+"""Any bytes or JSON give an event or a rejection with a documented reason, and ids have the promised properties."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone

@@ -1,4 +1,4 @@
-"""The tracer behind the path of one event tells an event from a name, and notes who received it first."""
+"""The tracer behind the path of one event tells an event from a name, and records which module received it first."""
 
 import sys
 import threading

@@ -1,4 +1,4 @@
-"""Compressed bodies: whole ones come out as they were, all others are told apart from a large one."""
+"""Compressed bodies: a whole body is inflated, and a broken body is told apart from one that is too large."""
 
 import gzip
 import zlib

@@ -1,4 +1,4 @@
-"""The local stack's decisions: ports, counts, and what each service is told."""
+"""The local stack's decisions: ports, counts, and the environment of each service."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The rules by which a field is dropped, hashed or cut: their paths and what may be asked of them."""
+"""Privacy rules, which drop, hash or truncate a value: their paths and their parameters."""
 
 from typing import Any
 

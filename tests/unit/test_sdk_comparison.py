@@ -1,4 +1,4 @@
-"""The judge of `make test-sdks`: what it has to find wrong, it finds."""
+"""The comparison of `make test-sdks` finds each kind of difference."""
 
 from collections.abc import Mapping
 from typing import Any

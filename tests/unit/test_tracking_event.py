@@ -1,4 +1,4 @@
-"""Identity and time of an event: the rules that make a retry harmless."""
+"""Ids and timestamps of events: the rules that make a retry harmless."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""The dearest schemas with the dearest events: what runs stays within the budget, counted and not timed.
+"""The most expensive schemas with the most expensive events stay within the budget, which is counted and not timed.
 
 `python -m tests.load.schema_latency` measures the same pairs.
 """

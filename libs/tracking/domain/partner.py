@@ -16,7 +16,7 @@ from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
 
 
 class SystemType(IntEnum):
-    """What kind of source a system is; the numbers are the specification's."""
+    """The kind of source that a partner system is; the numbers are the specification's."""
 
     WEBSITE = 1
     IOS_APP = 2

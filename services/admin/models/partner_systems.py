@@ -49,7 +49,7 @@ class NewSystem(JsonModel):
 
 
 class SystemChange(JsonModel):
-    """What to change; what is left out stays."""
+    """The fields to change; a field that is left out stays."""
 
     name: Name | None = None
     type: Type | None = None

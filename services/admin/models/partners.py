@@ -27,7 +27,7 @@ class NewPartner(JsonModel):
 
 
 class PartnerChange(JsonModel):
-    """What to change; what is left out stays."""
+    """The fields to change; a field that is left out stays."""
 
     name: Annotated[str, Field(min_length=1, max_length=200, examples=["Acme Corp"])] | None = None
     email: Email | None = None

@@ -60,7 +60,7 @@ class RateLimit(JsonModel):
 
 
 class PrivacySetting(JsonModel):
-    """What becomes of one place of an event before it is stored."""
+    """Drops, hashes or truncates one value of an event before it is stored."""
 
     path: Annotated[
         str,
@@ -88,7 +88,7 @@ Rules = Annotated[list[PrivacySetting], Field(max_length=MAX_RULES)]
 
 
 class SettingsChange(JsonModel):
-    """What is left out stays; a list that is given replaces the present one; rateLimit null is no limit."""
+    """A field that is left out stays; a given list replaces the present one; rateLimit null is no limit."""
 
     allowed_origins: Origins | None = None
     rate_limit: RateLimit | None = None
@@ -125,7 +125,7 @@ def _parse_rules(given: list[PrivacySetting]) -> tuple[PrivacyRule, ...]:
 
 
 class SettingsAnswer(JsonModel):
-    """What holds for a system; rateLimit null is no limit."""
+    """The settings of a partner system; rateLimit null is no limit."""
 
     allowed_origins: Origins
     rate_limit: RateLimit | None

@@ -1,4 +1,4 @@
-"""Whether answers stay as fast as the data grow: the same questions to two read models, one ten times the other.
+"""Measures whether query stays fast as data grows: the same requests to two read models, one ten times the other.
 
 Each question goes to both in turn over HTTP, never from the cache; what it reads is explained afterwards.
 """

@@ -1,4 +1,4 @@
-"""A year of events made up by a seed: rows of PostgreSQL's binary COPY, and the counts that they come to.
+"""Makes a year of events by seed: rows for PostgreSQL's binary COPY, and the counts of these events.
 
 Months are made independently of each other, in the order of their events' times, as the projector would have written
 them. An event is 300 bytes as an SDK sends it, like those of `tests.load.measure`.
