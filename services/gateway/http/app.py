@@ -36,7 +36,7 @@ _DRAIN_S = 3.0
 
 
 class EventRoutes:
-    """Handles the two routes of our own; those of the SDKs are in sdk.py."""
+    """Handles the gateway's own two routes; those of the SDKs are in sdk.py."""
 
     def __init__(self, intake: Ingestion) -> None:
         self._intake = intake

@@ -1,4 +1,4 @@
-"""What the gateway answers, and the counts of it."""
+"""Builds the bodies of the gateway's responses, and counts requests and rejected events."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -118,7 +118,7 @@ def format_timestamp_ms(at: datetime) -> str:
 
 @lru_cache(1)
 def _format_quoted(at: datetime) -> bytes:
-    """As `shown`, with its quotes; `isoformat` takes four times as long. Answers of one commit often share it."""
+    """As `format_timestamp_ms`, quoted; `isoformat` takes four times as long. Events of a commit often share it."""
     text = orjson.dumps(at, option=orjson.OPT_UTC_Z)
     return text[:24] + b'Z"' if at.microsecond else text[:20] + b'.000Z"'
 
