@@ -197,7 +197,7 @@ class DeadlineProtocol(FastPathProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole; how long the answer takes is our own affair."""
+        """The request is whole; how long the response takes does not depend on the client."""
         if self._reading == _HEADERS:
             return  # one with an upgrade, which the parser ends here
         self._reading = _NOTHING
@@ -233,7 +233,7 @@ class DeadlineProtocol(FastPathProtocol):
         deadlines = self.deadlines
         if self._reading == _BODY:
             if self.pipeline:
-                self._since = now  # it is we who do not read
+                self._since = now  # this process does not read, so the client is not late
             elif waited_s > deadlines.body_s:
                 self._end(HttpError(408, "body_timeout", f"The body did not arrive within {deadlines.body_s:g} s."))
         elif self._reading == _HEADERS:
@@ -269,7 +269,7 @@ class DeadlineProtocol(FastPathProtocol):
         before = self._earlier if is_begun else self.cycle
         own = self.cycle if self._reading == _BODY and self.cycle is not self._earlier else None
         if own is not None:
-            # whoever reads the body learns that the client is gone
+            # a reader of the body learns that the client is gone
             own.disconnected = True
             own.message_event.set()
             if self.pipeline and self.pipeline[0][0] is own:

@@ -18,10 +18,10 @@ Ping = Callable[[], Awaitable[None]]
 
 @dataclass(slots=True)
 class Health:
-    """What the two health routes answer.
+    """The state that the two health routes answer with.
 
     `pings` are asked for readiness; `optional` ones are reported but do not make the process unready. Loops report to
-    `beat`; one that is silent past its deadline makes the process not alive, so that it is started again.
+    `record_heartbeat`; one that is silent past its deadline makes the process not alive, so that it is started again.
     """
 
     service: str

@@ -1,4 +1,9 @@
-"""Serves HTTP until SIGTERM, then drains: for services, and for workers beside their work."""
+"""Serves HTTP until SIGTERM, then drains: for services, and for workers beside their work.
+
+On SIGTERM readiness turns false at once, and requests are served for another `drain_delay_s` so that load balancers
+notice; each response is then the last of its connection. Afterwards the server takes no new connections and finishes
+its requests, and the caller's resources close in reverse.
+"""
 
 import asyncio
 import contextlib
@@ -25,7 +30,7 @@ _WORK_DEADLINE_S = 60.0
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, told by us when to stop: its own handlers would stop it before anyone could notice."""
+    """uvicorn without its signal handlers, which would stop it before a load balancer could notice."""
 
     def __init__(self, config: uvicorn.Config, service: str) -> None:
         super().__init__(config)
@@ -106,7 +111,7 @@ async def serve(
         await stop.wait()
         health.is_stopping = True
         if is_as_tested:
-            # whoever keeps connections open goes elsewhere now, rather than send into one that is about to be closed
+            # clients that keep connections open go elsewhere now, rather than send into one that is about to be closed
             server.config.encoded_headers.append((b"connection", b"close"))
             server.server_state.default_headers = server.config.encoded_headers
         _log.info("%s stops: finishing what is in hand", health.service)
@@ -171,7 +176,7 @@ async def _run(server: uvicorn.Server, stop: asyncio.Event) -> None:
     try:
         await server.serve()
     except SystemExit as error:
-        # uvicorn exits on a taken port after logging it; as an exception it passes through our own closing
+        # uvicorn exits on a taken port after logging it; as an exception it lets the caller close its resources
         raise OSError(f"cannot listen on {server.config.host}:{server.config.port}") from error
     finally:
         stop.set()

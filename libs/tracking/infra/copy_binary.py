@@ -1,8 +1,8 @@
 """Rows in the binary format of COPY, encoded column by column (PostgreSQL manual, COPY, "Binary Format").
 
-asyncpg's own encoder goes value by value and takes three times as long for rows like ours, of whose columns most hold
-one value over and over, or none. The encoders are strict about types: PostgreSQL takes a wrong length for a broken
-connection, and nobody would know whose fault it was.
+asyncpg's own encoder goes value by value and takes three times as long for rows of events, most of whose columns hold
+the same value in every row, or none. The encoders are strict about types, because PostgreSQL takes a wrong length for a
+broken connection, and the error would not say which value caused it.
 """
 
 import struct

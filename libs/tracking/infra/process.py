@@ -1,9 +1,4 @@
-"""The life of a process: health, metrics, signals, and an end in order.
-
-On SIGTERM: readiness turns false at once, traffic goes on for `drain_delay_s` so that load balancers notice, each
-answer the last of its connection. Then the server stops taking connections and finishes its requests, and the caller's
-resources close in reverse.
-"""
+"""Runs the main of a process: event loop, garbage collector, limit of open files, one line for an operator's error."""
 
 import asyncio
 import contextlib
@@ -28,7 +23,7 @@ async def run_in_background(*loops: Coroutine[None, None, None]) -> AsyncIterato
         try:
             yield
         finally:
-            # again and again: a library that catches a cancellation at the wrong moment must not hold up our end
+            # again and again: a library that catches a cancellation at the wrong moment must not hold up the process
             while left := [task for task in started if not task.done()]:
                 for task in left:
                     task.cancel()
@@ -73,6 +68,6 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 
 
 def raise_file_limit() -> None:
-    """Every connection is an open file, and the soft limit is often 1 024: take what the system allows us."""
+    """Every connection is an open file, and the soft limit is often 1 024: take what the system allows."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

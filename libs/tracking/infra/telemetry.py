@@ -69,7 +69,7 @@ def configure_logging(service: str, environment: str, level: str, log_file: str 
     for handler in handlers:
         handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=handlers, force=True)
-    # they report what we log ourselves, in our words
+    # they report what this code logs in its own words
     for noisy in ("aiormq", "aio_pika", "uvicorn.error", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 

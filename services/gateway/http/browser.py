@@ -1,6 +1,6 @@
 """The routes of pages beside those of SDKs: the beacon, the pixel and the script.
 
-Their names are settings, as block lists know the usual ones.
+Their names are settings, because block lists know the usual ones.
 """
 
 import time
@@ -62,7 +62,7 @@ class PixelRequest(GatewayRequest):
 
     @property
     def origin(self) -> str | None:
-        """As far as the browser says it."""
+        """The origin of the page, as far as the browser says it."""
         said = super().origin
         if said is not None or self.referrer is None:
             return said
@@ -123,7 +123,7 @@ class BrowserRoutes:
         answered.observe(time.perf_counter() - started)
 
     async def pixel_head(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """To who only asks whether there is a pixel; stores nothing."""
+        """Answer HEAD with the headers of the pixel; stores nothing."""
         correlation_id = PixelRequest(scope, receive).correlation_id
         await send_response(send, 200, _pixel_headers(correlation_id), b"", len(GIF))
 
