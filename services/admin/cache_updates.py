@@ -43,12 +43,12 @@ async def read_cache_updates(connection: Connection, payloads: Sequence[dict[str
             case {"token_id": token_id}:
                 await _add_token(entries, connection, UUID(token_id))
             case {"key_id": key_id}:
-                _add_keys(entries, await connection.fetch(_KEY, UUID(key_id)))
-            case {"partner_system_id": system_id}:
-                _add_keys(entries, await connection.fetch(_KEYS_OF_SYSTEM, UUID(system_id)))
-                _add_systems(entries, await connection.fetch(_SELECT_SYSTEM, UUID(system_id)))
+                _add_keys(entries, await connection.fetch(_SELECT_KEY, UUID(key_id)))
+            case {"partner_system_id": partner_system_id}:
+                _add_keys(entries, await connection.fetch(_SELECT_KEYS_OF_SYSTEM, UUID(partner_system_id)))
+                _add_systems(entries, await connection.fetch(_SELECT_SYSTEM, UUID(partner_system_id)))
             case {"partner_id": partner_id}:
-                _add_keys(entries, await connection.fetch(_KEYS_OF_PARTNER, UUID(partner_id)))
+                _add_keys(entries, await connection.fetch(_SELECT_KEYS_OF_PARTNER, UUID(partner_id)))
     return entries
 
 
@@ -68,9 +68,9 @@ select k.key_sha256,
   join write.partner_systems s on s.id = k.partner_system_id
   join write.partners p on p.id = s.partner_id
 """
-_KEY = _SELECT_KEYS + " where k.id = $1"
-_KEYS_OF_SYSTEM = _SELECT_KEYS + " where s.id = $1 order by k.id"
-_KEYS_OF_PARTNER = _SELECT_KEYS + " where p.id = $1 order by k.id"
+_SELECT_KEY = _SELECT_KEYS + " where k.id = $1"
+_SELECT_KEYS_OF_SYSTEM = _SELECT_KEYS + " where s.id = $1 order by k.id"
+_SELECT_KEYS_OF_PARTNER = _SELECT_KEYS + " where p.id = $1 order by k.id"
 
 
 def _add_keys(entries: CacheUpdates, rows: Sequence[Any]) -> None:

@@ -1,8 +1,8 @@
-"""Domain events: written down with the change, delivered to Redis and to every process's cache after it.
+"""The outbox of domain events: inserted with the change, delivered to Redis and to the caches of processes after it.
 
-Delivery tells the present state (`entries`), so repeating it or mixing up its order does no harm. It always SETs:
-readers fill Redis with SET NX, and what admin wrote must win over what a reader read before. What could not be
-delivered waits in its row, and the loop of any admin process tries again each second.
+Delivery writes the present state (`cache_updates`), so it may be repeated, and its order does not matter. It always
+replaces an entry, while readers fill only an absent one: what admin writes must win over what was read before it. An
+event that could not be delivered stays in its row, and the loop of any admin process tries again each second.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ _MAX_EVENTS_PER_RUN = 100
 _INTERVAL_S = 1.0
 # The loop may take longer than an answer may wait: a partner can have thousands of keys.
 _LOOP_TIMEOUT_S = 30.0
-# From here on one invalidation of everything is cheaper for all than one for each entry.
-_MANY = 20
+# Beyond this, one invalidation of everything is cheaper for all processes than one for each entry.
+_MAX_SINGLE_INVALIDATIONS = 20
 _UNAVAILABLE_ERRORS: tuple[type[BaseException], ...] = (*REDIS_ERRORS, *postgres.TRANSIENT_ERRORS)
 
 _INSERT_DOMAIN_EVENT = """
@@ -122,7 +122,7 @@ class Outbox:
         entries = await read_cache_updates(connection, payloads)
         while True:
             await self._write(entries)
-            # another process may have read after us and written before us; what stands there last must be the newest
+            # another process may have read later and written earlier; what stands in Redis at last must be the newest
             present = await read_cache_updates(connection, payloads)
             if present == entries:
                 return
@@ -133,6 +133,6 @@ class Outbox:
             for key, value in entries.values.items():
                 pipeline.set(key, value, ex=self._ttl_s)
             await pipeline.execute()
-        is_many = len(entries.invalidations) > _MANY
+        is_many = len(entries.invalidations) > _MAX_SINGLE_INVALIDATIONS
         for message in [EVERYTHING] if is_many else entries.invalidations:
             await publish_invalidation(self._redis, message)

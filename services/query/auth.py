@@ -62,7 +62,7 @@ class AccessTokenLookup:
             entry = await self._cache.get(hash_secret(token))
         if entry is None or entry.scope not in ("admin", "read"):
             raise Unauthenticated("unknown_token", "This access token is not known.")
-        if entry.revoked_at is not None:  # for good, whatever our clock says
+        if entry.revoked_at is not None:  # for good, whatever the clock of this process says
             raise Unauthenticated("revoked_token", "This access token was revoked.")
         if entry.expires_at is not None and entry.expires_at <= now:
             raise Unauthenticated("expired_token", "This access token has expired.")
@@ -117,26 +117,26 @@ class SystemOwners:
         self._find_owner = find_owner
         self._owners: dict[UUID, UUID] = {}
 
-    async def require_visible(self, system_id: UUID, partner_id: UUID | None) -> None:
+    async def require_visible(self, partner_system_id: UUID, partner_id: UUID | None) -> None:
         """Raises NotFound unless `partner_id` owns the system: the same answer for another's system and for none.
 
         Who sees all partners is not asked: a system of a second ago, not copied yet, has no events for them, not a 404.
         """
         if partner_id is None:
             return
-        owner = self._owners.get(system_id)
+        owner = self._owners.get(partner_system_id)
         if owner is None:
-            owner = await self._find_owner(system_id)
+            owner = await self._find_owner(partner_system_id)
             if owner is not None:
                 if len(self._owners) >= _MAX_SYSTEMS:
                     self._owners.clear()
-                self._owners[system_id] = owner
+                self._owners[partner_system_id] = owner
         if owner != partner_id:
             raise NotFound("unknown_partner_system", "There is no such partner system.")
 
 
-async def find_owner(pool: Pool, system_id: UUID) -> UUID | None:
+async def find_owner(pool: Pool, partner_system_id: UUID) -> UUID | None:
     """The partner of a system, None if it is not known (yet: the relay copies systems within about a second)."""
     with translate_errors():
-        found: UUID | None = await pool.fetchval(_SELECT_OWNER, system_id)
+        found: UUID | None = await pool.fetchval(_SELECT_OWNER, partner_system_id)
     return found

@@ -48,7 +48,7 @@ return {granted, math.floor(tokens), wait_ms}
 
 @dataclass(slots=True)
 class _Bucket:
-    """What this gateway has leased for a system, and what it does without Redis."""
+    """The tokens that this gateway has leased for a system, and its own bucket for when Redis is away."""
 
     tokens: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -68,27 +68,29 @@ class RateLimiter:
         self._buckets: OrderedDict[UUID, _Bucket] = OrderedDict()
         self._breaker = CircuitBreaker("Redis does not answer, each gateway limits rates by itself")
 
-    def try_acquire(self, system_id: UUID, settings: SystemSettings, events: int) -> bool:
+    def try_acquire(self, partner_system_id: UUID, settings: SystemSettings, events: int) -> bool:
         """Whether these events may pass without asking anyone."""
         if settings.rate_limit_events_per_second is None:
             return True
-        bucket = self._buckets.get(system_id)
+        bucket = self._buckets.get(partner_system_id)
         if bucket is None or bucket.tokens < events:
             return False
         bucket.tokens -= events
         return True
 
-    async def acquire(self, system_id: UUID, settings: SystemSettings, events: int) -> None:
-        """Let these events pass, or raise TooMany with the time after which to come back."""
-        if self.try_acquire(system_id, settings, events):
+    async def acquire(self, partner_system_id: UUID, settings: SystemSettings, events: int) -> None:
+        """Let these events pass, or raise TooManyRequests with the time after which to come back."""
+        if self.try_acquire(partner_system_id, settings, events):
             return
-        bucket = self._bucket(system_id)
+        bucket = self._bucket(partner_system_id)
         async with bucket.lock:
             # another request may have leased enough for both meanwhile
-            if not self.try_acquire(system_id, settings, events):
-                await self._lease_more(system_id, settings, bucket, events)
+            if not self.try_acquire(partner_system_id, settings, events):
+                await self._lease_more(partner_system_id, settings, bucket, events)
 
-    async def _lease_more(self, system_id: UUID, settings: SystemSettings, bucket: _Bucket, events: int) -> None:
+    async def _lease_more(
+        self, partner_system_id: UUID, settings: SystemSettings, bucket: _Bucket, events: int
+    ) -> None:
         rate, burst = settings.rate_limit_events_per_second or 0, settings.rate_limit_burst or 0
         now = time.monotonic()
         if now < bucket.empty_until and events >= bucket.empty_for:
@@ -97,7 +99,8 @@ class RateLimiter:
         if not self._breaker.is_open:
             try:
                 granted, left, wait_ms = await self._lease(
-                    keys=[f"rate_limit:{system_id}"], args=[rate, burst, need, max(need, rate // _LEASES_A_SECOND)]
+                    keys=[f"rate_limit:{partner_system_id}"],
+                    args=[rate, burst, need, max(need, rate // _LEASES_A_SECOND)],
                 )
             except REDIS_ERRORS as error:
                 self._breaker.record_failure(error)
@@ -130,10 +133,10 @@ class RateLimiter:
             remaining=max(0, left),
         )
 
-    def _bucket(self, system_id: UUID) -> _Bucket:
-        bucket = self._buckets.get(system_id)
+    def _bucket(self, partner_system_id: UUID) -> _Bucket:
+        bucket = self._buckets.get(partner_system_id)
         if bucket is None:
             if len(self._buckets) >= _MAX_SYSTEMS:
                 self._buckets.popitem(last=False)
-            bucket = self._buckets[system_id] = _Bucket()
+            bucket = self._buckets[partner_system_id] = _Bucket()
         return bucket
