@@ -201,7 +201,7 @@ async def test_two_tables_in_one_transaction(lists: "Connection") -> None:
 
 
 @pytest.mark.parametrize(
-    ("of_lists", "of_kinds", "refused_by"),
+    ("of_lists", "of_kinds", "rejected_by"),
     [
         (["once", "once"], columns(2), "COPY lists"),
         (["once", "twice"], columns(2, name=["a", "\x00"]), "COPY kinds"),
