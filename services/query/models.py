@@ -1,4 +1,4 @@
-"""What the routes answer, as models for the OpenAPI document; the answers themselves are written without models."""
+"""Responses of the routes as models for the OpenAPI document; the responses themselves are written without models."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal

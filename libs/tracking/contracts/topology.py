@@ -1,4 +1,7 @@
-"""Names in the broker, and how each queue behaves; whoever connects declares them again, which changes nothing."""
+"""Names of the exchanges and queues, and the arguments of each queue.
+
+Every process declares them when it connects; declaring what exists with the same arguments changes nothing.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,9 +10,9 @@ EVENTS_EXCHANGE = "tracking.events"
 DEAD_LETTER_EXCHANGE = "tracking.dead"
 CONSUMERS = ("projector", "statistics")
 
-# A message that was handed out this often without an ack is given up to the dead-letter queue.
+# A message that was delivered this often without an ack goes to the dead-letter queue.
 DELIVERY_LIMIT = 20
-# Past this the broker refuses publishes; the batch then waits in the write database, where there is more room.
+# Past this the broker refuses publishes; the batch then waits in the write database, where there is more space.
 MAX_QUEUE_BYTES = 1024 * 1024 * 1024
 
 

@@ -41,7 +41,7 @@ class UnreadableContent(ValueError):
 
 
 async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnection:
-    """A plain connection (not a robust one): whoever holds it decides what its end means. Raises FAILURES."""
+    """Open a plain connection, not one that reconnects by itself: the caller handles its end. Raises BROKER_ERRORS."""
     try:
         return await aio_pika.connect(
             URL(url).update_query(heartbeat=_HEARTBEAT_S),
@@ -52,12 +52,12 @@ async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnectio
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        # aiormq cancels its own reading when the broker hangs up, and sometimes that is what it tells us
+        # aiormq cancels its own reading when the broker hangs up, and sometimes that is all that its caller learns
         raise ConnectionError("RabbitMQ hung up while the connection was opened") from error
 
 
 async def declare_topology(channel: AbstractChannel, timeout_s: float) -> None:
-    """Declare every exchange and queue; does nothing to those that are there. Raises FAILURES."""
+    """Declare every exchange and queue; does nothing to those that are there. Raises BROKER_ERRORS."""
     events = await channel.declare_exchange(
         topology.EVENTS_EXCHANGE, aio_pika.ExchangeType.FANOUT, durable=True, timeout=timeout_s
     )
@@ -77,7 +77,7 @@ async def declare_topology(channel: AbstractChannel, timeout_s: float) -> None:
 
 
 async def get_queue_depth(channel: AbstractChannel, queue: str, timeout_s: float) -> int:
-    """Messages that are ready in a queue (those handed out are not counted). Raises FAILURES."""
+    """Messages that are ready in a queue (those handed out are not counted). Raises BROKER_ERRORS."""
     declared = await channel.declare_queue(queue, passive=True, timeout=timeout_s)
     return declared.declaration_result.message_count or 0
 

@@ -176,7 +176,7 @@ class EventStore:
                 await copy_binary.copy(
                     connection, "event_batches", schema="write", encoders=BATCH_ENCODERS, groups=[batch]
                 )
-        # an earlier attempt of ours may have been committing all the while
+        # an earlier attempt of this gateway may have been committing all the while
         known = None if stored else await self._known(connection, batch_id)
         return stored if known is None else known
 
@@ -232,7 +232,8 @@ def _is_of_batch_row(fault: BaseException) -> bool:
 def is_permanent_error(event: TrackingEvent, fault: BaseException) -> bool:
     """Whether `fault`, raised for this event alone, is the event's own: it can never be stored.
 
-    A month around now without a partition is ours to mend, one that only a client's clock names is not.
+    A missing partition for a month around now is an error of operation, which can be repaired. A month that only the
+    clock of a client names will never have one.
     """
     if not isinstance(fault, ROW_ERRORS):
         return False
@@ -247,7 +248,7 @@ def is_permanent_error(event: TrackingEvent, fault: BaseException) -> bool:
 
 
 def describe_row_error(fault: BaseException) -> str:
-    """What PostgreSQL says, without the row's values, which may be personal, and without its hints."""
+    """Return PostgreSQL's message without its hints and without the row's values, which may be personal data."""
     if isinstance(fault, asyncpg.PostgresError):
         return f"{fault.sqlstate}: {fault.args[0] if fault.args else type(fault).__name__}"
     return str(fault) if isinstance(fault, RowSkipped) else type(fault).__name__

@@ -1,4 +1,4 @@
-"""What the gateway takes and answers, as models for its OpenAPI document; the hot path itself builds no models."""
+"""Requests and responses of the gateway as models for its OpenAPI document; the hot path itself builds no models."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -98,7 +98,7 @@ class BatchRequest(JsonModel):
 
 
 class BatchResult(JsonModel):
-    """What became of one event, in the order they were sent."""
+    """The result of one event, in the order in which they were sent."""
 
     status: Annotated[str, Field(description="accepted, duplicate or refused")]
     event_id: UUID | None = None
@@ -189,7 +189,7 @@ class PixelQuery(DryRun):
 
 
 class SdkAnswer(IngestAnswer):
-    """As the answer to an event of our own."""
+    """The response to one SDK message, with the members of the response to a single event."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"success": True, **_ANSWER}]})
 

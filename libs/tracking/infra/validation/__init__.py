@@ -1,9 +1,9 @@
 """JSON Schema draft-07 for event properties, behind one guarded door: `check_schema` when a structure is registered,
 `compile_schema` where events arrive.
 
-fastjsonschema turns a schema into Python source, so nothing of a schema reaches it before the rules hold, and then only
-a copy in words of ours (`program`). What a schema can cost is known before it runs (`cost`), so neither a hostile
-schema nor a hostile event against a harmless one holds the event loop.
+fastjsonschema turns a schema into Python source. So a schema must keep the rules first, and fastjsonschema is then given
+a copy that contains no text of the author (`compiler`). The cost of a validation is bounded before it runs (`cost`), so
+neither a hostile schema nor a hostile event against a harmless schema can block the event loop.
 """
 
 import contextlib

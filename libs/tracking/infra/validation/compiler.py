@@ -1,14 +1,14 @@
-"""From an outline to fastjsonschema's program; the only place that meets its generated code.
+"""Compiles a schema tree with fastjsonschema; no other module handles its generated code.
 
-fastjsonschema (2.22.3) writes a schema's own text into Python source and then runs it. What it is given here is not
-the author's schema but one written anew from the outline, in which
-- references have names of ours, so that none can collide (it lower-cases them) or lead anywhere else;
-- patterns and formats are functions of ours (`formats=`), so that no expression reaches Python's `re`;
-- patterns of patternProperties are names of ours, and what they stand for is put in afterwards;
+fastjsonschema (2.22.3) writes the text of a schema into Python source and then runs it. It is not given the author's
+schema here, but one that is generated from the schema tree, in which
+- references have generated names, so that none can collide (it lower-cases them) or lead anywhere else;
+- patterns and formats are functions of this project (`formats=`), so that no expression reaches Python's `re`;
+- patterns of patternProperties are generated names, which are replaced by functions afterwards;
 - annotations are left out;
-- multipleOf, enum and const are functions of ours that take the place of empty definitions: its own multipleOf rounds
+- multipleOf, enum and const are functions that take the place of empty definitions: its own multipleOf rounds
   to 28 digits, and Python's compiler holds up all other threads for as long as it reads a thousand values;
-- contentEncoding and contentMediaType are formats of ours, as it would decode the value in place;
+- contentEncoding and contentMediaType are formats, as it would decode the value in place;
 - deep nesting is broken into functions, as Python allows 20 nested blocks in one, and wide ones too: Python's compiler
   lets no other thread run, so functions are kept small and compiled one at a time.
 """

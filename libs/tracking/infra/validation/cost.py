@@ -1,4 +1,4 @@
-"""What the validation of a value can cost at most, known before it starts.
+"""Bounds for the cost of validating a value, computed before the validation starts.
 
 The unit is 0.1 µs on the machine of docs/benchmarks.md; the weights are measured and rounded up. A schema is weighed
 once: for each depth of a value, the most that one value there can be made to cost. That also finds schemas in which

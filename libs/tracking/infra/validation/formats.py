@@ -117,7 +117,7 @@ def is_json_pointer(text: str) -> bool:
 
 
 def is_regex(text: str) -> bool:
-    """What `pattern` would take."""
+    """Whether the keyword `pattern` would accept this expression."""
     try:
         compile_pattern(text)
     except PatternError:

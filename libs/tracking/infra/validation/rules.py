@@ -1,7 +1,7 @@
-"""What a schema must be to be registered: draft-07, self-contained, bounded, and nothing in it without effect.
+"""The rules for a schema to be registered: it is draft-07, self-contained, bounded, and nothing in it is ignored.
 
-A keyword that would be ignored (a typing error, a later draft, another dialect) is refused: an author who wrote it
-believes that it is checked.
+A keyword that would be ignored (a typing error, a later draft, another dialect) is rejected, because the author who
+wrote it believes that it is checked.
 """
 
 import math
@@ -52,7 +52,7 @@ Fault = tuple[str, str]
 
 
 def find_size_errors(schema: Any) -> Iterator[Fault]:
-    """What must be right before anything looks into the schema: JSON, its size and its depth, iteratively."""
+    """Yield errors that are found before anything else reads the schema: no JSON, too large, too deep. Iterative."""
     waiting: list[tuple[Any, int]] = [(schema, 0)]
     while waiting:
         value, depth = waiting.pop()
@@ -81,7 +81,7 @@ def find_size_errors(schema: Any) -> Iterator[Fault]:
 
 
 def find_shape_errors(schema: Any) -> Iterator[Fault]:
-    """What breaks the meta-schema: a keyword's value that cannot be one."""
+    """Yield the values of keywords that the meta-schema of draft-07 does not allow."""
     nodes, program = _meta_schema()
     try:
         program.check(schema)
@@ -97,7 +97,7 @@ def _meta_schema() -> tuple[list[SchemaNode], CompiledSchema]:
 
 
 def find_rule_errors(nodes: list[SchemaNode]) -> Iterator[Fault]:
-    """What the meta-schema lets through and we do not."""
+    """Yield errors that the meta-schema does not find: unknown keywords, remote references, too many nodes."""
     if len(nodes) > MAX_NODES:
         yield "#", f"{len(nodes)} sub-schemas; the limit is {MAX_NODES}"
         return
