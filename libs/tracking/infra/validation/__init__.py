@@ -1,8 +1,8 @@
 """JSON Schema draft-07 for event properties, behind one guarded door: `check_schema` when a structure is registered,
 `compile_schema` where events arrive.
 
-fastjsonschema turns a schema into Python source. So a schema must keep the rules first, and fastjsonschema is then given
-a copy that contains no text of the author (`compiler`). The cost of a validation is bounded before it runs (`cost`), so
+fastjsonschema turns a schema into Python source. So a schema must keep the rules first, and fastjsonschema then gets a
+copy that contains no text of the author (`compiler`). The cost of a validation is bounded before it runs (`cost`), so
 neither a hostile schema nor a hostile event against a harmless schema can block the event loop.
 """
 
