@@ -27,6 +27,7 @@ from tracking.http.health import Health
 from tracking.http.json_api import ErrorBody, read_query, render_json
 from tracking.http.openapi import OpenApiDocument
 from tracking.infra.postgres import Pool
+from tracking.tables.rollups import COUNT_KIND_INDEXES
 
 _LIST_PATH = "/api/events/partner-system/{partnerSystemId}"
 _STATISTICS_PATH = "/api/events/partner-system/{partnerSystemId}/statistics"
@@ -143,11 +144,11 @@ class QueryRoutes:
 
 
 def _sum_kinds(numbers: tuple[int, int, int, int], is_valid: bool | None, is_bot: bool | None) -> int:
-    """Of one name in statistics.CountsByName; None = either."""
-    kinds = ((True, False), (False, False), (True, True), (False, True))
+    """Sum the counts of one name in statistics.CountsByName that are of the kinds asked for; None = either."""
     return sum(
-        number
-        for number, (valid, bot) in zip(numbers, kinds, strict=True)
+        numbers[COUNT_KIND_INDEXES[bot][valid]]
+        for bot in (False, True)
+        for valid in (False, True)
         if is_valid in (None, valid) and is_bot in (None, bot)
     )
 

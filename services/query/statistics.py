@@ -10,7 +10,7 @@ from services.query.sql import Fragment, match_all
 from services.query.time_range import TimeRange
 from tracking.infra.postgres import Connection, Pool
 
-# (valid, invalid, valid of bots, invalid of bots)
+# in the order of tracking.tables.rollups.COUNT_KINDS
 CountsByName = dict[str, tuple[int, int, int, int]]
 
 # in one snapshot
