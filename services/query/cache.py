@@ -13,7 +13,8 @@ from tracking.infra import metrics
 from tracking.infra.cache_aside import CacheAside
 from tracking.infra.postgres import Pool
 
-# A range that goes on is changed by nearly every event; it is kept only for those who ask together.
+# A range that includes the present changes with nearly every event. Its entry lives long enough to serve requests that
+# arrive together.
 _LIVE_TTL_S = 5
 
 

@@ -1,9 +1,9 @@
-"""Proves that every committed batch reached every consumer's inbox, says how far each is, and repeats what was lost.
+"""Verifies for one consumer that every committed batch reached its inbox, and republishes batches that were lost.
 
-A position per consumer only moves over batches that are in its inbox, or dead letters, and old enough that none can
-still be committed before them (ids are made before the commit). What is published, missing, no dead letter and not in
-the queue any more was lost after its confirm (queue purged or deleted, an operator's mistake): it is published again,
-to that queue alone. A dead letter is left alone until somebody wants it retried; then it is a batch as any other.
+The position advances only over batches that are in the inbox or are dead letters and that are at least 30 seconds old,
+because an id is created before its commit and a younger one may still appear behind the position. A batch that was
+published, is in no inbox, is no dead letter and is not in the queue was lost after its confirm, for example by a purge.
+It is published again to this consumer's queue only. A dead letter is left alone until somebody decides to retry it.
 """
 
 import logging

@@ -23,7 +23,7 @@ from tracking.tables.event_columns import WRITE_ENCODERS
 
 
 class RowSkipped(Exception):
-    """A trigger left out a row without a word: to its sender it must not seem stored."""
+    """A trigger of the table skipped the row without raising an error; the event must not be reported as stored."""
 
 
 # What PostgreSQL (or asyncpg on its behalf) may say against one row, for ever; its neighbours are stored all the same.
