@@ -116,7 +116,10 @@ def test_a_schema_that_cannot_be_compiled_is_faulty_for_every_value(schema: Any)
     values: list[Any] = [{}, None, ["a"]]
 
     for value in values:
-        assert [error["code"] for error in validator.find_errors(value)] == ["schema_faulty"]
+        (error,) = validator.find_errors(value)
+        assert error["code"] == "schema_faulty"
+        # the reason is the schema's own, not an error of the validator that stands for it
+        assert error["message"] == "the schema cannot be applied: Malformed"
 
 
 @pytest.mark.parametrize(

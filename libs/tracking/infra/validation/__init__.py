@@ -99,8 +99,8 @@ class _UnusableSchema(Validator):
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    def errors(self, value: Any, size_bytes: int | None = None) -> list[dict[str, str]]:
-        """Always the one."""
+    def find_errors(self, value: Any, size_bytes: int | None = None) -> list[dict[str, str]]:
+        """Return the one error of the schema, whatever the value is."""
         return [_faulty(self._error)]
 
 
