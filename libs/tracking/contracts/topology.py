@@ -1,4 +1,7 @@
-"""Names in the broker, and how each queue behaves; whoever connects declares them again, which changes nothing."""
+"""Names of queues and exchanges in the broker, and the arguments of each queue.
+
+Every process declares them when it connects. Declaring again what exists changes nothing.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,9 +10,9 @@ EVENTS_EXCHANGE = "tracking.events"
 DEAD_LETTER_EXCHANGE = "tracking.dead"
 CONSUMERS = ("projector", "statistics")
 
-# A message that was handed out this often without an ack is given up to the dead-letter queue.
+# A message that was delivered this often without an ack is moved to the dead-letter queue.
 DELIVERY_LIMIT = 20
-# Past this the broker refuses publishes; the batch then waits in the write database, where there is more room.
+# Beyond this the broker rejects publishes. The batch then waits in the write database, which has more space.
 MAX_QUEUE_BYTES = 1024 * 1024 * 1024
 
 
@@ -22,12 +25,15 @@ class QueueNames:
 
 
 def get_queue_names(consumer: str) -> QueueNames:
-    """`tracking.<consumer>` and `tracking.<consumer>.dead`."""
+    """Return the names `tracking.<consumer>` and `tracking.<consumer>.dead`."""
     return QueueNames(f"tracking.{consumer}", f"tracking.{consumer}.dead")
 
 
 def build_work_queue_arguments(consumer: str) -> dict[str, Any]:
-    """A quorum queue that refuses when full and moves what it gives up at least once (RabbitMQ >= 3.10)."""
+    """Return the arguments of a quorum queue that rejects publishes when it is full.
+
+    It moves dead letters to their queue at least once (RabbitMQ >= 3.10).
+    """
     return {
         "x-queue-type": "quorum",
         "x-delivery-limit": DELIVERY_LIMIT,
@@ -40,5 +46,5 @@ def build_work_queue_arguments(consumer: str) -> dict[str, Any]:
 
 
 def build_dead_letter_queue_arguments() -> dict[str, Any]:
-    """Dead letters stay until somebody decides: no limit, no expiry."""
+    """Return the arguments of a queue without limit and expiry: dead letters stay until somebody decides."""
     return {"x-queue-type": "quorum"}

@@ -16,7 +16,7 @@ from tracking.domain.system_settings import DEFAULT_SETTINGS, SystemSettings
 
 
 class SystemType(IntEnum):
-    """What kind of source a system is; the numbers are the specification's."""
+    """The kind of source that a partner system is. The numbers are those of the specification."""
 
     WEBSITE = 1
     IOS_APP = 2
@@ -28,7 +28,7 @@ class SystemType(IntEnum):
 
 
 class Partner(Aggregate):
-    """A customer. Make one with `register`; `restore` is for the database alone."""
+    """An organisation that owns partner systems. Create one with `register`; `restore` is only for the database."""
 
     __slots__ = ("created_at", "deactivated_at", "email", "id", "name", "updated_at")
 
@@ -51,7 +51,7 @@ class Partner(Aggregate):
 
     @classmethod
     def register(cls, id: UUID, name: str, email: str, now: datetime) -> Self:
-        """A new, active partner. Raises Malformed."""
+        """Create a new, active partner. Raises Malformed."""
         partner = cls(id, name, email, None, now, now)
         partner._record(domain_events.PartnerRegistered(now, id))
         return partner
@@ -67,16 +67,16 @@ class Partner(Aggregate):
         created_at: datetime,
         updated_at: datetime,
     ) -> Self:
-        """As it was saved; nothing has happened to it."""
+        """Rebuild the aggregate from its saved values. This records no domain event."""
         return cls(id, name, email, deactivated_at, created_at, updated_at)
 
     @property
     def is_active(self) -> bool:
-        """Whether its active systems may send."""
+        """Whether the partner's active systems may send events."""
         return self.deactivated_at is None
 
     def update(self, now: datetime, *, name: str | None = None, email: str | None = None) -> None:
-        """Change what is given. Raises Malformed and changes nothing then."""
+        """Change the given fields of the partner. Raises Malformed, in which case nothing is changed."""
         new_name = self.name if name is None else check_text("name", name, 1, MAX_NAME_CHARACTERS)
         new_email = self.email if email is None else check_email(email)
         if (new_name, new_email) == (self.name, self.email):
@@ -85,20 +85,20 @@ class Partner(Aggregate):
         self._record(domain_events.PartnerUpdated(now, self.id))
 
     def deactivate(self, now: datetime) -> None:
-        """Silence it and all its systems; again changes nothing."""
+        """Stop all the partner's systems from sending events. Doing so again changes nothing."""
         if self.is_active:
             self.deactivated_at, self.updated_at = now, advance_updated_at(self.updated_at, now)
             self._record(domain_events.PartnerDeactivated(now, self.id))
 
     def activate(self, now: datetime) -> None:
-        """Let its active systems send again; again changes nothing."""
+        """Let the partner's active systems send events again. Doing so again changes nothing."""
         if not self.is_active:
             self.deactivated_at, self.updated_at = None, advance_updated_at(self.updated_at, now)
             self._record(domain_events.PartnerActivated(now, self.id))
 
 
 class PartnerSystem(Aggregate):
-    """A website, an app or a service of one partner. Make one with `register`; `restore` is for the database alone."""
+    """A site, app or service of one partner. Create one with `register`; `restore` is only for the database."""
 
     __slots__ = (
         "created_at",
@@ -146,7 +146,7 @@ class PartnerSystem(Aggregate):
         now: datetime,
         settings: SystemSettings = DEFAULT_SETTINGS,
     ) -> Self:
-        """A new, active system of `partner`. Raises Malformed."""
+        """Create a new, active system of `partner`. Raises Malformed."""
         system = cls(id, partner.id, name, type, description, settings, None, now, now)
         system._record(domain_events.PartnerSystemRegistered(now, partner.id, id))
         return system
@@ -165,14 +165,14 @@ class PartnerSystem(Aggregate):
         created_at: datetime,
         updated_at: datetime,
     ) -> Self:
-        """As it was saved; nothing has happened to it."""
+        """Rebuild the aggregate from its saved values. This records no domain event."""
         return cls(
             id, partner_id, name, SystemType(type), description, settings, deactivated_at, created_at, updated_at
         )
 
     @property
     def is_active(self) -> bool:
-        """Its own state, whatever its partner's is."""
+        """Whether the system itself is active, whatever the state of its partner."""
         return self.deactivated_at is None
 
     def update(
@@ -183,7 +183,7 @@ class PartnerSystem(Aggregate):
         type: SystemType | None = None,
         description: str | None = None,
     ) -> None:
-        """Change what is given. Raises Malformed and changes nothing then."""
+        """Change the given fields of the system. Raises Malformed, in which case nothing is changed."""
         changed = (
             self.name if name is None else check_text("name", name, 1, MAX_NAME_CHARACTERS),
             self.type if type is None else type,
@@ -198,19 +198,19 @@ class PartnerSystem(Aggregate):
         self._record(domain_events.PartnerSystemUpdated(now, self.partner_id, self.id))
 
     def change_settings(self, now: datetime, settings: SystemSettings) -> None:
-        """Hold its events to these from now on; the same again changes nothing."""
+        """Apply these settings to the system's future events. Equal settings change nothing."""
         if settings != self.settings:
             self.settings, self.updated_at = settings, advance_updated_at(self.updated_at, now)
             self._record(domain_events.PartnerSystemSettingsChanged(now, self.partner_id, self.id))
 
     def deactivate(self, now: datetime) -> None:
-        """Let it send no more; again changes nothing."""
+        """Stop the system from sending events. Doing so again changes nothing."""
         if self.is_active:
             self.deactivated_at, self.updated_at = now, advance_updated_at(self.updated_at, now)
             self._record(domain_events.PartnerSystemDeactivated(now, self.partner_id, self.id))
 
     def activate(self, now: datetime) -> None:
-        """Let it send again; again changes nothing."""
+        """Let the system send events again. Doing so again changes nothing."""
         if not self.is_active:
             self.deactivated_at, self.updated_at = None, advance_updated_at(self.updated_at, now)
             self._record(domain_events.PartnerSystemActivated(now, self.partner_id, self.id))

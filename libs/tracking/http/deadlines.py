@@ -50,7 +50,7 @@ class Deadlines:
 
     @classmethod
     def from_settings(cls, settings: _Settings) -> Self:
-        """Those of a process's settings; never more connections than the process may have open files."""
+        """Build from a process's settings. The connections are limited to the files that the process may open."""
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return cls(
             settings.header_timeout_s,
@@ -63,9 +63,9 @@ class Deadlines:
 
 
 class DeadlineChecker:
-    """Looks at all connections again and again.
+    """Checks the deadlines of all connections in a loop.
 
-    `now` is a clock that costs nothing to read; it is ahead by at most one check, so that no deadline comes early.
+    `now` is a clock that is cheap to read. It is ahead by at most one check, so that no deadline is enforced early.
     """
 
     def __init__(self, deadlines: Deadlines) -> None:
@@ -74,7 +74,7 @@ class DeadlineChecker:
         self._pause_s = min(_CHECK_INTERVAL_S, shortest_s / 4)
 
     async def run(self, connections: Iterable[Any]) -> None:
-        """Until cancelled. `connections` are uvicorn's, of the class of `make_protocol_class`."""
+        """Check until cancelled. `connections` are uvicorn's, of the class of `make_protocol_class`."""
         loop = asyncio.get_running_loop()
         while True:
             now = loop.time()
@@ -87,7 +87,7 @@ class DeadlineChecker:
 
 
 class DeadlineProtocol(FastPathProtocol):
-    """Knows since when its connection waits, and for what."""
+    """uvicorn's protocol, which also knows since when its connection waits, and for which part of a request."""
 
     deadlines: Deadlines
     checker: DeadlineChecker
@@ -101,7 +101,7 @@ class DeadlineProtocol(FastPathProtocol):
     _broken: bytes | None = None  # what is to be sent before closing, after the answers that are still due
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client is here."""
+        """Called when a client has connected."""
         super().connection_made(transport)
         self._since = self.checker.now
         self._spare_bytes = self.deadlines.header_bytes
@@ -119,7 +119,7 @@ class DeadlineProtocol(FastPathProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes of a request."""
+        """Called with the next bytes of a request."""
         if self._broken is not None:
             return
         try:
@@ -160,7 +160,7 @@ class DeadlineProtocol(FastPathProtocol):
             self._end(HttpError(431, "headers_too_large", message))
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
+        """Called at the first byte of a request."""
         if len(self.pipeline) > _MAX_PIPELINED_REQUESTS:
             raise ValueError("too many requests that did not wait for an answer")
         self._reading = _HEADERS
@@ -184,7 +184,7 @@ class DeadlineProtocol(FastPathProtocol):
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """The headers are here, in time."""
+        """Called when all headers have arrived, which ends their deadline."""
         if self.parser.should_upgrade():
             return
         self._reading = _BODY
@@ -197,7 +197,7 @@ class DeadlineProtocol(FastPathProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole; how long the answer takes is our own affair."""
+        """Called when the request is complete. No deadline applies to the time that a handler takes."""
         if self._reading == _HEADERS:
             return  # one with an upgrade, which the parser ends here
         self._reading = _NOTHING
@@ -208,7 +208,7 @@ class DeadlineProtocol(FastPathProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        """An answer was written. As uvicorn's, but for its timer."""
+        """Called when a response was written. Does what uvicorn's method does, without its timer."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -221,7 +221,7 @@ class DeadlineProtocol(FastPathProtocol):
             self._write_and_close(self._broken)
 
     def expire(self, now: float) -> None:
-        """Called by the checker: end the connection if what it waits for is late."""
+        """End the connection if it has waited past its deadline. The checker calls this."""
         if self.transport.get_write_buffer_size():
             self._expire_unsent(now)
             return
@@ -233,7 +233,7 @@ class DeadlineProtocol(FastPathProtocol):
         deadlines = self.deadlines
         if self._reading == _BODY:
             if self.pipeline:
-                self._since = now  # it is we who do not read
+                self._since = now  # this process has paused reading, so the client is not late
             elif waited_s > deadlines.body_s:
                 self._end(HttpError(408, "body_timeout", f"The body did not arrive within {deadlines.body_s:g} s."))
         elif self._reading == _HEADERS:
@@ -258,7 +258,7 @@ class DeadlineProtocol(FastPathProtocol):
         self.transport.close()
 
     def _end(self, error: TrackingError) -> None:
-        """Answer and close, once the answers to earlier requests are written."""
+        """Send the error and close the connection, once the responses to earlier requests are written."""
         if self._broken is not None or self.transport.is_closing():
             return
         metrics.connections_ended.labels(error.code).inc()
@@ -269,7 +269,7 @@ class DeadlineProtocol(FastPathProtocol):
         before = self._earlier if is_begun else self.cycle
         own = self.cycle if self._reading == _BODY and self.cycle is not self._earlier else None
         if own is not None:
-            # whoever reads the body learns that the client is gone
+            # a handler that reads the body learns that the client is gone
             own.disconnected = True
             own.message_event.set()
             if self.pipeline and self.pipeline[0][0] is own:

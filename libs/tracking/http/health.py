@@ -18,10 +18,11 @@ Ping = Callable[[], Awaitable[None]]
 
 @dataclass(slots=True)
 class Health:
-    """What the two health routes answer.
+    """The state of a process that its liveness and readiness routes report.
 
-    `pings` are asked for readiness; `optional` ones are reported but do not make the process unready. Loops report to
-    `beat`; one that is silent past its deadline makes the process not alive, so that it is started again.
+    `pings` must all succeed for readiness; a failure of an `optional` one is reported but does not make the process
+    unready. Loops report to `beat`. A loop that is silent past its deadline makes the process not alive, so that it is
+    restarted.
     """
 
     service: str
@@ -31,11 +32,11 @@ class Health:
     _beats: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def record_heartbeat(self, loop: str, deadline_s: float) -> None:
-        """`loop` is alive and will say so again within `deadline_s`."""
+        """Record that `loop` is alive and will report again within `deadline_s`."""
         self._beats[loop] = (time.monotonic(), deadline_s)
 
     def find_late_loops(self) -> list[str]:
-        """Loops that are past their deadline."""
+        """Return the loops that are past their deadline."""
         now = time.monotonic()
         return sorted(name for name, (last, deadline_s) in self._beats.items() if now - last > deadline_s)
 
@@ -68,7 +69,7 @@ class Health:
         return name, "ok"
 
     def make_routes(self) -> list[Route]:
-        """The routes every process has."""
+        """Return the routes for liveness and readiness."""
         return [
             Route("/health/live", self.live),
             Route("/health/ready", self.ready),

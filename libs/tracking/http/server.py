@@ -25,7 +25,7 @@ _WORK_DEADLINE_S = 60.0
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, told by us when to stop: its own handlers would stop it before anyone could notice."""
+    """uvicorn without its signal handlers, which would stop it before load balancers notice; `serve` stops it."""
 
     def __init__(self, config: uvicorn.Config, service: str) -> None:
         super().__init__(config)
@@ -106,7 +106,7 @@ async def serve(
         await stop.wait()
         health.is_stopping = True
         if is_as_tested:
-            # whoever keeps connections open goes elsewhere now, rather than send into one that is about to be closed
+            # clients open their next connection elsewhere, rather than send into one that is about to be closed
             server.config.encoded_headers.append((b"connection", b"close"))
             server.server_state.default_headers = server.config.encoded_headers
         _log.info("%s stops: finishing what is in hand", health.service)
@@ -171,7 +171,7 @@ async def _run(server: uvicorn.Server, stop: asyncio.Event) -> None:
     try:
         await server.serve()
     except SystemExit as error:
-        # uvicorn exits on a taken port after logging it; as an exception it passes through our own closing
+        # uvicorn logs a port in use and exits; with an exception instead, the process closes its resources
         raise OSError(f"cannot listen on {server.config.host}:{server.config.port}") from error
     finally:
         stop.set()

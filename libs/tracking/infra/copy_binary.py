@@ -1,8 +1,8 @@
 """Rows in the binary format of COPY, encoded column by column (PostgreSQL manual, COPY, "Binary Format").
 
-asyncpg's own encoder goes value by value and takes three times as long for rows like ours, of whose columns most hold
-one value over and over, or none. The encoders are strict about types: PostgreSQL takes a wrong length for a broken
-connection, and nobody would know whose fault it was.
+asyncpg's own encoder goes value by value and takes three times as long for rows of events, most of whose columns hold
+the same value in every row, or none. The encoders here are strict about types: PostgreSQL takes a wrong length for a
+broken connection, so the faulty value could not be found afterwards.
 """
 
 import struct
@@ -95,7 +95,7 @@ async def begin_and_copy(connection: DedicatedConnection, *copies: CopyRows) -> 
 async def _begin_and_copy_in_turn(
     connection: DedicatedConnection, copies: Sequence[CopyRows], streams: Sequence[bytes]
 ) -> int:
-    """As `begin_and_copy`, by asyncpg's public interface alone."""
+    """Do the same as `begin_and_copy`, by asyncpg's public interface alone."""
     await connection.execute("begin")
     answer = ""
     for rows, stream in zip(copies, streams, strict=True):
@@ -107,12 +107,12 @@ async def _begin_and_copy_in_turn(
 
 
 class _PipelinedCopy:
-    """Sends COPY statements and their rows in one go, as CopyData and CopyDone, without waiting for the server's word.
+    """Sends COPY statements and their rows in one go, without waiting for the server's CopyInResponse in between.
 
-    asyncpg's own COPY waits for the server's CopyInResponse before it sends rows, which costs a turn of the event loop;
-    its `execute` ignores the CopyInResponse. If a statement fails, PostgreSQL discards the rows that follow it
-    (PostgreSQL manual, "COPY Operations"). asyncpg's public way takes 1.8 times this process's CPU time for a batch row
-    and 64 events (0.40 and 0.22 ms), 2.6 times for one event (docs/benchmarks.md, "Private members").
+    asyncpg's own COPY waits for it before it sends rows, which costs a turn of the event loop; its `execute` ignores
+    the CopyInResponse. If a statement fails, PostgreSQL discards the rows that follow it (PostgreSQL manual, "COPY
+    Operations"). asyncpg's public way takes 1.8 times this process's CPU time for a batch row and 64 events (0.40 and
+    0.22 ms), 2.6 times for one event (docs/benchmarks.md, "Private members").
     """
 
     def __init__(self, connection: DedicatedConnection, statements: str, data: bytes) -> None:
@@ -139,7 +139,7 @@ async def _send_whole(stream: bytes) -> AsyncIterator[bytes]:
 
 
 async def _stream(encoders: Collection[Encoder], groups: Iterable[Columns]) -> AsyncIterator[bytes]:
-    """Group by group, so that PostgreSQL stores one while the next is encoded."""
+    """Yield the rows group by group, so that PostgreSQL stores one group while the next is encoded."""
     start = _HEADER
     for columns in groups:
         yield start + encode_rows(encoders, columns)
@@ -148,7 +148,7 @@ async def _stream(encoders: Collection[Encoder], groups: Iterable[Columns]) -> A
 
 
 def encode_rows(encoders: Iterable[Encoder], columns: Columns) -> bytes:
-    """Rows as they stand between header and trailer; the columns are equally long and not empty."""
+    """Encode the rows between header and trailer. The columns must be equally long and not empty."""
     # constants side by side become one, as most columns of most rows are
     parts: list[EncodedColumn] = [_field_count(len(columns))]
     before: tuple[Encoder | None, Sequence[Any], EncodedColumn] = (None, (), b"")
@@ -176,26 +176,26 @@ def _sized(data: bytes) -> bytes:
 
 
 def encode_texts(values: Sequence[str | None]) -> EncodedColumn:
-    """text. UnicodeEncodeError, a ValueError, for half of a surrogate pair."""
+    """Encode text. Raises UnicodeEncodeError, a ValueError, for half of a surrogate pair."""
     if _is_constant(values):
         return _NULL if values[0] is None else _sized(str.encode(values[0]))
     return [_NULL if value is None else _sized(str.encode(value)) for value in values]
 
 
 def encode_jsonb_values(values: Sequence[bytes | None]) -> EncodedColumn:
-    """jsonb, from its JSON text in UTF-8."""
+    """Encode jsonb from its JSON text in UTF-8."""
     if _is_constant(values):
         return _NULL if values[0] is None else _sized(_JSONB_VERSION + values[0])
     return [_NULL if value is None else _sized(_JSONB_VERSION + value) for value in values]
 
 
 def encode_jsonb_from_text(values: Sequence[str | None]) -> EncodedColumn:
-    """jsonb, from its JSON text."""
+    """Encode jsonb from its JSON text."""
     return encode_jsonb_values([None if value is None else str.encode(value) for value in values])
 
 
 def encode_uuids(values: Sequence[UUID]) -> EncodedColumn:
-    """uuid."""
+    """Encode uuid."""
     # comparing them takes long, so only what may well be one and the same
     if values[0] is values[-1] and _is_constant(values):
         return _UUID_SIZE + values[0].bytes
@@ -203,7 +203,7 @@ def encode_uuids(values: Sequence[UUID]) -> EncodedColumn:
 
 
 def encode_uuid_arrays(values: Sequence[Sequence[UUID]]) -> EncodedColumn:
-    """uuid[], none of them empty."""
+    """Encode uuid[]. No array may be empty."""
     return [_sized(_uuid_array(value)) for value in values]
 
 
@@ -214,7 +214,7 @@ def _uuid_array(ids: Sequence[UUID]) -> bytes:
 
 
 def encode_uuids_from_text(values: Sequence[str]) -> EncodedColumn:
-    """uuid, from its text."""
+    """Encode uuid from its text."""
     encoded = [bytes.fromhex(value.replace("-", "")) for value in values]
     if any(len(data) != _UUID_BYTES for data in encoded):
         raise ValueError("an id that is no UUID")
@@ -222,14 +222,14 @@ def encode_uuids_from_text(values: Sequence[str]) -> EncodedColumn:
 
 
 def encode_timestamps(values: Sequence[datetime | None]) -> EncodedColumn:
-    """timestamptz; TypeError for a time without a time zone."""
+    """Encode timestamptz. Raises TypeError for a time without a time zone."""
     if _is_constant(values):
         return _timestamps(values[:1])[0]
     return _timestamps(values)
 
 
 def encode_timestamps_from_text(values: Sequence[str | None]) -> EncodedColumn:
-    """timestamptz, from ISO 8601 with a time zone."""
+    """Encode timestamptz from ISO 8601 text with a time zone."""
     if _is_constant(values):
         return _timestamps(_parsed(values[:1]))[0]
     return _timestamps(_parsed(values))
@@ -258,7 +258,7 @@ def _timestamps(values: Sequence[datetime | None]) -> list[bytes]:
 
 
 def encode_booleans(values: Sequence[bool]) -> EncodedColumn:
-    """boolean; TypeError for what is only like one."""
+    """Encode boolean. Raises TypeError for any other type."""
     if not set(map(type, values)) <= {bool}:
         raise TypeError("a boolean that is none")
     if _is_constant(values):
@@ -267,7 +267,7 @@ def encode_booleans(values: Sequence[bool]) -> EncodedColumn:
 
 
 def encode_integers(values: Sequence[int | None]) -> EncodedColumn:
-    """integer; ValueError for what is none of 32 bits."""
+    """Encode integer. Raises ValueError for numbers beyond 32 bits."""
     try:
         if _is_constant(values):
             return _NULL if values[0] is None else _int4(4, values[0])

@@ -28,7 +28,7 @@ async def run_in_background(*loops: Coroutine[None, None, None]) -> AsyncIterato
         try:
             yield
         finally:
-            # again and again: a library that catches a cancellation at the wrong moment must not hold up our end
+            # repeated: a library that catches a cancellation at the wrong moment must not keep the process from ending
             while left := [task for task in started if not task.done()]:
                 for task in left:
                     task.cancel()
@@ -36,7 +36,10 @@ async def run_in_background(*loops: Coroutine[None, None, None]) -> AsyncIterato
 
 
 def run(main: Callable[[], Coroutine[None, None, None]]) -> None:
-    """Run a process's main on uvloop; what an operator must mend (a setting, a taken port) ends it with one line."""
+    """Run a process's main on uvloop.
+
+    An error that an operator must correct (a setting, a port in use) ends the process with one line.
+    """
 
     # what was imported lives for ever, and a request makes few cycles: looking for them at Python's default pace
     # takes a tenth of the gateway's time (docs/benchmarks.md)
@@ -73,6 +76,6 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 
 
 def raise_file_limit() -> None:
-    """Every connection is an open file, and the soft limit is often 1 024: take what the system allows us."""
+    """Raise the soft limit of open files to the hard one. Every connection is a file, and 1,024 is a common limit."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

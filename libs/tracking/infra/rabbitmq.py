@@ -1,4 +1,4 @@
-"""RabbitMQ by aio-pika: connections, the topology, and a publisher whose silence is never taken for a yes.
+"""RabbitMQ by aio-pika: connections, the topology, and a publisher that counts only confirmed messages as published.
 
 aio-pika >= 10.2.1 and aiormq >= 7.2.4: older ones can give a confirm to the wrong message after a cancelled publish.
 """
@@ -37,11 +37,11 @@ _decompressor = zstandard.ZstdDecompressor()
 
 
 class UnreadableContent(ValueError):
-    """A body that is not what its content-encoding says; no retry will change that."""
+    """The body is not in the encoding that its content-encoding names. No retry will change that."""
 
 
 async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnection:
-    """A plain connection (not a robust one): whoever holds it decides what its end means. Raises FAILURES."""
+    """Open a plain connection, not a robust one: its owner decides what to do when it ends. Raises BROKER_ERRORS."""
     try:
         return await aio_pika.connect(
             URL(url).update_query(heartbeat=_HEARTBEAT_S),
@@ -52,12 +52,12 @@ async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnectio
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        # aiormq cancels its own reading when the broker hangs up, and sometimes that is what it tells us
+        # aiormq cancels its own reading when the broker hangs up, and sometimes the caller gets that cancellation
         raise ConnectionError("RabbitMQ hung up while the connection was opened") from error
 
 
 async def declare_topology(channel: AbstractChannel, timeout_s: float) -> None:
-    """Declare every exchange and queue; does nothing to those that are there. Raises FAILURES."""
+    """Declare every exchange and queue. Declaring those that exist changes nothing. Raises BROKER_ERRORS."""
     events = await channel.declare_exchange(
         topology.EVENTS_EXCHANGE, aio_pika.ExchangeType.FANOUT, durable=True, timeout=timeout_s
     )
@@ -77,13 +77,13 @@ async def declare_topology(channel: AbstractChannel, timeout_s: float) -> None:
 
 
 async def get_queue_depth(channel: AbstractChannel, queue: str, timeout_s: float) -> int:
-    """Messages that are ready in a queue (those handed out are not counted). Raises FAILURES."""
+    """Return the messages that are ready in a queue, without unacknowledged ones. Raises BROKER_ERRORS."""
     declared = await channel.declare_queue(queue, passive=True, timeout=timeout_s)
     return declared.declaration_result.message_count or 0
 
 
 def decode_body(message: AbstractIncomingMessage) -> bytes:
-    """The body as it was given to `Publisher.publish`. Raises UnreadableContent."""
+    """Return the body as it was given to `Publisher.publish`. Raises UnreadableContent."""
     encoding = message.content_encoding
     if not encoding:
         return message.body
@@ -125,9 +125,10 @@ class Publisher:
         exchange: str = topology.EVENTS_EXCHANGE,
         routing_key: str = "",
     ) -> None:
-        """Return once the broker confirmed. Raises Unavailable: not published, or nobody knows whether.
+        """Return once the broker has confirmed the message.
 
-        The body travels compressed unless it is small; `content` gives it back.
+        Raises Unavailable if the message was not published, or if that is unknown. Larger bodies are compressed;
+        `decode_body` restores them.
         """
         is_large = len(body) >= _COMPRESSED_FROM_BYTES
         message = aio_pika.Message(
@@ -153,7 +154,7 @@ class Publisher:
             raise
 
     async def get_queue_depth(self, queue: str) -> int:
-        """Ready messages of a queue. Raises Unavailable (also when the queue is not there)."""
+        """Return the ready messages of a queue. Raises Unavailable, also if the queue does not exist."""
         channel = await self._open()
         try:
             return await get_queue_depth(channel, queue, self._timeout_s)
@@ -166,7 +167,7 @@ class Publisher:
         await self._open()
 
     async def close(self) -> None:
-        """Close the connection; what is in flight is lost to this process and found by the relay."""
+        """Close the connection. Messages in flight count as not published, and the relay publishes them again."""
         if self._channel is not None:
             await self._discard(self._channel)
 

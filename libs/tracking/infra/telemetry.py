@@ -58,7 +58,10 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(service: str, environment: str, level: str, log_file: str | None) -> None:
-    """JSON lines to standard output and, if `log_file` is given, to a file that rolls at midnight UTC (14 are kept)."""
+    """Log as JSON lines to standard output and, if `log_file` is given, to a file.
+
+    The file is rotated at midnight UTC, and 14 old ones are kept.
+    """
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     if log_file:
         Path(log_file).parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +72,7 @@ def configure_logging(service: str, environment: str, level: str, log_file: str 
     for handler in handlers:
         handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=handlers, force=True)
-    # they report what we log ourselves, in our words
+    # their reports repeat the errors that this system logs itself
     for noisy in ("aiormq", "aio_pika", "uvicorn.error", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
@@ -100,13 +103,13 @@ def configure_tracing(service: str, endpoint: str | None, ratio: float, resource
 
 
 def is_tracing_enabled() -> bool:
-    """Whether spans go anywhere."""
+    """Return whether spans are exported."""
     return _is_on
 
 
 @contextlib.contextmanager
 def span(name: str, *, parent: Context | None = None, **attributes: str | int) -> Iterator[None]:
-    """A span around a piece of work, where tracing is on."""
+    """Open a span around a piece of work if tracing is enabled."""
     if not is_tracing_enabled():
         yield
         return
@@ -116,7 +119,7 @@ def span(name: str, *, parent: Context | None = None, **attributes: str | int) -
 
 @contextlib.contextmanager
 def request_span(service: str, scope: Scope) -> Iterator[None]:
-    """A server span that continues the caller's trace (`traceparent`)."""
+    """Open a server span that continues the caller's trace (`traceparent`)."""
     if not is_tracing_enabled():
         yield
         return
@@ -154,7 +157,7 @@ def _started(
 
 
 def inject_trace_context() -> dict[str, str]:
-    """`traceparent` of the current span for a message; empty without one."""
+    """Return the headers of a message with the `traceparent` of the current span; empty without a span."""
     carrier: dict[str, str] = {}
     if is_tracing_enabled():
         propagate.inject(carrier)
@@ -162,7 +165,7 @@ def inject_trace_context() -> dict[str, str]:
 
 
 def extract_trace_context(headers: dict[str, Any] | None) -> Context | None:
-    """The trace that a message belongs to."""
+    """Return the trace context in the headers of a message."""
     if not headers or not is_tracing_enabled():
         return None
     return propagate.extract({key: str(value) for key, value in headers.items()})

@@ -2,7 +2,7 @@
 `compile_schema` where events arrive.
 
 fastjsonschema turns a schema into Python source, so nothing of a schema reaches it before the rules hold, and then only
-a copy in words of ours (`program`). What a schema can cost is known before it runs (`cost`), so neither a hostile
+a copy that is written anew (`compiler`). What a schema can cost is known before it runs (`cost`), so neither a hostile
 schema nor a hostile event against a harmless one holds the event loop.
 """
 
@@ -21,10 +21,10 @@ _log = logging.getLogger(__name__)
 
 
 def check_schema(schema: Any) -> None:
-    """Whether the schema may be registered.
+    """Raise Malformed (`invalid_schema`) unless the schema may be registered.
 
-    Raises Malformed (`invalid_schema`) with up to 20 details `{field: place in the schema such as #/properties/a,
-    message}`. Takes milliseconds, for the largest schema some hundred.
+    The error has up to 20 details `{field: place in the schema such as #/properties/a, message}`. The check takes
+    milliseconds, and some hundred of them for the largest schema.
     """
     compile_tree(_build_checked_tree(schema))
 
@@ -47,7 +47,7 @@ def _raise_any(faults: Any) -> None:
 
 
 class Validator:
-    """Tells what is wrong with properties; make it with `compile_schema`. Threads may share one."""
+    """Finds the validation errors of properties. Create it with `compile_schema`. Threads may share one."""
 
     __slots__ = ("_levels", "_nodes", "_program")
 
@@ -100,7 +100,7 @@ class _UnusableSchema(Validator):
         self._error = error
 
     def errors(self, value: Any, size_bytes: int | None = None) -> list[dict[str, str]]:
-        """Always the one."""
+        """Return the same error for every value."""
         return [_faulty(self._error)]
 
 
@@ -111,10 +111,10 @@ def _faulty(error: Exception) -> dict[str, str]:
 
 
 def compile_schema(schema: Any) -> Validator:
-    """The validator of a registered schema; may run in a thread. Never raises.
+    """Return the validator of a registered schema. Never raises, and may run in a thread.
 
-    A schema that `check_schema` would refuse (from older rules, or written past admin) is not compiled: every event
-    then has the error `schema_faulty`.
+    A schema that `check_schema` would reject (registered under older rules, or written past admin) is not compiled:
+    every event then has the error `schema_faulty`.
     """
     try:
         nodes = _build_checked_tree(schema)

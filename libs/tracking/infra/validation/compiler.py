@@ -1,14 +1,14 @@
-"""From an outline to fastjsonschema's program; the only place that meets its generated code.
+"""Compiles a schema tree by fastjsonschema; no other module handles its generated code.
 
-fastjsonschema (2.22.3) writes a schema's own text into Python source and then runs it. What it is given here is not
-the author's schema but one written anew from the outline, in which
-- references have names of ours, so that none can collide (it lower-cases them) or lead anywhere else;
-- patterns and formats are functions of ours (`formats=`), so that no expression reaches Python's `re`;
-- patterns of patternProperties are names of ours, and what they stand for is put in afterwards;
+fastjsonschema (2.22.3) writes a schema's own text into Python source and then runs it. It is therefore not given the
+author's schema but one that is written anew from the tree, in which
+- references have generated names, so that none can collide (it lower-cases them) or lead anywhere else;
+- patterns and formats are functions of this package (`formats=`), so that no expression reaches Python's `re`;
+- patterns of patternProperties are generated names, whose compiled patterns are put in afterwards;
 - annotations are left out;
-- multipleOf, enum and const are functions of ours that take the place of empty definitions: its own multipleOf rounds
-  to 28 digits, and Python's compiler holds up all other threads for as long as it reads a thousand values;
-- contentEncoding and contentMediaType are formats of ours, as it would decode the value in place;
+- multipleOf, enum and const are functions of this module that replace empty definitions: its own multipleOf rounds to
+  28 digits, and Python's compiler holds up all other threads for as long as it reads a thousand values;
+- contentEncoding and contentMediaType are formats of this package, as it would decode the value in place;
 - deep nesting is broken into functions, as Python allows 20 nested blocks in one, and wide ones too: Python's compiler
   lets no other thread run, so functions are kept small and compiled one at a time.
 """
@@ -54,7 +54,7 @@ class CompiledSchema:
 
 
 def compile_tree(nodes: list[SchemaNode]) -> CompiledSchema:
-    """Raises what fastjsonschema and Python raise; no schema is known that keeps the rules and is not compiled."""
+    """Compile a schema. Raises the errors of fastjsonschema and Python; no schema that keeps the rules is known to."""
     writer = _Writer()
     entry = writer.function(nodes[0])
     names = {
@@ -72,7 +72,7 @@ def compile_tree(nodes: list[SchemaNode]) -> CompiledSchema:
 
 
 def _followed(root: SchemaNode) -> list[SchemaNode]:
-    """The nodes that the telling of faults can come to."""
+    """Return the nodes that can be visited while the errors of a value are collected."""
     found = {root.number: root}
     waiting = [root]
     while waiting:
@@ -101,21 +101,21 @@ class _Writer:
         self._nodes_in_function = 0
 
     def function(self, node: SchemaNode) -> str:
-        """The name of the node's definition."""
+        """Return the name of the node's definition."""
         name = f"n{node.number}"
         if name not in self._definitions:
             self._unwritten.setdefault(name, node)
         return name
 
     def keyword_function(self, node: SchemaNode, keyword: str) -> str:
-        """The name of a definition with one keyword of the node."""
+        """Return the name of a definition with one keyword of the node."""
         name = f"k{node.number}x{SINGLE_CHECK_KEYWORDS.index(keyword)}"
         self._nodes_in_function = 0
         self._definitions[name] = self._only(node, keyword, 0)
         return name
 
     def compile(self) -> dict[str, Callable[[Any], object]]:
-        """The function of each definition."""
+        """Return the function of each definition."""
         while self._unwritten:
             name, node = self._unwritten.popitem()
             self._definitions[name] = True  # it may refer to itself
@@ -194,7 +194,7 @@ class _Writer:
             }
 
     def _only(self, node: SchemaNode, keyword: str, level: int) -> dict[str, Any]:
-        """The node with that keyword alone."""
+        """Write the node with this keyword alone."""
         if keyword in _BESIDE:
             return self._beside(node, keyword)
         if keyword == "if":
@@ -245,7 +245,7 @@ def _reference(name: str) -> dict[str, str]:
 
 
 def _multiple_of(divisor: int | float) -> Callable[..., None]:
-    """Exact in the decimals that JSON shows: 19.01 is a multiple of 0.01."""
+    """Check exactly, in the decimals of the JSON text: 19.01 is a multiple of 0.01."""
     exact = Decimal(repr(divisor))
 
     def check(value: Any, *_: Any) -> None:
@@ -262,7 +262,7 @@ def _multiple_of(divisor: int | float) -> Callable[..., None]:
 
 
 def _one_of(values: list[Any]) -> Callable[..., None]:
-    """1 and 1.0 are the same, 1 and true are not."""
+    """Check that a value is one of these, where 1 equals 1.0 but not true."""
     scalars = frozenset((_kind(value), value) for value in values if not isinstance(value, dict | list))
     containers = [value for value in values if isinstance(value, dict | list)]
 

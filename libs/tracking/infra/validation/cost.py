@@ -1,4 +1,4 @@
-"""What the validation of a value can cost at most, known before it starts.
+"""Upper bounds of the cost of validating a value, computed before the validation starts.
 
 The unit is 0.1 µs on the machine of docs/benchmarks.md; the weights are measured and rounded up. A schema is weighed
 once: for each depth of a value, the most that one value there can be made to cost. That also finds schemas in which
@@ -28,7 +28,7 @@ _COLLISION = 0.6
 
 
 class SchemaCost(NamedTuple):
-    """Of one value: its `units`, those of each character of its text, and how many uniqueItems look into it."""
+    """The cost of a value: its `units`, those of each character of its text, how many uniqueItems look into it."""
 
     units: float = 0
     text: float = 0
@@ -39,7 +39,10 @@ NOTHING = SchemaCost()
 
 
 def estimate_costs(nodes: list[SchemaNode]) -> list[SchemaCost]:
-    """By depth, 0 is the whole value; ends where the schema does not look deeper. References must not loop in place."""
+    """Return the cost by depth, where 0 is the whole value, down to the depth at which the schema ends.
+
+    References must not loop on the same value.
+    """
     order = _in_place_first(nodes)
     below = {node.number: (NOTHING, NOTHING) for node in nodes}
     levels: list[SchemaCost] = []
@@ -61,7 +64,7 @@ def _either(pair: tuple[SchemaCost, SchemaCost]) -> SchemaCost:
 
 
 def _in_place_first(nodes: list[SchemaNode]) -> list[SchemaNode]:
-    """Every node after those it tries on the same value."""
+    """Order the nodes so that each comes after those that it tries on the same value."""
     order: list[SchemaNode] = []
     seen: set[int] = set()
     for start in nodes:
@@ -108,7 +111,7 @@ def _own(node: SchemaNode) -> SchemaCost:
 
 
 def count_scalars(value: Any) -> int:
-    """How many comparisons a value of enum can take."""
+    """Return how many comparisons a value of an enum can take."""
     if isinstance(value, dict | list):
         return 1 + sum(count_scalars(item) for item in (value.values() if isinstance(value, dict) else value))
     return 1
@@ -117,9 +120,10 @@ def count_scalars(value: Any) -> int:
 def _children(
     node: SchemaNode, below: dict[int, tuple[SchemaCost, SchemaCost]], *, is_next: bool
 ) -> tuple[SchemaCost, SchemaCost]:
-    """Of a value inside an object and inside an array; a child has one name, so of `properties` the heaviest counts.
+    """Return the costs of a value inside an object and of one inside an array.
 
-    `is_next`: the value is a child, not further inside, so the cost of finding its schemas is part of it.
+    A child has one name, so of `properties` the most expensive counts. `is_next`: the value is a direct child, so the
+    cost of finding its schemas is included.
     """
     if node.target is not None or not node.keywords():
         return NOTHING, NOTHING
@@ -142,7 +146,7 @@ def _children(
 
 
 def _finding(node: SchemaNode) -> SchemaCost:
-    """Of trying a property's name."""
+    """Return the cost of finding the schemas for one property name."""
     patterns = node.keywords().get("patternProperties", {})
     units = float(_CALL * len(patterns))
     if "propertyNames" in node.one:
@@ -161,13 +165,13 @@ def _most(weights: Iterable[SchemaCost]) -> SchemaCost:
 
 
 def is_affordable_by_size(levels: list[SchemaCost], size_bytes: int) -> bool:
-    """The same from the length of the value's JSON alone, which has at most a value for each two bytes."""
+    """Return whether any value whose JSON has this length stays within BUDGET (at most a value for two bytes)."""
     heaviest = _most(levels)
     return not heaviest.unique and size_bytes * (heaviest.units / 2 + heaviest.text) <= BUDGET
 
 
 def is_affordable(levels: list[SchemaCost], value: Any) -> bool:
-    """Whether the validation of `value` stays within BUDGET."""
+    """Return whether the validation of `value` stays within BUDGET."""
     spent = 0.0
     looking = 0.0
     here: list[Any] = [value]

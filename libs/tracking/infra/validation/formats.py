@@ -30,7 +30,7 @@ _MAX_ADDRESS_CHARACTERS = 45
 
 
 def is_date(text: str) -> bool:
-    """RFC 3339 full-date."""
+    """A full-date of RFC 3339."""
     found = _DATE.fullmatch(text)
     if found is None:
         return False
@@ -42,7 +42,7 @@ def is_date(text: str) -> bool:
 
 
 def is_time(text: str) -> bool:
-    """RFC 3339 full-time; second 60 only where it is 23:59:60 in UTC."""
+    """A full-time of RFC 3339. Second 60 is accepted only at 23:59:60 UTC."""
     found = _TIME.fullmatch(text)
     if found is None:
         return False
@@ -56,7 +56,7 @@ def is_time(text: str) -> bool:
 
 
 def is_date_time(text: str) -> bool:
-    """RFC 3339 date-time; the T is needed."""
+    """A date-time of RFC 3339. The T is required."""
     return text[10:11] in ("T", "t") and is_date(text[:10]) and is_time(text[11:])
 
 
@@ -117,7 +117,7 @@ def is_json_pointer(text: str) -> bool:
 
 
 def is_regex(text: str) -> bool:
-    """What `pattern` would take."""
+    """A regular expression that the keyword `pattern` would accept."""
     try:
         compile_pattern(text)
     except PatternError:

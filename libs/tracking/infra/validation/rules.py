@@ -1,6 +1,6 @@
-"""What a schema must be to be registered: draft-07, self-contained, bounded, and nothing in it without effect.
+"""The rules for schemas that may be registered: draft-07, self-contained, bounded, and no keyword without effect.
 
-A keyword that would be ignored (a typing error, a later draft, another dialect) is refused: an author who wrote it
+A keyword that would be ignored (a typing error, a later draft, another dialect) is rejected, because its author
 believes that it is checked.
 """
 
@@ -52,7 +52,10 @@ Fault = tuple[str, str]
 
 
 def find_size_errors(schema: Any) -> Iterator[Fault]:
-    """What must be right before anything looks into the schema: JSON, its size and its depth, iteratively."""
+    """Check, without recursion, that a schema is JSON and within the limits of size and depth.
+
+    This comes before any other check.
+    """
     waiting: list[tuple[Any, int]] = [(schema, 0)]
     while waiting:
         value, depth = waiting.pop()
@@ -81,7 +84,7 @@ def find_size_errors(schema: Any) -> Iterator[Fault]:
 
 
 def find_shape_errors(schema: Any) -> Iterator[Fault]:
-    """What breaks the meta-schema: a keyword's value that cannot be one."""
+    """Find the keywords whose values violate the meta-schema."""
     nodes, program = _meta_schema()
     try:
         program.check(schema)
@@ -97,7 +100,7 @@ def _meta_schema() -> tuple[list[SchemaNode], CompiledSchema]:
 
 
 def find_rule_errors(nodes: list[SchemaNode]) -> Iterator[Fault]:
-    """What the meta-schema lets through and we do not."""
+    """Find violations of this module's rules, which are stricter than the meta-schema."""
     if len(nodes) > MAX_NODES:
         yield "#", f"{len(nodes)} sub-schemas; the limit is {MAX_NODES}"
         return
@@ -189,7 +192,7 @@ def _effect_faults(node: SchemaNode, found: dict[str, Any]) -> Iterator[Fault]:
 
 
 def find_loop_errors(nodes: list[SchemaNode]) -> Iterator[Fault]:
-    """References that come back to where they started without looking at a part of the value: they would never end."""
+    """Find references that lead back to themselves without descending into the value, and would never end."""
     is_done: dict[int, bool] = {}
     for start in nodes:
         waiting = [(start, False)]
@@ -207,6 +210,6 @@ def find_loop_errors(nodes: list[SchemaNode]) -> Iterator[Fault]:
 
 
 def find_cost_errors(nodes: list[SchemaNode]) -> Iterator[Fault]:
-    """Schemas that would take too long on a small value; references must not loop."""
+    """Find parts of a schema that would take too long on a small value. References must not loop."""
     if max(max(weight) for weight in estimate_costs(nodes)) > MAX_VALUE_COST:
         yield "#", "too expensive: its references and alternatives multiply"
