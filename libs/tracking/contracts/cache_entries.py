@@ -25,7 +25,7 @@ class _Entry:
     _json_names: ClassVar[Mapping[str, str]] = {}
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """Encode the entry as JSON."""
         names = self._json_names
         return orjson.dumps(
             {names.get(item.name, item.name): getattr(self, item.name) for item in fields(self)},
@@ -35,7 +35,7 @@ class _Entry:
 
     @classmethod
     def decode(cls, data: bytes | str) -> Self | None:
-        """The entry, or None if `data` is not one of these."""
+        """Decode an entry of this kind from JSON. Return None if `data` is not one."""
         try:
             raw = orjson.loads(data)
             hints = get_type_hints(cls)
@@ -130,13 +130,13 @@ class EventStructureEntry:
     schemas: Mapping[int, Any]
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """Encode the entry as JSON."""
         versions = [{"version": version, "schema": schema} for version, schema in self.schemas.items()]
         return orjson.dumps({"structureId": str(self.structure_id), "versions": versions})
 
     @classmethod
     def decode(cls, data: bytes | str) -> Self | None:
-        """The entry, or None if `data` is not one of these."""
+        """Decode an entry from JSON. Return None if `data` is not one."""
         try:
             raw = orjson.loads(data)
             structure_id = _restore(raw["structureId"], UUID)
@@ -182,22 +182,22 @@ def _restore(value: Any, hint: Any) -> Any:
 
 
 def make_api_key_cache_key(key_sha256_hex: str) -> str:
-    """Everything the gateway must know of an API key; named by its hash, so that no key stands in Redis."""
+    """Return the Redis key of an API key's entry. It has the key's hash, so that Redis holds no secret."""
     return f"partner_system:apikey:{key_sha256_hex}"
 
 
 def make_partner_system_cache_key(system_id: object) -> str:
-    """A partner system as admin shows it."""
+    """Return the Redis key of a partner system's entry."""
     return f"partner_system:{system_id}"
 
 
 def make_access_token_cache_key(token_sha256_hex: str) -> str:
-    """Scope and life of a bearer token, by its hash."""
+    """Return the Redis key of an access token's entry, which is found by the hash of the token."""
     return f"access_token:{token_sha256_hex}"
 
 
 def make_event_structure_cache_key(partner_id: object | None, event_name: str) -> str:
-    """The structures of an event name: the global one, or that of one partner."""
+    """Return the Redis key of the structures of an event name: the global one, or that of one partner."""
     if partner_id is None:
         return f"event_structure:{event_name}"
     return f"partner_event_structure:{partner_id}:{event_name}"

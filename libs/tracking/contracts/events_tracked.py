@@ -22,11 +22,11 @@ CONTENT_TYPE = "application/json"
 
 
 class UnreadableMessage(ValueError):
-    """The bytes are not an events_tracked.v1; no retry will change that."""
+    """The bytes are not an events_tracked.v1 message. No retry will change that."""
 
 
 class HasSystemContext(Protocol):
-    """An object with a system's names and ids: a SystemContext, or the cache entry of a key."""
+    """An object with the names and ids of a partner system: a SystemContext, or the cache entry of an API key."""
 
     @property
     def partner_system_id(self) -> UUID: ...
@@ -43,7 +43,7 @@ class HasSystemContext(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SystemContext:
-    """A system's names at the time of its events."""
+    """The names of a partner system at the time of its events."""
 
     partner_system_id: UUID
     system_name: str
@@ -71,47 +71,47 @@ class EventsTracked:
 
     @property
     def ids(self) -> Sequence[str]:
-        """Of the events."""
+        """The ids of the events."""
         return self.columns["id"]
 
     @property
     def event_names(self) -> Sequence[str]:
-        """As the sender named them."""
+        """The names of the events, as the sender gave them."""
         return self.columns["event_name"]
 
     @property
     def event_timestamps(self) -> Sequence[str]:
-        """Corrected for clock skew."""
+        """The timestamps of the events, corrected for clock skew."""
         return self.columns["event_timestamp"]
 
     @property
     def user_ids(self) -> Sequence[str | None]:
-        """None where the event has only an anonymous id."""
+        """The user ids of the events; None for an event that has only an anonymous id."""
         return self.columns["user_id"]
 
     @property
     def anonymous_ids(self) -> Sequence[str | None]:
-        """None where the event has only a user id."""
+        """The anonymous ids of the events; None for an event that has only a user id."""
         return self.columns["anonymous_id"]
 
     @property
     def event_properties_json(self) -> Sequence[str]:
-        """Each a JSON object as text."""
+        """The properties of the events, each a JSON object as text."""
         return self.columns["event_properties"]
 
     @property
     def is_valid(self) -> Sequence[bool]:
-        """False for events with validation errors."""
+        """Whether each event is valid: False for events with validation errors."""
         return self.columns["is_valid"]
 
     @property
     def event_types(self) -> Sequence[str | None]:
-        """Of EVENT_TYPES; None stands for track."""
+        """The types of the events, of EVENT_TYPES; None stands for track."""
         return self.columns["event_type"]
 
     @property
     def is_bot(self) -> Sequence[bool]:
-        """True for events that a crawler sent."""
+        """Whether each event was sent by a crawler."""
         return self.columns["is_bot"]
 
 
@@ -127,7 +127,10 @@ _OPTIONAL = [(field.name, field.message_name, field.missing_value) for field in 
 def encode(
     batch_id: UUID, created_at: datetime, systems: Iterable[HasSystemContext], events: Sequence[TrackingEvent]
 ) -> bytes:
-    """The message's body. Every event's system must be among `systems`, or KeyError; no events is a ValueError."""
+    """Encode a batch as the body of a message.
+
+    Raises KeyError if an event's system is not among `systems`, and ValueError if there are no events.
+    """
     contexts = list(systems)
     if not events:
         raise ValueError("a batch without events")
@@ -140,7 +143,7 @@ def encode(
     columns: dict[str, Sequence[Any]] = {"system": numbers}
     for field, name, is_json, is_optional in _COLUMNS:
         values = by_name[field]
-        # a column in which nothing stands is left out
+        # a column without any value is left out
         if is_optional and values.count(None) + values.count(False) == len(values):
             continue
         columns[name] = [text and text.decode() for text in values] if is_json else values
@@ -164,9 +167,9 @@ def encode(
 
 
 def decode(body: bytes) -> EventsTracked:
-    """Read a message. Raises UnreadableMessage if it lacks what every consumer relies on.
+    """Decode the body of a message. Raises UnreadableMessage if a part that every consumer needs is missing.
 
-    Single values are checked where they are used: by PostgreSQL, which refuses what is no timestamp or UUID.
+    Single values are checked where they are used: PostgreSQL rejects invalid timestamps and UUIDs.
     """
     try:
         return _decode(orjson.loads(body))

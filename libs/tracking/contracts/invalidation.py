@@ -45,7 +45,7 @@ EVERYTHING = Invalidation("all")
 
 
 def encode(invalidation: Invalidation) -> bytes:
-    """The message's body."""
+    """Encode the invalidation as the body of a message."""
     message: dict[str, str] = {"kind": invalidation.kind}
     if invalidation.sha256 is not None:
         message["sha256"] = invalidation.sha256
@@ -53,10 +53,10 @@ def encode(invalidation: Invalidation) -> bytes:
 
 
 def decode(body: bytes) -> Invalidation:
-    """Read a message. Whatever is unreadable or of an unknown kind stands for EVERYTHING.
+    """Decode the body of a message. An unreadable body or an unknown kind is returned as EVERYTHING.
 
-    A newer admin may announce a change that this process does not know; dropping too much is only slow. Members beside
-    `kind` and `sha256` are ignored: an older admin names the event of a structure.
+    A newer admin may announce a change that this process does not know. Dropping too much is slow, but never wrong.
+    Members other than `kind` and `sha256` are ignored: an older admin sends the name of an event structure too.
     """
     try:
         return _decode(orjson.loads(body))

@@ -1,6 +1,6 @@
-"""A system's settings as JSON, with the administration's words: in `write.partner_systems.settings` and in Redis.
+"""A partner system's settings as JSON, as stored in `write.partner_systems.settings` and in Redis.
 
-Only what differs from the defaults is written, so `{}` stands for them.
+The keys are those of admin's API. Only values that differ from the defaults are written, so `{}` means the defaults.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from tracking.domain.system_settings import DEFAULT_SETTINGS, PrivacyRule, Syste
 
 
 def encode_settings(settings: SystemSettings) -> bytes:
-    """For a jsonb column, or as a part of something larger."""
+    """Encode the settings for a jsonb column, or as a part of a larger JSON document."""
     value: dict[str, Any] = {}
     if settings.allowed_origins:
         value["allowedOrigins"] = settings.allowed_origins
@@ -35,12 +35,16 @@ def _rule_as_json(rule: PrivacyRule) -> dict[str, Any]:
 
 
 def decode_settings(data: bytes | str) -> SystemSettings:
-    """Raises ValueError for what `encode_settings` cannot have written; only a bug or a hand does that."""
+    """Decode settings from JSON text.
+
+    Raises ValueError for anything that `encode_settings` cannot have written, which only a bug or a manual change can
+    cause.
+    """
     return parse_settings(orjson.loads(data))
 
 
 def parse_settings(value: Mapping[str, Any]) -> SystemSettings:
-    """The same from decoded JSON. Members it does not know are passed over: a newer admin may know more."""
+    """Build settings from decoded JSON. Unknown members are ignored, because a newer admin may write more."""
     try:
         limit = value.get("rateLimit") or {}
         return SystemSettings(

@@ -20,7 +20,7 @@ class Scope(StrEnum):
 
 
 class AccessToken(Aggregate):
-    """Make one with `issue`; `restore` is for the database alone."""
+    """An access token. Create one with `issue`; `restore` is only for loading one from the database."""
 
     __slots__ = (
         "created_at",
@@ -72,7 +72,7 @@ class AccessToken(Aggregate):
         partner_id: UUID | None = None,
         expires_at: datetime | None = None,
     ) -> Self:
-        """A new token whose secret is `secret`, of which only the fingerprint is kept. Raises Malformed."""
+        """Create a token whose secret is `secret`. Only the fingerprint is kept. Raises Malformed."""
         expiry = check_expiry(expires_at, now)
         token = cls(id, name, Fingerprint.from_secret(secret), scope, partner_id, now, expiry, None, now)
         token._record(domain_events.AccessTokenIssued(now, id))
@@ -92,21 +92,21 @@ class AccessToken(Aggregate):
         revoked_at: datetime | None,
         updated_at: datetime,
     ) -> Self:
-        """As it was saved; nothing has happened to it."""
+        """Rebuild the aggregate from its saved values. This records no domain event."""
         return cls(id, name, fingerprint, Scope(scope), partner_id, created_at, expires_at, revoked_at, updated_at)
 
     def is_usable(self, now: datetime) -> bool:
-        """Neither revoked nor expired."""
+        """Return whether the token is neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
 
     def revoke(self, now: datetime) -> None:
-        """End it at once and for good; again changes nothing."""
+        """End the token at once and for good. Revoking it again changes nothing."""
         if self.revoked_at is None:
             self.revoked_at, self.updated_at = now, advance_updated_at(self.updated_at, now)
             self._record(domain_events.AccessTokenRevoked(now, self.id))
 
     def reinstate(self, now: datetime) -> None:
-        """Undo a revocation. Only for the token that the environment names: its owner runs the installation."""
+        """Undo a revocation. Only for the token in the environment, because its owner runs the installation."""
         if self.revoked_at is not None:
             self.revoked_at, self.updated_at = None, advance_updated_at(self.updated_at, now)
             self._record(domain_events.AccessTokenReinstated(now, self.id))

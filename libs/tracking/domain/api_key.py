@@ -14,7 +14,7 @@ MAX_GRACE_PERIOD = timedelta(days=90)
 
 
 class ApiKey(Aggregate):
-    """Make one with `issue` or `rotate`; `restore` is for the database alone."""
+    """An API key. Create one with `issue` or `rotate`; `restore` is only for loading one from the database."""
 
     __slots__ = (
         "created_at",
@@ -58,7 +58,7 @@ class ApiKey(Aggregate):
         now: datetime,
         expires_at: datetime | None = None,
     ) -> Self:
-        """A new key whose secret is `secret`, of which only the fingerprint is kept. Raises Malformed."""
+        """Create a key whose secret is `secret`. Only the fingerprint is kept. Raises Malformed."""
         fingerprint = Fingerprint.from_secret(secret)
         key = cls(id, partner_system_id, name, fingerprint, now, check_expiry(expires_at, now), None, None)
         key._record(domain_events.ApiKeyIssued(now, partner_system_id, id))
@@ -77,17 +77,17 @@ class ApiKey(Aggregate):
         revoked_at: datetime | None,
         last_used_at: datetime | None,
     ) -> Self:
-        """As it was saved; nothing has happened to it."""
+        """Rebuild the aggregate from its saved values. This records no domain event."""
         return cls(id, partner_system_id, name, fingerprint, created_at, expires_at, revoked_at, last_used_at)
 
     def is_usable(self, now: datetime) -> bool:
-        """Neither revoked nor expired."""
+        """Return whether the key is neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
 
     def rotate(self, id: UUID, secret: str, now: datetime, grace: timedelta) -> Self:
-        """Its successor; this one works on for `grace`, or as long as it would have anyway.
+        """Return the key's successor. The old key works for `grace` longer, but never beyond its own expiry.
 
-        Raises Conflict if it does not work any more, Malformed for a grace that is negative or over 90 days.
+        Raises Conflict if the key is revoked or expired, and Malformed for a grace that is negative or over 90 days.
         """
         if not self.is_usable(now):
             raise Conflict("api_key_not_usable", "A revoked or expired key cannot be rotated; create a new one.")
@@ -101,7 +101,7 @@ class ApiKey(Aggregate):
         return type(self).issue(id, self.partner_system_id, self.name, secret, now)
 
     def revoke(self, now: datetime) -> None:
-        """End it at once and for good; again changes nothing."""
+        """End the key at once and for good. Revoking it again changes nothing."""
         if self.revoked_at is None:
             self.revoked_at = now
             self._record(domain_events.ApiKeyRevoked(now, self.partner_system_id, self.id))

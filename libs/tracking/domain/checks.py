@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 
 from tracking.domain.errors import Malformed
 
-# Enough to catch a slip of the hand; only a message that arrives proves an address.
+# This catches typing errors. Only a message that arrives proves that an address exists.
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
 MAX_NAME_CHARACTERS, MAX_EMAIL_CHARACTERS, MAX_DESCRIPTION_CHARACTERS = 200, 255, 1000
 
 
 def check_expiry(expires_at: datetime | None, now: datetime) -> datetime | None:
-    """`expires_at` in UTC, which must have an offset and lie ahead; Malformed otherwise."""
+    """Return `expires_at` in UTC. Raises Malformed if it has no offset or is not in the future."""
     if expires_at is None:
         return None
     if expires_at.tzinfo is None:
@@ -30,7 +30,10 @@ def _bad_expiry(message: str) -> Malformed:
 
 
 def check_text(field: str, value: str, least: int, most: int) -> str:
-    """`value` without space around it; Malformed unless it has `least` to `most` characters and no NUL."""
+    """Return `value` without surrounding space.
+
+    Raises Malformed if it contains NUL, or does not have `least` to `most` characters.
+    """
     stripped = value.strip()
     if not least <= len(stripped) <= most or "\x00" in stripped:
         message = f"must have {least} to {most} characters"
@@ -39,7 +42,7 @@ def check_text(field: str, value: str, least: int, most: int) -> str:
 
 
 def check_email(value: str) -> str:
-    """A plausible address, trimmed; Malformed otherwise."""
+    """Return the trimmed address. Raises Malformed if it is not a plausible email address."""
     stripped = check_text("email", value, 3, MAX_EMAIL_CHARACTERS)
     if not _EMAIL.fullmatch(stripped):
         fault = {"field": "email", "message": "not an address such as admin@acme.com"}

@@ -25,10 +25,10 @@ class Fingerprint:
 
     @classmethod
     def from_secret(cls, secret: str) -> Self:
-        """A plain hash is enough: 32 random base62 characters (190 bits) cannot be found by trying."""
+        """Hash a secret. A plain SHA-256 is enough: 32 random base62 characters (190 bits) cannot be guessed."""
         return cls(sha256(secret.encode()).digest(), secret[:3], secret[-4:])
 
 
 def generate_secret(prefix: SecretPrefix) -> str:
-    """A fresh secret from the system's random source: `sk_` for API keys, `tk_` for access tokens."""
+    """Return a new secret from the system's random source: `sk_…` for API keys, `tk_…` for access tokens."""
     return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(_CHARACTERS))

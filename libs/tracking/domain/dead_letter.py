@@ -20,14 +20,14 @@ TRANSITIONS: Mapping[DeadLetterState, frozenset[DeadLetterState]] = {
 
 
 def require_retry(letter_id: UUID, state: DeadLetterState, *, can_be_sent: bool) -> None:
-    """Raises Conflict if the dead letter was applied, or was too large to be kept whole."""
+    """Raise Conflict if the dead letter was applied, or was too large to be stored whole."""
     _require_transition(letter_id, state, "retried")
     if not can_be_sent:
         raise Conflict("dead_letter_cut", f"{letter_id} is no stored batch and too large to be kept whole: discard it.")
 
 
 def require_discard(letter_id: UUID, state: DeadLetterState) -> None:
-    """Raises Conflict if the dead letter was applied."""
+    """Raise Conflict if the dead letter was applied."""
     _require_transition(letter_id, state, "discarded")
 
 

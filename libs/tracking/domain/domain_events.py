@@ -36,19 +36,19 @@ class _OfPartner(DomainEvent):
 
 
 class PartnerRegistered(_OfPartner):
-    """A partner is new."""
+    """A partner was registered."""
 
 
 class PartnerUpdated(_OfPartner):
-    """Its name or address changed; its keys carry the name."""
+    """The partner's name or address changed. Cached API keys contain the name."""
 
 
 class PartnerDeactivated(_OfPartner):
-    """None of its systems may send any more."""
+    """The partner was deactivated. None of its systems may send events any more."""
 
 
 class PartnerActivated(_OfPartner):
-    """Its active systems may send again."""
+    """The partner was activated. Its active systems may send events again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +58,23 @@ class _OfSystem(DomainEvent):
 
 
 class PartnerSystemRegistered(_OfSystem):
-    """A system is new."""
+    """A partner system was registered."""
 
 
 class PartnerSystemUpdated(_OfSystem):
-    """Its name, type or description changed; its keys carry the name."""
+    """The system's name, type or description changed. Cached API keys contain the name."""
 
 
 class PartnerSystemSettingsChanged(_OfSystem):
-    """Its origins, rate limit or privacy changed; its keys carry them."""
+    """The system's origins, rate limit or privacy settings changed. Cached API keys contain them."""
 
 
 class PartnerSystemDeactivated(_OfSystem):
-    """It may not send any more."""
+    """The system was deactivated. It may not send events any more."""
 
 
 class PartnerSystemActivated(_OfSystem):
-    """It may send again, if its partner may."""
+    """The system was activated. It may send events again if its partner is active."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +84,18 @@ class _OfKey(DomainEvent):
 
 
 class ApiKeyIssued(_OfKey):
-    """A key is new."""
+    """An API key was issued."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyRotated(_OfKey):
-    """The key was replaced by `successor_id` and works until its grace ends."""
+    """The API key was replaced by `successor_id`. It works until its grace period ends."""
 
     successor_id: UUID
 
 
 class ApiKeyRevoked(_OfKey):
-    """The key works no more."""
+    """The API key was revoked and no longer works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +107,15 @@ class _OfStructure(DomainEvent):
 
 
 class StructureDrafted(_OfStructure):
-    """A version was written down and does not count yet."""
+    """A version of an event structure was saved as a draft. Events are not validated against it yet."""
 
 
 class StructurePublished(_OfStructure):
-    """Events are held against this version from now on."""
+    """A version was published. Events are validated against the highest published version."""
 
 
 class StructureDeprecated(_OfStructure):
-    """The version is no longer chosen by itself; events may still name it."""
+    """A version was deprecated. Events are validated against it only if they name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +124,12 @@ class _OfToken(DomainEvent):
 
 
 class AccessTokenIssued(_OfToken):
-    """A token is new."""
+    """An access token was issued."""
 
 
 class AccessTokenRevoked(_OfToken):
-    """The token works no more."""
+    """The access token was revoked and no longer works."""
 
 
 class AccessTokenReinstated(_OfToken):
-    """The token that the environment names works again."""
+    """The revocation of the access token in the environment was undone."""

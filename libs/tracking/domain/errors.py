@@ -1,4 +1,4 @@
-"""The one tree of errors, drawn by what the caller has to do.
+"""The only hierarchy of errors, ordered by the action that each requires of the caller.
 
     TrackingError
     ├── Rejected            the sender must change something; never retry as is
@@ -31,49 +31,53 @@ class TrackingError(Exception):
 
 
 class Rejected(TrackingError):
-    """The sender must change something."""
+    """The input is rejected. The sender must change something before a retry can succeed."""
 
     status = 400
 
 
 class Malformed(Rejected):
-    """The bytes or the fields cannot be what they claim; `details` has one `{field, message}` for each field error."""
+    """The bytes or the fields are not valid; `details` has one `{field, message}` for each field error."""
 
     status = 400
 
 
 class Unauthenticated(Rejected):
-    """No credential, or one that is unknown, revoked or expired."""
+    """The request has no credential, or one that is unknown, revoked or expired."""
 
     status = 401
 
 
 class Forbidden(Rejected):
-    """A known credential that may not do this."""
+    """The credential is known but does not permit this request."""
 
     status = 403
 
 
 class NotFound(Rejected):
-    """Nothing there that this caller may see."""
+    """Nothing that this caller may see exists at this place."""
 
     status = 404
 
 
 class Conflict(Rejected):
-    """A unique thing exists already, or the present state does not allow the change."""
+    """A unique value is already in use, or the current state does not allow the change."""
 
     status = 409
 
 
 class TooLarge(Rejected):
-    """Over a limit; the message names the limit and its value."""
+    """The input exceeds a limit. The message names the limit and its value."""
 
     status = 413
 
 
 class TooManyRequests(Rejected):
-    """Faster than the limit, `limit` a second with `remaining` left; come back after `retry_after_s` whole seconds."""
+    """The sender exceeded its rate limit.
+
+    `limit` is in events a second and `remaining` of them are left. The sender may retry after `retry_after_s` whole
+    seconds.
+    """
 
     status = 429
 
@@ -85,7 +89,7 @@ class TooManyRequests(Rejected):
 
 
 class Unavailable(TrackingError):
-    """Nothing is wrong with the input; try again after `retry_after_s` whole seconds."""
+    """Nothing is wrong with the input. The caller may try again after `retry_after_s` whole seconds."""
 
     status = 503
 

@@ -1,7 +1,7 @@
-"""The fields of an event, in order, as every place that stores, sends or shows events takes them from here.
+"""The ordered list of an event's fields, from which all code that stores, sends or shows events takes them.
 
-Those of the event itself are declared in `TrackingEvent`, one line each. The read model has four more, which are the
-system's or the projector's.
+The fields of the event itself are declared in `TrackingEvent`, one line each. The read model has four more, which come
+from the partner system or are added by the projector.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from tracking.domain.tracking_event import Column, Place, PostgresType, Tracking
 
 @dataclass(frozen=True, slots=True)
 class EventField:
-    """A field: a column of the same name in the tables, and an attribute of TrackingEvent if that has it."""
+    """A field of an event: a column of that name in the tables, and an attribute of TrackingEvent if it has one."""
 
     name: str
     postgres_type: PostgresType
@@ -20,13 +20,13 @@ class EventField:
 
     @property
     def json_name(self) -> str:
-        """Its key in a response, in camel case."""
+        """The field's key in a response, in camel case."""
         first, *others = self.name.split("_")
         return first + "".join(word.capitalize() for word in others)
 
     @property
     def message_name(self) -> str:
-        """Its key in a message, where JSON stands as text and its key says so."""
+        """The field's key in a message. A JSON value is sent as text there, and its key says so."""
         return f"{self.json_name}Json" if self.postgres_type == "jsonb" else self.json_name
 
     @property

@@ -17,7 +17,11 @@ from tracking.domain.errors import Conflict, NotFound
 
 
 class VersionStatus(StrEnum):
-    """A draft counts for nothing; of the published ones the highest counts; a deprecated one only when named."""
+    """The status of a schema version.
+
+    Drafts are not used. Events are validated against the highest published version by default, and against a deprecated
+    one only if they name it.
+    """
 
     DRAFT = "draft"
     PUBLISHED = "published"
@@ -26,7 +30,10 @@ class VersionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StructureVersion:
-    """One schema; numbers count from 1 without gaps. A change of status makes another one with the same schema."""
+    """One immutable schema of a structure. Versions are numbered from 1 without gaps.
+
+    A change of status creates a new object with the same schema.
+    """
 
     version: int
     schema: Any
@@ -37,7 +44,7 @@ class StructureVersion:
 
 
 class EventStructure(Aggregate):
-    """A global structure. Make one with `define`; `restore_structure` is for the database alone."""
+    """A global structure. Create one with `define`; `restore_structure` is only for loading from the database."""
 
     __slots__ = ("_changed", "created_at", "description", "event_name", "id", "partner_id", "updated_at", "versions")
 
@@ -65,24 +72,24 @@ class EventStructure(Aggregate):
 
     @property
     def changed_versions(self) -> list[StructureVersion]:
-        """Those that are new or have another status since it was made or loaded."""
+        """The versions added, or changed in status, since the structure was created or loaded."""
         return [version for version in self.versions if version.version in self._changed]
 
     @property
     def current(self) -> StructureVersion | None:
-        """The version that events are held against: the highest published one."""
+        """The version that events are validated against by default: the highest published one."""
         published = [version for version in self.versions if version.status is VersionStatus.PUBLISHED]
         return published[-1] if published else None
 
     def add_version(self, schema: Any, now: datetime, *, publish: bool) -> StructureVersion:
-        """The next version, as a draft or published at once."""
+        """Add the next version, as a draft or published at once."""
         version = StructureVersion(len(self.versions) + 1, schema, VersionStatus.DRAFT, now)
         self.versions.append(version)
         self._record_change(domain_events.StructureDrafted, version, now)
         return self.publish(version.version, now) if publish else version
 
     def publish(self, number: int, now: datetime) -> StructureVersion:
-        """Let it count. Raises NotFound, or Conflict unless it is a draft."""
+        """Publish a draft. Raises NotFound, or Conflict if the version is not a draft."""
         version = self.get_version(number)
         if version.status is not VersionStatus.DRAFT:
             raise Conflict("version_not_draft", f"Version {number} is {version.status}; only a draft can be published.")
@@ -92,7 +99,10 @@ class EventStructure(Aggregate):
         return published
 
     def deprecate(self, number: int, now: datetime) -> StructureVersion:
-        """Let the highest other published version count. Raises NotFound, or Conflict unless it is published."""
+        """Deprecate a published version, so that the highest other published one is used.
+
+        Raises NotFound, or Conflict if the version is not published.
+        """
         version = self.get_version(number)
         if version.status is not VersionStatus.PUBLISHED:
             raise Conflict(
@@ -105,7 +115,7 @@ class EventStructure(Aggregate):
         return deprecated
 
     def get_version(self, number: int) -> StructureVersion:
-        """Raises NotFound."""
+        """Return the version with this number. Raises NotFound."""
         if not 1 <= number <= len(self.versions):
             raise NotFound("version_not_found", f"{self.event_name!r} has no version {number}.")
         return self.versions[number - 1]
@@ -117,7 +127,7 @@ class EventStructure(Aggregate):
 
     @classmethod
     def define(cls, id: UUID, event_name: str, description: str, now: datetime) -> Self:
-        """A structure without a version yet. Raises Malformed."""
+        """Create a global structure that has no version yet. Raises Malformed."""
         return cls(id, event_name, description, [], now, now)
 
 
@@ -128,7 +138,7 @@ class PartnerEventStructure(EventStructure):
 
     @classmethod
     def define_for_partner(cls, partner_id: UUID, id: UUID, event_name: str, description: str, now: datetime) -> Self:
-        """A partner's structure without a version yet. Raises Malformed."""
+        """Create a partner's structure that has no version yet. Raises Malformed."""
         return cls(id, event_name, description, [], now, now, partner_id)
 
 
@@ -142,6 +152,6 @@ def restore_structure(
     created_at: datetime,
     updated_at: datetime,
 ) -> EventStructure:
-    """As it was saved, of the kind that it is; nothing has happened to it."""
+    """Rebuild a structure, global or a partner's, from its saved values. This records no domain event."""
     kind = EventStructure if partner_id is None else PartnerEventStructure
     return kind(id, event_name, description, versions, created_at, updated_at, partner_id)

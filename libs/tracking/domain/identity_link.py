@@ -1,7 +1,7 @@
-"""Which ids an event says became its user.
+"""Identity links: which ids an event connects with its user id.
 
-Only identify and alias say so; an event that merely carries two ids does not. Of several events about one id the
-earliest is believed, so the order in which they arrive does not matter (docs/decisions/0009).
+Only identify and alias events create links; an event that merely carries two ids does not. Of several events about one
+id the earliest counts, so the order in which they arrive does not matter (docs/decisions/0009).
 """
 
 import json
@@ -11,13 +11,13 @@ from typing import Literal, NamedTuple
 from uuid import UUID
 
 IdentityKind = Literal["anonymous", "user"]
-# as of every userId and anonymousId; what is longer is the id of nobody
+# the limit of every userId and anonymousId: a longer text cannot be the id of an actor
 MAX_ID_CHARACTERS = 255
 LINKING_EVENT_TYPES = frozenset({"identify", "alias"})
 
 
 class IdentityLink(NamedTuple):
-    """`id` became `user_id`; (linked_at, event_id) are those of the event that says so."""
+    """The id `id` became `user_id`; `linked_at` and `event_id` are those of the event that created the link."""
 
     partner_system_id: UUID
     kind: IdentityKind
@@ -30,10 +30,10 @@ class IdentityLink(NamedTuple):
 def find_linked_ids(
     event_type: str | None, user_id: str | None, anonymous_id: str | None, event_properties: str | bytes
 ) -> Sequence[tuple[IdentityKind, str]]:
-    """The ids that this event says became its `user_id`; `event_properties` as JSON text.
+    """Return the ids that this event links to its `user_id`; `event_properties` is JSON text.
 
-    An alias does not say whether its `previousId` was an anonymous id or a user's, so it may be either; without one it
-    is about the anonymous id. Ids are text: a number in `previousId` is none.
+    An alias event does not say whether its `previousId` was an anonymous id or a user id, so links of both kinds are
+    returned. Without a `previousId` it links the anonymous id. Ids are text, so a number in `previousId` is ignored.
     """
     if not user_id or event_type not in LINKING_EVENT_TYPES:
         return ()
@@ -47,7 +47,7 @@ def find_linked_ids(
 
 
 def select_earliest(links: Iterable[IdentityLink]) -> list[IdentityLink]:
-    """The one to believe of each id; of two at the same time, that of the event with the smaller id."""
+    """Return the earliest link of each id; of two at the same time, the one with the smaller event id."""
     believed: dict[tuple[UUID, str, str], IdentityLink] = {}
     for link in links:
         known = believed.setdefault(link[:3], link)

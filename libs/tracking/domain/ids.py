@@ -24,14 +24,15 @@ _LOW_12_BITS = (1 << 12) - 1
 
 
 def make_uuid7(unix_ms: int, random_bits: int) -> UUID:
-    """UUIDv7 (RFC 9562 §5.7): 48 bits of time, 74 of `random_bits`."""
+    """Return a UUIDv7 (RFC 9562 §5.7): 48 bits of time and 74 bits of `random_bits`."""
     return _make_uuid(_UUID7 | unix_ms << 80 | (random_bits >> 62 & _LOW_12_BITS) << 64 | random_bits & _LOW_62_BITS)
 
 
 def derive_event_id(partner_system_id: UUID, client_id: str, original: datetime | None) -> UUID:
-    """UUIDv8 (RFC 9562 §5.8): the same for every retry, as it depends on nothing but its arguments.
+    """Return a UUIDv8 (RFC 9562 §5.8) that depends only on the arguments, so every retry gets the same id.
 
-    48 bits of `original` in ms (zero when it is missing or outside 2000..2100), 74 of BLAKE2b keyed with the system.
+    It has 48 bits of `original` in ms (zero if that is missing or outside 2000..2100) and 74 bits of BLAKE2b keyed with
+    the partner system.
     """
     digest = blake2b(client_id.encode(), digest_size=10, key=partner_system_id.bytes).digest()
     unix_ms, bits = get_usable_unix_ms(original), int.from_bytes(digest, "big")
@@ -39,7 +40,7 @@ def derive_event_id(partner_system_id: UUID, client_id: str, original: datetime 
 
 
 def get_usable_unix_ms(original: datetime | None) -> int:
-    """Unix milliseconds of a client's time, or 0 where it is no help in placing the event."""
+    """Return a client's time in Unix milliseconds, or 0 if it is too implausible to order an id by."""
     if original is None:
         return 0
     unix_ms = to_unix_ms(original)
@@ -47,12 +48,12 @@ def get_usable_unix_ms(original: datetime | None) -> int:
 
 
 def make_lowest_id(at: datetime) -> UUID:
-    """The smallest id that an event or batch of this millisecond can have."""
+    """Return the smallest id that an event or batch of this millisecond can have."""
     return UUID(int=max(to_unix_ms(at), 0) << 80)
 
 
 def get_previous_id(id_: UUID) -> UUID:
-    """The id directly before this one, so that `id > previous` begins with it; the lowest id has none before it."""
+    """Return the id directly before, so that `id > previous` includes this id. The lowest id is its own previous id."""
     return UUID(int=max(id_.int - 1, 0))
 
 

@@ -79,7 +79,7 @@ class PrivacyRule:
 
 
 def _split_path(path: str, action: PrivacyAction) -> tuple[PathSegment, ...]:
-    """Raises ValueError that says what is wrong."""
+    """Split a path into its segments. Raises ValueError with a message that names the error."""
     if not isinstance(path, str) or not path.startswith("$") or len(path) > MAX_PATH_CHARACTERS:
         raise ValueError(f"must be a path such as $.properties.email, of at most {MAX_PATH_CHARACTERS} characters")
     segments: list[PathSegment] = []
@@ -105,9 +105,10 @@ def _split_path(path: str, action: PrivacyAction) -> tuple[PathSegment, ...]:
 
 @dataclass(frozen=True, slots=True)
 class SystemSettings:
-    """No origins = any origin; no rate = no limit. Without a burst it is twice the rate.
+    """The settings of one partner system.
 
-    A burst may be smaller than a batch: a limiter must let a whole batch in when nothing of the burst is used up.
+    Without origins any origin is allowed, and without a rate there is no limit. The default burst is twice the rate. A
+    burst may be smaller than a batch, so a limiter must admit a whole batch while the burst is unused.
     """
 
     allowed_origins: tuple[str, ...] = ()
@@ -135,7 +136,10 @@ class SystemSettings:
         object.__setattr__(self, "_wildcards", tuple((before, after) for before, _, after in wildcards))
 
     def allows_origin(self, origin: str) -> bool:
-        """Whether a page of `origin` (the header's value) may send; `https://*.a.b` allows every depth, not `a.b`."""
+        """Return whether pages of `origin` (the header's value) may send events.
+
+        `https://*.a.b` allows subdomains of every depth, but not `a.b` itself.
+        """
         if not self.allowed_origins:
             return True
         origin = origin.lower()
@@ -161,7 +165,7 @@ class SystemSettings:
 
 
 def _normalize_origins(given: Sequence[str]) -> tuple[tuple[str, ...], list[FieldErrorDict]]:
-    """Each once, in lower case, without the usual port; and what is wrong with the others."""
+    """Return the valid origins once each, in lower case and without the default port, and the errors of the others."""
     if len(given) > MAX_ORIGINS:
         return (), [{"field": "settings.allowedOrigins", "message": f"at most {MAX_ORIGINS} origins"}]
     origins, errors = dict[str, None](), list[FieldErrorDict]()

@@ -47,7 +47,7 @@ class ErrorBody(JsonModel):
 
 
 def render_json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """`content` by orjson (a model by its camelCase names); UUIDs and datetimes become strings, times end in Z."""
+    """Encode `content` as JSON, a model by its camelCase names. UUIDs become strings, times strings that end in Z."""
     if isinstance(content, BaseModel):
         content = content.model_dump(by_alias=True, mode="json")
     body = orjson.dumps(content, default=_plain, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
@@ -61,7 +61,7 @@ def _plain(value: Any) -> str:
 
 
 async def read_body(request: Request, model: type[Model], limit_bytes: int, *, if_empty: bytes = b"") -> Model:
-    """The JSON body as `model`. Raises Malformed with a detail for each field, TooLarge past `limit_bytes`."""
+    """Read the JSON body as `model`. Raises Malformed with a detail for each field, TooLarge past `limit_bytes`."""
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
@@ -77,7 +77,7 @@ async def read_body(request: Request, model: type[Model], limit_bytes: int, *, i
 
 
 def read_query(request: Request, model: type[Model]) -> Model:
-    """The query parameters as `model`. Raises Malformed; a parameter given twice is one of the faults."""
+    """Read the query parameters as `model`. Raises Malformed, also for a parameter that is given twice."""
     names = [name for name, _ in request.query_params.multi_items()]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -109,5 +109,5 @@ def _faults(errors: Sequence[Any]) -> list[dict[str, str]]:
 
 
 def _place(parts: Sequence[str | int]) -> str:
-    """`settings.privacyRules[0].path`."""
+    """Format the place of a field error, such as `settings.privacyRules[0].path`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")

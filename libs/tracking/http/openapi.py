@@ -33,7 +33,7 @@ class _Operation:
 
 
 class OpenApiDocument:
-    """Collects what a service's routes take and answer."""
+    """Collects the parameters, bodies and responses of a service's routes."""
 
     def __init__(self, *, title: str, description: str, version: str, credential: Credential) -> None:
         self._title = title
@@ -53,9 +53,9 @@ class OpenApiDocument:
         operation_id: str | None = None,
         media_type: str | None = None,
     ) -> Callable[[Handler], Handler]:
-        """Document a handler, which stays as it is: its docstring's first line is the summary; 400 is `ErrorBody`.
+        """Document a handler and return it unchanged. The first line of its docstring is the summary.
 
-        With a `media_type` every answer is of that and no JSON.
+        Status 400 is documented as `ErrorBody`. With a `media_type` every response has that type instead of JSON.
         """
 
         def note(handler: Handler) -> Handler:
@@ -65,7 +65,7 @@ class OpenApiDocument:
         return note
 
     def make_routes(self, documented: Starlette) -> list[Route]:
-        """The two routes that show it; `documented` is the application whose routes are described."""
+        """Return the routes of the document and its page; `documented` is the application to describe."""
 
         async def document(request: Request) -> Response:
             if self._document is None:
@@ -133,7 +133,7 @@ def _retype(operations: dict[str, Any], media_type: str) -> None:
 
 
 def _undocumented() -> None:
-    """Stands for the endpoint of what is not a route."""
+    """A placeholder for the endpoint of entries that are not routes."""
 
 
 def _security_scheme(credential: Credential) -> Any:

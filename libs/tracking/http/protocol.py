@@ -60,7 +60,7 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".en
 
 
 class DeferredResponse:
-    """One request that was taken, until `send`. To uvicorn it is the request in hand of its connection."""
+    """The pending response of a request on the fast path. uvicorn treats it as the connection's current request."""
 
     __slots__ = ("_protocol", "body", "disconnected", "keep_alive", "more_body", "response_complete")
 
@@ -81,18 +81,18 @@ class DeferredResponse:
         """Do nothing. uvicorn calls this to wake a reader of the body, and a request on the fast path has none."""
 
     def send(self, status: int, headers: bytes, body: bytes) -> None:
-        """Answer, unless the client has gone. `headers` are whole lines, each with its CRLF."""
+        """Send the response unless the client has gone. `headers` are whole lines, each with its CRLF."""
         close = b"" if self.keep_alive else b"connection: close\r\n"
         answer = b"%bcontent-length: %d\r\n%b%b\r\n%b" % (_STATUS_LINES[status], len(body), close, headers, body)
         _ResponseWriter.get_for_loop(self._protocol.loop).add(self, answer)
 
     def write(self, answer: bytes) -> None:
-        """Hand the answer to the operating system."""
+        """Write the response to the socket."""
         if not self.disconnected:
             self._protocol.transport.write(answer)
 
     def complete(self) -> None:
-        """The connection is free for its next request."""
+        """Release the connection for its next request."""
         if self.disconnected:
             return
         self.response_complete = True
@@ -102,10 +102,10 @@ class DeferredResponse:
 
 
 class _ResponseWriter:
-    """Answers of one turn of the event loop, written one after the other with nothing in between.
+    """Collects the responses of one turn of the event loop and writes them one directly after the other.
 
     A commit answers many requests. With other work between two writes, the receiver falls asleep after each and has to
-    be woken by the next, which takes the writer longer than the write (docs/benchmarks.md).
+    be woken by the next, which takes the writer longer than the write itself (docs/benchmarks.md).
     """
 
     _current: "_ResponseWriter | None" = None
@@ -116,7 +116,7 @@ class _ResponseWriter:
 
     @classmethod
     def get_for_loop(cls, loop: asyncio.AbstractEventLoop) -> "_ResponseWriter":
-        """Return the one of `loop`."""
+        """Return the writer of `loop`."""
         if cls._current is None or cls._current._loop is not loop:
             cls._current = _ResponseWriter(loop)
         return cls._current
@@ -135,10 +135,10 @@ class _ResponseWriter:
 
 
 class FastPathHandler(Protocol):
-    """Takes a request (True: it will call `exchange.send` once, later) or declines it without a trace (False)."""
+    """Takes a request (True: it will call `exchange.send` once, later) or declines it without side effects (False)."""
 
     def __call__(self, headers: Headers, body: bytes, exchange: DeferredResponse) -> bool:
-        """`headers` have lower-case names; `body` is whole."""
+        """Take or decline a request. `headers` have lower-case names, and `body` is complete."""
 
 
 class FastPathProtocol(HttpToolsProtocol):
@@ -149,13 +149,13 @@ class FastPathProtocol(HttpToolsProtocol):
     _piece = b""
 
     def on_message_begin(self) -> None:
-        """A request begins; uvicorn's own makes a scope at once, which a request that is answered here never needs."""
+        """Called when a request begins. uvicorn builds an ASGI scope here, which the fast path does not need."""
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
 
     def on_headers_complete(self) -> None:
-        """Headers are here: decide which way the request goes."""
+        """Called when all headers have arrived: decide whether the request may take the fast path."""
         handler = self.fast_path_handlers.get(self.url)
         if (
             handler is None
@@ -171,7 +171,7 @@ class FastPathProtocol(HttpToolsProtocol):
         self._piece = b""
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body; a second one means that it is not small."""
+        """Called with a piece of the body. A request whose body has a second piece does not take the fast path."""
         if self._handler is None:
             super().on_body(body)
         elif not self._piece:
@@ -186,7 +186,7 @@ class FastPathProtocol(HttpToolsProtocol):
             self._go_by_asgi()
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
+        """Called when the request is complete: give it to its handler."""
         handler = self._handler
         if handler is None:
             super().on_message_complete()
@@ -210,7 +210,7 @@ class FastPathProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def shutdown(self) -> None:
-        """Called when the server stops: a request that has begun is answered first."""
+        """Called when the server stops. The response to a request that has begun is sent first."""
         self.decline()
         super().shutdown()
 

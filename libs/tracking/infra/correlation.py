@@ -1,4 +1,4 @@
-"""The correlation id of the work in hand: from `X-Correlation-ID` or made here, carried by a context variable."""
+"""The correlation id of the current work, from `X-Correlation-ID` or generated, carried by a context variable."""
 
 import random
 import re
@@ -10,7 +10,7 @@ _current: ContextVar[str | None] = ContextVar("correlation_id", default=None)
 
 
 def accept_or_generate(value: str | None) -> str:
-    """`value` if it is 1..100 of `[A-Za-z0-9._-]`, else 32 fresh hexadecimal digits."""
+    """Return `value` if it is 1..100 of `[A-Za-z0-9._-]`, else 32 random hexadecimal digits."""
     if value is not None and _ACCEPTED.fullmatch(value):
         return value
     # not a secret, so no system call for it; Python seeds this generator from the system at start
@@ -18,10 +18,10 @@ def accept_or_generate(value: str | None) -> str:
 
 
 def set_current(correlation_id: str) -> None:
-    """Make it the current one of this task and of those it starts."""
+    """Set the correlation id of this task and of the tasks it starts."""
     _current.set(correlation_id)
 
 
 def get_current() -> str | None:
-    """The current one, or None outside any request or message."""
+    """Return the current correlation id, or None outside any request or message."""
     return _current.get()

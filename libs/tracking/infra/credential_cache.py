@@ -18,7 +18,7 @@ Entry = TypeVar("Entry")
 
 
 def hash_secret(secret: str) -> str:
-    """The SHA-256 of a secret in hexadecimal; secrets themselves are neither cached nor sent to Redis."""
+    """Return the SHA-256 of a secret in hexadecimal. Secrets themselves are neither cached nor sent to Redis."""
     return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -42,9 +42,9 @@ class CredentialCache(Generic[Entry]):
         self.entries: dict[str, tuple[Entry | None, float]] = {}
 
     async def get(self, digest: str) -> Entry | None:
-        """The entry from memory, or from a look-up that all who ask meanwhile wait for. Raises what `look_up` raises.
+        """Return the entry from memory, or from a look-up that concurrent callers share.
 
-        Somebody who stops waiting does not end the look-up for the others.
+        Raises what `look_up` raises. A caller that is cancelled does not end the look-up for the others.
         """
         cached = self.entries.get(digest)
         if cached is not None and cached[1] > time.monotonic():
@@ -57,7 +57,7 @@ class CredentialCache(Generic[Entry]):
         return await asyncio.shield(task)
 
     def invalidate(self, digest: str | None = None) -> None:
-        """Drop the entry of one credential, or all; whatever is being looked up meanwhile is looked up again."""
+        """Drop the entry of one credential, or all. A look-up in progress is repeated."""
         self._generation += 1
         if digest is None:
             self.entries.clear()

@@ -72,7 +72,7 @@ _PAGE_BYTES = resource.getpagesize()
 
 
 class _CpuUsage:
-    """Share of one core used since the last scrape."""
+    """The share of one core that the process used since the last scrape."""
 
     def __init__(self) -> None:
         self._wall_s = time.monotonic()

@@ -81,10 +81,10 @@ async def open_pool(
     prepare: Callable[[Connection], Coroutine[Any, Any, None]] = prepare_connection,
     settings: Mapping[str, str] | None = None,
 ) -> Pool:
-    """A pool that opens connections when needed, so a process starts (and says so in its health) without its database.
+    """Open a pool that connects when needed, so that a process can start, and report it, without its database.
 
-    Every statement has `query_timeout_s` on the client and, a little later, on the server, so that none lingers there.
-    `settings` are PostgreSQL's, for each of its sessions.
+    Every statement has `query_timeout_s` on the client and, a little later, on the server, so that none goes on there.
+    `settings` are PostgreSQL's, for each session.
     """
     pool = asyncpg.create_pool(
         url,
@@ -107,7 +107,7 @@ async def open_pool(
 
 
 async def close_pool(pool: Pool, timeout_s: float = 5) -> None:
-    """Close when its connections come back; end them after `timeout_s`, as asyncpg itself would wait for ever."""
+    """Close a pool when its connections are returned; terminate them after `timeout_s`. asyncpg would wait for ever."""
     try:
         await asyncio.wait_for(pool.close(), timeout_s)
     except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
@@ -115,7 +115,7 @@ async def close_pool(pool: Pool, timeout_s: float = 5) -> None:
 
 
 async def ping(pool: Pool, timeout_s: float = 2) -> None:
-    """Raises Unavailable unless the database answers in time."""
+    """Raise Unavailable unless the database answers in time."""
     try:
         async with asyncio.timeout(timeout_s), pool.acquire() as connection:
             await connection.execute("select 1")
@@ -124,10 +124,10 @@ async def ping(pool: Pool, timeout_s: float = 2) -> None:
 
 
 def describe_error(error: BaseException) -> str:
-    """The text of an exception, or its name where it has none (as TimeoutError does)."""
+    """Return the text of an exception, or the name of its class if it has none (as TimeoutError)."""
     return str(error) or type(error).__name__
 
 
 def parse_row_count(status: Any) -> int:
-    """The count at the end of a command tag such as `UPDATE 3`."""
+    """Return the count at the end of a command tag such as `UPDATE 3`."""
     return int(str(status).rsplit(" ", 1)[-1])

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 def open_redis(url: str, *, timeout_s: float) -> Redis:
-    """A client that connects when first used; each command takes at most about `timeout_s` and is not repeated."""
+    """Return a client that connects when first used. A command takes about `timeout_s` at most and is not repeated."""
     return Redis.from_url(
         url,
         socket_timeout=timeout_s,
@@ -37,7 +37,7 @@ def open_redis(url: str, *, timeout_s: float) -> Redis:
 
 
 async def ping_redis(redis: Redis, timeout_s: float = 2) -> None:
-    """Raises Unavailable unless Redis answers in time."""
+    """Raise Unavailable unless Redis answers in time."""
     try:
         async with asyncio.timeout(timeout_s):
             await redis.execute_command("PING")  # type: ignore[no-untyped-call]
@@ -46,7 +46,7 @@ async def ping_redis(redis: Redis, timeout_s: float = 2) -> None:
 
 
 async def publish_invalidation(redis: Redis, message: Invalidation) -> None:
-    """Tell every process that is subscribed. Raises REDIS_ERRORS."""
+    """Publish an invalidation to every subscribed process. Raises REDIS_ERRORS."""
     await redis.publish(INVALIDATION_CHANNEL, invalidation.encode(message))
 
 

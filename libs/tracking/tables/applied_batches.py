@@ -19,7 +19,7 @@ returning batch_id
 
 
 async def insert_batches(read: Connection, consumer: str, batch_ids: Sequence[UUID]) -> list[UUID]:
-    """Insert the batches of one consumer; return those that were not there, in the given order."""
+    """Insert the batches of one consumer. Return those that were not there, in the given order."""
     return [row["batch_id"] for row in await read.fetch(_INSERT_BATCHES, consumer, batch_ids)]
 
 
@@ -52,7 +52,7 @@ select batch_id
 
 
 async def list_between(read: Pool | Connection, consumer: str, after: UUID, through: UUID) -> set[UUID]:
-    """The batches after one and up to another that the consumer has applied."""
+    """Return the batches after one and up to another that the consumer has applied."""
     return {row["batch_id"] for row in await read.fetch(_SELECT_BETWEEN, after, through, consumer)}
 
 
@@ -65,7 +65,7 @@ select batch_id
 
 
 async def list_among(read: Pool | Connection, consumer: str, batch_ids: Sequence[UUID]) -> set[UUID]:
-    """Those of the batches that the consumer has applied."""
+    """Return those of the batches that the consumer has applied."""
     return {row["batch_id"] for row in await read.fetch(_SELECT_AMONG, batch_ids, consumer)}
 
 
@@ -79,5 +79,5 @@ having count(*) = 1
 
 
 async def list_partially_applied(read: Connection, consumers: Sequence[str]) -> dict[UUID, str]:
-    """`{batch: consumer}` of the batches that only one of the consumers has applied. Reads the whole table."""
+    """Return `{batch: consumer}` of batches applied by only one of the consumers. Reads the whole table."""
     return {row["batch_id"]: row["consumer"] for row in await read.fetch(_SELECT_PARTIALLY_APPLIED, consumers)}

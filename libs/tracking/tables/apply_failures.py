@@ -26,7 +26,7 @@ values ($1, $2, $3, $4, now())
 
 
 async def save_failure(read: Pool, consumer: str, batch_id: UUID, failure: ApplyFailure) -> None:
-    """Keep the last failure of a batch. Raises postgres.POSTGRES_ERRORS."""
+    """Save the last failure of a batch, in place of an earlier one. Raises postgres.POSTGRES_ERRORS."""
     await read.execute(_UPSERT_FAILURE, consumer, batch_id, *failure)
 
 
@@ -39,7 +39,7 @@ select error, deliveries
 
 
 async def find_failure(read: Pool, consumer: str, batch_id: UUID | None) -> ApplyFailure | None:
-    """The last failure of a batch; of a message without a batch there is none."""
+    """Return the last failure of a batch. A message without a batch has none."""
     row = await read.fetchrow(_SELECT_FAILURE, consumer, batch_id)
     return None if row is None else ApplyFailure(*row)
 
@@ -52,5 +52,5 @@ delete from read.apply_failures
 
 
 async def delete_old_failures(read: Pool, consumer: str) -> None:
-    """Delete those of the consumer that are older than a day."""
+    """Delete failures of the consumer that are older than a day."""
     await read.execute(_DELETE_OLD_FAILURES, consumer)

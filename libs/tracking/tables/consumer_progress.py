@@ -19,7 +19,7 @@ select applied_through
 
 
 async def read_position(write: Pool, consumer: str) -> UUID:
-    """The batch up to which all are proven to be in the consumer's inbox, or dead letters; all zeros for none."""
+    """Return the batch up to which every one is proven to be in the inbox or a dead letter; all zeros for none."""
     return await write.fetchval(_SELECT_POSITION, consumer) or UUID(int=0)
 
 
@@ -45,9 +45,9 @@ update write.consumer_positions
 
 
 async def rewind_positions(write: Connection, first_missing: Mapping[str, UUID]) -> None:
-    """Set positions back that had passed a batch which was not in the consumer's inbox; `{consumer: first batch}`.
+    """Move positions back to before `{consumer: first batch that is missing from its inbox}`.
 
-    Such a position was proven of another read database, lost since. Until it is set back, query claims to be up to
+    Such a position was proven for another read database, lost since. Until it is moved back, query claims to be up to
     date.
     """
     for consumer, batch_id in first_missing.items():
@@ -68,7 +68,7 @@ values ($1, $2, $3, $4, now())
 async def save_progress(
     read: Pool, consumer: str, *, applied_through: datetime, pending_batches: int, open_dead_letters: int
 ) -> None:
-    """Tell the read database how far a consumer is: everything committed before `applied_through` is applied."""
+    """Write a consumer's progress to the read database: everything before `applied_through` is applied."""
     await read.execute(_UPSERT_PROGRESS, consumer, applied_through, pending_batches, open_dead_letters)
 
 
@@ -80,7 +80,7 @@ select open_dead_letters
 
 
 async def read_open_dead_letters(read: Pool, consumer: str) -> int:
-    """How many dead letters of the consumer waited for a decision when the relay last looked."""
+    """Return how many dead letters of the consumer were open when the relay last counted them."""
     return int(await read.fetchval(_SELECT_OPEN_DEAD_LETTERS, consumer) or 0)
 
 
@@ -92,9 +92,9 @@ select case when count(*) = cardinality($1::text[]) then min(applied_through) en
 
 
 async def read_watermark(connection: Pool | Connection, consumers: Sequence[str]) -> datetime | None:
-    """Everything committed before it has been applied by all of `consumers`; None when that is not known yet.
+    """Return the time before which every commit is applied by all `consumers`; None if it is not known yet.
 
-    Raises what asyncpg raises.
+    Raises the errors of asyncpg.
     """
     watermark: datetime | None = await connection.fetchval(_SELECT_WATERMARK, consumers)
     return watermark

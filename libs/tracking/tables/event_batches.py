@@ -34,7 +34,7 @@ BATCH_ENCODERS: Mapping[str, Encoder] = {
 
 
 def to_columns(batch: BatchRow) -> Columns:
-    """One row, in the order of `BATCH_ENCODERS`."""
+    """Return one row as columns, in the order of `BATCH_ENCODERS`."""
     return [[batch.id], [batch.created_at], [batch.partner_system_ids], [batch.event_ids]]
 
 
@@ -49,23 +49,23 @@ _SELECT_BETWEEN = _SELECT_ROWS + " where id > $1 and id <= $2 order by id limit 
 
 
 async def find_batch(write: Pool | Connection, batch_id: UUID | None) -> BatchRow | None:
-    """The row of a batch, if it was committed and retention has not dropped it."""
+    """Return the row of a batch, or None if it was never committed or retention has dropped it."""
     row = await write.fetchrow(_SELECT_BY_ID, batch_id)
     return None if row is None else BatchRow(*row)
 
 
 async def list_batches(write: Connection, batch_ids: Sequence[UUID]) -> list[BatchRow]:
-    """Those of the batches that are there, in the order of their ids."""
+    """Return those of the batches that exist, in the order of their ids."""
     return [BatchRow(*row) for row in await write.fetch(_SELECT_BY_IDS, batch_ids)]
 
 
 async def list_unpublished(write: Connection, before: UUID, limit: int) -> list[BatchRow]:
-    """The oldest batches without a confirm of the broker, with ids below `before`."""
+    """Return the oldest batches without a confirm of the broker, with ids below `before`."""
     return [BatchRow(*row) for row in await write.fetch(_SELECT_UNPUBLISHED, before, limit)]
 
 
 async def list_between(write: Connection, after: UUID, through: UUID, limit: int) -> list[BatchRow]:
-    """The next batches after one and up to another."""
+    """Return the next batches after one and up to another."""
     return [BatchRow(*row) for row in await write.fetch(_SELECT_BETWEEN, after, through, limit)]
 
 
@@ -87,7 +87,7 @@ select id, created_at, published_at is not null as is_published
 
 
 async def list_states_after(write: Pool, after: UUID, limit: int) -> list[PublishedState]:
-    """The next batches after one, in the order of their ids."""
+    """Return the next batches after one, in the order of their ids."""
     return [PublishedState(*row) for row in await write.fetch(_SELECT_STATES_AFTER, after, limit)]
 
 
@@ -100,7 +100,7 @@ update write.event_batches
 
 
 async def mark_published(write: Pool | Connection, batch_ids: Sequence[UUID], at: datetime) -> None:
-    """Note the broker's confirms. Raises postgres.POSTGRES_ERRORS; the relay then publishes again, without harm."""
+    """Record the broker's confirms. Raises postgres.POSTGRES_ERRORS; a second publish then does no harm."""
     await write.execute(_UPDATE_PUBLISHED, batch_ids, at)
 
 
@@ -119,7 +119,7 @@ select count(*) as number,
 
 
 async def count_unpublished(write: Pool) -> tuple[int, datetime | None]:
-    """How many batches have no confirm of the broker, and when the first of them was created."""
+    """Return how many batches have no confirm of the broker, and when the first of them was created."""
     row = await write.fetchrow(_COUNT_UNPUBLISHED)
     assert row is not None  # noqa: S101 - a count has a row
     return row["number"], row["oldest"]
@@ -134,7 +134,7 @@ select count(*)
 
 
 async def count_between(write: Connection, after: UUID, through: UUID) -> int:
-    """How many batches there are after one and up to another."""
+    """Return how many batches there are after one and up to another."""
     return int(await write.fetchval(_COUNT_BETWEEN, after, through))
 
 
@@ -148,7 +148,7 @@ select id
 
 
 async def find_last_id(write: Connection, through: UUID) -> UUID | None:
-    """The last batch up to an id."""
+    """Return the id of the last batch up to an id."""
     found: UUID | None = await write.fetchval(_SELECT_LAST_ID, through)
     return found
 
@@ -164,6 +164,6 @@ select created_at
 
 
 async def find_first_time(write: Connection, after: UUID, through: UUID) -> datetime | None:
-    """When the first batch after one and up to another was created."""
+    """Return when the first batch after one and up to another was created."""
     found: datetime | None = await write.fetchval(_SELECT_FIRST_TIME, after, through)
     return found

@@ -1,11 +1,11 @@
-"""Writes links between ids (`read.identities`), for those that apply events: the projector and a rebuild."""
+"""Writes identity links to `read.identities`, for the two that apply events: the projector and a rebuild."""
 
 from collections.abc import Collection
 
 from tracking.domain.identity_link import IdentityLink
 from tracking.infra.postgres import Connection
 
-# What is known and earlier is looked up, not locked, as SDKs say the same again with each page. In key order, so that
+# Earlier links that exist are looked up, not locked, as SDKs send the same link with each page. In key order, so that
 # workers side by side lock rows in the same order and never each other. A version begins at the clock, so that none
 # that a cache may hold from a read database before this one comes back.
 _UPSERT_EARLIER_LINKS = """
@@ -39,9 +39,9 @@ select count(*) from linked
 
 
 async def insert_earlier_links(connection: Connection, links: Collection[IdentityLink]) -> int:
-    """Write the links that are earlier than what is known of their ids, inside a transaction; how many were.
+    """Write the links that are earlier than the stored ones, inside a transaction. Return how many were.
 
-    Of one id at most one is given.
+    At most one link of each id may be given.
     """
     return await _change(connection, _UPSERT_EARLIER_LINKS, links)
 
@@ -72,7 +72,7 @@ select count(*) from unlinked
 
 
 async def delete_links(connection: Connection, links: Collection[IdentityLink]) -> int:
-    """Delete the links that are still exactly these, inside a transaction; how many were."""
+    """Delete the links that are stored exactly as given, inside a transaction. Return how many were."""
     return await _change(connection, _DELETE_LINKS, links)
 
 

@@ -16,13 +16,13 @@ MONTHS_BACK, MONTHS_AHEAD = 13, 3
 
 
 def list_months_around(today: date, back: int, ahead: int) -> list[date]:
-    """The first days of the months from `back` before to `ahead` after that of `today`."""
+    """Return the first days of the months from `back` before to `ahead` after that of `today`."""
     index = _get_month_index(today)
     return _list_months(index - back, index + ahead)
 
 
 def list_months_between(first: date, last: date) -> list[date]:
-    """The first days of the months from that of `first` to that of `last`."""
+    """Return the first days of the months from that of `first` to that of `last`."""
     return _list_months(_get_month_index(first), _get_month_index(last))
 
 

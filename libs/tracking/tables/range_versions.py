@@ -31,19 +31,19 @@ select coalesce(sum(version), 0)::bigint
 
 
 async def read_version(connection: Pool | Connection, partner_system_id: UUID, first_day: date, last_day: date) -> int:
-    """A number that grows with each change to the partner system's days (UTC) from the first to the last.
+    """Return a number that grows with each change to the partner system's days (UTC) from first to last.
 
-    Raises what asyncpg raises.
+    Raises the errors of asyncpg.
     """
     version: int = await connection.fetchval(_SELECT_VERSION, partner_system_id, first_day, last_day)
     return version
 
 
 async def raise_versions(read: Connection, days: Collection[SystemDay], consumer: str) -> None:
-    """Invalidate what caches hold of these days; `consumer` is who changed them, a worker's name or `REBUILD`.
+    """Invalidate cached answers about these days; `consumer` is a worker's name or `REBUILD`.
 
-    Versions of a rebuild are not below the clock in milliseconds: the read database may be a new one, and no version
-    may come back that a cache holds of the one before.
+    A rebuild's versions start at the clock in milliseconds, because the read database may be a new one, and a version
+    that a cache holds of the old one must not occur again.
     """
     if days:
         systems, dates = [system for system, _ in days], [day for _, day in days]

@@ -43,7 +43,7 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 
 
 async def insert_rejected_events(connection: Connection, rows: Collection[RejectedEventRow]) -> None:
-    """Insert the rows; raises as `executemany`."""
+    """Insert the rows. Raises the errors of `executemany`."""
     await connection.executemany(_INSERT_REJECTED_EVENT, rows)
 
 
@@ -60,7 +60,7 @@ delete from write.refused_events
 
 
 async def delete_rejected_events_beyond(connection: Connection, partner_system_id: UUID, newest: int) -> None:
-    """Delete all of a system but the `newest` ones, by their ids, which begin with the time."""
+    """Delete all of a system's rows but the `newest` ones, by their ids, which begin with the time."""
     await connection.execute(_DELETE_BEYOND_NEWEST, partner_system_id, newest)
 
 
@@ -68,15 +68,15 @@ _DELETE_OLDER_THAN = "delete from write.refused_events where refused_at < now() 
 
 
 async def delete_rejected_events_older_than(connection: Pool | Connection, age: timedelta) -> None:
-    """Delete those of every system that were rejected longer ago than `age`."""
+    """Delete the rows of every system that are older than `age`."""
     await connection.execute(_DELETE_OLDER_THAN, age)
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedEvent:
-    """A row as a person reads it.
+    """A rejected event as it is shown to a person.
 
-    `raw` is text (bytes that are no UTF-8 become U+FFFD), of a listed one its beginning; None where it is not kept.
+    `raw` is text (bytes that are not UTF-8 become U+FFFD), only its beginning in a list, and None if it was not kept.
     """
 
     id: UUID
@@ -134,7 +134,7 @@ select count(*)
 async def list_rejected_events(
     connection: Connection, partner_system_id: UUID | None, reason: str | None, limit: int, offset: int
 ) -> tuple[list[RejectedEvent], int]:
-    """A page, the newest first, and how many there are in all; None takes any."""
+    """Return a page, the newest first, and the number of all. A filter that is None matches everything."""
     rows = await connection.fetch(_SELECT_PAGE, partner_system_id, reason, limit, offset, _MAX_RAW_START_BYTES)
     total = await connection.fetchval(_COUNT_REJECTED_EVENTS, partner_system_id, reason)
     return [_to_rejected_event(row) for row in rows], int(total)
@@ -152,7 +152,7 @@ _SELECT_REJECTED_EVENT = (
 
 
 async def find_rejected_event(connection: Connection, rejected_id: UUID) -> RejectedEvent:
-    """Raises NotFound."""
+    """Return one rejected event. Raises NotFound."""
     row = await connection.fetchrow(_SELECT_REJECTED_EVENT, rejected_id)
     if row is None:
         raise NotFound("refused_not_found", f"No refused event {rejected_id} is kept.")

@@ -62,7 +62,7 @@ select partner_system_id, (bucket at time zone 'UTC')::date, event_name,
 
 
 async def add_counts(connection: Connection, counts: HourlyCounts) -> None:
-    """Add to the counts of hours and of their days; inside a transaction."""
+    """Add to the counts of hours and of their days, inside a transaction."""
     await add_hourly_counts(connection, counts)
     await connection.execute(_UPSERT_DAILY_COUNTS, *_keys(counts), *_numbers(counts))
 
@@ -94,7 +94,7 @@ delete from read.event_counts_hourly as known
 
 
 async def delete_empty_hourly_counts(connection: Connection, keys: Collection[HourlyCountKey]) -> None:
-    """Delete those of these counts by hour that have become nothing."""
+    """Delete those of these hourly counts that are zero in every column."""
     await connection.execute(_DELETE_EMPTY_HOURS, *_keys(keys))
 
 
@@ -150,7 +150,7 @@ delete from read.event_counts_daily as known
 
 
 async def rebuild_daily_counts(connection: Connection, hours: Collection[HourKey]) -> list[HourKey]:
-    """Make the counts of the days of these hours the sums of their hours; the day of each count that was not."""
+    """Make the counts of these hours' days the sums of their hours. Return the day of each corrected count."""
     keys = [system for system, _ in hours], [hour for _, hour in hours]
     wrong = await connection.fetch(_UPSERT_DAYS_FROM_HOURS, *keys)
     await connection.execute(_DELETE_EMPTY_DAYS, *keys)

@@ -1,11 +1,11 @@
-"""Consumes the queue of a worker: takes what has arrived as a group, has the inbox apply it, then acknowledges it.
+"""Consumes the queue of a worker: takes the messages at hand as a group, applies it by the inbox, then acknowledges.
 
 When the group fails:
-    the database is away        keep the messages and try again; after a while let go of them and wait for the database
-    a message cannot be read    give it up at once to the dead-letter queue
-    a message cannot be applied find it by applying one at a time; hand it back, until the broker's delivery limit
-                                moves it to the dead-letter queue; its neighbours are applied
-    too many dead letters       stop consuming and say so, until an operator has looked
+    the database is away        keep the messages and try again; after a while requeue them and wait for the database
+    a message cannot be read    move it to the dead-letter queue at once
+    a message cannot be applied find it by applying one at a time; requeue it, until the broker's delivery limit
+                                moves it to the dead-letter queue; the others of the group are applied
+    too many dead letters       stop consuming and report it, until an operator has decided about them
 """
 
 import asyncio
@@ -40,11 +40,11 @@ _MAX_UNSERVED_READINGS = 2
 
 
 class DeadLetterLimitReached(Exception):
-    """So many messages were given up that the cause must be a general one."""
+    """So many messages have become dead letters that the cause must be a general one."""
 
 
 class _SessionOver(Exception):
-    """The channel, the queue or the consumer's place in it has gone; connect again."""
+    """The channel, the queue or its subscription has gone, so the consumer must connect again."""
 
 
 _RECONNECT_ERRORS: tuple[type[BaseException], ...] = (_SessionOver, Unavailable, *rabbitmq.BROKER_ERRORS)
@@ -59,7 +59,7 @@ class _Delivery(Generic[B]):
 class InboxConsumer(Generic[B]):
     """Consumes the queue of `consumer` into its inbox; `pool` is of the read database.
 
-    `decode` makes a batch of a message's body, and raises `unreadable` for a body that is none.
+    `decode` turns the body of a message into a batch, and raises `unreadable` if it cannot.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class InboxConsumer(Generic[B]):
             raise Unavailable("not_consuming", f"{self._consumer} is {self.state}")
 
     def stop(self) -> None:
-        """Take no more messages; `run` returns when those in hand are applied."""
+        """Take no more messages. `run` returns when the messages in hand are applied."""
         self._stopping.set()
 
     async def run(self, beat: Callable[[], None]) -> None:
@@ -187,7 +187,10 @@ class InboxConsumer(Generic[B]):
     async def _take(
         self, arrived: asyncio.Queue[AbstractIncomingMessage | None], channel: AbstractChannel
     ) -> tuple[list[_Delivery[B]], bool]:
-        """Wait for a message, then take what else is here up to the group's size; True at the end of the session."""
+        """Wait for a message, then take those that have arrived, up to the group's size.
+
+        Returns the group, and True at the end of the session.
+        """
         group: list[_Delivery[B]] = []
         events = 0
         try:
@@ -238,7 +241,7 @@ class InboxConsumer(Generic[B]):
         await group[-1].message.ack(multiple=True)
 
     async def _apply_with_retries(self, batches: Sequence[B]) -> None:
-        """Apply; while the database is away, hold on to the messages: handing them back would count against them."""
+        """Apply batches. While the database is away, keep the messages, as a requeue would count as a delivery."""
         started = time.monotonic()
         pause_s = 0.1
         while True:
@@ -272,7 +275,10 @@ class InboxConsumer(Generic[B]):
         await self._check_dead_letters(channel)
 
     async def _check_dead_letters(self, channel: AbstractChannel) -> None:
-        """Raises DeadLetterLimitReached. Those that the relay has collected count until a person decides about them."""
+        """Raise DeadLetterLimitReached if there are too many.
+
+        Dead letters that the relay has collected count until a person decides about them.
+        """
         count = await rabbitmq.get_queue_depth(channel, self._queue.dead_letter, self._timeout_s)
         try:
             count += await consumer_progress.read_open_dead_letters(self._pool, self._consumer)
@@ -285,7 +291,7 @@ class InboxConsumer(Generic[B]):
             )
 
     async def _save_failure(self, batch_id: UUID, failure: ApplyFailure) -> None:
-        """Keep it for the person who decides about the dead letter; the log has it in any case."""
+        """Save the failure for the person who decides about the dead letter. It is logged in any case."""
         try:
             await apply_failures.save_failure(self._pool, self._consumer, batch_id, failure)
         except postgres.POSTGRES_ERRORS as error:
@@ -293,5 +299,5 @@ class InboxConsumer(Generic[B]):
 
 
 def _describe(error: Exception) -> str:
-    """Its first line alone: PostgreSQL's details quote the row, which is somebody's data."""
+    """Return the first line of an error's text. Further lines of PostgreSQL quote the row, which may be personal."""
     return f"{type(error).__name__}: {error}".partition("\n")[0].replace("\0", "\ufffd")[:_ERROR_CHARACTERS]

@@ -21,11 +21,11 @@ class Batch(Protocol):
 
     @property
     def batch_id(self) -> UUID:
-        """The id that makes it once only."""
+        """The id in the inbox by which the batch is applied once only."""
 
     @property
     def event_count(self) -> int:
-        """How many events it has."""
+        """How many events the batch has."""
 
 
 B = TypeVar("B", bound=Batch)
@@ -45,7 +45,7 @@ class Inbox(Generic[B]):
         self._apply = apply
 
     async def apply(self, batches: Sequence[B]) -> None:
-        """Apply those of the batches that are new, all or none. Raises what PostgreSQL and `apply` raise."""
+        """Apply those of the batches that are new, all or none. Raises the errors of PostgreSQL and of `apply`."""
         started = time.perf_counter()
         by_id = {batch.batch_id: batch for batch in batches}
         async with self._pool.acquire() as connection, connection.transaction():

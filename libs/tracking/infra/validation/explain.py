@@ -1,4 +1,4 @@
-"""Tells what is wrong with a value that a program has turned down: every missing field, every wrong one."""
+"""Collects the validation errors of a value that a compiled schema has rejected: every missing or wrong field."""
 
 import re
 from collections.abc import Callable
@@ -47,7 +47,7 @@ _MESSAGES: dict[str, Callable[[Any], str]] = {
 
 
 def make_validation_error(code: str, path: str, schema_path: str, message: str) -> _Fault:
-    """One entry of validationErrors; `code` is the keyword in snake_case."""
+    """Return one entry of validationErrors; `code` is the keyword in snake_case."""
     return {"code": code, "path": _cut(path), "schemaPath": _cut(schema_path), "message": message}
 
 
@@ -64,7 +64,7 @@ def _pointer(place: _Place) -> str:
 
 
 def collect_validation_errors(root: SchemaNode, program: CompiledSchema, value: Any) -> list[_Fault]:
-    """At most MAX_ERRORS, of the first parts of a large value only. No value of the event stands in the messages."""
+    """Return at most MAX_ERRORS, for a large value of its first parts only. Messages never quote the value."""
     teller = _ErrorCollector(program)
     teller.node(root, value, (), "")
     return teller.found[:MAX_ERRORS]
@@ -77,7 +77,7 @@ class _ErrorCollector:
         self.found: list[_Fault] = []
 
     def node(self, node: SchemaNode, value: Any, place: _Place, keyword: str) -> None:
-        """`keyword` led to this node: it names what `false` forbids."""
+        """Visit a node. `keyword` led to it, and is the code of the error if the node's schema is `false`."""
         self._visits += 1
         if self._visits > _MAX_VISITS or len(self.found) >= MAX_ERRORS:
             return

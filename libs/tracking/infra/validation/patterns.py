@@ -22,7 +22,7 @@ _SAME_ESCAPES = frozenset("bBdDwWfnrtvSpP")
 
 
 class PatternError(ValueError):
-    """The pattern is not taken; the message says why, in words for its author."""
+    """The pattern is rejected. The message explains why to the author of the schema."""
 
 
 class Pattern(Protocol):
@@ -31,12 +31,12 @@ class Pattern(Protocol):
     programsize: int
 
     def search(self, text: str) -> object | None:
-        """None unless the pattern occurs in `text`."""
+        """Return None unless the pattern occurs in `text`."""
 
 
 @lru_cache(maxsize=4_096)
 def compile_pattern(pattern: str) -> Pattern:
-    """Raises PatternFault."""
+    """Compile an ECMA-262 pattern. Raises PatternError."""
     if len(pattern) > MAX_CHARACTERS:
         raise PatternError(f"longer than {MAX_CHARACTERS} characters")
     options = re2.Options()
@@ -87,7 +87,7 @@ def _in_class(rest: str) -> str:
 
 
 def _escape(rest: str, in_class: bool) -> tuple[int, str]:
-    """How many characters the escape at the start of `rest` has, and what RE2 calls it."""
+    """Return the length of the escape at the start of `rest`, and its translation for RE2."""
     letter = rest[1:2]
     if letter == "s":
         return 2, _SPACE if in_class else f"[{_SPACE}]"

@@ -31,11 +31,11 @@ class SchemaNode:
     named: dict[str, dict[str, "SchemaNode"]] = field(default_factory=dict)
 
     def keywords(self) -> dict[str, Any]:
-        """Empty for true and false."""
+        """Return the node's keywords; empty for true and false."""
         return self.schema if isinstance(self.schema, dict) else {}
 
     def in_place(self) -> Iterator["SchemaNode"]:
-        """The sub-schemas that are tried on the value itself."""
+        """Return the sub-schemas that are tried on the value itself."""
         if self.target is not None:
             yield self.target
         for keyword in IN_PLACE_ONE:
@@ -47,12 +47,15 @@ class SchemaNode:
 
 
 def join_pointer(pointer: str, *parts: object) -> str:
-    """`pointer` with more reference tokens (RFC 6901)."""
+    """Append reference tokens to `pointer` (RFC 6901)."""
     return "/".join([pointer, *(str(part).replace("~", "~0").replace("/", "~1") for part in parts)])
 
 
 def build_schema_tree(schema: dict[str, Any] | bool) -> list[SchemaNode]:
-    """All nodes, the root first. Shapes must be those of the meta-schema; depth and references are not judged here."""
+    """Return all nodes, the root first.
+
+    The schema must conform to the meta-schema. Depth and references are not checked here.
+    """
     nodes: list[SchemaNode] = []
     _add(nodes, schema, "#", 0)
     by_pointer = {node.pointer: node for node in nodes}

@@ -22,9 +22,10 @@ update write.dead_letters
 
 
 async def mark_for_retry(connection: Connection, letter_id: UUID) -> None:
-    """Have the relay send it again, also one that was discarded or sent before: the inbox applies it once.
+    """Mark a dead letter for the relay to send again, inside a transaction.
 
-    In a transaction. Raises NotFound, and Conflict as `require_retry`.
+    One that was discarded or sent before may be retried too, because the inbox applies it once. Raises NotFound, and
+    Conflict as `require_retry`.
     """
     found = await _lock(connection, letter_id)
     require_retry(letter_id, found["state"], can_be_sent=found["can_be_sent"])
@@ -40,7 +41,10 @@ update write.dead_letters
 
 
 async def mark_discarded(connection: Connection, letter_id: UUID) -> None:
-    """Never send it to that consumer again. In a transaction. Raises NotFound, and Conflict as `require_discard`."""
+    """Mark a dead letter as never to be sent to its consumer again, inside a transaction.
+
+    Raises NotFound, and Conflict as `require_discard`.
+    """
     found = await _lock(connection, letter_id)
     require_discard(letter_id, found["state"])
     await connection.execute(_UPDATE_DISCARDED, letter_id)

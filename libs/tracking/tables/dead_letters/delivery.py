@@ -59,17 +59,17 @@ _UPSERT_OTHER = _INSERT_DEAD_LETTER + " (consumer, body_sha256) where batch_id i
 
 
 async def save_dead_letter(write: Pool, letter: NewDeadLetter) -> None:
-    """Insert a message that a consumer has given up; one that was given up before is the same dead letter."""
+    """Save a dead letter. A message that was a dead letter before keeps its row."""
     await write.execute(_UPSERT_OTHER if letter.batch_id is None else _UPSERT_BATCH, *letter)
 
 
 async def insert_unless_known(write: Connection, letter: NewDeadLetter) -> None:
-    """Insert a dead letter, or leave the one that is known as it is."""
+    """Insert a dead letter. An existing row stays as it is."""
     await write.execute(_INSERT_UNLESS_KNOWN, *letter)
 
 
 class LetterToSend(NamedTuple):
-    """A dead letter that is to be retried; if it `is_batch`, its message is built anew."""
+    """A dead letter that is to be retried. If it `is_batch`, its message is rebuilt from the events."""
 
     id: UUID
     batch_id: UUID | None
@@ -92,7 +92,7 @@ select id, batch_id, is_batch, message_id, body
 
 
 async def list_to_send(write: Connection, consumer: str, limit: int) -> list[LetterToSend]:
-    """Lock and return the dead letters that are to be sent to the consumer again; in a transaction."""
+    """Lock and return the dead letters that are to be sent to the consumer again, inside a transaction."""
     return [LetterToSend(*row) for row in await write.fetch(_SELECT_TO_SEND, consumer, limit)]
 
 
@@ -104,7 +104,7 @@ update write.dead_letters
 
 
 async def mark_sent(write: Connection, letter_id: UUID) -> None:
-    """The broker has confirmed it."""
+    """Record that the broker has confirmed the dead letter."""
     await write.execute(_UPDATE_SENT, letter_id)
 
 
@@ -116,7 +116,7 @@ update write.dead_letters
 
 
 async def reopen(write: Connection, letter_id: UUID, error: str) -> None:
-    """It cannot be sent, and waits for another decision."""
+    """Open a dead letter again that cannot be sent, so that it waits for another decision."""
     await write.execute(_UPDATE_OPEN, letter_id, error)
 
 
@@ -140,7 +140,7 @@ select l.batch_id, l.state, l.sent_at, b.created_at
 
 
 async def list_batch_letters(write: Pool, consumer: str, after: UUID) -> list[BatchLetter]:
-    """The dead letters of batches that are open or retried, or whose batch comes after the given one."""
+    """Return the dead letters of batches that are open or retried, or whose batch comes after the given one."""
     return [BatchLetter(*row) for row in await write.fetch(_SELECT_BATCH_LETTERS, consumer, after)]
 
 
@@ -167,5 +167,5 @@ select count(*)
 
 
 async def count_open(write: Pool, consumer: str) -> int:
-    """How many dead letters of the consumer wait for a decision."""
+    """Return how many dead letters of the consumer wait for a decision."""
     return int(await write.fetchval(_COUNT_OPEN, consumer))

@@ -49,7 +49,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterDetails(DeadLetter):
-    """With the events' ids and the first 4 KiB of the body as text (what is no UTF-8 shows as U+FFFD)."""
+    """A dead letter with its events' ids and the first 4 KiB of the body as text (invalid UTF-8 as U+FFFD)."""
 
     event_ids: Sequence[UUID]
     body_bytes: int
@@ -102,7 +102,7 @@ select count(*)
 async def list_dead_letters(
     connection: Connection, consumer: str | None, state: DeadLetterState | None, limit: int, offset: int
 ) -> tuple[list[DeadLetter], int]:
-    """A page, the first seen first, and how many there are in all; None takes any."""
+    """Return a page, the first seen first, and the number of all. A filter that is None matches everything."""
     rows = await connection.fetch(_SELECT_PAGE, consumer, state, limit, offset)
     total = await connection.fetchval(_COUNT_DEAD_LETTERS, consumer, state)
     return [DeadLetter(**_values(row)) for row in rows], int(total)
@@ -115,7 +115,7 @@ _SELECT_ONE = (
 
 
 async def find_dead_letter(connection: Connection, letter_id: UUID) -> DeadLetterDetails:
-    """Raises NotFound."""
+    """Return a dead letter with its details. Raises NotFound."""
     row = await connection.fetchrow(_SELECT_ONE, letter_id, _MAX_BODY_START_BYTES)
     if row is None:
         raise make_not_found(letter_id)
@@ -133,7 +133,7 @@ select id
 
 
 async def list_open_ids(connection: Connection, consumer: str) -> list[UUID]:
-    """Those of a consumer that wait for a decision."""
+    """Return the ids of a consumer's dead letters that wait for a decision."""
     return [row["id"] for row in await connection.fetch(_SELECT_OPEN_IDS, consumer)]
 
 
@@ -142,5 +142,5 @@ def _values(row: Any) -> dict[str, Any]:
 
 
 def make_not_found(letter_id: UUID) -> NotFound:
-    """The error for an id that no dead letter has."""
+    """Return the error for an id that no dead letter has."""
     return NotFound("dead_letter_not_found", f"There is no dead letter {letter_id}.")
