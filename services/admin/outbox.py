@@ -1,8 +1,9 @@
-"""Domain events: written down with the change, delivered to Redis and to every process's cache after it.
+"""Outbox of domain events: inserted in the transaction of a change, delivered to all caches after it.
 
-Delivery tells the present state (`entries`), so repeating it or mixing up its order does no harm. It always SETs:
-readers fill Redis with SET NX, and what admin wrote must win over what a reader read before. What could not be
-delivered waits in its row, and the loop of any admin process tries again each second.
+A delivery writes the present state of the registry to Redis and publishes invalidations to every process, so it does no
+harm to repeat deliveries or to mix up their order. It always uses SET: readers fill Redis with SET NX, and a value that
+admin wrote must win over one that a reader read before. A domain event that could not be delivered stays in its row,
+and the loop of any admin process tries again each second.
 """
 
 import asyncio
@@ -25,9 +26,9 @@ from tracking.infra.redis import REDIS_ERRORS, publish_invalidation
 _log = logging.getLogger(__name__)
 _MAX_EVENTS_PER_RUN = 100
 _INTERVAL_S = 1.0
-# The loop may take longer than an answer may wait: a partner can have thousands of keys.
+# The loop has more time than a response may take, because a partner can have thousands of keys.
 _LOOP_TIMEOUT_S = 30.0
-# From here on one invalidation of everything is cheaper for all than one for each entry.
+# From this number of entries on, one invalidation of everything is cheaper for all processes than one for each entry.
 _MANY = 20
 _UNAVAILABLE_ERRORS: tuple[type[BaseException], ...] = (*REDIS_ERRORS, *postgres.TRANSIENT_ERRORS)
 
@@ -40,7 +41,7 @@ values ($1, $2, $3, $4, $5)
 async def insert_domain_events(
     connection: Connection, events: Iterable[DomainEvent], new_id: Callable[[datetime], UUID]
 ) -> list[UUID]:
-    """In the transaction of the change; returns the ids to deliver after it."""
+    """Insert domain events in the transaction of the change; return the ids to deliver after its commit."""
     rows = [
         (
             new_id(event.occurred_at),
@@ -55,7 +56,8 @@ async def insert_domain_events(
     return [row[0] for row in rows]
 
 
-# Waits for a loop that is delivering them just now: the answer must not come before the caches know.
+# The statement waits for a loop that is delivering the same rows, because the response must not be sent before the
+# caches are updated.
 _SELECT_BY_IDS = """
 select id, payload
   from write.domain_events
@@ -82,7 +84,7 @@ update write.domain_events
 
 
 class Outbox:
-    """Delivers; `deliver` right after a change, `run` for what could not be delivered then."""
+    """Delivers domain events: `deliver` right after a change, `run` those that could not be delivered then."""
 
     def __init__(self, pool: Pool, redis: Redis, *, ttl_s: int, timeout_s: float) -> None:
         self._pool = pool
@@ -91,19 +93,22 @@ class Outbox:
         self._timeout_s = timeout_s
 
     async def deliver(self, event_ids: Sequence[UUID]) -> None:
-        """Deliver these before an answer goes out. Never raises: the change is committed, the loop will deliver it."""
+        """Deliver these domain events before the response is sent.
+
+        Never raises: the change is committed, and the loop delivers what could not be delivered here.
+        """
         if event_ids:
             await self._attempt(_SELECT_BY_IDS, list(event_ids), self._timeout_s)
 
     async def run(self, beat: Callable[[], None]) -> None:
-        """Deliver what waits, once a second and without a pause while there is more; until cancelled."""
+        """Deliver waiting domain events once a second, without a pause while there are more, until cancelled."""
         while True:
             beat()
             if await self._attempt(_SELECT_UNDELIVERED, _MAX_EVENTS_PER_RUN, _LOOP_TIMEOUT_S) < _MAX_EVENTS_PER_RUN:
                 await asyncio.sleep(_INTERVAL_S)
 
     async def _attempt(self, select: str, argument: Any, timeout_s: float) -> int:
-        """How many were delivered; 0 when it failed."""
+        """Return how many domain events were delivered; 0 if the delivery failed."""
         try:
             async with asyncio.timeout(timeout_s), self._pool.acquire() as connection, connection.transaction():
                 rows = await connection.fetch(select, argument)
@@ -114,7 +119,7 @@ class Outbox:
         except _UNAVAILABLE_ERRORS as error:
             _log.warning("changes wait to be told to the caches: %s", postgres.describe_error(error))
         except Exception:
-            # a consumer's edge: a bug here must neither undo an answer nor end the process that could be mended
+            # This is an edge: a bug here must neither undo a response nor end the process.
             _log.exception("changes cannot be told to the caches")
         return 0
 
@@ -122,7 +127,8 @@ class Outbox:
         entries = await read_cache_updates(connection, payloads)
         while True:
             await self._write(entries)
-            # another process may have read after us and written before us; what stands there last must be the newest
+            # Another process may have read a newer state and written it before this write; the last write must be the
+            # newest.
             present = await read_cache_updates(connection, payloads)
             if present == entries:
                 return

@@ -49,9 +49,10 @@ class AccessTokenLookup:
         self._cache = CredentialCache(redis, self._look_up, ttl_s=ttl_s, max_entries=_MAX_ENTRIES)
 
     async def authenticate(self, authorization: str | None, now: datetime) -> AccessTokenEntry:
-        """The token of an `Authorization: Bearer …` header.
+        """Return the token of an `Authorization: Bearer …` header.
 
-        Raises Unauthenticated (missing, unknown, revoked, expired) and Unavailable (only the database could tell).
+        Raises Unauthenticated (missing, unknown, revoked, expired) and Unavailable (the token must be read from the
+        database, which is unavailable).
         """
         scheme, _, token = (authorization or "").partition(" ")
         token = token.strip()
@@ -62,14 +63,14 @@ class AccessTokenLookup:
             entry = await self._cache.get(hash_secret(token))
         if entry is None or entry.scope not in ("admin", "read"):
             raise Unauthenticated("unknown_token", "This access token is not known.")
-        if entry.revoked_at is not None:  # for good, whatever our clock says
+        if entry.revoked_at is not None:  # a revocation is final, whatever the clock of this process says
             raise Unauthenticated("revoked_token", "This access token was revoked.")
         if entry.expires_at is not None and entry.expires_at <= now:
             raise Unauthenticated("expired_token", "This access token has expired.")
         return entry
 
     def invalidate(self, digest: str | None = None) -> None:
-        """Drop one token's entry, or all."""
+        """Drop the entry of one token, or all entries."""
         self._cache.invalidate(digest)
 
     async def _look_up(self, digest: str) -> AccessTokenEntry | None:
@@ -89,7 +90,7 @@ class AccessTokenLookup:
 
 
 class QueryAuthMiddleware:
-    """ASGI: nothing but the open paths without a token; not even whether a path exists."""
+    """ASGI middleware that requires an access token for every path except the open ones, whether or not it exists."""
 
     def __init__(self, app: ASGIApp, tokens: AccessTokenLookup, open_paths: Collection[str]) -> None:
         self._app = app
@@ -105,22 +106,23 @@ class QueryAuthMiddleware:
 
 
 def get_visible_partner_id(request: Request) -> UUID | None:
-    """The one partner whose data the request may see; None = all partners."""
+    """Return the one partner whose data the request may see; None means all partners."""
     entry: AccessTokenEntry = request.scope["access_token"]
     return None if entry.scope == "admin" else entry.partner_id
 
 
 class SystemOwners:
-    """Whose a partner system is; that never changes, so an answer is kept for good."""
+    """Finds the partner of a partner system. It never changes, so a result is cached for good."""
 
     def __init__(self, find_owner: Callable[[UUID], Awaitable[UUID | None]]) -> None:
         self._find_owner = find_owner
         self._owners: dict[UUID, UUID] = {}
 
     async def require_visible(self, system_id: UUID, partner_id: UUID | None) -> None:
-        """Raises NotFound unless `partner_id` owns the system: the same answer for another's system and for none.
+        """Raise NotFound unless `partner_id` owns the system; the error is the same for another's system and for none.
 
-        Who sees all partners is not asked: a system of a second ago, not copied yet, has no events for them, not a 404.
+        For a token that sees all partners the system is not looked up: a new system that the relay has not copied yet
+        then has no events, instead of a 404.
         """
         if partner_id is None:
             return
@@ -136,7 +138,10 @@ class SystemOwners:
 
 
 async def find_owner(pool: Pool, system_id: UUID) -> UUID | None:
-    """The partner of a system, None if it is not known (yet: the relay copies systems within about a second)."""
+    """Return the partner of a system; None if the system is not known.
+
+    A new system may be unknown for about a second, until the relay has copied it.
+    """
     with translate_errors():
         found: UUID | None = await pool.fetchval(_SELECT_OWNER, system_id)
     return found

@@ -1,4 +1,4 @@
-"""The statistics of a range, from the cache while nothing of the range has changed."""
+"""Caches the statistics of a range for as long as nothing in the range changes."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,13 +13,14 @@ from tracking.infra import metrics
 from tracking.infra.cache_aside import CacheAside
 from tracking.infra.postgres import Pool
 
-# A range that goes on is changed by nearly every event; it is kept only for those who ask together.
+# A range that includes the present changes with nearly every event. Its entry lives 5 seconds, long enough to serve
+# requests that arrive together.
 _LIVE_TTL_S = 5
 
 
 @dataclass(frozen=True, slots=True)
 class StatisticsResult:
-    """`counts` as in views.counts."""
+    """Statistics of a range, with the counts by event name."""
 
     counts: CountsByName
     is_cached: bool
@@ -27,17 +28,17 @@ class StatisticsResult:
 
 @dataclass(frozen=True, slots=True)
 class ActorCount:
-    """How many there are."""
+    """The number of actors of a range."""
 
     number: int
     is_cached: bool
 
 
 class StatisticsCache:
-    """Answers from Redis under the specification's key, else from the read database.
+    """Reads statistics from Redis under the specification's key, otherwise from the read database.
 
-    An entry carries the version its range had when it was counted, and is used only while that is still the range's
-    version: it cannot be stale, however long it is kept.
+    An entry contains the version that its range had when it was counted, and is used only while the range still has
+    that version. It cannot be stale, however long it is kept.
     """
 
     def __init__(self, redis: CacheAside, pool: Pool, *, ttl_s: int) -> None:
@@ -48,7 +49,7 @@ class StatisticsCache:
     async def count_actors(
         self, system_id: UUID, within: TimeRange, now: datetime, *, includes_bots: bool, merged: bool
     ) -> ActorCount:
-        """How many actors the range's events have. Raises Unavailable."""
+        """Return the number of actors of the range's events. Raises Unavailable."""
         shown_range = format_timestamp(within.start), format_timestamp(within.end)
         key = make_actors_cache_key(system_id, *shown_range, includes_bots=includes_bots, merged=merged)
         entry = _decode_actors(await self._redis.get(key))
@@ -66,7 +67,7 @@ class StatisticsCache:
         return self._ttl_s if within.end < now else min(self._ttl_s, _LIVE_TTL_S)
 
     async def get_statistics(self, system_id: UUID, within: TimeRange, now: datetime) -> StatisticsResult:
-        """Raises Unavailable."""
+        """Return the statistics of the range. Raises Unavailable."""
         key = make_statistics_cache_key(system_id, format_timestamp(within.start), format_timestamp(within.end))
         entry = _decode(await self._redis.get(key))
         if entry is not None and entry[1] == await freshness.read_range_version(self._pool, system_id, within):
@@ -80,7 +81,7 @@ class StatisticsCache:
 
 
 def format_timestamp(at: datetime) -> str:
-    """With Z, and microseconds only where there are any."""
+    """Format a time with Z, and with microseconds only if there are any."""
     return at.replace(tzinfo=None).isoformat() + "Z"
 
 
@@ -108,11 +109,11 @@ def _decode_actors(data: bytes | None) -> tuple[int, list[int]] | None:
 
 
 def make_statistics_cache_key(system_id: object, start: str, end: str) -> str:
-    """An answer of the statistics endpoint."""
+    """Make the key of a response of the statistics endpoint."""
     return f"stats:{system_id}:{start}:{end}"
 
 
 def make_actors_cache_key(system_id: object, start: str, end: str, *, includes_bots: bool, merged: bool) -> str:
-    """The number of actors beside that answer."""
+    """Make the key of the number of actors in such a response."""
     kinds = (":bots" if includes_bots else "") + (":merged" if merged else "")
     return f"{make_statistics_cache_key(system_id, start, end)}:actors{kinds}"

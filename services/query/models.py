@@ -1,4 +1,4 @@
-"""What the routes answer, as models for the OpenAPI document; the answers themselves are written without models."""
+"""Models of the responses for the OpenAPI document; the responses themselves are written without models."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -60,7 +60,7 @@ _STATISTICS: dict[str, JsonValue] = {
 
 
 class Meta(JsonModel):
-    """How fresh the answer is."""
+    """The freshness of the response."""
 
     as_of: Annotated[
         datetime | None, Field(description="Everything stored before it is in the answer; null when not known.")
@@ -71,7 +71,7 @@ class Meta(JsonModel):
 
 
 class Event(JsonModel):
-    """An event as analytics see it; partner and system under the names they had."""
+    """An event with the names that its partner and system had when it was received."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EVENT]})
 
@@ -101,7 +101,7 @@ class Event(JsonModel):
 
 
 class EventList(JsonModel):
-    """A page, newest first."""
+    """A page of events, the newest first."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_LIST]})
 
@@ -114,7 +114,7 @@ class EventList(JsonModel):
 
 
 class Statistics(JsonModel):
-    """Counts of a range, exact to the microsecond."""
+    """The counts of a range, whose bounds are exact to the microsecond."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_STATISTICS, _STATISTICS | {"uniqueActors": 3120}]})
 

@@ -1,9 +1,11 @@
-"""Proves that every committed batch reached every consumer's inbox, says how far each is, and repeats what was lost.
+"""Verifies that every committed batch reached the inbox of every consumer, and republishes batches that were lost.
 
-A position per consumer only moves over batches that are in its inbox, or dead letters, and old enough that none can
-still be committed before them (ids are made before the commit). What is published, missing, no dead letter and not in
-the queue any more was lost after its confirm (queue purged or deleted, an operator's mistake): it is published again,
-to that queue alone. A dead letter is left alone until somebody wants it retried; then it is a batch as any other.
+For each consumer there is a position, which also shows the consumer's progress. The position advances only over batches
+that are in the inbox or are dead letters and that are at least 30 seconds old, because an id is created before its
+commit and a younger one may still appear behind the position. A batch that was published, is in no inbox, is no dead
+letter and is not in the queue was lost after its confirm, for example by a purge. It is published again to this
+consumer's queue only. A dead letter is left alone until somebody decides to retry it; then it is treated as any other
+batch.
 """
 
 import logging
@@ -32,15 +34,18 @@ _log = logging.getLogger(__name__)
 _PAGE_SIZE = 5_000
 _MAX_PAGES_PER_RUN = 10
 _MAX_REPUBLISHED_PER_RUN = 1_000
-# the loop has other things to do, and must say in time that it is alive
+# The loop has other work, and must report in time that it is alive.
 _REPEAT_FOR_S = 5.0
-# Longer than the gateway's commit deadline: an older id cannot be committed any more.
+# This is longer than the gateway's commit deadline, so a batch with an older id cannot be committed any more.
 _COMMIT_HORIZON = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
 class _MissingBatch:
-    """`sent_at` is when it was sent to the consumer, at the earliest; None if it need not be under way."""
+    """A batch that is missing in the inbox.
+
+    `sent_at` is the earliest time at which it was sent to the consumer; None if it need not be in the queue.
+    """
 
     id: UUID
     created_at: datetime
@@ -49,18 +54,18 @@ class _MissingBatch:
 
 @dataclass(slots=True)
 class Reconciler:
-    """Follows one consumer."""
+    """Reconciles one consumer."""
 
     consumer: str
     write: Pool
     read: Pool
     publisher: Publisher
     unapplied_after: timedelta
-    # missing though the queues were seen empty, since when; in the future after a repeat
+    # Since when each batch was missing although the queues were empty; after a republish the time is in the future.
     _missing_since: dict[UUID, datetime] = field(default_factory=dict)
 
     async def reconcile(self) -> None:
-        """Look once: move the position, tell the progress, repeat what was lost. Raises postgres.TRANSIENT_ERRORS."""
+        """Advance the position, report the progress, and republish lost batches. Raises postgres.TRANSIENT_ERRORS."""
         looked_at = datetime.now(UTC)
         position = await consumer_progress.read_position(self.write, self.consumer)
         found = await delivery.list_batch_letters(self.write, self.consumer, position)
@@ -85,7 +90,7 @@ class Reconciler:
     async def _find_missing(
         self, looked_at: datetime, position: UUID, letters: Mapping[UUID, BatchLetter]
     ) -> list[_MissingBatch]:
-        """Batches after the position that are neither in the inbox nor dead letters; moves the position."""
+        """Advance the position; return the batches behind it that are neither in the inbox nor dead letters."""
         horizon = make_lowest_id(looked_at - _COMMIT_HORIZON)
         proven = after = position
         missing: list[_MissingBatch] = []
@@ -108,7 +113,7 @@ class Reconciler:
         return missing
 
     async def _find_unapplied(self, letters: Mapping[UUID, BatchLetter]) -> list[_MissingBatch]:
-        """Dead letters that are open or on their way; those found in the inbox are closed."""
+        """Return the dead letters that are open or being retried; those found in the inbox are closed."""
         waiting = [letter for letter in letters.values() if letter.state in ("open", "retried")]
         if not waiting:
             return []
@@ -119,7 +124,7 @@ class Reconciler:
         return [
             _MissingBatch(letter.batch_id, letter.created_at, letter.sent_at if letter.state == "retried" else None)
             for letter in waiting
-            # retention may have dropped the batch, and an id that no batch ever had is no gap
+            # Retention may have dropped the batch, and an id that never belonged to a batch is no gap.
             if letter.batch_id not in applied and letter.created_at is not None
         ]
 
@@ -134,7 +139,8 @@ class Reconciler:
         names = topology.get_queue_names(self.consumer)
         if not late or not await self._are_drained(names.work, names.dead_letter):
             return
-        # twice: what is in no queue may be in the hands of a worker, who has some seconds of work there
+        # The queues are checked twice: a batch that is in no queue may be in a worker, which needs some seconds to
+        # apply it.
         lost = [
             id_
             for id_, age in late.items()
@@ -179,7 +185,7 @@ class Reconciler:
         await delivery.insert_unless_known(connection, letter)
 
     async def _are_drained(self, *queues: str) -> bool:
-        """While messages wait in a queue, what is missing is most likely among them."""
+        """Return whether the queues are empty; while messages wait, a missing batch is most likely among them."""
         try:
             return not any([await self.publisher.get_queue_depth(queue) for queue in queues])
         except Unavailable:

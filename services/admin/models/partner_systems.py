@@ -32,7 +32,7 @@ Type = Annotated[
 
 
 class SystemFilter(PageParameters):
-    """Systems of a partner, or that are active or not."""
+    """Selects the systems of a partner, or those that are active or inactive."""
 
     partner_id: UUID | None = None
     is_active: bool | None = None
@@ -49,7 +49,7 @@ class NewSystem(JsonModel):
 
 
 class SystemChange(JsonModel):
-    """What to change; what is left out stays."""
+    """The fields of a partner system to change. A field that is left out keeps its value."""
 
     name: Name | None = None
     type: Type | None = None
@@ -73,7 +73,7 @@ class SystemAnswer(JsonModel):
 
 
 class RegisteredSystem(JsonModel):
-    """A system that was just registered, with its first key: the only time it is shown."""
+    """A system that was just registered, with its first key. The key is shown only in this response."""
 
     id: Annotated[UUID, Field(examples=[EXAMPLE_SYSTEM_ID])]
     partner_id: Annotated[UUID, Field(examples=[EXAMPLE_PARTNER_ID])]

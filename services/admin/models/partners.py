@@ -13,7 +13,7 @@ Email = Annotated[str, Field(min_length=3, max_length=255, examples=["admin@acme
 
 
 class PartnerFilter(PageParameters):
-    """Partners that are active or not, or have an address."""
+    """Selects the partners that are active or inactive, or the one with an address."""
 
     is_active: bool | None = None
     email: FilterText | None = None
@@ -27,7 +27,7 @@ class NewPartner(JsonModel):
 
 
 class PartnerChange(JsonModel):
-    """What to change; what is left out stays."""
+    """The fields of a partner to change. A field that is left out keeps its value."""
 
     name: Annotated[str, Field(min_length=1, max_length=200, examples=["Acme Corp"])] | None = None
     email: Email | None = None

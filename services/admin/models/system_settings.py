@@ -1,4 +1,4 @@
-"""Settings of a partner system as they stand in bodies and responses."""
+"""Models of a partner system's settings in bodies and responses."""
 
 from dataclasses import replace
 from typing import Annotated, Any
@@ -45,7 +45,7 @@ Ip = Annotated[
 
 
 class RateLimit(JsonModel):
-    """How fast the keys of the system may send, together."""
+    """The rate limit that all API keys of the system share."""
 
     events_per_second: Annotated[StrictInt, Field(ge=1, le=MAX_EVENTS_PER_SECOND, examples=[500])]
     burst: Annotated[
@@ -60,7 +60,7 @@ class RateLimit(JsonModel):
 
 
 class PrivacySetting(JsonModel):
-    """What becomes of one place of an event before it is stored."""
+    """A privacy rule: how the value at one path of an event is changed before the event is stored."""
 
     path: Annotated[
         str,
@@ -88,7 +88,10 @@ Rules = Annotated[list[PrivacySetting], Field(max_length=MAX_RULES)]
 
 
 class SettingsChange(JsonModel):
-    """What is left out stays; a list that is given replaces the present one; rateLimit null is no limit."""
+    """The settings to change. A setting that is left out keeps its value.
+
+    A list replaces the present list as a whole. A rateLimit of null removes the limit.
+    """
 
     allowed_origins: Origins | None = None
     rate_limit: RateLimit | None = None
@@ -125,7 +128,7 @@ def _parse_rules(given: list[PrivacySetting]) -> tuple[PrivacyRule, ...]:
 
 
 class SettingsAnswer(JsonModel):
-    """What holds for a system; rateLimit null is no limit."""
+    """The settings of a system. A rateLimit of null means that there is no limit."""
 
     allowed_origins: Origins
     rate_limit: RateLimit | None

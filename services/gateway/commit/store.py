@@ -1,8 +1,8 @@
-"""Writes a micro-batch: its events and its batch row in one transaction, committed with fsync or not at all.
+"""Writes a micro-batch: its events and its batch row are committed in one transaction with fsync, or not at all.
 
-COPY first, because nearly every event is new; on a duplicate the transaction is rolled back and the rows go through a
-temporary table with ON CONFLICT DO NOTHING. The batch row is also the witness of the commit: if the connection breaks
-while committing, the next attempt looks for it and knows.
+COPY is tried first, because nearly every event is new. On a duplicate the transaction is rolled back, and the rows go
+through a temporary table with ON CONFLICT DO NOTHING. The batch row also shows whether a commit succeeded: if the
+connection breaks during a commit, the next attempt looks for that row.
 """
 
 import asyncio
@@ -23,10 +23,13 @@ from tracking.tables.event_columns import WRITE_ENCODERS
 
 
 class RowSkipped(Exception):
-    """A trigger left out a row without a word: to its sender it must not seem stored."""
+    """A trigger of the table skipped the row without raising an error (it returned NULL).
+
+    The event must not be reported as stored.
+    """
 
 
-# What PostgreSQL (or asyncpg on its behalf) may say against one row, for ever; its neighbours are stored all the same.
+# Errors of PostgreSQL, or of asyncpg, that mean that one row can never be stored; the other rows still can.
 ROW_ERRORS: tuple[type[BaseException], ...] = (
     RowSkipped,
     asyncpg.DataError,
@@ -34,7 +37,7 @@ ROW_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.WithCheckOptionViolationError,
     asyncpg.ProgramLimitExceededError,
     asyncpg.CardinalityViolationError,
-    # what a trigger raises
+    # This is the error of a trigger's RAISE.
     asyncpg.TriggeredActionError,
     asyncpg.TriggeredDataChangeViolationError,
     asyncpg.PLPGSQLError,
@@ -47,7 +50,7 @@ ROW_ERRORS: tuple[type[BaseException], ...] = (
 )
 
 _CONNECT_ERRORS: tuple[type[BaseException], ...] = (*postgres.POSTGRES_ERRORS, ValueError)
-# A client's time further off than this may lie where no partition is meant to be.
+# A client's time that is further away than this may lie in a month for which no partition is meant to exist.
 _MAX_DISTANCE_TO_PARTITIONS = timedelta(days=28)
 
 _CREATE_STAGING = """
@@ -73,7 +76,7 @@ select count(*)
 
 
 class EventStore:
-    """Connections of its own for commits, as many as commits are under way at once; opened again when they break."""
+    """Stores events over its own connections, one for each commit in progress; a broken one is opened again."""
 
     def __init__(self, url: str, *, connect_timeout_s: float) -> None:
         self._url = url
@@ -92,24 +95,27 @@ class EventStore:
         """Store the events that are new, with their batch row; return the ids of those, or None if all were new.
 
         The ids within `events` are unique for each system. After a failure whose outcome is unknown, call it again with
-        the same batch id and `is_retry`. Past `timeout_s` the connection is cut. Raises postgres.TRANSIENT (nothing is
-        known to be stored), ROW_FAULTS (nothing is stored, at least one row can never be) or another PostgresError
-        (nothing is stored; whether that is due to a row shows when the rows are tried apart).
+        the same batch id and `is_retry`. After `timeout_s` the connection is cut. Raises postgres.TRANSIENT_ERRORS
+        (nothing is known to be stored), ROW_ERRORS (nothing is stored, and at least one row can never be) or another
+        PostgresError (nothing is stored; trying the rows one by one shows whether a row is the cause).
         """
         connection = await self._open(timeout_s)
-        # cutting the connection rather than cancelling: a cancelled transaction would wait for its own rollback
+        # The connection is cut rather than the task cancelled, because a cancelled transaction would wait for its
+        # rollback.
         watchdog = asyncio.get_running_loop().call_later(timeout_s, connection.terminate)
         try:
             stored = await self._commit(connection, batch_id, created_at, events, is_retry=is_retry)
         except AttributeError as error:
-            # asyncpg, between two questions of a statement, of the protocol that a cut connection no longer has
+            # asyncpg raises this between two messages of a statement if the connection was cut and has no protocol any
+            # more.
             was_cut = connection.is_closed()
             connection.terminate()
             if was_cut:
                 raise ConnectionError("the connection was cut at the deadline") from error
             raise
         except BaseException as error:
-            # a search for a bad row goes on here; after any other failure the protocol's state may be unknown
+            # The search for a bad row continues on this connection; after any other error the protocol's state may be
+            # unknown.
             if not isinstance(error, ROW_ERRORS) or connection.is_closed() or connection.is_in_transaction():
                 connection.terminate()
             else:
@@ -143,10 +149,11 @@ class EventStore:
     async def _commit_all(
         self, connection: DedicatedConnection, batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]
     ) -> bool:
-        """False if at least one of them is stored already, and nothing was stored now."""
+        """Store all events, and return True; return False and store nothing if one of them is stored already."""
         batch = CopyRows("write.event_batches", BATCH_ENCODERS, _batch_columns(batch_id, created_at, events))
         try:
-            # not committed in the same breath: if a trigger left out a row, all of it must be undone
+            # The commit is not sent together with the rows: if a trigger skipped a row, everything must be rolled
+            # back.
             stored = await copy_binary.begin_and_copy(
                 connection, batch, CopyRows("write.tracking_events", WRITE_ENCODERS, _columns(events))
             )
@@ -176,7 +183,7 @@ class EventStore:
                 await copy_binary.copy(
                     connection, "event_batches", schema="write", encoders=BATCH_ENCODERS, groups=[batch]
                 )
-        # an earlier attempt of ours may have been committing all the while
+        # An earlier attempt of this process may still have been committing meanwhile.
         known = None if stored else await self._known(connection, batch_id)
         return stored if known is None else known
 
@@ -204,7 +211,7 @@ class EventStore:
         return opened
 
     def close(self) -> None:
-        """End the connections without waiting for the server."""
+        """Close the connections without waiting for the server."""
         while self._idle:
             self._idle.pop().terminate()
 
@@ -224,19 +231,21 @@ def _require_all(stored: int, events: Sequence[TrackingEvent]) -> None:
 
 
 def _is_of_batch_row(fault: BaseException) -> bool:
-    """Whether PostgreSQL says that it was at the batch row, not at an event."""
+    """Return whether PostgreSQL reported the error for the batch row and not for an event."""
     context = fault.context if isinstance(fault, asyncpg.PostgresError) else None
     return any(line.startswith("COPY event_batches") for line in (context or "").splitlines())
 
 
 def is_permanent_error(event: TrackingEvent, fault: BaseException) -> bool:
-    """Whether `fault`, raised for this event alone, is the event's own: it can never be stored.
+    """Return whether `fault`, raised for this event alone, means that the event can never be stored.
 
-    A month around now without a partition is ours to mend, one that only a client's clock names is not.
+    A missing partition is a temporary error for a month around now, because the system has to create that partition. It
+    is a permanent error for a month that only a client's wrong clock names.
     """
     if not isinstance(fault, ROW_ERRORS):
         return False
-    # the one check of PostgreSQL's own, so it has no name; what a trigger raises names no table
+    # A missing partition is the only check violation without a constraint name; an error raised by a trigger names no
+    # table.
     has_no_partition = (
         isinstance(fault, asyncpg.CheckViolationError)
         and fault.table_name is not None
@@ -247,7 +256,7 @@ def is_permanent_error(event: TrackingEvent, fault: BaseException) -> bool:
 
 
 def describe_row_error(fault: BaseException) -> str:
-    """What PostgreSQL says, without the row's values, which may be personal, and without its hints."""
+    """Return PostgreSQL's message without the row's values, which may be personal data, and without its hints."""
     if isinstance(fault, asyncpg.PostgresError):
         return f"{fault.sqlstate}: {fault.args[0] if fault.args else type(fault).__name__}"
     return str(fault) if isinstance(fault, RowSkipped) else type(fault).__name__

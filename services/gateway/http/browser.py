@@ -1,6 +1,6 @@
-"""The routes of pages beside those of SDKs: the beacon, the pixel and the script.
+"""The routes for web pages beside those of the SDKs: the beacon, the pixel and the script.
 
-Their names are settings, as block lists know the usual ones.
+The names of these routes are settings, because block lists contain the usual names.
 """
 
 import time
@@ -40,7 +40,7 @@ GIF = bytes.fromhex(
 
 @dataclass(frozen=True, slots=True)
 class BrowserRouteNames:
-    """The last parts of the paths."""
+    """The last parts of the paths of these routes."""
 
     beacon: str = "beacon"
     pixel: str = "pixel"
@@ -51,7 +51,7 @@ DEFAULT_NAMES = BrowserRouteNames()
 
 
 class PixelRequest(GatewayRequest):
-    """An image is asked for without Origin; which page it is on stands in Referer, if anywhere."""
+    """A request for the pixel. Browsers request images without Origin; the page is named in Referer, if at all."""
 
     __slots__ = ("referrer",)
 
@@ -62,7 +62,7 @@ class PixelRequest(GatewayRequest):
 
     @property
     def origin(self) -> str | None:
-        """As far as the browser says it."""
+        """The origin of the page, if the browser names it."""
         said = super().origin
         if said is not None or self.referrer is None:
             return said
@@ -71,7 +71,7 @@ class PixelRequest(GatewayRequest):
 
 
 class BrowserRoutes:
-    """Handles the three; `sdk` says under which prefix, and takes what a beacon brings."""
+    """Handles the beacon, the pixel and the script, below the prefix of `sdk`, which stores the beacon's messages."""
 
     def __init__(self, ingestion: Ingestion, sdk: SdkRoutes, names: BrowserRouteNames) -> None:
         self._ingestion = ingestion
@@ -83,7 +83,7 @@ class BrowserRoutes:
         self.script = self._script.answer
 
     def get_handlers(self) -> Mapping[tuple[str, str], ASGIApp]:
-        """Handlers of GET and HEAD by method and path."""
+        """Return the handlers of GET and HEAD by method and path."""
         return {
             ("GET", self.pixel_path): self.pixel,
             ("HEAD", self.pixel_path): self.pixel_head,
@@ -92,10 +92,10 @@ class BrowserRoutes:
         }
 
     async def beacon(self, request: GatewayRequest) -> bytes:
-        """Store what a page sends while it closes.
+        """Store the messages that a page sends while it closes.
 
-        As `batch`; the key is in the query or the body, since `navigator.sendBeacon` cannot set headers, and the body
-        is JSON whatever its content type says.
+        The body is the same as for `batch`. The key is in the query or the body, since `navigator.sendBeacon` cannot
+        set headers, and the body is JSON whatever its content type says.
         """
         request.is_from_browser = True
         return await self._sdk.batch(request)
@@ -103,8 +103,8 @@ class BrowserRoutes:
     async def pixel(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Store one event that is written as query parameters.
 
-        The answer is a transparent image of 43 bytes, with errors too: browsers show an image whatever its status, so
-        the status can say what became of the event, and X-Error-Code why.
+        The response is a transparent image of 43 bytes, for errors too: browsers show an image whatever its status, so
+        the status can say whether the event was stored, and X-Error-Code why it was not.
         """
         started = time.perf_counter()
         request = PixelRequest(scope, receive)
@@ -123,7 +123,7 @@ class BrowserRoutes:
         answered.observe(time.perf_counter() - started)
 
     async def pixel_head(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """To who only asks whether there is a pixel; stores nothing."""
+        """Answer a request that only asks whether there is a pixel; nothing is stored."""
         correlation_id = PixelRequest(scope, receive).correlation_id
         await send_response(send, 200, _pixel_headers(correlation_id), b"", len(GIF))
 

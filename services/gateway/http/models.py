@@ -1,4 +1,4 @@
-"""What the gateway takes and answers, as models for its OpenAPI document; the hot path itself builds no models."""
+"""Models of the requests and responses for the gateway's OpenAPI document; the hot path itself builds no models."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -37,7 +37,7 @@ _BATCH_ANSWER: dict[str, JsonValue] = {
 
 
 class TrackedEvent(JsonModel):
-    """One event. Either `userId` or `anonymousId` is needed; unknown fields are let through and not kept."""
+    """One event. Either `userId` or `anonymousId` is required; unknown fields are accepted and not stored."""
 
     model_config = ConfigDict(extra="ignore", json_schema_extra={"examples": [_EVENT]})
 
@@ -61,19 +61,19 @@ class TrackedEvent(JsonModel):
 
 
 class DryRun(JsonModel):
-    """To try out what would be answered."""
+    """The parameter of a dry run, which shows the response without storing anything."""
 
     dry_run: Annotated[bool, Field(description="Validate and answer as if, and store nothing.")] = False
 
 
 class IngestRequest(TrackedEvent):
-    """One event with its key, unless that comes in a header or the query."""
+    """One event with its API key, unless the key is in a header or the query."""
 
     api_key: str | None = None
 
 
 class IngestAnswer(JsonModel):
-    """The event is on disk."""
+    """The response for one event: it is on disk."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_ANSWER]})
 
@@ -86,7 +86,7 @@ class IngestAnswer(JsonModel):
 
 
 class BatchRequest(JsonModel):
-    """Many events; also taken as a bare array, or as NDJSON with one event a line."""
+    """Many events. They may also be sent as an array, or as NDJSON with one event a line."""
 
     model_config = ConfigDict(
         extra="ignore", json_schema_extra={"examples": [{"apiKey": _EVENT["apiKey"], "events": [_EVENT]}]}
@@ -98,7 +98,7 @@ class BatchRequest(JsonModel):
 
 
 class BatchResult(JsonModel):
-    """What became of one event, in the order they were sent."""
+    """The result of one event; results are in the order in which the events were sent."""
 
     status: Annotated[str, Field(description="accepted, duplicate or refused")]
     event_id: UUID | None = None
@@ -110,7 +110,10 @@ class BatchResult(JsonModel):
 
 
 class BatchAnswer(JsonModel):
-    """accepted + duplicates + refused = events sent; invalid counts those accepted with isValid=false."""
+    """The sums of a batch: accepted + duplicates + refused = events sent.
+
+    `invalid` counts those of the accepted events that have isValid=false.
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": [_BATCH_ANSWER]})
 
@@ -136,7 +139,7 @@ _MESSAGE: dict[str, JsonValue] = {
 
 
 class SdkMessage(JsonModel):
-    """A message of the Segment specification. What is not named here is let through and not kept."""
+    """A message of the Segment specification. Fields that are not listed here are accepted and not stored."""
 
     model_config = ConfigDict(extra="ignore", json_schema_extra={"examples": [_MESSAGE]})
 
@@ -159,13 +162,13 @@ class SdkMessage(JsonModel):
 
 
 class SdkBatchMessage(SdkMessage):
-    """A message that says its type itself."""
+    """A message that names its own type."""
 
     type: EventType
 
 
 class SdkBatch(JsonModel):
-    """Messages of any types; also a bare array of them, or one message alone."""
+    """Messages of any types. They may also be sent as an array, or as one message alone."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"batch": [_MESSAGE], "writeKey": _EVENT["apiKey"]}]})
 
@@ -175,7 +178,7 @@ class SdkBatch(JsonModel):
 
 
 class PixelQuery(DryRun):
-    """A message in the query; a parameter of another name is a property of it, as text."""
+    """A message in the query. A parameter of another name becomes a property of the message, as text."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -189,7 +192,7 @@ class PixelQuery(DryRun):
 
 
 class SdkAnswer(IngestAnswer):
-    """As the answer to an event of our own."""
+    """The response for one message, with the same fields as the response for one event of `/api/events/ingest`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"success": True, **_ANSWER}]})
 
@@ -197,7 +200,7 @@ class SdkAnswer(IngestAnswer):
 
 
 class RejectedMessage(JsonModel):
-    """A message that was not stored, and why."""
+    """A message that was not stored, and the reason."""
 
     index: int
     code: str

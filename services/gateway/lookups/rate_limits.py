@@ -1,8 +1,9 @@
-"""How many events a second a system may send, over all its keys and all gateways.
+"""Limits the events a second of each system, over all its keys and all gateways.
 
-One token bucket a system in Redis; a gateway leases tokens from it in chunks of a fiftieth of a second, so that nearly
-no request waits for Redis and the total stays within a few hundredths of the limit. Without Redis each gateway goes by
-a bucket of its own: more than the limit may pass then, and nobody is turned away for want of a cache.
+Each system has one token bucket in Redis. A gateway leases tokens from it for a fiftieth of a second at a time, so that
+nearly no request waits for Redis and the total stays within a few hundredths of the limit. Without Redis each gateway
+uses a local bucket for each system. More events than the limit allows may then pass in total, but no request is
+rejected because Redis is unavailable.
 """
 
 import asyncio
@@ -48,20 +49,23 @@ return {granted, math.floor(tokens), wait_ms}
 
 @dataclass(slots=True)
 class _Bucket:
-    """What this gateway has leased for a system, and what it does without Redis."""
+    """The tokens that this gateway has leased for a system, and the local bucket that is used without Redis."""
 
     tokens: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    # until then no request that needs as many tokens can pass, so Redis is not asked
+    # Until this time no request that needs as many tokens can pass, so Redis is not asked.
     empty_until: float = 0.0
     empty_for: int = 0
-    # of the bucket of its own
+    # The tokens of the local bucket.
     local_tokens: float | None = None
     local_at: float = 0.0
 
 
 class RateLimiter:
-    """`try_acquire` for what was leased already, `acquire` for all else; both let systems without a limit through."""
+    """Limits systems:
+
+    `try_acquire` uses leased tokens, `acquire` may lease more; systems without a limit always pass.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._lease = redis.register_script(_LEASE)
@@ -69,7 +73,7 @@ class RateLimiter:
         self._breaker = CircuitBreaker("Redis does not answer, each gateway limits rates by itself")
 
     def try_acquire(self, system_id: UUID, settings: SystemSettings, events: int) -> bool:
-        """Whether these events may pass without asking anyone."""
+        """Return whether these events may pass with the tokens that are leased already."""
         if settings.rate_limit_events_per_second is None:
             return True
         bucket = self._buckets.get(system_id)
@@ -79,12 +83,12 @@ class RateLimiter:
         return True
 
     async def acquire(self, system_id: UUID, settings: SystemSettings, events: int) -> None:
-        """Let these events pass, or raise TooMany with the time after which to come back."""
+        """Let these events pass, or raise TooManyRequests with the time after which to try again."""
         if self.try_acquire(system_id, settings, events):
             return
         bucket = self._bucket(system_id)
         async with bucket.lock:
-            # another request may have leased enough for both meanwhile
+            # Another request may have leased enough for both meanwhile.
             if not self.try_acquire(system_id, settings, events):
                 await self._lease_more(system_id, settings, bucket, events)
 
