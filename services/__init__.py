@@ -1,1 +1,1 @@
-"""One package for each process; services know `tracking`, never each other."""
+"""The services, with one package for each process. Services import `tracking`, never each other."""

@@ -25,7 +25,7 @@ class AdminAuthMiddleware:
         self._commands = commands
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises Unauthenticated, Forbidden or Unavailable, which the edge middleware turns into responses."""
+        """Let the request pass, or raise Unauthenticated, Forbidden or Unavailable for the edge middleware."""
         if scope["type"] == "http" and not scope["path"].startswith(_OPEN):
             given = [value for name, value in scope["headers"] if name == b"authorization"]
             await self._check(given[0] if len(given) == 1 else b"")

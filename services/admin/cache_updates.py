@@ -1,7 +1,7 @@
-"""Reads from the write database what the caches must hold of the registry after a change.
+"""Reads from the write database the cache entries that a change of the registry affects.
 
-That is always the present state, whichever domain event led here. It is written to Redis under the keys and in the form
-of `contracts.cache_entries`. Gateways and query drop their own copy when its invalidation arrives.
+The entries always hold the present state, whichever domain event caused the update. They are written to Redis under the
+keys and in the form of `contracts.cache_entries`. Gateways and query drop their own copy when the invalidation arrives.
 """
 
 from collections.abc import Sequence
@@ -21,20 +21,20 @@ from tracking.infra.postgres import Connection
 
 @dataclass(slots=True)
 class CacheUpdates:
-    """`{key in Redis: value}`, and the invalidations that follow once all of it is written."""
+    """Cache entries as `{key in Redis: value}`, and the invalidations to publish once all entries are written."""
 
     values: dict[str, bytes] = field(default_factory=dict)
     invalidations: list[Invalidation] = field(default_factory=list)
 
     def add(self, key: str, value: bytes, invalidation: Invalidation | None = None) -> None:
-        """Once for each key, however many events led to it."""
+        """Add an entry once for each key, however many domain events changed it."""
         if invalidation is not None and key not in self.values:
             self.invalidations.append(invalidation)
         self.values[key] = value
 
 
 async def read_cache_updates(connection: Connection, payloads: Sequence[dict[str, Any]]) -> CacheUpdates:
-    """All that the domain events with these payloads may have changed."""
+    """Read every cache entry that the domain events with these payloads may have changed."""
     entries = CacheUpdates()
     for payload in payloads:
         match payload:

@@ -37,7 +37,7 @@ class AdminCommands:
         self.read_connection = units_of_work.read_connection
 
     async def register_partner(self, name: str, email: str) -> Partner:
-        """Raises Conflict if the address is taken."""
+        """Register a partner. Raises Conflict if the address belongs to another partner."""
         now = datetime.now(UTC)
         partner = Partner.register(self._units_of_work.new_id(now), name, email, now)
         async with self._units_of_work.begin() as unit_of_work:
@@ -46,7 +46,7 @@ class AdminCommands:
         return partner
 
     async def update_partner(self, partner_id: UUID, name: str | None, email: str | None) -> Partner:
-        """Change what is given."""
+        """Change the given fields of a partner."""
         async with self._units_of_work.begin() as unit_of_work:
             partner = await partners.find_partner(unit_of_work.connection, partner_id, should_lock=True)
             partner.update(datetime.now(UTC), name=name, email=email)
@@ -72,7 +72,7 @@ class AdminCommands:
         description: str,
         settings: SystemSettings = DEFAULT_SETTINGS,
     ) -> tuple[PartnerSystem, str]:
-        """The system and the secret of its first key."""
+        """Register a system, and return it with the secret of its first key."""
         now = datetime.now(UTC)
         async with self._units_of_work.begin() as unit_of_work:
             partner = await partners.find_partner(unit_of_work.connection, partner_id)
@@ -93,7 +93,7 @@ class AdminCommands:
         description: str | None,
         change_settings: Callable[[SystemSettings], SystemSettings] | None = None,
     ) -> PartnerSystem:
-        """Change what is given; `change_settings` makes the new settings of the present ones."""
+        """Change the given fields; `change_settings` makes the new settings from the present ones."""
         now = datetime.now(UTC)
         async with self._units_of_work.begin() as unit_of_work:
             system = await partner_systems.find_system(unit_of_work.connection, partner_system_id, should_lock=True)
@@ -115,7 +115,7 @@ class AdminCommands:
         return system
 
     async def issue_key(self, partner_system_id: UUID, name: str, expires_at: datetime | None) -> tuple[ApiKey, str]:
-        """A further key and its secret."""
+        """Create a further API key, and return it with its secret."""
         now = datetime.now(UTC)
         async with self._units_of_work.begin() as unit_of_work:
             system = await partner_systems.find_system(unit_of_work.connection, partner_system_id)
@@ -126,7 +126,7 @@ class AdminCommands:
         return key, secret
 
     async def rotate_key(self, partner_system_id: UUID, key_id: UUID, grace: timedelta) -> tuple[ApiKey, str]:
-        """The successor and its secret; the old key works on for `grace`."""
+        """Replace a key, and return its successor with the secret. The old key works until `grace` has passed."""
         async with self._units_of_work.begin() as unit_of_work:
             key = await api_keys.find_key(unit_of_work.connection, partner_system_id, key_id, should_lock=True)
             # Read with the row locked: the command that held it may have used a time after this one began to wait.
@@ -139,7 +139,7 @@ class AdminCommands:
         return successor, secret
 
     async def revoke_key(self, partner_system_id: UUID, key_id: UUID) -> None:
-        """End a key at once."""
+        """Revoke a key at once."""
         async with self._units_of_work.begin() as unit_of_work:
             key = await api_keys.find_key(unit_of_work.connection, partner_system_id, key_id, should_lock=True)
             key.revoke(datetime.now(UTC))
@@ -149,7 +149,7 @@ class AdminCommands:
     async def define_structure(
         self, partner_id: UUID | None, event_name: str, description: str, schema: Any, *, publish: bool
     ) -> EventStructure:
-        """A structure with its first version; global unless `partner_id` is given."""
+        """Create a structure with its first version; it is global unless `partner_id` is given."""
         await _check_schema(schema)
         now = datetime.now(UTC)
         id_ = self._units_of_work.new_id(now)
@@ -165,18 +165,18 @@ class AdminCommands:
         return structure
 
     async def add_version(self, structure_id: UUID, schema: Any, *, publish: bool) -> StructureVersion:
-        """The next version of a structure."""
+        """Add the next version of a structure."""
         await _check_schema(schema)
         async with self._edit_structure(structure_id) as structure:
             return structure.add_version(schema, datetime.now(UTC), publish=publish)
 
     async def publish_version(self, structure_id: UUID, number: int) -> StructureVersion:
-        """Raises Conflict unless it is a draft."""
+        """Publish a version. Raises Conflict unless the version is a draft."""
         async with self._edit_structure(structure_id) as structure:
             return structure.publish(number, datetime.now(UTC))
 
     async def deprecate_version(self, structure_id: UUID, number: int) -> StructureVersion:
-        """Raises Conflict unless it is published."""
+        """Deprecate a version. Raises Conflict unless the version is published."""
         async with self._edit_structure(structure_id) as structure:
             return structure.deprecate(number, datetime.now(UTC))
 
@@ -191,7 +191,7 @@ class AdminCommands:
     async def issue_token(
         self, name: str, scope: Scope, partner_id: UUID | None, expires_at: datetime | None
     ) -> tuple[AccessToken, str]:
-        """A token and its secret."""
+        """Create an access token, and return it with its secret."""
         if name.strip() == BOOTSTRAP_NAME:
             fault = {"field": "name", "message": f"{BOOTSTRAP_NAME!r} is the token that the environment names"}
             raise Malformed("invalid_body", f"name: {fault['message']}.", [fault])
@@ -206,7 +206,7 @@ class AdminCommands:
         return token, secret
 
     async def revoke_token(self, token_id: UUID) -> None:
-        """End a token at once."""
+        """Revoke an access token at once."""
         async with self._units_of_work.begin() as unit_of_work:
             token = await access_tokens.find_token(unit_of_work.connection, token_id, should_lock=True)
             token.revoke(datetime.now(UTC))
@@ -214,13 +214,16 @@ class AdminCommands:
             await unit_of_work.record_events(token)
 
     async def retry_dead_letter(self, letter_id: UUID) -> DeadLetter:
-        """Let the relay publish the message again. Raises Conflict if it was applied, or cannot be published."""
+        """Mark a dead letter so that the relay publishes its message again.
+
+        Raises Conflict if the message was applied or cannot be published.
+        """
         async with self._units_of_work.begin() as unit_of_work:
             await decisions.mark_for_retry(unit_of_work.connection, letter_id)
             return await queries.find_dead_letter(unit_of_work.connection, letter_id)
 
     async def discard_dead_letter(self, letter_id: UUID) -> DeadLetter:
-        """Decide that the message is never applied. Raises Conflict if it was applied."""
+        """Mark a dead letter as discarded: its message is never applied. Raises Conflict if it was applied."""
         async with self._units_of_work.begin() as unit_of_work:
             await decisions.mark_discarded(unit_of_work.connection, letter_id)
             return await queries.find_dead_letter(unit_of_work.connection, letter_id)

@@ -47,7 +47,10 @@ class UnitOfWorkFactory:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[UnitOfWork]:
-        """Commit at the end of the block, then deliver. Raises Unavailable if the database cannot be reached."""
+        """Begin a unit of work: commit at the end of the block, then deliver its domain events.
+
+        Raises Unavailable if the database cannot be reached.
+        """
         try:
             async with self._pool.acquire(timeout=self._timeout_s) as connection, connection.transaction():
                 unit_of_work = UnitOfWork(connection, self.new_id)

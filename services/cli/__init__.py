@@ -1,4 +1,4 @@
-"""Commands for a person: look at dead letters and decide about them, rebuild the read model."""
+"""Command line of the system: inspect dead letters and decide about them, rebuild the read model."""
 
-# its role in the databases, and the name of its sessions there
+# The role of the command line in the databases, and the name of its sessions there.
 SERVICE = "operate"

@@ -1,4 +1,4 @@
-"""`python -m services.cli <command>`: wires what a command needs, runs it, exits with its status."""
+"""`python -m services.cli <command>`: opens the resources of a command, runs it, exits with its status."""
 
 import logging
 import sys
@@ -11,13 +11,13 @@ from services.cli.rebuild.command import REBUILD_READ_MODEL
 from services.cli.settings import CliSettings
 from tracking.infra import postgres, process
 
-# as a shell has it: 128 and the number of SIGINT
+# The exit status that shells use for SIGINT: 128 plus the number of the signal.
 _INTERRUPTED = 130
 COMMANDS: tuple[Command, ...] = (*DEAD_LETTERS, REBUILD_READ_MODEL)
 
 
 async def main() -> None:
-    """Read the command, open both databases when it first uses them, close in reverse."""
+    """Parse the command, run it with databases that are opened at their first use, and close them in reverse order."""
     command, arguments = parse_arguments(COMMANDS, sys.argv[1:])
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     settings = CliSettings()
@@ -39,7 +39,7 @@ async def main() -> None:
 
 
 def run() -> None:
-    """The console script `volcanion`."""
+    """Entry point of the console script `volcanion`."""
     try:
         process.run(main)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The table of commands: `<group> <name>`, each in a file of its own that says its arguments and does its work."""
+"""The table of commands. Each is called as `<group> <name>` and is defined, with its arguments, in its own module."""
 
 import argparse
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,7 +9,7 @@ from tracking.infra.postgres import Pool
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`run(arguments, write, read)` returns the exit status; no pool is connected before it is used."""
+    """A command. `run(arguments, write, read)` returns the exit status; a pool connects at its first use."""
 
     group: str
     name: str
@@ -20,7 +20,10 @@ class Command:
 
 
 def parse_arguments(commands: Sequence[Command], words: Sequence[str]) -> tuple[Command, argparse.Namespace]:
-    """The command that the words name, and its arguments; what cannot be read ends the process with 2 and the usage."""
+    """Return the command that the words name, and its arguments.
+
+    Words that cannot be parsed end the process with status 2 and a usage message.
+    """
     parser = argparse.ArgumentParser(prog="volcanion", description="Operate Volcanion Tracking.")
     groups = parser.add_subparsers(metavar="command", required=True)
     names: dict[str, argparse._SubParsersAction[argparse.ArgumentParser]] = {}

@@ -1,3 +1,3 @@
-"""Receives events: authenticates, validates, commits, answers 202, then publishes."""
+"""Receives events: authenticates the sender, validates and commits the events, answers 202, then publishes them."""
 
 SERVICE = "gateway"

@@ -1,4 +1,4 @@
-"""`python -m services.gateway`: opens what the gateway needs and serves until SIGTERM."""
+"""`python -m services.gateway`: opens the resources of the gateway and serves until SIGTERM."""
 
 from contextlib import AsyncExitStack
 from ipaddress import ip_network
@@ -15,7 +15,7 @@ from tracking.infra.redis import open_redis
 
 
 async def main() -> None:
-    """Open clients, run, close them in reverse."""
+    """Open the clients, run the gateway, and close them in reverse order."""
     settings = GatewaySettings()
     telemetry.configure_logging(SERVICE, settings.environment, settings.log_level, settings.log_file)
     database_url = settings.write_database_url.get_secret_value()

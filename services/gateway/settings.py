@@ -50,7 +50,7 @@ class GatewaySettings(ProcessSettings):
     event_bytes: Annotated[int, Field(ge=1)] = 64 * 1024
     batch_events: Annotated[int, Field(ge=1)] = 2_500
     trusted_proxies: Networks = "127.0.0.0/8, ::1/128, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, fc00::/7"
-    # operators may rename these routes, because block lists know the usual names
+    # Operators may rename these routes, because block lists contain the usual names.
     sdk_prefix: Prefix = "/v1"
     beacon_name: PathPart = "beacon"
     pixel_name: PathPart = "pixel"

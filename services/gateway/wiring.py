@@ -1,4 +1,4 @@
-"""Puts a gateway together from its clients and runs it; `__main__` says with which settings."""
+"""Builds a gateway from its clients and options, and runs it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ async def run(
     trusted_proxies: Sequence[Network],
     server_options: ServerOptions,
 ) -> None:
-    """Serve until SIGTERM; then finish requests, then commits, then publishes."""
+    """Serve until SIGTERM; then finish the requests, the commits and the publishing, in this order."""
     publisher = BatchPublisher(clients.broker, clients.pool)
     beside = CacheAside(clients.redis)
     structures = EventStructureLookup(beside, clients.pool)

@@ -16,7 +16,7 @@ from tracking.tables.event_columns import READ_ENCODERS
 async def project(connection: Connection, batches: Sequence[EventsTracked]) -> set[tuple[UUID, date]]:
     """Insert the batches' events and link the ids they name; return the (system, UTC day) pairs that changed.
 
-    Raises what PostgreSQL raises; the inbox then finds the batch that is at fault.
+    Raises what PostgreSQL raises; the inbox then searches for the batch that caused the error.
     """
     processed_at = datetime.now(UTC)
     await copy_binary.copy(
@@ -39,7 +39,7 @@ async def project(connection: Connection, batches: Sequence[EventsTracked]) -> s
 
 
 def to_columns(batch: EventsTracked, processed_at: datetime) -> Columns:
-    """The events as columns of the read model, in the order of READ_ENCODERS; ids and times stay text."""
+    """Return the events as columns of the read model, in the order of READ_ENCODERS; ids and times stay text."""
     systems = [batch.systems[number] for number in batch.system_indexes]
     columns = {
         **batch.columns,
@@ -53,7 +53,7 @@ def to_columns(batch: EventsTracked, processed_at: datetime) -> Columns:
 
 
 def find_links(batch: EventsTracked) -> Iterator[IdentityLink]:
-    """The links between ids and users that the events of the batch justify."""
+    """Return the links between ids and users that the events of the batch justify."""
     if not any(batch.event_types):
         return
     for n, event_type in enumerate(batch.event_types):

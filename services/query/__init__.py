@@ -1,3 +1,3 @@
-"""Answers analytics from the read model."""
+"""The analytics API: answers from the read model."""
 
 SERVICE = "query"

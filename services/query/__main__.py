@@ -1,4 +1,4 @@
-"""`python -m services.query`: wires the analytics and serves until SIGTERM."""
+"""`python -m services.query`: opens the resources of the analytics API and serves until SIGTERM."""
 
 from contextlib import AsyncExitStack
 from functools import partial
@@ -18,7 +18,7 @@ from tracking.infra.redis import open_redis, ping_redis
 
 
 async def main() -> None:
-    """Open the read database and Redis, serve, close in reverse."""
+    """Open the read database and Redis, serve, and close them in reverse order."""
     settings = QuerySettings()
     telemetry.configure_logging(SERVICE, settings.environment, settings.log_level, settings.log_file)
     async with AsyncExitStack() as resources:

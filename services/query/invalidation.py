@@ -11,7 +11,7 @@ from tracking.infra.redis import InvalidationListener
 
 
 def apply_invalidation(message: Invalidation, tokens: AccessTokenLookup) -> None:
-    """Drop what has changed."""
+    """Drop the cache entries that an invalidation names."""
     match message.kind:
         case "access_token":
             tokens.invalidate(message.sha256)
@@ -24,7 +24,7 @@ def apply_invalidation(message: Invalidation, tokens: AccessTokenLookup) -> None
 
 
 def make_invalidation_listener(redis: Redis, beside: CacheAside, tokens: AccessTokenLookup) -> InvalidationListener:
-    """Drops what has changed, and everything when an invalidation may have been missed."""
+    """Make a listener that applies invalidations, and drops all entries when one may have been missed."""
 
     def on_message(message: Invalidation) -> None:
         apply_invalidation(message, tokens)

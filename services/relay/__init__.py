@@ -1,3 +1,3 @@
-"""Publishes what the gateway could not, proves that all was applied, keeps partitions."""
+"""Publishes batches that the gateway could not, verifies that all were applied, maintains partitions."""
 
 SERVICE = "relay"

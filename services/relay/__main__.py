@@ -1,4 +1,4 @@
-"""`python -m services.relay`: wires the relay and runs it until SIGTERM."""
+"""`python -m services.relay`: opens the resources of the relay and runs it until SIGTERM."""
 
 from contextlib import AsyncExitStack
 
@@ -12,7 +12,7 @@ from tracking.infra.rabbitmq import Publisher
 
 
 async def main() -> None:
-    """Open what the relay needs, work, close in reverse."""
+    """Open the resources of the relay, run it, and close them in reverse order."""
     settings = RelaySettings()
     telemetry.configure_logging(SERVICE, settings.environment, settings.log_level, settings.log_file)
     rabbitmq_url = settings.rabbitmq_url.get_secret_value()

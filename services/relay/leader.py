@@ -1,4 +1,4 @@
-"""One relay works at a time: the one that holds the advisory lock."""
+"""Lets one relay work at a time: the one that holds the advisory lock."""
 
 from tracking.infra.postgres import RELAY_LOCK, Connection
 

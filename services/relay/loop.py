@@ -1,4 +1,4 @@
-"""The relay's loop: each step once a tick, each failing on its own."""
+"""The relay's loop: runs each step once a tick; a step that fails does not stop the others."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ _PARTITIONS_INTERVAL_S = 600.0
 
 
 class Relay:
-    """`run` until `stop`."""
+    """Runs the steps of the relay until `stop`."""
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class Relay:
         self._failing: set[str] = set()
 
     def stop(self) -> None:
-        """`run` returns after the step in hand."""
+        """Stop; `run` returns after the current step."""
         self._stopping.set()
 
     async def run(self, beat: Callable[[], None]) -> None:
-        """Work until `stop`; publishing a backlog does not hold up the other steps."""
+        """Run the steps until `stop`; publishing a backlog does not delay the other steps."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._publish(beat))
             tasks.create_task(self._run_steps(beat))

@@ -1,4 +1,4 @@
-"""Committed batches as messages again: the batch row is a claim check, the events are where they were committed."""
+"""Builds messages from committed batches: the batch row is a claim check, the events are read from their table."""
 
 from collections.abc import Mapping
 from uuid import UUID
@@ -36,9 +36,9 @@ select s.id as partner_system_id,
 
 
 async def build_message(connection: Connection, batch: BatchRow) -> bytes | None:
-    """The message of a batch, with the names as they are now; None if retention has dropped all of its events.
+    """Build the message of a batch, with the present names; None if retention has dropped all of its events.
 
-    Inside a transaction: it steers the planner.
+    Must be called inside a transaction, because it changes settings of the planner.
     """
     await connection.execute(USE_INDEX_LOOKUPS)
     rows = await connection.fetch(_SELECT_EVENTS, batch.partner_system_ids, batch.event_ids)
@@ -56,7 +56,10 @@ async def build_message(connection: Connection, batch: BatchRow) -> bytes | None
 async def publish_message(
     publisher: Publisher, body: bytes, message_id: UUID | str, *, reason: str, only_to: str | None = None
 ) -> bool:
-    """Publish to everybody, or to the queue `only_to`; False if the broker did not take it (it is tried again)."""
+    """Publish to all consumers, or to the queue `only_to`; return False if the broker did not accept the message.
+
+    A message that was not accepted is tried again later.
+    """
     route: Mapping[str, str] = {"exchange": "", "routing_key": only_to} if only_to else {}
     try:
         await publisher.publish(

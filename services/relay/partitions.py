@@ -1,4 +1,4 @@
-"""Creates monthly partitions ahead of time; drops those older than the retention, and old rejected events."""
+"""Creates monthly partitions in advance; drops those older than the retention, and old rejected events."""
 
 import logging
 from datetime import UTC, date, datetime, timedelta
@@ -28,7 +28,7 @@ select to_date(right(relname, 7), 'YYYY_MM') as month
 
 
 async def maintain_partitions(write: Pool, read: Pool, retention_months: int | None) -> None:
-    """Create this month's and the next three; drop those older than `retention_months`.
+    """Create the partitions of this month and the next three; drop those older than `retention_months`.
 
     Rejected events are deleted after 30 days. Raises postgres.TRANSIENT_ERRORS.
     """

@@ -1,11 +1,11 @@
-"""Copies to the read database what query must know of the write side: whose a system is, and which tokens are good."""
+"""Copies to the read database the data of the write side that query needs: owners of systems, and access tokens."""
 
 import time
 from datetime import UTC, datetime, timedelta
 
 from tracking.infra.postgres import Pool
 
-# Rows whose transaction was committed a little after the clock they carry.
+# Changes are read again from this long before, because a transaction commits a little after the time in its rows.
 _OVERLAP = timedelta(seconds=60)
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -43,7 +43,7 @@ values ($1, $2, $3, $4, $5, $6, $7)
 
 
 class ReferenceDataReplicator:
-    """Copies what changed, and everything every `all_every_s`: the read database may have been lost or restored."""
+    """Copies changed rows, and every `all_every_s` all rows, in case the read database was lost or restored."""
 
     def __init__(self, write: Pool, read: Pool, *, all_every_s: float = 300) -> None:
         self._write = write

@@ -1,4 +1,4 @@
-"""Publishes what the gateway committed and could not publish, oldest first."""
+"""Publishes batches that the gateway committed and could not publish, oldest first."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -13,9 +13,10 @@ _MAX_BATCHES_PER_RUN = 50
 
 
 async def republish(pool: Pool, publisher: Publisher, after_s: float) -> bool:
-    """Publish up to 50 batches that are unpublished for `after_s`; True if there may be more to do at once.
+    """Publish up to 50 batches that are unpublished for `after_s`; return whether there may be more to do at once.
 
-    Raises postgres.TRANSIENT_ERRORS. A batch whose confirm was lost is published twice; the inboxes know it.
+    Raises postgres.TRANSIENT_ERRORS. A batch whose confirm was lost is published twice; consumers find it in their
+    inboxes.
     """
     before = make_lowest_id(datetime.now(UTC) - timedelta(seconds=after_s))
     async with pool.acquire() as connection, connection.transaction():
@@ -24,7 +25,7 @@ async def republish(pool: Pool, publisher: Publisher, after_s: float) -> bool:
         batches = await event_batches.list_unpublished(connection, before, _MAX_BATCHES_PER_RUN)
         for batch in batches:
             body = await messages.build_message(connection, batch)
-            # without events there is nothing to send; the reconciler finds it in no inbox and tells a person
+            # A batch without events cannot be sent; the reconciler finds it in no inbox and reports it.
             if body is not None and not await messages.publish_message(publisher, body, batch.id, reason="unpublished"):
                 return False
             await event_batches.mark_published(connection, [batch.id], datetime.now(UTC))

@@ -18,7 +18,7 @@ async def aggregate(connection: Connection, batches: Sequence[EventsTracked]) ->
 
 
 def count_events(batches: Sequence[EventsTracked]) -> rollups.HourlyCounts:
-    """Events by system, UTC hour and event name."""
+    """Count the events by system, UTC hour and event name."""
     counts: dict[tuple[str, str, str], list[int]] = {}
     for batch in batches:
         systems = [str(system.partner_system_id) for system in batch.systems]

@@ -5,6 +5,6 @@ from tracking.worker.settings import WorkerSettings
 
 
 class StatisticsSettings(WorkerSettings):
-    """Settings of the statistics worker: those of any consumer, with a default port of its own."""
+    """Settings of the statistics worker: those of any consumer, with a different default port."""
 
     port: Port = 9103

@@ -1,1 +1,1 @@
-"""Bodies, parameters and answers of the routes, one module a resource."""
+"""Models of the bodies, parameters and responses of the routes, with one module for each resource."""

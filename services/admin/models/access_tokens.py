@@ -12,7 +12,7 @@ from tracking.http.json_api import JsonModel
 
 
 class NewToken(JsonModel):
-    """A token for admin or query."""
+    """An access token to create, for admin or query."""
 
     name: Annotated[str, Field(min_length=1, max_length=200, examples=["dashboard"])]
     scope: Annotated[Scope, Field(examples=["read"])]
@@ -23,7 +23,7 @@ class NewToken(JsonModel):
 
 
 class TokenAnswer(JsonModel):
-    """A token without its secret."""
+    """An access token without its secret."""
 
     id: UUID
     name: str
@@ -38,7 +38,7 @@ class TokenAnswer(JsonModel):
 
 
 class IssuedToken(JsonModel):
-    """A token that was just made: the only time its secret is shown."""
+    """An access token that was just created. Its secret is shown only in this response."""
 
     id: UUID
     name: str
@@ -50,4 +50,4 @@ class IssuedToken(JsonModel):
 
 
 class TokenPage(Page[TokenAnswer]):
-    """A page of tokens."""
+    """A page of access tokens."""

@@ -11,20 +11,20 @@ from tracking.http.json_api import JsonModel
 
 
 class NewKey(JsonModel):
-    """A further key."""
+    """A further API key to create for a system."""
 
     name: Annotated[str, Field(min_length=1, max_length=200, examples=["backend, October"])] = "default"
     expires_at: Annotated[datetime | None, Field(examples=["2030-01-01T00:00:00Z"])] = None
 
 
 class Rotation(JsonModel):
-    """How long the old key works on."""
+    """How long the old key still works after it was replaced."""
 
     grace_seconds: Annotated[int, Field(ge=0, le=90 * 86400, examples=[86400])] = 86400
 
 
 class KeyAnswer(JsonModel):
-    """A key without its secret."""
+    """An API key without its secret."""
 
     id: UUID
     name: str
@@ -38,7 +38,7 @@ class KeyAnswer(JsonModel):
 
 
 class IssuedKey(JsonModel):
-    """A key that was just made: the only time its secret is shown."""
+    """An API key that was just created. Its secret is shown only in this response."""
 
     id: UUID
     partner_system_id: Annotated[UUID, Field(examples=[EXAMPLE_SYSTEM_ID])]
@@ -49,7 +49,7 @@ class IssuedKey(JsonModel):
 
 
 class KeyList(JsonModel):
-    """All keys of a system."""
+    """All API keys of a system."""
 
     items: list[KeyAnswer]
     total_count: int

@@ -20,7 +20,7 @@ _ERROR = 'CheckViolationError: new row for relation "tracking_events_read_model"
 
 
 class DeadLetterFilter(PageParameters):
-    """Those of a consumer, or in a state."""
+    """Selects the dead letters of a consumer, or those in a state."""
 
     consumer: Annotated[str | None, Field(max_length=100, pattern=r"^[a-z_]+$", examples=["projector"])] = None
     state: Annotated[DeadLetterState | None, Field(examples=["open"])] = None
@@ -36,7 +36,7 @@ class DeadLetterSystem(JsonModel):
 
 
 class DeadLetterAnswer(JsonModel):
-    """A batch, or a message without one, that a consumer gave up."""
+    """A batch that a consumer could not apply, or a message that holds no batch."""
 
     id: Annotated[UUID, Field(examples=[_ID])]
     consumer: Annotated[str, Field(examples=["projector"])]
@@ -57,7 +57,7 @@ class DeadLetterAnswer(JsonModel):
 
 
 class WholeDeadLetterAnswer(DeadLetterAnswer):
-    """With the events' ids and the beginning of the message."""
+    """A dead letter with the ids of its events and the beginning of its message."""
 
     event_ids: Annotated[list[UUID], Field(examples=[[_EVENT_ID]])]
     body_bytes: Annotated[int, Field(description="length of the whole message", examples=[84_211])]
@@ -65,4 +65,4 @@ class WholeDeadLetterAnswer(DeadLetterAnswer):
 
 
 class DeadLetterPage(Page[DeadLetterAnswer]):
-    """A page of dead letters, the first seen first."""
+    """A page of dead letters, ordered by the time at which they were first seen, the earliest first."""

@@ -28,13 +28,13 @@ Schema = Annotated[
 
 
 class StructureFilter(PageParameters):
-    """Structures of an event name."""
+    """Selects the structures of an event name."""
 
     event_name: FilterText | None = None
 
 
 class NewStructure(JsonModel):
-    """A structure with its first version."""
+    """An event structure to define, with its first version."""
 
     event_name: Annotated[str, Field(min_length=1, max_length=200, examples=["purchase"])]
     description: Annotated[str, Field(max_length=1000, examples=["A paid order"])] = ""
@@ -43,14 +43,14 @@ class NewStructure(JsonModel):
 
 
 class NewVersion(JsonModel):
-    """The next version of a structure."""
+    """The next version to add to a structure."""
 
     schema_: Schema
     publish: StrictBool = True
 
 
 class VersionAnswer(JsonModel):
-    """One version."""
+    """One version of an event structure."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -70,7 +70,7 @@ class VersionList(JsonModel):
 
 
 class StructureAnswer(JsonModel):
-    """A structure with its versions; partnerId null = global."""
+    """An event structure with its versions. A partnerId of null means that the structure is global."""
 
     id: UUID
     partner_id: UUID | None
@@ -83,7 +83,7 @@ class StructureAnswer(JsonModel):
 
 
 class StructureSummary(JsonModel):
-    """A structure in a list."""
+    """An event structure as it stands in a list."""
 
     id: UUID
     partner_id: UUID | None

@@ -1,4 +1,4 @@
-"""Pages of lists, and the fields that several models share."""
+"""Models for pages of lists, and the types of fields that several models share."""
 
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -12,7 +12,7 @@ EXAMPLE_TIMESTAMP = "2025-12-24T10:30:00Z"
 
 
 def require_whole_number(value: Any) -> Any:
-    # pydantic would take true for 1
+    # pydantic would accept true as 1
     if type(value) is not int:
         raise ValueError("must be a whole number")
     return value
@@ -20,19 +20,19 @@ def require_whole_number(value: Any) -> Any:
 
 Name = Annotated[str, Field(min_length=1, max_length=200, examples=["Acme Website"])]
 Description = Annotated[str, Field(max_length=1000, examples=["Main corporate website"])]
-# PostgreSQL has no text with a NUL in it.
+# PostgreSQL cannot store a text that contains a NUL.
 FilterText = Annotated[str, Field(max_length=255, pattern=r"^[^\x00]*$")]
 
 
 class PageParameters(JsonModel):
-    """Which page of a list."""
+    """The parameters that select a page of a list."""
 
     page_number: Annotated[int, Field(ge=1, le=1_000_000, examples=[1])] = 1
     page_size: Annotated[int, Field(ge=1, le=1000, examples=[100])] = 100
 
     @property
     def offset(self) -> int:
-        """Rows before the page."""
+        """The number of rows before the page."""
         return (self.page_number - 1) * self.page_size
 
 

@@ -11,14 +11,17 @@ from tracking.http.json_api import FieldFault, JsonModel
 
 
 class RejectedEventFilter(PageParameters):
-    """Those of a partner system, or for a reason."""
+    """Selects the rejected events of a partner system, or those rejected for a reason."""
 
     partner_system_id: UUID | None = None
     reason: Annotated[str | None, Field(max_length=100, pattern=r"^[a-z_]+$", examples=["invalid_event"])] = None
 
 
 class RejectedEventAnswer(JsonModel):
-    """An event, or a whole request, of a known key that was refused: 1 000 of each system are kept, for 30 days."""
+    """A rejected event, or a rejected request, of a sender whose API key is known.
+
+    Up to 1 000 of them are kept for each system, for 30 days.
+    """
 
     id: Annotated[UUID, Field(examples=["019b4fe1-9c40-7d2a-8f3b-5b2e6c9d1a01"])]
     partner_system_id: Annotated[UUID, Field(examples=[EXAMPLE_SYSTEM_ID])]
@@ -44,4 +47,4 @@ class RejectedEventAnswer(JsonModel):
 
 
 class RejectedEventPage(Page[RejectedEventAnswer]):
-    """A page of what was refused, the newest first."""
+    """A page of rejected events, the newest first."""

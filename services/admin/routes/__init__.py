@@ -1,1 +1,1 @@
-"""Handlers of the routes, one module a resource."""
+"""Handlers of the routes, with one module for each resource."""

@@ -21,7 +21,7 @@ class AccessTokenRoutes:
         self._commands = commands
 
     async def issue(self, request: Request) -> Response:
-        """Create an access token; it is shown this once."""
+        """Create an access token. Its secret is shown only in this response."""
         wanted = await read_json_body(request, NewToken)
         token, secret = await self._commands.issue_token(
             wanted.name, wanted.scope, wanted.partner_id, wanted.expires_at

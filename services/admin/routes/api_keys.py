@@ -19,7 +19,7 @@ class ApiKeyRoutes:
         self._commands = commands
 
     async def issue_key(self, request: Request) -> Response:
-        """Create a further API key; it is shown this once."""
+        """Create a further API key. Its secret is shown only in this response."""
         partner_system_id = parse_path_id(request)
         wanted = await read_json_body(request, NewKey, is_optional=True)
         return _render_issued(*await self._commands.issue_key(partner_system_id, wanted.name, wanted.expires_at))
@@ -39,14 +39,14 @@ class ApiKeyRoutes:
             return render(KeyAnswer, _to_model(await api_keys.find_key(connection, partner_system_id, key_id)))
 
     async def rotate_key(self, request: Request) -> Response:
-        """Replace an API key; the old one works on until its grace ends."""
+        """Replace an API key. The old key works until its grace period ends."""
         partner_system_id, key_id = parse_path_id(request), parse_path_id(request, "key_id")
         wanted = await read_json_body(request, Rotation, is_optional=True)
         grace = timedelta(seconds=wanted.grace_seconds)
         return _render_issued(*await self._commands.rotate_key(partner_system_id, key_id, grace))
 
     async def revoke_key(self, request: Request) -> Response:
-        """Revoke an API key: it is refused within a second."""
+        """Revoke an API key. Requests with it are rejected within a second."""
         await self._commands.revoke_key(parse_path_id(request), parse_path_id(request, "key_id"))
         return Response(status_code=204)
 

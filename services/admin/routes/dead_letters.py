@@ -17,7 +17,7 @@ class DeadLetterRoutes:
         self._commands = commands
 
     async def list(self, request: Request) -> Response:
-        """List dead letters, the first seen first."""
+        """List dead letters, the one that was first seen earliest first."""
         wanted = read_query(request, DeadLetterFilter)
         async with self._commands.read_connection() as connection:
             found = await queries.list_dead_letters(
@@ -26,15 +26,18 @@ class DeadLetterRoutes:
         return render_page(DeadLetterPage, found, wanted)
 
     async def get(self, request: Request) -> Response:
-        """Show a dead letter with its events' ids and the beginning of the message."""
+        """Show a dead letter with the ids of its events and the beginning of its message."""
         id_ = parse_path_id(request)
         async with self._commands.read_connection() as connection:
             return render(WholeDeadLetterAnswer, await queries.find_dead_letter(connection, id_))
 
     async def retry(self, request: Request) -> Response:
-        """Send it to its consumer again; what that consumer has applied stays applied once."""
+        """Send a dead letter to its consumer again.
+
+        Events that the consumer has applied already are not applied twice.
+        """
         return render(DeadLetterAnswer, await self._commands.retry_dead_letter(parse_path_id(request)))
 
     async def discard(self, request: Request) -> Response:
-        """Settle it without applying it: its events stay stored, and missing at that consumer."""
+        """Discard a dead letter. Its events stay stored in the write database, but its consumer never applies them."""
         return render(DeadLetterAnswer, await self._commands.discard_dead_letter(parse_path_id(request)))

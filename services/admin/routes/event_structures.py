@@ -35,7 +35,7 @@ class EventStructureRoutes:
         return await self._define(request, None)
 
     async def define_for_partner(self, request: Request) -> Response:
-        """Define a partner's own structure of an event name; it wins over the global one."""
+        """Define a partner's own structure of an event name. It takes precedence over the global one."""
         return await self._define(request, parse_path_id(request))
 
     async def list_global(self, request: Request) -> Response:
@@ -56,11 +56,11 @@ class EventStructureRoutes:
         return render(VersionList, {"items": structure.versions, "total_count": len(structure.versions)})
 
     async def get_version(self, request: Request) -> Response:
-        """Show one version."""
+        """Show one version of a structure."""
         return render_json(_to_version_json((await self._load(request)).get_version(_parse_version_number(request))))
 
     async def add_version(self, request: Request) -> Response:
-        """Add the next version, published at once unless `publish` is false."""
+        """Add the next version of a structure. It is published at once unless `publish` is false."""
         id_ = parse_path_id(request)
         wanted = await read_json_body(request, NewVersion)
         version = await self._commands.add_version(id_, _parse_schema(wanted.schema_), publish=wanted.publish)
@@ -68,12 +68,12 @@ class EventStructureRoutes:
         return render_json(_to_version_json(version), 201, {"Location": location})
 
     async def publish(self, request: Request) -> Response:
-        """Publish a draft: events are held against the highest published version."""
+        """Publish a draft. Events are validated against the highest published version."""
         version = await self._commands.publish_version(parse_path_id(request), _parse_version_number(request))
         return render_json(_to_version_json(version))
 
     async def deprecate(self, request: Request) -> Response:
-        """Deprecate a published version: only events that name it are held against it."""
+        """Deprecate a published version. From then on only events that name it are validated against it."""
         version = await self._commands.deprecate_version(parse_path_id(request), _parse_version_number(request))
         return render_json(_to_version_json(version))
 

@@ -28,7 +28,7 @@ class PartnerSystemRoutes:
         self._cache = cache
 
     async def register_system(self, request: Request) -> Response:
-        """Register a partner system; its first key is shown this once."""
+        """Register a partner system. The secret of its first key is shown only in this response."""
         wanted = await read_json_body(request, NewSystem)
         settings = wanted.settings.apply_to(DEFAULT_SETTINGS) if wanted.settings else DEFAULT_SETTINGS
         system, secret = await self._commands.register_system(
@@ -68,7 +68,7 @@ class PartnerSystemRoutes:
         return render(SystemAnswer, system)
 
     async def deactivate_system(self, request: Request) -> Response:
-        """Deactivate a system: its keys are refused within a second."""
+        """Deactivate a system. Requests with its keys are rejected within a second."""
         system = await self._commands.set_system_active(parse_path_id(request), is_active=False)
         return render(SystemAnswer, system)
 

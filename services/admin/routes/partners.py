@@ -52,7 +52,7 @@ class PartnerRoutes:
         return render(PartnerAnswer, partner)
 
     async def deactivate_partner(self, request: Request) -> Response:
-        """Deactivate a partner: the keys of all its systems are refused within a second."""
+        """Deactivate a partner. Requests with the keys of all its systems are rejected within a second."""
         partner = await self._commands.set_partner_active(parse_path_id(request), is_active=False)
         return render(PartnerAnswer, partner)
 

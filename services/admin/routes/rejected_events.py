@@ -17,7 +17,7 @@ class RejectedEventRoutes:
         self._commands = commands
 
     async def list(self, request: Request) -> Response:
-        """List what was refused, the newest first."""
+        """List rejected events, the newest first."""
         wanted = read_query(request, RejectedEventFilter)
         async with self._commands.read_connection() as connection:
             found = await rejected_events.list_rejected_events(
@@ -26,7 +26,7 @@ class RejectedEventRoutes:
         return render_page(RejectedEventPage, found, wanted)
 
     async def get(self, request: Request) -> Response:
-        """Show one with all of what is kept of it."""
+        """Show a rejected event with everything that was kept of it."""
         id_ = parse_path_id(request)
         async with self._commands.read_connection() as connection:
             return render(RejectedEventAnswer, await rejected_events.find_rejected_event(connection, id_))

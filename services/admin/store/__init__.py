@@ -1,1 +1,1 @@
-"""SQL of the registry, one module a table."""
+"""SQL of the registry, with one module for each table."""

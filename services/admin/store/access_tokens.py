@@ -18,7 +18,7 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 
 async def insert_token(connection: Connection, token: AccessToken) -> None:
-    """Raises NotFound if its partner is not there."""
+    """Insert a token. Raises NotFound if its partner does not exist."""
     try:
         await connection.execute(
             _INSERT_TOKEN,
@@ -45,7 +45,7 @@ update write.access_tokens
 
 
 async def update_token(connection: Connection, token: AccessToken) -> None:
-    """Only the end of a token ever changes."""
+    """Update the end of a token; its other columns never change."""
     await connection.execute(_UPDATE_TOKEN, token.id, token.revoked_at, token.updated_at)
 
 
@@ -58,7 +58,7 @@ _LOCK_TOKEN = _SELECT_TOKEN_BY_ID + " for update"
 
 
 async def find_token(connection: Connection, token_id: UUID, *, should_lock: bool = False) -> AccessToken:
-    """A command that changes it locks it. Raises NotFound."""
+    """Find a token; a command that changes it locks its row. Raises NotFound."""
     row = await connection.fetchrow(_LOCK_TOKEN if should_lock else _SELECT_TOKEN_BY_ID, token_id)
     if row is None:
         raise NotFound("token_not_found", f"There is no token {token_id}.")
@@ -69,7 +69,7 @@ _SELECT_TOKEN_BY_HASH = _SELECT_TOKEN + " where token_sha256 = $1"
 
 
 async def find_token_by_hash(connection: Connection, token_sha256: bytes) -> AccessToken | None:
-    """The token of a secret with this hash."""
+    """Find the token whose secret has this hash."""
     row = await connection.fetchrow(_SELECT_TOKEN_BY_HASH, token_sha256)
     return None if row is None else _token(row)
 
@@ -79,7 +79,10 @@ _LOCK_BOOTSTRAP_TOKENS = _SELECT_TOKEN + " where (name = $1 and revoked_at is nu
 
 
 async def lock_bootstrap_tokens(connection: Connection, name: str, token_sha256: bytes) -> list[AccessToken]:
-    """Those from the environment that are good, and the one with this hash; other starting processes wait."""
+    """Lock the valid tokens that came from the environment, and the token with this hash.
+
+    Other processes that are starting wait for the lock.
+    """
     await connection.execute(_LOCK_BOOTSTRAP, BOOTSTRAP_LOCK)
     return [_token(row) for row in await connection.fetch(_LOCK_BOOTSTRAP_TOKENS, name, token_sha256)]
 
@@ -96,6 +99,6 @@ _COUNT_TOKENS = "select count(*) from write.access_tokens"
 
 
 async def list_tokens(connection: Connection, limit: int, offset: int) -> tuple[list[AccessToken], int]:
-    """A page, oldest first, and how many there are in all."""
+    """Return a page of tokens, oldest first, and the number of all."""
     rows = await connection.fetch(_SELECT_TOKENS, limit, offset)
     return [_token(row) for row in rows], int(await connection.fetchval(_COUNT_TOKENS))

@@ -1,4 +1,4 @@
-"""SQL of `write.api_keys`, which holds fingerprints and never a key."""
+"""SQL of `write.api_keys`, which holds fingerprints of keys and never a key."""
 
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,10 @@ values ($1, $2, $3, $4, $5, $6, $7, $8)
 
 
 async def insert_key(connection: Connection, key: ApiKey) -> None:
-    """Insert a new key. Its hash is unique; two equal secrets of 190 random bits are not to be expected."""
+    """Insert a new key.
+
+    A conflict of its hash is not handled: equal secrets of 190 random bits are not to be expected.
+    """
     await connection.execute(
         _INSERT_KEY,
         key.id,
@@ -37,7 +40,7 @@ update write.api_keys
 
 
 async def update_key(connection: Connection, key: ApiKey) -> None:
-    """Only the end of a key ever changes."""
+    """Update the end of a key; its other columns never change."""
     await connection.execute(_UPDATE_KEY, key.id, key.expires_at, key.revoked_at)
 
 
@@ -53,7 +56,10 @@ _LOCK_KEY = _SELECT_KEY + " for update"
 async def find_key(
     connection: Connection, partner_system_id: UUID, key_id: UUID, *, should_lock: bool = False
 ) -> ApiKey:
-    """A command that changes it locks it. Raises NotFound, also for the key of another system."""
+    """Find a key; a command that changes it locks its row.
+
+    Raises NotFound, also for the key of another system.
+    """
     row = await connection.fetchrow(_LOCK_KEY if should_lock else _SELECT_KEY, partner_system_id, key_id)
     if row is None:
         raise NotFound("api_key_not_found", f"System {partner_system_id} has no API key {key_id}.")
@@ -69,7 +75,7 @@ select id, partner_system_id, name, key_sha256, prefix, last_four, created_at, e
 
 
 async def list_keys(connection: Connection, partner_system_id: UUID) -> list[ApiKey]:
-    """Oldest first; a system has few."""
+    """Return all keys of a system, oldest first. They are few, so there are no pages."""
     return [_to_key(row) for row in await connection.fetch(_SELECT_KEYS, partner_system_id)]
 
 

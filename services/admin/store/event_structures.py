@@ -17,7 +17,10 @@ values ($1, $2, $3, $4, $5, $6)
 
 
 async def insert_structure(connection: Connection, structure: EventStructure) -> None:
-    """With its versions. Raises Conflict if the name has a structure already, NotFound if the partner is not there."""
+    """Insert a structure with its versions.
+
+    Raises Conflict if the event name has a structure already, NotFound if the partner does not exist.
+    """
     try:
         await connection.execute(
             _INSERT_STRUCTURE,
@@ -54,7 +57,7 @@ values ($1, $2, $3, $4, $5, $6, $7)
 
 
 async def update_structure(connection: Connection, structure: EventStructure) -> None:
-    """With the versions that changed; a schema that is saved once never does."""
+    """Update a structure and the versions that changed. A schema never changes once it is stored."""
     await connection.execute(_UPDATE_STRUCTURE, structure.id, structure.description, structure.updated_at)
     await _save_versions(connection, structure.changed_versions, structure.id)
 
@@ -93,7 +96,10 @@ select version, schema, status, created_at, published_at, deprecated_at
 
 
 async def find_structure(connection: Connection, structure_id: UUID, *, should_lock: bool = False) -> EventStructure:
-    """With its versions; a command locks it, so that commands on it follow one another. Raises NotFound."""
+    """Find a structure with its versions. Raises NotFound.
+
+    A command locks its row, so that commands on the same structure run one after the other.
+    """
     row = await connection.fetchrow(_LOCK_STRUCTURE if should_lock else _SELECT_STRUCTURE, structure_id)
     if row is None:
         raise NotFound("event_structure_not_found", f"There is no event structure {structure_id}.")
@@ -137,7 +143,7 @@ select count(*)
 async def list_structures(
     connection: Connection, partner_id: UUID | None, event_name: str | None, limit: int, offset: int
 ) -> tuple[list[dict[str, Any]], int]:
-    """The global ones, or those of a partner, oldest first, without schemas; and how many there are in all."""
+    """Return a page of the global structures or a partner's, and the number of all; oldest first, without schemas."""
     rows = await connection.fetch(_SELECT_STRUCTURES, partner_id, event_name, limit, offset)
     total = await connection.fetchval(_COUNT_STRUCTURES, partner_id, event_name)
     return [dict(row) for row in rows], int(total)

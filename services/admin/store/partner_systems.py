@@ -19,7 +19,7 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 
 async def insert_system(connection: Connection, system: PartnerSystem) -> None:
-    """Its partner is there: it was loaded in this transaction."""
+    """Insert a system. Its partner exists, because the command loaded it in this transaction."""
     await connection.execute(
         _INSERT_SYSTEM,
         system.id,
@@ -43,7 +43,7 @@ update write.partner_systems
 
 
 async def update_system(connection: Connection, system: PartnerSystem) -> None:
-    """The partner of a system never changes."""
+    """Update a system. The partner of a system never changes."""
     await connection.execute(
         _UPDATE_SYSTEM,
         system.id,
@@ -66,7 +66,10 @@ _LOCK_SYSTEM = _SELECT_SYSTEM + " for update"
 
 
 async def find_system(connection: Connection, partner_system_id: UUID, *, should_lock: bool = False) -> PartnerSystem:
-    """A command that changes it locks it, so that such commands follow one another. Raises NotFound."""
+    """Find a system. Raises NotFound.
+
+    A command that changes it locks its row, so that such commands run one after the other.
+    """
     row = await connection.fetchrow(_LOCK_SYSTEM if should_lock else _SELECT_SYSTEM, partner_system_id)
     if row is None:
         raise NotFound("partner_system_not_found", f"There is no partner system {partner_system_id}.")
@@ -110,6 +113,6 @@ select count(*)
 async def list_systems(
     connection: Connection, partner_id: UUID | None, is_active: bool | None, limit: int, offset: int
 ) -> tuple[list[dict[str, Any]], int]:
-    """A page, oldest first, and how many there are in all."""
+    """Return a page of systems, oldest first, and the number of all."""
     rows = await connection.fetch(_SELECT_SYSTEMS, partner_id, is_active, limit, offset)
     return [_decode_row(row) for row in rows], int(await connection.fetchval(_COUNT_SYSTEMS, partner_id, is_active))

@@ -16,7 +16,7 @@ values ($1, $2, $3, $4, $5, $6, $7)
 
 
 async def insert_partner(connection: Connection, partner: Partner) -> None:
-    """Raises Conflict if the address belongs to another partner."""
+    """Insert a partner. Raises Conflict if the address belongs to another partner."""
     try:
         await connection.execute(
             _INSERT_PARTNER,
@@ -40,7 +40,7 @@ update write.partners
 
 
 async def update_partner(connection: Connection, partner: Partner) -> None:
-    """Raises Conflict if the address belongs to another partner."""
+    """Update a partner. Raises Conflict if the address belongs to another partner."""
     try:
         await connection.execute(
             _UPDATE_PARTNER,
@@ -68,7 +68,10 @@ _LOCK_PARTNER = _SELECT_PARTNER + " for update"
 
 
 async def find_partner(connection: Connection, partner_id: UUID, *, should_lock: bool = False) -> Partner:
-    """A command that changes it locks it, so that such commands follow one another. Raises NotFound."""
+    """Find a partner. Raises NotFound.
+
+    A command that changes it locks its row, so that such commands run one after the other.
+    """
     row = await connection.fetchrow(_LOCK_PARTNER if should_lock else _SELECT_PARTNER, partner_id)
     if row is None:
         raise NotFound("partner_not_found", f"There is no partner {partner_id}.")
@@ -95,6 +98,6 @@ select count(*)
 async def list_partners(
     connection: Connection, is_active: bool | None, email: str | None, limit: int, offset: int
 ) -> tuple[list[dict[str, Any]], int]:
-    """A page, oldest first, and how many there are in all."""
+    """Return a page of partners, oldest first, and the number of all."""
     rows = await connection.fetch(_SELECT_PARTNERS, is_active, email, limit, offset)
     return [dict(row) for row in rows], int(await connection.fetchval(_COUNT_PARTNERS, is_active, email))

@@ -1,1 +1,1 @@
-"""`volcanion dead-letters`: list, show, retry, discard."""
+"""The commands `volcanion dead-letters list|show|retry|discard`."""

@@ -1,4 +1,4 @@
-"""`dead-letters list|show|retry|discard`: their arguments, what they do, and what they answer with."""
+"""The commands `dead-letters list|show|retry|discard`, with their arguments and output."""
 
 import argparse
 import sys
@@ -19,7 +19,7 @@ Decision = Callable[[Connection, UUID], Awaitable[None]]
 
 
 def add_list_arguments(parser: argparse.ArgumentParser) -> None:
-    """Of `dead-letters list`."""
+    """Add the arguments of `dead-letters list`."""
     parser.add_argument("--consumer", choices=topology.CONSUMERS, help="only this consumer's")
     parser.add_argument("--state", choices=["open", "retried", "discarded", "applied", "any"], default="open")
     parser.add_argument("--limit", type=_count, default=100, help="at most so many; default 100")
@@ -28,13 +28,13 @@ def add_list_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_show_arguments(parser: argparse.ArgumentParser) -> None:
-    """Of `dead-letters show`."""
+    """Add the arguments of `dead-letters show`."""
     parser.add_argument("ids", metavar="id", nargs="+", type=_id)
     _add_json(parser)
 
 
 def add_decision_arguments(parser: argparse.ArgumentParser) -> None:
-    """Of `dead-letters retry` and `dead-letters discard`."""
+    """Add the arguments of `dead-letters retry` and `dead-letters discard`."""
     parser.add_argument("ids", metavar="id", nargs="*", type=_id)
     parser.add_argument("--all", action="store_true", help="all that are open of --consumer")
     parser.add_argument("--consumer", choices=topology.CONSUMERS)
@@ -59,7 +59,7 @@ def _count(text: str) -> int:
 
 
 async def run_list(arguments: argparse.Namespace, write: Pool, read: Pool) -> int:
-    """Show a page."""
+    """Print a page of dead letters."""
     state = None if arguments.state == "any" else arguments.state
     try:
         async with write.acquire() as connection:
@@ -73,7 +73,7 @@ async def run_list(arguments: argparse.Namespace, write: Pool, read: Pool) -> in
 
 
 async def run_show(arguments: argparse.Namespace, write: Pool, read: Pool) -> int:
-    """Show some with all there is to know."""
+    """Print the given dead letters with all their details."""
     found = []
     status = _DONE
     try:
@@ -90,12 +90,12 @@ async def run_show(arguments: argparse.Namespace, write: Pool, read: Pool) -> in
 
 
 async def run_retry(arguments: argparse.Namespace, write: Pool, read: Pool) -> int:
-    """Have the relay send some again."""
+    """Mark the given dead letters so that the relay sends them again."""
     return await _decide_all(arguments, write, decisions.mark_for_retry)
 
 
 async def run_discard(arguments: argparse.Namespace, write: Pool, read: Pool) -> int:
-    """Settle some without their being applied."""
+    """Discard the given dead letters without applying them."""
     return await _decide_all(arguments, write, decisions.mark_discarded)
 
 
@@ -120,7 +120,7 @@ async def _decide_all(arguments: argparse.Namespace, write: Pool, decide: Decisi
 
 
 async def _decide_one(connection: Connection, letter_id: UUID, decide: Decision) -> DeadLetter:
-    # one transaction each: of many decisions, a refused one takes none of the others with it
+    # Each decision has its own transaction, so that one that is refused does not undo the others.
     async with connection.transaction():
         await decide(connection, letter_id)
     return await queries.find_dead_letter(connection, letter_id)

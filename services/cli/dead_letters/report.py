@@ -1,4 +1,4 @@
-"""Dead letters as text: a table and a page for people, JSON for machines."""
+"""Formats dead letters: a table and details for people, JSON for programs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,7 +14,7 @@ _MAX_SYSTEMS = 3
 
 
 def format_json(answer: Mapping[str, Any]) -> str:
-    """One object, keys in camelCase as in the API; body text and ids as strings."""
+    """Format one JSON object, with keys in camelCase as in the API, and body text and ids as strings."""
     return orjson.dumps(_plain(answer), default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode() + "\n"
 
 
@@ -34,7 +34,7 @@ def _camel(name: str) -> str:
 
 
 def format_table(letters: Sequence[DeadLetter], total: int) -> str:
-    """A line each, and below it what went wrong."""
+    """Format one line for each dead letter, followed by its error."""
     if not letters:
         return "no dead letters\n"
     rows = [_HEADINGS, *(_row(letter) for letter in letters)]
@@ -70,13 +70,13 @@ def _systems(letter: DeadLetter) -> str:
 
 
 def _line(text: str, most: int) -> str:
-    # a message may hold anything, also what a terminal would obey
+    # A message may contain anything, including control sequences of a terminal.
     printable = "".join(character if character.isprintable() else " " for character in text)
     return printable if len(printable) <= most else printable[: most - 1] + "…"
 
 
 def format_details(letter: DeadLetterDetails) -> str:
-    """Everything, a line each; then the events' ids and the beginning of the body."""
+    """Format every field on its own line, then the ids of the events and the beginning of the body."""
     systems = [
         f"{system.name or 'unknown'} ({system.id}) of {system.partner_name or 'unknown'}"
         for system in letter.partner_systems

@@ -1,1 +1,1 @@
-"""`volcanion rebuild`: make the read model equal to the write database while events come in."""
+"""The command `volcanion rebuild`: makes the read model equal to the write database while events come in."""

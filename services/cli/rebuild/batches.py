@@ -1,8 +1,8 @@
-"""First half of a rebuild: the events of each batch stand in the read model as committed, once, and so do their links.
+"""First half of a rebuild: makes the rows and links of each batch in the read model equal to the committed ones.
 
-A batch enters the inbox of both consumers in the transaction that repairs its rows. A worker that has it in hand was
-there before, and then its rows are seen here; or it comes after, and then its inbox knows the batch. Events that are
-right already are left alone, so a rebuild of a sound read model writes next to nothing.
+A batch is inserted into the inbox of both consumers in the transaction that repairs its rows. A worker that is applying
+the same batch either committed before, and then its rows are seen here, or it comes later, and then finds the batch in
+its inbox. Rows that are right already are left alone, so a rebuild of a correct read model writes next to nothing.
 """
 
 import asyncio
@@ -33,11 +33,11 @@ delete from read.tracking_events_read_model as r
    and r.id = given.id
 """
 
-# as many as a worker takes at once
+# The largest number of events that a worker applies in one transaction.
 MAX_GROUP_EVENTS = 4_000
 _PAGE_BATCHES = 200
 
-# without processed_at, which says when a row was written
+# All columns except processed_at, which says when a row was written.
 COLUMNS = tuple(name for name in READ_ENCODERS if name != "processed_at")
 Row = tuple[Any, ...]
 _PARTNER_ID = COLUMNS.index("partner_id")
@@ -49,18 +49,18 @@ _LINKING = [COLUMNS.index(name) for name in LinkingEvent._fields]
 
 
 class UnknownSystem(Exception):
-    """The registry of the write database lacks a system that has events; nobody can tell whose they are."""
+    """The registry of the write database lacks a system that has events, so their partner is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchGroup:
-    """Batches in the order of their ids, and the rows of each as the read model should have them."""
+    """Batches in the order of their ids, with the rows of each as the read model should have them."""
 
     rows: dict[UUID, list[Row]]
     missing_events: int
 
     def single(self) -> list["BatchGroup"]:
-        """The same batches one by one."""
+        """Return a group for each of the batches."""
         return [BatchGroup({batch_id: rows}, 0) for batch_id, rows in self.rows.items()]
 
 
@@ -72,12 +72,12 @@ class GroupResult:
     repaired: int
     links: int
     hours: set[HourKey]
-    # by consumer, the first batch that was not in its inbox
+    # For each consumer, the first batch that was not in its inbox.
     entered: dict[str, UUID]
 
 
 async def read_groups(write: Connection, position: UUID, through: UUID) -> AsyncGenerator[BatchGroup, None]:
-    """The batches after `position` up to `through`, some 4 000 events at a time. Raises UnknownSystem."""
+    """Yield the batches after `position` up to `through`, in groups of some 4 000 events. Raises UnknownSystem."""
     while page := await event_batches.list_between(write, position, through, _PAGE_BATCHES):
         position = page[-1].id
         group: list[BatchRow] = []
@@ -92,7 +92,7 @@ async def read_groups(write: Connection, position: UUID, through: UUID) -> Async
 
 
 async def prefetch(source: AsyncGenerator[BatchGroup, None]) -> AsyncGenerator[BatchGroup, None]:
-    """The same, reading the next while the caller works on one."""
+    """Yield the same groups, reading the next one while the caller works on one."""
     upcoming = asyncio.ensure_future(anext(source, None))
     try:
         while (group := await upcoming) is not None:
@@ -136,11 +136,11 @@ async def _read(write: Connection, group: Sequence[BatchRow]) -> BatchGroup:
 
 
 async def apply_group(read: Connection, group: BatchGroup) -> GroupResult:
-    """Make the read model agree with the group; inside a transaction. Raises what PostgreSQL raises."""
+    """Make the read model agree with the group, inside a transaction. Raises what PostgreSQL raises."""
     entered = await applied_batches.insert_batches_of_consumers(read, topology.CONSUMERS, list(group.rows))
     rows = [row for batch in group.rows.values() for row in batch]
     changed = await _repair(read, rows)
-    # a batch that was in no inbox of statistics is in no count either
+    # A batch that was not in the inbox of statistics has not been counted either.
     counted = [row for batch_id, consumer in entered if consumer == "statistics" for row in group.rows[batch_id]]
     counts = count_rows(counted)
     if counts:
@@ -161,7 +161,7 @@ async def apply_group(read: Connection, group: BatchGroup) -> GroupResult:
 
 
 def count_rows(rows: Sequence[Row]) -> HourlyCounts:
-    """Rows of the read model by system, hour and name."""
+    """Count rows of the read model by system, hour and event name."""
     counts: dict[HourlyCountKey, list[int]] = {}
     for row in rows:
         numbers = counts.setdefault(
@@ -172,7 +172,7 @@ def count_rows(rows: Sequence[Row]) -> HourlyCounts:
 
 
 def truncate_to_hour(at: datetime) -> datetime:
-    """The hour (UTC) in which it is counted."""
+    """Return the hour (UTC) in which an event is counted."""
     return at.replace(minute=0, second=0, microsecond=0)
 
 
@@ -189,7 +189,7 @@ _SELECT_STORED = compose_select(
 
 
 async def _repair(read: Connection, rows: Sequence[Row]) -> list[Row]:
-    """Write the rows that are not there as they should be, and return them."""
+    """Write the rows that are missing or different in the read model, and return them."""
     await read.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
     keys = [(row[0], row[_EVENT_TIMESTAMP], row[1]) for row in rows]
     found = await read.fetch(
@@ -203,7 +203,7 @@ async def _repair(read: Connection, rows: Sequence[Row]) -> list[Row]:
         if known is None:
             fresh.append(row)
             continue
-        # the names as they were when the event came; nothing else remembers them
+        # The names that held when the event was received are kept nowhere but in its row.
         row = (*row[: _NAMES.start], *known[_NAMES], *row[_NAMES.stop :])
         if row != known:
             wrong.append(key)

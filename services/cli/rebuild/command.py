@@ -1,4 +1,4 @@
-"""`rebuild read-model [--from T] [--to T]`: its arguments, and what it answers with."""
+"""The command `rebuild read-model [--from T] [--to T]`, with its arguments and output."""
 
 import argparse
 import asyncio
@@ -18,7 +18,7 @@ _DONE, _INCOMPLETE, _NOT_STARTED, _INTERRUPTED = 0, 1, 2, 3
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Of `rebuild read-model`."""
+    """Add the arguments of `rebuild read-model`."""
     parser.description = (
         "Compare the read model and its counts with the write database and repair what differs, while events go on "
         "coming in. Interrupted, the same command goes on where it was. Exit status: 0 all is rebuilt, 1 some batches "
@@ -42,7 +42,7 @@ def _time(text: str) -> datetime:
 
 
 async def _run(arguments: argparse.Namespace, write: Pool, read: Pool) -> int:
-    """Rebuild as asked; the exit status."""
+    """Run the rebuild, and return the exit status."""
     progress = ProgressLine(sys.stderr)
     within = None if arguments.resume else ReceivedRange(arguments.from_time, arguments.to_time)
     try:
@@ -78,6 +78,6 @@ REBUILD_READ_MODEL = Command(
     summary="make the read model what the write database says",
     add_arguments=_add_arguments,
     run=_run,
-    # an hour of a busy system is counted in one statement
+    # An hour of a busy system is counted in one statement, which takes long.
     statement_timeout_s=900,
 )

@@ -1,12 +1,13 @@
-"""Second half of a rebuild: the counts of each hour are those of its events, those of each day the sums of its hours.
+"""Second half of a rebuild: makes hourly counts equal to the events, and daily counts to the sums of their hours.
 
-The workers go on meanwhile and are never the same distance on, so a plain recount would be wrong. In one snapshot are
-read: the events of some hours, their counts, and which batches are in one inbox only. What the counts should be is
+The workers keep applying batches meanwhile, and the projector and statistics are rarely at the same batch, so a plain
+recount would be wrong. One snapshot is therefore read of the events of some hours, their counts, and the batches that
+are in the inbox of only one consumer. The correct counts are
 
     the events, less those of batches only the projector has applied, and those of batches only statistics has counted,
 
-and the difference to what they are is added. Statistics only adds too, so nothing has to be locked: whatever it adds
-between the snapshot and the commit is right on top of both.
+and the difference to the present counts is added. Statistics only adds too, so nothing has to be locked: the counts
+that it adds between the snapshot and the commit are added to both.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -38,7 +39,10 @@ select partner_system_id, bucket
 
 
 async def list_waiting_hours(read: Connection) -> list[HourKey]:
-    """The next hours to be compared; a day is never divided, as it is summed up when its hours are right."""
+    """Return the next hours to compare.
+
+    A day is never divided between two calls, because it is summed up when its hours are right.
+    """
     hours = [(row["partner_system_id"], row["bucket"]) for row in await read.fetch(_SELECT_WAITING_HOURS, GROUP_HOURS)]
     if len(hours) < GROUP_HOURS:
         return hours
@@ -50,7 +54,7 @@ _COUNT_WAITING_HOURS = "select count(*) from read.rebuild_hours"
 
 
 async def count_waiting_hours(read: Connection) -> int:
-    """How many hours are still to be compared."""
+    """Return how many hours are still to be compared."""
     return int(await read.fetchval(_COUNT_WAITING_HOURS))
 
 
@@ -77,7 +81,10 @@ select distinct partner_system_id, date_trunc('hour', event_timestamp)
 
 
 async def queue_all_hours(read: Connection, *, of_events_too: bool) -> None:
-    """Also the hours in which there is a count (or an event, by reading all of them) though no batch has one."""
+    """Queue every hour that has a count, even if it belongs to no batch.
+
+    With `of_events_too` every hour that has an event is queued as well, for which all events are read.
+    """
     await read.execute(_INSERT_COUNTED_HOURS)
     await read.execute(_INSERT_HOURS_OF_DAYS)
     if of_events_too:
@@ -118,7 +125,7 @@ select known.partner_system_id,
 
 
 class PartiallyAppliedCounts:
-    """Counts of batches that one consumer has applied and the other not yet; each is read once."""
+    """The counts of batches that only one consumer has applied so far. Each batch is read once."""
 
     def __init__(self, write: Connection) -> None:
         self._write = write
@@ -139,13 +146,13 @@ class PartiallyAppliedCounts:
 
 
 class CountDifference:
-    """Counts added and subtracted."""
+    """A sum of counts, some of which are subtracted."""
 
     def __init__(self) -> None:
         self._numbers: dict[HourlyCountKey, list[int]] = {}
 
     def add(self, counts: HourlyCounts, sign: int) -> None:
-        """Add `counts` `sign` times."""
+        """Add `counts`, multiplied by `sign`."""
         for key, numbers in counts.items():
             known = self._numbers.setdefault(key, [0] * len(COUNT_KINDS))
             for index, number in enumerate(numbers):
@@ -153,7 +160,7 @@ class CountDifference:
 
     @property
     def counts(self) -> HourlyCounts:
-        """The differences that are not zero."""
+        """Return the differences that are not zero."""
         return {key: numbers for key, numbers in self._numbers.items() if any(numbers)}
 
 
@@ -214,9 +221,9 @@ delete from read.rebuild_hours as done
 
 
 async def write_count_differences(read: Connection, hours: Sequence[HourKey], difference: HourlyCounts) -> int:
-    """Add the difference, sum up the days, delete the hours from the queue; return how many counts were wrong.
+    """Add the differences, sum up the days, and delete the hours from the queue; return how many counts were wrong.
 
-    Inside a transaction.
+    Must be called inside a transaction.
     """
     await read.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
     if difference:
@@ -252,9 +259,10 @@ select given.partner_system_id, given.event_timestamp, given.id
 
 
 async def find_strays(snapshot: Connection, write: Connection, hours: Sequence[HourKey]) -> list[EventKey]:
-    """Rows of these hours that the write database does not have, or has at another time.
+    """Return the rows of these hours that the write database does not have, or has at another time.
 
-    What the read model has was committed in the write database before, so looking there afterwards is fair.
+    The write database is read after the read database. Every row of the read model was committed in the write database
+    before, so a row that is missing there is an error.
     """
     strays: list[EventKey] = []
     async with snapshot.transaction(isolation="repeatable_read", readonly=True), write.transaction(readonly=True):
@@ -283,6 +291,6 @@ async def _find_missing_in_write_database(write: Connection, keys: Sequence[Even
 
 
 async def queue_hours(read: Connection, hours: Collection[HourKey]) -> None:
-    """Note hours whose counts are to be compared with the events."""
+    """Queue hours whose counts are to be compared with the events."""
     if hours:
         await read.execute(_INSERT_HOURS, [system for system, _ in hours], [hour for _, hour in hours])

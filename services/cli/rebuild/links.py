@@ -15,7 +15,7 @@ from tracking.domain.identity_link import IdentityLink, find_linked_ids
 from tracking.infra.postgres import Connection
 
 _PAGE_LINKS = 5_000
-# where a page begins: system, kind, id
+# The position at which a page begins: system, kind, id.
 LinkPosition = tuple[UUID, str, str]
 FIRST_POSITION: LinkPosition = (UUID(int=0), "", "")
 
@@ -32,7 +32,7 @@ class LinkingEvent(NamedTuple):
     event_properties: bytes
 
     def links(self) -> list[IdentityLink]:
-        """The links that it justifies."""
+        """The links that the event justifies."""
         user_id = str(self.user_id)
         found = find_linked_ids(self.event_type, self.user_id, self.anonymous_id, self.event_properties)
         return [
@@ -51,7 +51,7 @@ select partner_system_id, kind, id, user_id, linked_at, event_id
 
 
 async def list_links(read: Connection, after: LinkPosition) -> list[IdentityLink]:
-    """The next links after a place."""
+    """Return the next links after a position."""
     return [IdentityLink(*row) for row in await read.fetch(_SELECT_LINKS, *after, _PAGE_LINKS)]
 
 
@@ -73,9 +73,10 @@ select e.partner_system_id,
 async def find_unjustified_links(
     write: Connection, links: Sequence[IdentityLink], *, deletes_strays: bool
 ) -> list[IdentityLink]:
-    """Those whose event says otherwise, or, if `deletes_strays`, is not in the write database.
+    """Return the links that their event does not justify.
 
-    What the read database has was committed in the write database before, so looking there afterwards is fair.
+    If `deletes_strays`, links whose event is not in the write database are included. The write database is read after
+    the read database. Every link was made from an event that was committed before, so a missing event is an error.
     """
     named = {(link.partner_system_id, link.event_id) for link in links}
     rows = await write.fetch(_SELECT_LINKING_EVENTS, [system for system, _ in named], [event for _, event in named])

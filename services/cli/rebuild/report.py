@@ -12,7 +12,7 @@ _PROGRESS_INTERVAL_S = {True: 0.2, False: 5.0}
 
 
 class ProgressLine:
-    """One line that changes on a terminal, else a line now and then."""
+    """A progress line that is overwritten on a terminal; elsewhere a new line is printed now and then."""
 
     def __init__(self, out: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._out = out
@@ -25,7 +25,7 @@ class ProgressLine:
         self._shown_at = 0.0
 
     def show(self, rebuild: RebuildState) -> None:
-        """To be called after each step."""
+        """Show the progress; called after each step."""
         now = self._clock()
         done, total = _steps(rebuild)
         is_new = rebuild.phase != self._phase
@@ -37,7 +37,7 @@ class ProgressLine:
             self._write(self._line(rebuild, done, total, now - self._began_at))
 
     def end(self) -> None:
-        """Leave the line on the terminal."""
+        """End the progress line, so that it stays on the terminal."""
         if self._is_terminal and self._phase:
             self._out.write("\n")
 
@@ -72,7 +72,7 @@ def _duration(seconds: float) -> str:
 
 
 def format_summary(rebuild: RebuildState) -> str:
-    """The result in words."""
+    """Format the result for a person."""
     lines = [
         f"The read model is rebuilt ({rebuild.range}).",
         f"  {rebuild.done_batches:,} batches with {rebuild.done_events:,} events; "
@@ -95,7 +95,7 @@ def format_summary(rebuild: RebuildState) -> str:
 
 
 def format_json(rebuild: RebuildState) -> str:
-    """The result for a program."""
+    """Format the result as JSON for a program."""
     return (
         orjson.dumps(
             {

@@ -1,8 +1,9 @@
-"""Makes the read model and its counts agree with the write database again, while events go on coming in.
+"""Makes the read model and its counts equal to the write database again, while events keep coming in.
 
-A rebuild of everything first deletes wrong links between ids (`links`). Then come two halves, `batches` and `hours`, in
-many short transactions. Each of them moves the position together with its work, so a rebuild that was killed goes on
-where it was, and one that is never taken up again leaves no batch half done. Why it goes by batch: docs/decisions/0007.
+A rebuild of everything first deletes wrong links between ids (`links`). Two halves follow, `batches` and `hours`, in
+many short transactions. Each transaction moves the rebuild's position together with its work, so a rebuild that was
+killed continues where it stopped, and one that is never continued leaves no batch half applied. Why a rebuild goes by
+batch: docs/decisions/0007.
 """
 
 import asyncio
@@ -35,11 +36,11 @@ from tracking.tables.rollups import HourKey
 T = TypeVar("T")
 Report = Callable[[RebuildState], None]
 
-# the server may need a moment to notice that the process before this one was killed
+# The server may need a moment to notice that the previous process was killed, and to release its lock.
 _LOCK_WAIT_S = 10.0
 _ATTEMPTS = 10
 _MAX_DELETED_PER_RUN = 5_000
-# The batch is at fault rather than the database: as with the workers, its neighbours are applied.
+# Errors of a single batch rather than of the database. As in the workers, the other batches are applied.
 _BATCH_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 
 _TRY_LOCK = "select pg_try_advisory_lock($1)"
@@ -47,7 +48,7 @@ _TRY_LOCK = "select pg_try_advisory_lock($1)"
 
 @dataclass(frozen=True, slots=True)
 class RebuildConnections:
-    """Connections that a rebuild keeps to its end."""
+    """The connections that a rebuild keeps open to its end."""
 
     write: Connection
     ahead: Connection
@@ -59,7 +60,7 @@ class RebuildConnections:
 
 
 class RebuildNotStarted(Exception):
-    """Nothing was done; the message says why."""
+    """The rebuild did not start and changed nothing; the message says why."""
 
 
 async def rebuild(
@@ -71,11 +72,11 @@ async def rebuild(
     starts_over: bool,
     report: Report,
 ) -> RebuildState:
-    """Rebuild what was received `within`; None goes on with the unfinished one, whatever its range.
+    """Rebuild the batches received `within`; None continues the unfinished rebuild, whatever its range.
 
-    An unfinished rebuild of the same range is taken up unless `starts_over`; of another range, it is given up. `report`
-    is called after each step. Raises RebuildNotStarted, UnknownSystem and postgres.TRANSIENT_ERRORS; after the latter
-    the same call goes on where it was.
+    An unfinished rebuild of the same range is continued unless `starts_over`; one of another range is given up.
+    `report` is called after each step. Raises RebuildNotStarted, UnknownSystem and postgres.TRANSIENT_ERRORS; after the
+    latter the same call continues where it stopped.
     """
     async with AsyncExitStack() as resources:
         opened = [
@@ -100,7 +101,7 @@ async def rebuild(
 
 
 async def _lock(read: Connection) -> None:
-    """Lock in the session that writes: when it ends, the next rebuild may start."""
+    """Take the lock of rebuilds in the session that writes; its end lets the next rebuild start."""
     deadline = asyncio.get_running_loop().time() + _LOCK_WAIT_S
     while not await read.fetchval(_TRY_LOCK, REBUILD_LOCK):
         if asyncio.get_running_loop().time() > deadline:
@@ -250,7 +251,7 @@ async def _rebuild_counts(
 
 
 async def _retry_on_deadlock(read: Connection, step: Callable[[], Awaitable[T]]) -> T:
-    """Run the step in a transaction; again if it and a worker have waited for each other's locks (deadlock)."""
+    """Run the step in a transaction, and again if PostgreSQL ended it because of a deadlock with a worker."""
     for attempt in range(_ATTEMPTS):
         try:
             async with read.transaction():

@@ -1,4 +1,4 @@
-"""The state of each rebuild (`read.rebuilds`), so that the next process goes on where one was killed."""
+"""The state of each rebuild (`read.rebuilds`), which lets another process continue a rebuild that was killed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,14 +16,14 @@ _NONE = UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class ReceivedRange:
-    """When batches were received: from `from_time`, before `to_time`; None = no bound."""
+    """The range of receive times of batches: from `from_time`, before `to_time`; None means no bound."""
 
     from_time: datetime | None
     to_time: datetime | None
 
     @property
     def is_everything(self) -> bool:
-        """Whether no batch is left out."""
+        """Whether the range includes every batch."""
         return self.from_time is None and self.to_time is None
 
     def __str__(self) -> str:
@@ -36,7 +36,7 @@ class ReceivedRange:
 
 @dataclass(frozen=True, slots=True)
 class RebuildState:
-    """A row of `read.rebuilds`; counters grow in the transactions that they count."""
+    """A row of `read.rebuilds`. Each counter is increased in the transaction whose work it counts."""
 
     from_time: datetime | None
     to_time: datetime | None
@@ -62,7 +62,7 @@ class RebuildState:
 
     @property
     def range(self) -> ReceivedRange:
-        """As asked for."""
+        """The range that was asked for."""
         return ReceivedRange(self.from_time, self.to_time)
 
 
@@ -78,7 +78,7 @@ select from_time, to_time, deletes_strays, position, through, total_batches, pha
 
 
 async def find_unfinished(read: Connection) -> RebuildState | None:
-    """The one that was interrupted."""
+    """Return the rebuild that was interrupted."""
     row = await read.fetchrow(_SELECT_UNFINISHED)
     return RebuildState(*row.values()) if row else None
 
@@ -123,7 +123,7 @@ async def start_rebuild(
 
 
 async def extend_to_latest(write: Connection, rebuild: RebuildState) -> RebuildState:
-    """The same through the last batch of its range that is committed now."""
+    """Return the rebuild extended to the last batch of its range that is committed now."""
     last = UUID(int=(1 << 128) - 1) if rebuild.to_time is None else get_previous_id(make_lowest_id(rebuild.to_time))
     through = await event_batches.find_last_id(write, last) or _NONE
     total = await event_batches.count_between(write, rebuild.position, through)
@@ -153,7 +153,7 @@ update read.rebuilds
 
 
 async def save(read: Connection, rebuild: RebuildState) -> None:
-    """Inside the transaction whose work it counts."""
+    """Save the state inside the transaction whose work it counts."""
     await read.execute(
         _UPDATE_REBUILD,
         rebuild.id,
@@ -179,7 +179,10 @@ _CREATE_PARTITION = "select read.create_partition($1, $2)"
 
 
 async def create_partitions(read: Connection, write: Connection, rebuild: RebuildState) -> None:
-    """Those of the months in which the batches came: an empty read database has only the last ones."""
+    """Create the partitions of the months in which the batches were received.
+
+    An empty read database has only the latest ones.
+    """
     first = await event_batches.find_first_time(write, rebuild.position, rebuild.through)
     if first is None:
         return

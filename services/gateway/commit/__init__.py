@@ -1,1 +1,1 @@
-"""Storing events: group commit, micro-batches, publishing after the commit."""
+"""Stores events: group commit, micro-batches, and publishing after the commit."""

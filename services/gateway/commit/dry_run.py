@@ -1,4 +1,4 @@
-"""Answers a dry run: the result of a commit without storing anything."""
+"""Dry runs: returns the result that a commit would have, without storing anything."""
 
 from collections.abc import Sequence
 from uuid import UUID

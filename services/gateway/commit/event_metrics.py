@@ -20,7 +20,7 @@ class EventMetrics:
         self._labels: dict[tuple[int, str], tuple[Any, Any]] = {}
 
     def count(self, batch: CommittedBatch) -> None:
-        """Count what was stored now, and what of it is invalid."""
+        """Count the events that were stored now, and those of them that are invalid."""
         systems = {system.partner_system_id.int: system for system in batch.systems}
         for (system_id, event_name, is_valid), number in Counter(map(_KIND, batch.events)).items():
             ingested, failed = self._counters(systems[system_id], event_name)

@@ -1,11 +1,11 @@
-"""Group commit: requests gather for a transaction; a process that has been idle for a moment commits at once.
+"""Group commit: concurrent requests share a transaction; a request that finds the process idle is committed at once.
 
 Under load a new group starts at most every 10 ms, because each group becomes a message that every consumer has to
 process. As soon as 64 requests or a full message are waiting, the next group is committed at once, beside up to two
 that are still in progress, so that PostgreSQL works while this process decides further events (docs/decisions/0010).
 
-What waits is bounded in events and bytes; beyond it a request is told to come back (503), so a slow database costs
-memory up to a limit and never an acknowledged event.
+The buffer of waiting events is bounded in events and bytes. A request beyond these bounds gets 503 and Retry-After, so
+a slow database costs a limited amount of memory and never an acknowledged event.
 """
 
 import asyncio
@@ -44,10 +44,10 @@ _USUAL_EVENT_BYTES = 256
 _OVERLOADED = "More events wait for the database than this process may hold."
 _RETRY_DELAY_S = 0.1
 _MAX_CONCURRENT_COMMITS = 3
-# So many requests, or a full message, wait neither for the commit under way nor for the pace.
+# This many requests, or a full message, wait neither for the commit in progress nor for the next interval.
 _FULL_GROUP_REQUESTS = 64
 _MIN_GROUP_INTERVAL_S = 0.01
-# So many events tried alone in vain, none stored: it is the database's trouble and no event's.
+# If this many events failed one by one and none was stored, the database is at fault and not an event.
 _MAX_FAILED_SINGLE_ROWS = 3
 
 
@@ -63,7 +63,7 @@ class CommittedBatch:
 
 @dataclass(slots=True)
 class _Bisection:
-    """How the search for a bad row within one micro-batch goes."""
+    """The state of the search for a bad row within one micro-batch."""
 
     has_stored: bool = False
     tried_in_vain: int = 0
@@ -104,10 +104,10 @@ class GroupCommit:
         metrics.buffered_events.set_function(lambda: buffer_events - self._free_events)
 
     async def submit(self, events: Sequence[TrackingEvent], system: HasSystemContext) -> CommitResult:
-        """Store the events of one request; they may share a transaction with others'.
+        """Store the events of one request; they may share a transaction with those of other requests.
 
         Raises Unavailable when the buffer is full, or the database did not commit within the deadline. Some of the
-        events may be stored then all the same: with client ids a repeat is harmless.
+        events may have been stored nevertheless; if they have client ids, a repeated request does not store them twice.
         """
         result = CommitResult()
         futures: list[asyncio.Future[None]] = []
@@ -141,9 +141,10 @@ class GroupCommit:
         return True
 
     def require_capacity(self, body_bytes: int) -> None:
-        """Raises Unavailable if over half is reserved and what such a body usually holds exceeds what is free.
+        """Raise Unavailable if over half is reserved and what such a body usually holds exceeds what is free.
 
-        Asked before decoding it: under overload, most of the time would else go into what is refused in the end.
+        Called before the body is decoded. Otherwise, under overload, most of the time would be spent on requests that
+        are rejected in the end.
         """
         is_half_free = self._free_events > self._half_events and self._free_bytes > self._half_bytes
         has_capacity = body_bytes <= self._free_bytes and body_bytes // _USUAL_EVENT_BYTES < self._free_events
@@ -151,7 +152,7 @@ class GroupCommit:
             raise Unavailable("overloaded", _OVERLOADED, 1)
 
     def _try_reserve(self, events: int, size_bytes: int) -> bool:
-        """Reserve capacity if there is any; `_release` returns it."""
+        """Reserve capacity and return whether there was enough; `_release` returns it."""
         if self._is_closing or events > self._free_events or size_bytes > self._free_bytes:
             return False
         self._free_events -= events
@@ -162,12 +163,12 @@ class GroupCommit:
         self._waiting.append(pending)
         self._waiting_events += len(pending.events)
         self._waiting_bytes += pending.size_bytes
-        # waking the flusher for each would cost more than what it finds
+        # Waking the flusher for each request would cost more than it gains.
         if len(self._waiting) == 1 or self._is_due():
             self._wake.set()
 
     async def run(self, beat: Callable[[], None]) -> None:
-        """Commit what waits until `close`, then what is left. Calls `beat` at least every few seconds."""
+        """Commit waiting events until `close`, then those that are left. Calls `beat` at least every few seconds."""
         async with asyncio.TaskGroup() as flushing:
             while self._waiting or not self._is_closing:
                 beat()
@@ -194,7 +195,7 @@ class GroupCommit:
         return self._in_flight == 0 and (self._is_closing or self._loop.time() >= self._paced_until)
 
     def close(self) -> None:
-        """Take nothing more; `run` returns once what waits is committed."""
+        """Accept no further events; `run` returns once the waiting ones are committed."""
         self._is_closing = True
         self._wake.set()
 
@@ -217,7 +218,7 @@ class GroupCommit:
         try:
             await self._commit(MicroBatch(group), min(pending.deadline for pending in group), _Bisection())
         except BaseException as error:
-            # the other groups must go on; the requests of this one are told of the failure
+            # The other groups must continue; the requests of this group receive the failure.
             self._release(group, error)
             if not isinstance(error, Exception):
                 raise
@@ -264,7 +265,7 @@ class GroupCommit:
     async def _bisect(
         self, micro_batch: MicroBatch, deadline: float, error: BaseException, bisection: _Bisection
     ) -> None:
-        """Halve until the row that PostgreSQL refuses stands alone; the others commit."""
+        """Halve the micro-batch until the row that PostgreSQL rejects stands alone; the other rows commit."""
         if len(micro_batch.events) > 1:
             for half in micro_batch.split():
                 if bisection.is_hopeless:

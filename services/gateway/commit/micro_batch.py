@@ -1,4 +1,4 @@
-"""The events of some requests that share a transaction, and what becomes of each."""
+"""Micro-batches: the events of some requests that share a transaction, and the result of each event."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from tracking.infra import metrics
 
 MAX_MESSAGE_EVENTS = 1_000
 MAX_MESSAGE_BYTES = 256 * 1024
-# What an event takes in a message beside its properties and names, measured on the examples of the contract.
+# Size of an event in a message without its properties and names, measured on the examples of the contract.
 _ENVELOPE_BYTES = 260
 _NO_DUPLICATES: Set[int] = frozenset()
 _NO_REJECTIONS: Mapping[int, str] = MappingProxyType({})
@@ -28,29 +28,29 @@ class CommitResult:
     __slots__ = ("_duplicates", "_rejected", "failure")
 
     def __init__(self) -> None:
-        # made when there is one: nearly every request has neither
+        # Each is created at its first entry, because nearly every request has none.
         self._duplicates: set[int] | None = None
         self._rejected: dict[int, str] | None = None
         self.failure: Unavailable | None = None
 
     @property
     def duplicates(self) -> Set[int]:
-        """Those that were stored before."""
+        """The positions of the events that were stored before."""
         return self._duplicates or _NO_DUPLICATES
 
     @property
     def rejected(self) -> Mapping[int, str]:
-        """Those that can never be stored, and why."""
+        """The positions of the events that can never be stored, with the reasons."""
         return self._rejected or _NO_REJECTIONS
 
     def add_duplicate(self, position: int) -> None:
-        """That event was stored before."""
+        """Record that the event at the position was stored before."""
         if self._duplicates is None:
             self._duplicates = set()
         self._duplicates.add(position)
 
     def add_rejected(self, position: int, reason: str) -> None:
-        """That event can never be stored."""
+        """Record that the event at the position can never be stored."""
         if self._rejected is None:
             self._rejected = {}
         self._rejected[position] = reason
@@ -61,7 +61,7 @@ OnCommitted = Callable[[CommitResult, BaseException | None], None]
 
 @dataclass(slots=True, eq=False)
 class PendingEvents:
-    """Events of one request from position `first` on, as many as fit a message; `deadline` by time.monotonic."""
+    """Events of one request from position `first` on, as many as fit a message; `deadline` is by time.monotonic."""
 
     events: Sequence[TrackingEvent]
     first: int
@@ -76,12 +76,12 @@ class MicroBatch:
     """The distinct events of a group of requests, and where each stood in its request (made when it is asked for)."""
 
     def __init__(self, group: Sequence[PendingEvents]) -> None:
-        # a number is hashed faster than a UUID
+        # A number is hashed faster than a UUID.
         self.systems = list({pending.system.partner_system_id.int: pending.system for pending in group}.values())
         self.events: Sequence[TrackingEvent] = [event for pending in group for event in pending.events]
         self._group = group
         self._owners: list[list[tuple[CommitResult, int]]] | None = None
-        # only an id that a client made can come twice
+        # Only an id that a client made can occur twice.
         if any(event.message_id is not None for event in self.events):
             self._merge_repeats()
 
@@ -99,7 +99,7 @@ class MicroBatch:
         self.events, self._owners = distinct, owners
 
     def get_owners(self) -> list[list[tuple[CommitResult, int]]]:
-        """For each event the result of its request and its position there; more than one for repeats."""
+        """For each event, return the result of its request and its position there; more than one for a repeated one."""
         if self._owners is None:
             self._owners = [
                 [(pending.result, position)]
@@ -109,7 +109,10 @@ class MicroBatch:
         return self._owners
 
     def mark_duplicates(self, stored: frozenset[UUID] | None) -> Sequence[TrackingEvent]:
-        """Note the duplicates with their requests; return the events that are new. `stored` None = all of them."""
+        """Record the duplicates in their requests' results, and return the events that are new.
+
+        `stored` holds the ids of the new events; None means that all are new.
+        """
         if stored is None and self._owners is None:
             return self.events
         fresh: list[TrackingEvent] = []
@@ -125,19 +128,19 @@ class MicroBatch:
         return fresh
 
     def mark_rejected(self, reason: str) -> None:
-        """Note that these rows can never be stored."""
+        """Record that these rows can never be stored."""
         for owners in self.get_owners():
             for result, position in owners:
                 result.add_rejected(position, reason)
 
     def mark_unavailable(self) -> None:
-        """Note that these rows are not known to be stored, and may be another time."""
+        """Record that these rows are not known to be stored and that the sender may repeat them."""
         for owners in self.get_owners():
             for result, _ in owners:
                 result.failure = Unavailable("database_unavailable", "The event could not be stored now; try again.", 2)
 
     def split(self) -> "list[MicroBatch]":
-        """Two parts that can be committed on their own."""
+        """Split the micro-batch into two parts that can be committed independently."""
         middle = len(self.events) // 2
         halves = []
         for part in (slice(0, middle), slice(middle, None)):
@@ -148,7 +151,7 @@ class MicroBatch:
 
 
 def split_into_messages(events: Sequence[TrackingEvent]) -> Iterator[tuple[int, Sequence[TrackingEvent], int]]:
-    """Parts that fit a message each: where it begins, its events, its size in bytes."""
+    """Split events into parts that fit a message each: the position of its first event, its events, its bytes."""
     first = size = 0
     for position, event in enumerate(events):
         event_size = estimate_size_bytes(event)

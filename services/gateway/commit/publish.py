@@ -1,7 +1,7 @@
-"""Publishes committed batches and notes the broker's confirms; never delays an answer, never is the only copy.
+"""Publishes committed batches and records the broker's confirms, without delaying a response.
 
-Whatever goes wrong here (broker away, queue full, process killed) leaves a batch row without `published_at`, and the
-relay publishes it a few seconds later.
+A batch in here is never the only copy of its events. After any failure (broker unavailable, queue full, process killed)
+its row in the database is still without `published_at`, and the relay publishes it a few seconds later.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _MARK_INTERVAL_S = 0.1
 
 
 class BatchPublisher:
-    """`offer` takes a batch at once; `run` publishes until `close`, then what is left."""
+    """Publishes batches: `enqueue` accepts one at once; `run` publishes until `close`, then those that are left."""
 
     def __init__(self, publisher: Publisher, pool: Pool) -> None:
         self._publisher = publisher
@@ -42,7 +42,7 @@ class BatchPublisher:
         self._was_refused = False
 
     def enqueue(self, batch: CommittedBatch) -> None:
-        """Publish soon, or leave it to the relay if too much waits already."""
+        """Queue a batch to be published soon, or leave it to the relay if too many are waiting already."""
         if self._waiting_events > _MAX_WAITING_EVENTS:
             metrics.publish_failures.labels("backlog").inc()
             return
@@ -51,7 +51,7 @@ class BatchPublisher:
         self._arrived.set()
 
     def close(self) -> None:
-        """`run` returns once what waits was tried."""
+        """Accept no further batches; `run` returns once the waiting ones were tried."""
         self._is_closing = True
         self._arrived.set()
         self._has_confirmed.set()
@@ -96,7 +96,8 @@ class BatchPublisher:
                 _log.warning("left to the relay: %s", error.message)
             self._was_refused = True
         except Exception:
-            # the relay has it all the same; a fault of the broker's library must not end a process that takes events
+            # The relay publishes the batch in any case; an error of the broker's library must not end a process that
+            # takes events.
             metrics.publish_failures.labels("unexpected").inc()
             _log.exception("left to the relay, for a reason that nobody expected")
         else:
@@ -110,7 +111,7 @@ class BatchPublisher:
             free.release()
 
     async def _mark_confirmed(self) -> None:
-        """Many confirms in one statement, a few times a second."""
+        """Record many confirms in one statement, a few times a second."""
         while True:
             await self._has_confirmed.wait()
             await asyncio.sleep(_MARK_INTERVAL_S)

@@ -20,7 +20,7 @@ from tracking.tables.rejected_events import (
 _log = logging.getLogger(__name__)
 MAX_EVENTS_PER_SYSTEM = 1_000
 _FLUSH_INTERVAL_S = 1.0
-# a second; one sender's flood leaves capacity for the others
+# Limits for each second. The limit of one sender leaves capacity for the others.
 _MAX_WAITING_EVENTS_PER_FLUSH = 500
 _MAX_WAITING_EVENTS_PER_SYSTEM = 100
 _MAX_WAITING_BYTES = 8 * 1024 * 1024
@@ -32,14 +32,14 @@ class RejectedEventWriter:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._waiting: list[RejectedEventRow] = []
-        # reserved until the next flush, whether or not a row follows
+        # Capacity stays reserved until the next flush, whether or not a row follows.
         self._reserved_by_system: Counter[UUID] = Counter()
         self._reserved_bytes = 0
 
     def try_reserve(self, partner_system_id: UUID, size_bytes: int) -> bool:
         """Reserve capacity for one row with `size_bytes` of raw text; False, and counted as dropped, if there is none.
 
-        Ask before making the row, so that one that is dropped costs nothing.
+        Call this before making the row, so that a row that is dropped costs nothing.
         """
         if (
             len(self._waiting) >= _MAX_WAITING_EVENTS_PER_FLUSH
@@ -53,17 +53,17 @@ class RejectedEventWriter:
         return True
 
     def enqueue(self, row: RejectedEventRow) -> None:
-        """Write the row with the next flush."""
+        """Queue the row for the next flush."""
         self._waiting.append(row)
 
     async def run(self) -> None:
-        """Write each second, for ever."""
+        """Write the queued rows each second, until cancelled."""
         while True:
             await asyncio.sleep(_FLUSH_INTERVAL_S)
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what waits; rows that the database does not take now are dropped."""
+        """Write the queued rows; those that the database does not accept now are dropped."""
         rows, self._waiting, self._reserved_bytes = self._waiting, [], 0
         self._reserved_by_system.clear()
         if not rows:

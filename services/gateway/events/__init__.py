@@ -1,1 +1,1 @@
-"""Decisions about events without IO: decode, decide, privacy, SDK messages."""
+"""Decides about events without IO: decoding, decisions, privacy, messages of SDKs."""

@@ -1,9 +1,9 @@
-"""Decides what an envelope is: an event to store (valid or flagged), or a rejection with its reason.
+"""Decides whether an envelope is an event to store (valid or flagged) or is rejected, with the reason.
 
-Pure: it reads neither a clock nor a source of random bits, so the same arguments make the same event.
+The decision is pure: it reads neither a clock nor a source of random bits, so the same arguments make the same event.
 
-Only what cannot be an event at all is rejected. A field that breaks its schema, a NUL, properties that are no object:
-the event is stored and says what is wrong with it.
+An envelope is rejected only if it cannot be an event at all. If a field breaks its schema, a text contains NUL or the
+properties are not an object, the event is stored with the validation errors.
 """
 
 from dataclasses import dataclass
@@ -43,13 +43,13 @@ class IngestContext:
     sent_at: datetime | None = None
     idempotency_key: str | None = None
     is_dry_run: bool = False
-    # of a browser: a server's say nothing of the person
+    # The address and the User-Agent of a browser; those of a server tell nothing about the person.
     address: str | None = None
     user_agent: str | None = None
 
 
 def _text(envelope: dict[str, Any], name: str, most: int, notes: EventErrors) -> str | None:
-    """A string of at most `most` characters; null and "" count as missing."""
+    """Return a string of at most `most` characters; null and "" count as missing."""
     value = envelope.get(name)
     if not value and (value is None or value == ""):
         return None
@@ -66,7 +66,7 @@ def _text(envelope: dict[str, Any], name: str, most: int, notes: EventErrors) ->
 
 
 def _timestamp(envelope: dict[str, Any], name: str, notes: EventErrors) -> datetime | None:
-    """ISO 8601 as UTC."""
+    """Return an ISO 8601 timestamp in UTC."""
     value = envelope.get(name)
     if value is None:
         return None
@@ -77,7 +77,7 @@ def _timestamp(envelope: dict[str, Any], name: str, notes: EventErrors) -> datet
 
 
 def _schema_version(envelope: dict[str, Any], notes: EventErrors) -> int | None:
-    """A whole number from 1."""
+    """Return the schema version, a whole number from 1."""
     value = envelope.get("schemaVersion")
     if value is None:
         return None
@@ -88,7 +88,7 @@ def _schema_version(envelope: dict[str, Any], notes: EventErrors) -> int | None:
 
 
 def _event_type(envelope: dict[str, Any], notes: EventErrors) -> str | None:
-    """One of EVENT_TYPES; None is track."""
+    """Return the event type, one of EVENT_TYPES; None stands for track."""
     value = envelope["eventType"]
     if value is not None and (not isinstance(value, str) or value not in EVENT_TYPES):
         notes.add_field_error("eventType", f"must be one of {', '.join(EVENT_TYPES)}")
@@ -96,7 +96,7 @@ def _event_type(envelope: dict[str, Any], notes: EventErrors) -> str | None:
 
 
 def _client_id(envelope: dict[str, Any], sender: IngestContext, position: int, notes: EventErrors) -> str | None:
-    """`eventId`, or its other name `messageId`, or what the Idempotency-Key makes of it."""
+    """Return the id that the client gave: `eventId`, its alias `messageId`, or one derived from the Idempotency-Key."""
     for name in ("eventId", "messageId"):
         if name in envelope:
             found = _text(envelope, name, MAX_CLIENT_ID_CHARACTERS, notes)
@@ -109,11 +109,11 @@ def _client_id(envelope: dict[str, Any], sender: IngestContext, position: int, n
 def decide(
     envelope: Any, sender: IngestContext, structures: StructureIndex, random_bits: int, position: int = 0
 ) -> TrackingEvent | Rejection:
-    """Return the event that `envelope` is, or why it is none.
+    """Return the event that `envelope` describes, or the reason why it is rejected.
 
-    The id of an event without a message id is made of the receive time and `random_bits`, 74 of them. `position`
-    counts within a batch. Raises SchemaNotLoaded if a validator must be loaded first; nothing has happened then, so
-    load it and call again.
+    The id of an event without a message id is made of the receive time and `random_bits`, 74 of them. `position` counts
+    within a batch. Raises SchemaNotLoaded if a validator must be loaded first. Nothing has been changed then: load the
+    validator and call again.
     """
     if not isinstance(envelope, dict):
         if isinstance(envelope, Rejection):
@@ -182,7 +182,7 @@ def decide(
 def _apply_privacy(
     person: PersonalData, text: bytes, sender: IngestContext
 ) -> tuple[tuple[str | None, str | None], bytes, bytes | None, bool]:
-    """Both ids, the properties and the context (as JSON text) as they may be kept, and whether a bot sent the event."""
+    """Return both ids, properties and context (as JSON text) as they may be kept, and whether a bot sent the event."""
     settings = sender.key.settings
     person, is_bot = apply_privacy(settings, sender.key.partner_system_id, person, sender.address, sender.user_agent)
     if settings.privacy_rules:

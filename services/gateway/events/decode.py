@@ -1,7 +1,8 @@
-r"""JSON as senders write it: half of a surrogate pair does not make a whole batch unreadable.
+r"""Decodes JSON from senders, including texts with half of a surrogate pair.
 
-JavaScript that cuts a text inside an emoji sends `"\ud83d"`, which RFC 8259 allows and orjson (as PostgreSQL) does not
-read. It becomes `\u0000`, so that its event alone is stored with U+FFFD and flagged.
+JavaScript that cuts a text inside an emoji sends `"\ud83d"`, which RFC 8259 allows, but orjson and PostgreSQL do not
+accept. Such an escape is replaced by `\u0000`. Only the event that contains it is then flagged and stored with U+FFFD,
+and the rest of its batch is not affected.
 """
 
 import re
@@ -15,7 +16,7 @@ from tracking.domain.errors import Malformed, TooLarge
 
 _MAX_LINES = 100_000  # more would hold up others while they are read
 
-# a larger body would hold up others for too long
+# Decoding a larger body would delay other requests for too long.
 _MENDED_BYTES = 1024 * 1024
 _HEX = rb"[0-9a-fA-F]"
 _HIGH, _LOW = rb"[dD][89abAB]" + _HEX * 2, rb"[dD][c-fC-F]" + _HEX * 2
@@ -26,7 +27,7 @@ _HALF_PAIR = re.compile(
 
 
 def parse_json(body: bytes) -> Any:
-    """Raises orjson.JSONDecodeError."""
+    """Parse JSON, with half surrogate pairs replaced. Raises orjson.JSONDecodeError."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -39,7 +40,7 @@ def parse_json(body: bytes) -> Any:
 
 
 def decode_event(body: bytes) -> Any:
-    """The body of one event. Raises Malformed."""
+    """Decode the body of one event. Raises Malformed."""
     try:
         return parse_json(body)
     except orjson.JSONDecodeError as error:
@@ -48,7 +49,7 @@ def decode_event(body: bytes) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class BatchBody:
-    """A batch as it came: each envelope, or a Rejection for a line of NDJSON that is no JSON."""
+    """A decoded batch: each envelope, or a Rejection for a line of NDJSON that is not JSON."""
 
     envelopes: list[Any]
     api_key: str | None
@@ -56,9 +57,9 @@ class BatchBody:
 
 
 def decode_batch(body: bytes) -> BatchBody:
-    """`{apiKey?, sentAt?, events: […]}`, a bare array of events, or one event a line (NDJSON).
+    """Decode `{apiKey?, sentAt?, events: […]}`, an array of events, or one event a line (NDJSON).
 
-    Raises Malformed, and TooLarge for lines without end.
+    Raises Malformed, and TooLarge if there are too many lines.
     """
     try:
         decoded = parse_json(body)

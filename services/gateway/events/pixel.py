@@ -1,4 +1,4 @@
-"""The query of the pixel route as an SDK message."""
+"""Reads the query of the pixel route as a message of an SDK."""
 
 from typing import Any
 from urllib.parse import parse_qsl
@@ -26,10 +26,11 @@ _FIELDS = {
 
 
 def parse_pixel_query(query: bytes, referrer: str | None = None) -> dict[str, Any]:
-    """Parse the query of a pixel as a message of an SDK. Raises Malformed for parameters without end.
+    """Parse the query of a pixel as a message of an SDK. Raises Malformed if it has too many parameters.
 
-    A parameter that is no field of a message is a property, as text; given several times, a list. Of a field the first
-    counts, as with the key. Bytes that are no UTF-8 become U+FFFD.
+    A parameter that is not a field of a message becomes a property with a text, or with a list if it is given several
+    times. Of a field that is given several times the first value counts, as with the key. Bytes that are not UTF-8
+    become U+FFFD.
     """
     try:
         pairs = parse_qsl(

@@ -1,6 +1,6 @@
 """Removes personal data from an event by the settings of its system, before anything is stored.
 
-The schema is checked first: a rule must not make events invalid.
+The event is validated against its schema first, so that a privacy rule cannot make an event invalid.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ _DROPPED = object()
 
 @dataclass(frozen=True, slots=True)
 class PersonalData:
-    """The parts of an event that may tell of a person; JSON as objects."""
+    """The parts of an event that may contain personal data, with JSON as objects."""
 
     user_id: str | None
     anonymous_id: str | None
@@ -31,7 +31,7 @@ class PersonalData:
 
 
 def apply_ip_policy(address: str, policy: IpPolicy) -> str | None:
-    """The address as it may be kept: whole, its network (/24, /48), or not at all; None for what is no address."""
+    """Return the address as it may be kept: whole, or its network (/24, /48); None if neither, or if it is invalid."""
     if policy == "drop":
         return None
     try:
@@ -48,9 +48,9 @@ def apply_ip_policy(address: str, policy: IpPolicy) -> str | None:
 def apply_privacy(
     settings: SystemSettings, partner_system_id: UUID, event: PersonalData, address: str | None, user_agent: str | None
 ) -> tuple[PersonalData, bool]:
-    """`event` as it may be stored, and whether a bot sent it.
+    """Return `event` as it may be stored, and whether a bot sent it.
 
-    `address` and `user_agent` are those of a browser; they go into the context where the SDK says none of its own.
+    `address` and `user_agent` are those of a browser. They are written to the context if the SDK sent none.
     """
     context: Any = event.context
     if address is not None and context is None:
@@ -75,7 +75,7 @@ def apply_privacy(
 
 
 def apply_privacy_rules(settings: SystemSettings, partner_system_id: UUID, event: PersonalData) -> PersonalData:
-    """`event` after the rules of its system, in their order; objects are changed in place."""
+    """Return `event` after the rules of its system were applied in their order; objects are changed in place."""
     tree = {
         "userId": event.user_id,
         "anonymousId": event.anonymous_id,
@@ -99,7 +99,8 @@ def _change(rule: PrivacyRule, partner_system_id: UUID) -> Transform:
 
 
 def _hashed(text: str, partner_system_id: UUID) -> str:
-    # keyed by the system: the same value is the same hash within it, and no list of hashes made elsewhere fits
+    # The hash is keyed by the system: within it, equal values have equal hashes, and precomputed lists of hashes do
+    # not match.
     data = text.encode("utf-8", "surrogatepass")
     return blake2b(data, digest_size=_HASH_BYTES, key=partner_system_id.bytes).hexdigest()
 
@@ -122,7 +123,7 @@ def _walk(parent: Any, steps: tuple[PathSegment, ...], change: Transform) -> Non
         for place in places:
             _walk(parent[place], rest, change)
         return
-    # from the end, so that what is dropped from a list moves nothing that is still to come
+    # Lists are processed from the end, so that dropping an element does not move those that are still to be processed.
     for place in reversed(places):
         changed = change(parent[place])
         if changed is _DROPPED:

@@ -1,6 +1,6 @@
-"""The JSON objects of an event, properties and context: as they are validated, and as text that PostgreSQL holds.
+"""Normalizes the JSON objects of an event, properties and context, for validation and for PostgreSQL.
 
-Whatever a sender makes of them, the event is kept: no object is kept as `{"$raw": ...}`, U+0000 becomes U+FFFD.
+The event is kept whatever the value is: a value that is not an object becomes `{"$raw": ...}`, U+0000 becomes U+FFFD.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ REPLACEMENT = "\ufffd"
 def normalize_object(
     value: Any, most_bytes: int, notes: EventErrors, field: str = "eventProperties", beside_bytes: int = 0
 ) -> tuple[Any, bytes] | Rejection:
-    """The value as an object and as JSON text, within the limits of depth and, with `beside_bytes`, of size."""
+    """Return the value as an object and as JSON text, within the limits of depth and, with `beside_bytes`, of size."""
     try:
         if isinstance(value, dict):
             text = orjson.dumps(value)
@@ -29,7 +29,7 @@ def normalize_object(
     size_bytes = len(text) + beside_bytes
     if size_bytes > most_bytes:
         return Rejection("event_too_large", f"The event has {size_bytes} bytes; the limit is {most_bytes}.")
-    # fewer brackets than levels cannot be too deep, and that is nearly every event
+    # A text with fewer brackets than allowed levels cannot be too deep; this holds for nearly every event.
     if text.count(b"{") + text.count(b"[") > _MAX_DEPTH and _is_too_deep(value):
         return Rejection("too_deep", _TOO_DEEP)
     if b"\\" in text and b"\\u0000" in text:
@@ -70,7 +70,10 @@ def _is_too_deep(value: Any) -> bool:
 
 
 def _without_nul(value: Any) -> tuple[Any, bool]:
-    """`value` with U+FFFD for every U+0000 in strings and names, and whether there was one; depth is checked before."""
+    """Return `value` with U+FFFD for every U+0000 in strings and names, and whether there was one.
+
+    The caller has checked the depth before.
+    """
     if isinstance(value, str):
         return value.replace(NUL, REPLACEMENT), NUL in value
     if isinstance(value, list):

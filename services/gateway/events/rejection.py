@@ -11,17 +11,17 @@ RejectionReason = Literal["malformed_json", "invalid_event", "event_too_large", 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why an envelope is no event; each field error is `{field, message}`."""
+    """The reason why an envelope is rejected; each field error is `{field, message}`."""
 
     reason: RejectionReason
     message: str
     field_errors: tuple[dict[str, str], ...] = ()
-    # a line of NDJSON that is no JSON; else what was sent is at hand
+    # The text of an NDJSON line that is not JSON; otherwise the envelope itself is available.
     raw: bytes | None = None
 
 
 class EventErrors:
-    """The errors of one envelope, all of them, so that a sender learns of every one at once."""
+    """All errors of one envelope, so that a sender learns of every one at once."""
 
     __slots__ = ("field_errors", "has_nul", "validation_errors")
 
@@ -35,5 +35,5 @@ class EventErrors:
         self.field_errors.append({"field": name, "message": message})
 
     def add_validation_error(self, code: str, message: str) -> None:
-        """Add an error that the event is flagged with and that no place in its schema is about."""
+        """Add an error that flags the event and does not belong to a field of its schema."""
         self.validation_errors.append({"code": code, "path": "", "schemaPath": "", "message": message})

@@ -1,7 +1,7 @@
-"""Reads what Segment and RudderStack SDKs send, as envelopes. No IO.
+"""Converts the messages of Segment and RudderStack SDKs to envelopes, without IO.
 
-The rules are those of the SDKs themselves: the type of a message is in the path or in it, traits are at its top or in
-its context, ids may be numbers, and one bad message never spoils its batch.
+The rules are those of the SDKs themselves: the type of a message is in the path or in the message, traits are at its
+top level or in its context, ids may be numbers, and one bad message never affects the rest of its batch.
 """
 
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ BATCH_PATHS = ("batch", "b", "import")
 
 
 def read_sdk_messages(body: Any, event_type: str | None) -> tuple[list[Any], Any, Any]:
-    """The messages of a request's body, its `sentAt` and its `writeKey`.
+    """Return the messages of a request's body, its `sentAt` and its `writeKey`.
 
-    `event_type` is that of the path, None for a batch.
-    A batch may also be a bare array, and a batch path may be given one message alone, as some SDKs do.
+    `event_type` is that of the path, None for a batch. A batch may also be an array, and one message alone may be sent
+    to a batch path, as some SDKs do.
     """
     if isinstance(body, list) and event_type is None:
         return body, None, None
@@ -33,7 +33,7 @@ def read_sdk_messages(body: Any, event_type: str | None) -> tuple[list[Any], Any
 
 
 def to_envelope(message: Any, event_type: str | None) -> dict[str, Any] | Rejection:
-    """`message` as an envelope for `decide`; a Rejection if it is none or its type is unknown."""
+    """Return `message` as an envelope for `decide`, or a Rejection if it is not a message or its type is unknown."""
     if not isinstance(message, dict):
         return Rejection("invalid_event", "A message must be a JSON object.")
     event_type = event_type or message.get("type")
@@ -55,12 +55,12 @@ def to_envelope(message: Any, event_type: str | None) -> dict[str, Any] | Reject
 
 
 def _id(value: Any) -> Any:
-    """SDKs in other languages send numbers as ids."""
+    """Return an id as text: SDKs in other languages send numbers as ids."""
     return str(value) if type(value) in (int, float) else value
 
 
 def _properties(message: dict[str, Any], event_type: str, context: dict[str, Any]) -> Any:
-    """The properties or traits of the message, with the name of a page, the group, the earlier id."""
+    """Return the properties or traits of the message, with the name of a page, the group and the earlier id."""
     if event_type in ("track", "page", "screen"):
         properties = message.get("properties")
         extra = {} if event_type == "track" else {name: message.get(name) for name in ("name", "category")}
@@ -76,5 +76,5 @@ def _properties(message: dict[str, Any], event_type: str, context: dict[str, Any
         return properties
     if properties is None:
         return extra
-    # what the sender put there under the same name is the sender's; anything but an object is flagged as it is
+    # A property that the sender set under the same name is kept; a value that is not an object is flagged later.
     return {**extra, **properties} if isinstance(properties, dict) else properties

@@ -1,7 +1,7 @@
-"""Index of the event structures, and their compiled validators, in the memory of the process; without IO.
+"""Index of the event structures, and their compiled validators, in the memory of the process, without IO.
 
-The index holds names and versions only, all of them, so an event without a structure costs no look-up, whatever names
-a client makes up. `lookups/event_structures.py` fills it and loads a schema when the first event needs it.
+The index holds the names and versions of all structures, so an event without a structure needs no look-up, whatever
+names a client invents. `lookups/event_structures.py` fills the index and loads a schema when the first event needs it.
 """
 
 from collections import OrderedDict
@@ -17,7 +17,7 @@ _MAX_COMPILED_SCHEMAS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class SchemaRef:
-    """A schema that can be named: the `version` of the structure `structure_id`."""
+    """A reference to a schema: the `version` of the structure `structure_id`."""
 
     structure_id: UUID
     version: int
@@ -31,12 +31,12 @@ class _Versions:
     current: SchemaRef | None = None
 
 
-# by name first: a string's hash is kept with it, that of a pair or a UUID is computed each time
+# The outer key is the name, because a string caches its hash; that of a pair or a UUID is computed each time.
 _Index = dict[str, dict[UUID | None, _Versions]]
 
 
 class SchemaNotLoaded(Exception):
-    """The validator of `wanted` must be loaded first: `await EventStructureLookup.load(wanted)`, then ask again."""
+    """The validator of `wanted` must be loaded: `await EventStructureLookup.load(wanted)`, then ask again."""
 
     def __init__(self, wanted: SchemaRef) -> None:
         super().__init__(wanted)
@@ -44,16 +44,19 @@ class SchemaNotLoaded(Exception):
 
 
 class StructureIndex:
-    """Says which schema an event must meet. Empty until `replace`; validators are compiled once and bounded."""
+    """Finds the schema that an event must match. Empty until `replace`.
+
+    Each validator is compiled once, and their number is bounded.
+    """
 
     def __init__(self) -> None:
         self._index: _Index = {}
         self._compiled: OrderedDict[tuple[UUID, int], Validator] = OrderedDict()
 
     def find(self, partner_id: UUID, event_name: str, version: int | None) -> SchemaRef | None:
-        """The structure that decides: the partner's own wins over the global one. None = nothing to meet.
+        """Return the structure of an event; the partner's own precedes the global one. None means that there is none.
 
-        Raises Malformed (`unknown_schema_version`) if `version` is named and there is none such.
+        Raises Malformed (`unknown_schema_version`) if `version` is given and does not exist.
         """
         by_partner = self._index.get(event_name)
         if by_partner is None:
@@ -69,12 +72,12 @@ class StructureIndex:
         return found
 
     def is_registered(self, partner_id: UUID, event_name: str) -> bool:
-        """Whether the name has a structure, so that it may become a metric's label."""
+        """Return whether the name has a structure, so that it may become a metric's label."""
         by_partner = self._index.get(event_name)
         return by_partner is not None and (partner_id in by_partner or None in by_partner)
 
     def get_validator(self, wanted: SchemaRef) -> Validator:
-        """Raises SchemaNotLoaded where it was not needed before."""
+        """Return a compiled validator. Raises SchemaNotLoaded if it is not in memory."""
         key = (wanted.structure_id, wanted.version)
         validator = self._compiled.get(key)
         if validator is None:
@@ -82,10 +85,10 @@ class StructureIndex:
         return validator
 
     def replace(self, versions: Iterable[tuple[SchemaRef, bool]]) -> None:
-        """Take these versions, each with whether it is published, in place of all others.
+        """Replace all versions by these, each with whether it is published.
 
-        A version that is not published is deprecated: an event may name it, but none is held to it otherwise. Compiled
-        validators stay, because a schema never changes.
+        A version that is not published is deprecated: an event that names it is validated against it, and no other
+        event is. Compiled validators are kept, because a schema never changes.
         """
         index: _Index = {}
         for found, is_published in versions:
@@ -96,7 +99,7 @@ class StructureIndex:
         self._index = index
 
     def add_validator(self, wanted: SchemaRef, validator: Validator) -> None:
-        """Keep it for `get_validator`; of too many the oldest goes."""
+        """Keep the validator for `get_validator`; if there are too many, the oldest is dropped."""
         if len(self._compiled) >= _MAX_COMPILED_SCHEMAS:
             self._compiled.popitem(last=False)
         self._compiled[(wanted.structure_id, wanted.version)] = validator

@@ -1,1 +1,1 @@
-"""Bytes in, status out: routes, requests, responses and their documentation."""
+"""The gateway over HTTP: routes, requests, responses and their documentation."""

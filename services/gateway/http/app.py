@@ -1,7 +1,7 @@
-"""The gateway's HTTP edge: bytes in, status out.
+"""The ASGI application of the gateway.
 
-Raw ASGI on the routes that carry traffic: a Starlette route costs much of the throughput (docs/benchmarks.md).
-Starlette for health, metrics and documentation.
+The routes that carry traffic are raw ASGI, because a Starlette route costs much of the throughput (docs/benchmarks.md).
+Starlette serves health, metrics and documentation.
 """
 
 import time
@@ -44,7 +44,7 @@ class EventRoutes:
     async def ingest(self, request: GatewayRequest) -> bytes:
         """Store one event.
 
-        202 says that the event is on disk. An event that breaks its schema is stored too, with isValid=false.
+        202 says that the event is on disk. An event that does not match its schema is stored too, with isValid=false.
         """
         body = await self._ingestion.read_body(request)
         received_at = get_receive_time()
@@ -58,7 +58,7 @@ class EventRoutes:
     async def batch(self, request: GatewayRequest) -> bytes:
         """Store many events.
 
-        202 says that every event not listed as refused is on disk; one bad event never refuses the others.
+        202 says that every event not listed as refused is on disk. One bad event never affects the others.
         """
         body = await self._ingestion.read_body(request)
         received_at = get_receive_time()
@@ -74,7 +74,7 @@ Handler = Callable[[GatewayRequest], Awaitable[bytes]]
 
 
 class GatewayApp:
-    """The ASGI application: hot routes by a dictionary, the rest by Starlette."""
+    """The ASGI application: the routes of events are found in a dictionary, all other requests go to Starlette."""
 
     def __init__(
         self, gateway: EventRoutes, sdk: SdkRoutes, browser: BrowserRoutes, ingestion: Ingestion, rest: ASGIApp
@@ -85,7 +85,7 @@ class GatewayApp:
             BATCH_PATH: (gateway.batch, 202),
         }
         for path, handler in sdk.handlers().items():
-            # exactly 200: at 202 the Python SDK of RudderStack sends all of it again
+            # The status must be 200: after 202 the Python SDK of RudderStack sends the whole batch again.
             self._handlers[path] = (handler, 200)
         self._handlers[browser.beacon_path] = (browser.beacon, 200)
         self._pages = browser.get_handlers()
@@ -93,7 +93,7 @@ class GatewayApp:
 
     @property
     def paths(self) -> Collection[str]:
-        """Of the routes that take events."""
+        """The paths of the routes that take events."""
         return self._handlers.keys()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,9 +150,9 @@ class GatewayApp:
 def create_app(
     ingestion: Ingestion, sdk: SdkRoutes, health: Health, names: BrowserRouteNames = DEFAULT_NAMES
 ) -> GatewayApp:
-    """The application with its health, metrics and documentation."""
+    """Build the application, with its routes for health, metrics and documentation."""
     gateway, browser = EventRoutes(ingestion), BrowserRoutes(ingestion, sdk, names)
     docs, documented = build_openapi(gateway, sdk, browser)
-    # what is documented once more, for the 405 of another method
+    # These paths are registered once more for other methods, which get 405.
     rest = Starlette(routes=[*health.make_routes(), *docs.make_routes(documented), *documented.routes])
     return GatewayApp(gateway, sdk, browser, ingestion, EdgeMiddleware(rest, SERVICE))

@@ -1,4 +1,4 @@
-"""The address of the client that sent a request, where trusted proxies stand before the gateway."""
+"""Finds the address of the client that sent a request through trusted proxies."""
 
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -7,9 +7,9 @@ Network = IPv4Network | IPv6Network
 
 
 def client_address(peer: str | None, forwarded_for: str | None, trusted: Sequence[Network]) -> str | None:
-    """The last address of `X-Forwarded-For` that is no trusted proxy; the peer's if the peer is none.
+    """Return the last address of `X-Forwarded-For` that is not a trusted proxy; the peer's if the peer is not one.
 
-    Proxies append the address they see, so only what stands right of the first foreign one can be believed.
+    Proxies append the address they see, so an address to the left of the first untrusted one may be forged.
     """
     address = peer
     for said in [part.strip() for part in reversed((forwarded_for or "").split(","))]:

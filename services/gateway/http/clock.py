@@ -7,7 +7,7 @@ from tracking.domain.timestamps import to_unix_ms
 
 
 class _Clock:
-    """The last time that was asked for: requests come in bursts, and those of one millisecond share its object."""
+    """The last receive time. Requests come in bursts, and those of one millisecond share its object."""
 
     ms = 0
     at = datetime.fromtimestamp(0, UTC)
@@ -17,7 +17,10 @@ _clock = _Clock()
 
 
 def get_receive_time() -> datetime:
-    """The receive time, cut to the milliseconds that answers show; the same object all through a millisecond."""
+    """Return the receive time, cut to the milliseconds that responses show.
+
+    The same object is returned all through a millisecond.
+    """
     ms = time.time_ns() // 1_000_000
     if ms != _clock.ms:
         _clock.ms, _clock.at = ms, datetime.fromtimestamp(ms / 1000, UTC)
@@ -25,5 +28,8 @@ def get_receive_time() -> datetime:
 
 
 def get_receive_ms(received_at: datetime) -> int:
-    """A receive time in Unix milliseconds; those of the last one are at hand, which is nearly always the one."""
+    """Return a receive time in Unix milliseconds.
+
+    The value of the last one, which is nearly always asked for, is kept.
+    """
     return _clock.ms if received_at is _clock.at else to_unix_ms(received_at)

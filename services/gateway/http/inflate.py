@@ -1,6 +1,7 @@
-"""Bodies as they were before compression, never larger than allowed: a small body may well inflate a thousandfold.
+"""Decompresses request bodies up to a limit, because a small body may well inflate a thousandfold.
 
-What a body is, its bytes say: SDKs send gzip under headers that name something else, or nothing.
+The encoding is recognized by the first bytes of the body, because SDKs send gzip under headers that name something
+else, or nothing.
 """
 
 import zlib
@@ -14,9 +15,10 @@ from tracking.domain.errors import Malformed, TooLarge
 
 _STEP_BYTES = 256 * 1024
 _ZSTD_STEP_BYTES = 256
-# The ratio only matters where it could hurt.
+# Below this size the ratio is not checked, because such a body does no harm.
 _ALWAYS_BYTES = 64 * 1024
-# Of zstd: what a decoder must hold in memory; RFC 8878 asks for no more of anyone.
+# The window of zstd that is held in memory; RFC 8878 recommends that decoders support it and that encoders use no
+# more.
 _MAX_WINDOW_BYTES = 8 * 1024 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -25,13 +27,13 @@ Pieces = Callable[[bytes], Iterator[bytes]]
 
 
 class _NotWhole(Exception):
-    """The stream ends early, or something follows it."""
+    """The compressed stream ends early, or something follows it."""
 
 
 def inflate(body: bytes, encoding: bytes | None, limit: int, ratio: int) -> bytes:
-    """The JSON in `body`, by its bytes or by `Content-Encoding`.
+    """Return the JSON in `body`, decompressed by its bytes or by `Content-Encoding`.
 
-    Raises TooLarge beyond `limit` bytes or `ratio` times the body's, Malformed for what is not as it says.
+    Raises TooLarge beyond `limit` bytes or `ratio` times the body's size, Malformed if the body is not in its encoding.
     """
     name, pieces = _decoder(body, encoding)
     if pieces is None:
@@ -53,7 +55,7 @@ def inflate(body: bytes, encoding: bytes | None, limit: int, ratio: int) -> byte
 
 
 def _decoder(body: bytes, encoding: bytes | None) -> tuple[str, Pieces | None]:
-    """The name of the encoding, and what undoes it; None for a body that is JSON as it is."""
+    """Return the name of the encoding and its decompressor; None for a body that is not compressed."""
     if body.startswith(_GZIP_MAGIC):
         return "gzip", partial(_zlib, 16 + zlib.MAX_WBITS)
     if body.startswith(_ZSTD_MAGIC):
@@ -97,7 +99,7 @@ def _brotli(body: bytes) -> Iterator[bytes]:
 
 def _zstd(body: bytes) -> Iterator[bytes]:
     inflater = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES).decompressobj()
-    # it has no limit of output, so it gets little at a time: a block inflates to 128 KiB at most
+    # The decompressor has no limit of output, so it gets little input at a time: a block inflates to 128 KiB at most.
     for start in range(0, len(body), _ZSTD_STEP_BYTES):
         if inflater.eof:
             raise _NotWhole

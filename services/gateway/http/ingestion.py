@@ -35,7 +35,7 @@ _MAX_LOOP_BLOCK_S = 0.010
 
 
 class Ingestion:
-    """Used by the routes, which read the request and write the response."""
+    """The shared steps; the routes read the request and write the response."""
 
     def __init__(
         self,
@@ -59,9 +59,9 @@ class Ingestion:
         self._body_budget = BodyBudget(limits.bodies_bytes)
 
     async def read_body(self, request: GatewayRequest) -> bytes:
-        """The whole body, inflated.
+        """Read and return the whole body, decompressed.
 
-        Raises as `GatewayRequest.read_body`, and Unavailable if there is no capacity for its events.
+        Raises the errors of `GatewayRequest.read_body`, and Unavailable if there is no capacity for its events.
         """
         body = await request.read_body(self._limits, self._body_budget)
         self._commits.require_capacity(len(body))
@@ -70,9 +70,9 @@ class Ingestion:
     async def authenticate(
         self, request: GatewayRequest, key_in_body: Any, received_at: datetime, sent_at: Any = None
     ) -> IngestContext:
-        """Who sends. Raises Unauthenticated, Forbidden, Unavailable, Malformed for a bad Idempotency-Key.
+        """Return the sender. Raises Unauthenticated, Forbidden, Unavailable, Malformed for a bad Idempotency-Key.
 
-        `sent_at` is that of a whole batch: an unreadable one only means that clocks are not corrected.
+        `sent_at` belongs to a whole batch. If it is unreadable, the clocks are not corrected, and nothing else happens.
         """
         given = request.find_api_key() or (key_in_body if isinstance(key_in_body, str) else None)
         key = await self._key(given, received_at)
@@ -104,10 +104,10 @@ class Ingestion:
         return self._keys.authenticate_cached(given, at) or await self._keys.authenticate(given, at)
 
     async def decide(self, envelopes: list[Any], sender: IngestContext) -> Decided:
-        """Decide one after the other; where a validator must be loaded first, wait for it and go on from there.
+        """Decide the envelopes one after the other; if a validator must be loaded first, wait for it and continue.
 
-        Raises TooLarge for too many at once, TooManyRequests for too many a second, Unavailable where a schema cannot
-        be loaded.
+        Raises TooLarge for too many events in a request, TooManyRequests for too many a second, Unavailable if a schema
+        cannot be loaded.
         """
         if len(envelopes) > self._limits.batch_events:
             raise TooLarge(
@@ -118,13 +118,13 @@ class Ingestion:
         while len(decided) < len(envelopes):
             until = time.perf_counter() + _MAX_LOOP_BLOCK_S
             try:
-                # one at a time: what was decided before the exception stays decided
+                # The events are decided one at a time, so that those decided before an exception stay decided.
                 for position in range(len(decided), len(envelopes)):
                     decided.append(
                         decide(envelopes[position], sender, self._structures.index, getrandbits(74), position)
                     )
                     if time.perf_counter() > until:
-                        # a large batch, or one whose schemas cost much: the requests of others get their turn
+                        # In a large batch, or one with expensive schemas, other requests get their turn in between.
                         await asyncio.sleep(0)
                         until = time.perf_counter() + _MAX_LOOP_BLOCK_S
             except SchemaNotLoaded as missing:
@@ -132,9 +132,9 @@ class Ingestion:
         return decided
 
     async def submit(self, decided: Decided, sender: IngestContext) -> CommitResult:
-        """Commit what is an event; positions in the result count events only. Raises Unavailable.
+        """Commit the events; positions in the result count events only. Raises Unavailable.
 
-        Of a dry run nothing is stored.
+        The events of a dry run are not stored.
         """
         events = [event for event in decided if isinstance(event, TrackingEvent)]
         if not events:
@@ -152,7 +152,7 @@ class Ingestion:
             record_batch(self._rejected_events, request, request.rejection_owner, envelopes, decided, result)
 
     async def record_error(self, request: GatewayRequest, error: TrackingError) -> None:
-        """Record a request that cannot be read, or is no event, if its sender is known."""
+        """Record a request that cannot be read, or is not an event, if its sender is known."""
         if not isinstance(error, Malformed | TooLarge):
             return
         key = request.rejection_owner

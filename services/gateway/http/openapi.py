@@ -1,4 +1,7 @@
-"""The gateway's OpenAPI document; its routes are answered by app.py, so here they only say what they take and give."""
+"""The gateway's OpenAPI document.
+
+The routes are handled in app.py; here only their parameters, bodies and responses are described.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -65,7 +68,7 @@ class _Sdk(Protocol):
 
 
 def build_openapi(own: _Own, sdk: _Sdk, browser: _Browser) -> tuple[OpenApiDocument, Starlette]:
-    """The document, and the routes it describes."""
+    """Build the document, and the routes that it describes."""
     docs = OpenApiDocument(
         title="Volcanion Tracking gateway",
         description=(
@@ -81,7 +84,7 @@ def build_openapi(own: _Own, sdk: _Sdk, browser: _Browser) -> tuple[OpenApiDocum
     ) -> Route:
         answers: dict[int, type[BaseModel] | None] = {status: answer, **_ERRORS}
         described = docs.describe(body=body, query=DryRun, answers=answers, tag=tag, operation_id=name)
-        # a function of its own: one handler may serve several paths, each an operation
+        # Each operation has a function of its own, because one handler may serve several paths.
         return Route(path, described(_copy(handler)), methods=["POST"])
 
     def page(

@@ -1,6 +1,6 @@
-"""Makes rows of `write.refused_events` from rejected requests and events, without the secrets that stand in them.
+"""Makes rows of `write.refused_events` from rejected requests and events, with their secrets masked.
 
-Nothing is masked for a row that the writer has no capacity for: a flood of rejected events must cost little.
+If the writer has no capacity for a row, nothing is masked for it: a flood of rejected events must cost little.
 """
 
 import re
@@ -39,7 +39,7 @@ class _Why(NamedTuple):
 def record_request(
     writer: RejectedEventWriter, request: GatewayRequest, key: ApiKeyEntry, error: TrackingError
 ) -> None:
-    """Record a request that was rejected as a whole, with its body as far as it was read."""
+    """Record a request that was rejected as a whole, with the part of its body that was read."""
     raw_bytes = request.declared_bytes or len(request.raw_body or b"")
     why = _Why(error.code, error.message, error.details)
     _record(writer, request, key, None, why, request.raw_body, raw_bytes)
@@ -53,7 +53,7 @@ def record_batch(
     decided: Sequence[TrackingEvent | Rejection],
     result: CommitResult,
 ) -> None:
-    """Record what is no event of a batch, and the events that PostgreSQL cannot hold."""
+    """Record the envelopes of a batch that are not events, and the events that PostgreSQL cannot store."""
     events = 0
     for position, (envelope, item) in enumerate(zip(envelopes, decided, strict=True)):
         line = None
@@ -98,10 +98,13 @@ def _record(
 
 
 def mask_raw_body(raw: bytes, key: ApiKeyEntry, given_key: str | None = None) -> bytes | None:
-    """The first 64 KiB without keys and, unless the system keeps them, addresses; None where privacy rules apply."""
+    """Return the first 64 KiB without keys and, unless the system keeps them, addresses;
+
+    None if privacy rules apply.
+    """
     if key.settings.privacy_rules:
         return None
-    # looked through before the cut, or half a key could stay
+    # Secrets are masked before the text is cut, because half a key could remain otherwise.
     text = raw[: 2 * MAX_RAW_BYTES]
     if given_key:
         text = text.replace(given_key.encode("latin-1"), b"***")
@@ -116,7 +119,7 @@ def _mask(found: re.Match[bytes]) -> bytes:
 
 
 def _encode(envelope: Any) -> bytes | None:
-    """None for what is nested too deep to be written."""
+    """Encode the value as JSON; return None if it is nested too deep to be written."""
     try:
         return orjson.dumps(envelope)
     except orjson.JSONEncodeError:

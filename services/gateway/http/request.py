@@ -1,4 +1,4 @@
-"""A request as bytes: its headers looked through once, its body read within limits of time and size."""
+"""Requests as bytes: headers are parsed once, and the body is read within limits of time and size."""
 
 import asyncio
 import base64
@@ -48,23 +48,23 @@ class RequestLimits:
 
 
 class ClientDisconnected(Exception):
-    """The client closed the connection before its request was whole; nobody waits for an answer."""
+    """The client closed the connection before its request was complete, so no response is sent."""
 
 
 class BodyBudget:
-    """Bytes that all bodies under way may take together: many slow senders must not fill the memory."""
+    """The bytes that all bodies in progress may take together, so that many slow senders cannot fill the memory."""
 
     def __init__(self, free_bytes: int) -> None:
         self._free_bytes = free_bytes
 
     def reserve(self, size: int) -> None:
-        """Raises Unavailable if that much is not free."""
+        """Reserve bytes. Raises Unavailable if there are not enough."""
         if size > self._free_bytes:
             raise Unavailable("overloaded", "More bodies are under way than this process may hold.", 1)
         self._free_bytes -= size
 
     def release(self, size: int) -> None:
-        """Return what was reserved."""
+        """Return the reserved bytes."""
         self._free_bytes += size
 
 
@@ -81,29 +81,32 @@ class RequestHead:
 
     @property
     def origin(self) -> str | None:
-        """The origin of the page that sends, if a browser says one."""
+        """The origin of the sending page, if a browser names one."""
         value = self._headers.get(b"origin")
         return None if value is None else value.decode("latin-1")
 
     @property
     def user_agent(self) -> str | None:
-        """The name of the sending program, as it came."""
+        """The User-Agent, as it was sent."""
         value = self._headers.get(b"user-agent")
         return None if value is None else value.decode("latin-1")
 
     @property
     def forwarded_for(self) -> str | None:
-        """`X-Forwarded-For`, as it came."""
+        """`X-Forwarded-For`, as it was sent."""
         value = self._headers.get(b"x-forwarded-for")
         return None if value is None else value.decode("latin-1")
 
     @property
     def is_uncompressed(self) -> bool:
-        """Whether the body's bytes are the JSON itself."""
+        """Whether the body is sent without compression."""
         return b"content-encoding" not in self._headers
 
     def find_api_key(self) -> str | None:
-        """The key from `X-Api-Key`, `Authorization: Bearer` or `Basic key:`, or the query; None if it is in none."""
+        """Return the key from `X-Api-Key`, `Authorization:
+
+        Bearer` or `Basic key:`, or the query; None if there is none.
+        """
         value = self._headers.get(b"x-api-key")
         if value is not None:
             return value.decode("latin-1").strip()
@@ -119,7 +122,7 @@ class RequestHead:
 
     @property
     def is_dry_run(self) -> bool:
-        """Whether the query says `dryRun=true`. Raises Malformed for what is no boolean."""
+        """Return whether the query contains `dryRun=true`. Raises Malformed for a value that is not a boolean."""
         if b"dryRun" not in self._query:
             return False
         given = parse_qs(self._query.decode("latin-1"), keep_blank_values=True).get("dryRun", ["false"])[-1].lower()
@@ -129,7 +132,7 @@ class RequestHead:
         return _BOOLEANS[given]
 
     def get_idempotency_key(self) -> str | None:
-        """`Idempotency-Key`, which stands for a missing eventId. Raises Malformed if it is over 100 characters."""
+        """Return `Idempotency-Key`, which replaces a missing eventId. Raises Malformed if it is over 100 characters."""
         value = self._headers.get(b"idempotency-key")
         if not value:
             return None
@@ -164,19 +167,19 @@ class GatewayRequest(RequestHead):
         self.raw_body: bytes | None = None
         self.declared_bytes: int | None = None
         self.is_authenticated = False
-        # to whom its rejected events belong, once its sender is known; none for a dry run
+        # The sender to whom rejected events belong, once it is known; none for a dry run.
         self.rejection_owner: ApiKeyEntry | None = None
         client = scope.get("client")
         self.peer_address: str | None = client[0] if client else None
-        # a route that only pages use says so itself
+        # A route that only pages use sets this itself.
         self.is_from_browser = self.origin is not None
 
     async def read_body(self, limits: RequestLimits, budget: BodyBudget) -> bytes:
-        """The whole body, inflated. `release_budget` returns what a large one has reserved.
+        """Read and return the whole body, decompressed; `release_budget` returns the bytes reserved for a large one.
 
-        Raises TooLarge over a limit (before reading what Content-Length says is too much), Malformed for a body that
-        is not what its Content-Encoding says, Unavailable where too many are under way, ClientDisconnected (also when
-        tracking.http.deadlines ended the connection).
+        Raises TooLarge over a limit (if Content-Length is too large, before the body is read), Malformed for a body
+        that is not in its Content-Encoding, Unavailable if too many bodies are in progress, ClientDisconnected (also
+        when tracking.http.deadlines ended the connection).
         """
         declared = self._headers.get(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limits.body_bytes:
@@ -198,7 +201,7 @@ class GatewayRequest(RequestHead):
         return body
 
     def release_budget(self) -> None:
-        """The response is made: return what its large body has reserved."""
+        """Return the bytes reserved for a large body; called when the response is complete."""
         if self._held is not None:
             budget, size = self._held
             self._held = None
@@ -224,7 +227,10 @@ class GatewayRequest(RequestHead):
             budget.release(size)
 
     async def discard_rest(self, most_bytes: int, timeout_s: float) -> None:
-        """Read and drop the rest, within limits: a client that is cut off while sending never sees its answer."""
+        """Read and drop the rest of the body, within limits.
+
+        A client that is cut off while sending never sees its response.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while most_bytes > 0:
@@ -248,5 +254,5 @@ def _from_authorization(value: bytes) -> str | None:
 
 
 def find_header(scope: Scope, name: bytes) -> str | None:
-    """The first value of a header that RequestHead does not keep; `name` in lower case."""
+    """Return the first value of a header that RequestHead does not keep; `name` is in lower case."""
     return next((value.decode("latin-1") for given, value in scope["headers"] if given == name), None)

@@ -1,4 +1,4 @@
-"""The bodies of the gateway's responses, and their counts."""
+"""The bodies of the gateway's responses, and their metrics."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ _TOO_LARGE = frozenset({"event_too_large", "too_deep"})
 
 
 def require_event(decided: TrackingEvent | Rejection) -> TrackingEvent:
-    """The event of a request for one event. Raises Malformed or TooLarge if it is rejected."""
+    """Return the event of a request for one event. Raises Malformed or TooLarge if it is rejected."""
     if isinstance(decided, TrackingEvent):
         return decided
     metrics.events_rejected.labels(decided.reason).inc()
@@ -32,11 +32,11 @@ def require_event(decided: TrackingEvent | Rejection) -> TrackingEvent:
 
 
 def render_event(event: TrackingEvent, commit_result: CommitResult, *, is_dry_run: bool = False) -> bytes:
-    """The body of 202 for one event. Raises Malformed if PostgreSQL rejected it."""
+    """Render the body of 202 for one event. Raises Malformed if PostgreSQL rejected it."""
     if commit_result.rejected:
         metrics.events_rejected.labels("not_storable").inc()
         raise Malformed("not_storable", f"PostgreSQL cannot hold this event: {commit_result.rejected[0]}")
-    # orjson is the quickest with ids and times; the words around them cost it more than this
+    # orjson is fastest for ids and times, but for the constant text around them this is faster.
     return b'{"eventId":%b,"isValid":%b,"validationErrors":%b,"receivedAt":%b%b%b}' % (
         orjson.dumps(event.id),
         b"true" if event.is_valid else b"false",
@@ -54,7 +54,7 @@ def render_batch(
     *,
     is_dry_run: bool = False,
 ) -> bytes:
-    """The body of 202 for a batch: the sums, and a result for each event in its order."""
+    """Render the body of 202 for a batch: the sums, and a result for each event in its order."""
     sums, results = _results(decided, commit_result)
     dry_run = {"dryRun": True} if is_dry_run else {}
     return orjson.dumps({**sums, **dry_run, "receivedAt": format_timestamp_ms(received_at), "results": results})
@@ -63,7 +63,10 @@ def render_batch(
 def render_sdk_batch(
     decided: Sequence[TrackingEvent | Rejection], commit_result: CommitResult, *, is_dry_run: bool = False
 ) -> bytes:
-    """The body of 200 for a batch of an SDK, which reads no results: the sums, and the first refusals for a person."""
+    """Render the body of 200 for a batch of an SDK: the sums, and the first rejected messages for a person.
+
+    SDKs do not read the results of single messages.
+    """
     sums, results = _results(decided, commit_result)
     refusals = [{"index": n, **result} for n, result in enumerate(results) if result.pop("status") == "refused"]
     dry_run = {"dryRun": True} if is_dry_run else {}
@@ -112,15 +115,15 @@ def _errors(event: TrackingEvent) -> orjson.Fragment | None:
 
 
 def format_timestamp_ms(at: datetime) -> str:
-    """Milliseconds and Z, as the specification writes times."""
+    """Format a time with milliseconds and Z, as the specification writes times."""
     return at.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 @lru_cache(1)
 def format_quoted_timestamp_ms(at: datetime) -> bytes:
-    """As `format_timestamp_ms`, with its quotes; `isoformat` takes four times as long.
+    """Format a time as `format_timestamp_ms` does, with quotes; `isoformat` takes four times as long.
 
-    Responses after one commit often share it.
+    Responses that are sent after one commit often share the text.
     """
     text = orjson.dumps(at, option=orjson.OPT_UTC_Z)
     return text[:24] + b'Z"' if at.microsecond else text[:20] + b'.000Z"'
@@ -140,7 +143,7 @@ def record_request_metrics(path: str, status: int, started: float) -> None:
 
 
 def encode_headers(headers: Mapping[str, str]) -> Headers:
-    """Headers as ASGI wants them: names in lower case, as bytes."""
+    """Encode headers as ASGI requires them: as bytes, with names in lower case."""
     return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
 

@@ -1,4 +1,4 @@
-"""The tracker script that pages load, with its route filled in."""
+"""The tracker script that pages load, with the path of its route filled in."""
 
 import re
 import time
@@ -20,7 +20,7 @@ _NO_WEIGHT = re.compile(r"q\s*=\s*0(\.0*)?")
 
 
 class TrackerScript:
-    """The snippet as it is served: packed once, known by the hash of its content."""
+    """The script as it is served: compressed once, with the hash of its content as its ETag."""
 
     def __init__(self, beacon_name: str) -> None:
         source = _SOURCE.read_text()
@@ -29,7 +29,7 @@ class TrackerScript:
         self.plain = source.replace(_ROUTE_LINE, f'const ROUTE = "{beacon_name}";').encode()
         self.packed = compress(self.plain, 9, mtime=0)
         digest = blake2b(self.plain, digest_size=12).hexdigest()
-        # two representations, two tags (RFC 9110, 8.8.3.3)
+        # Each of the two representations has its own ETag (RFC 9110, 8.8.3.3).
         self._tags = (f'"{digest}"', f'"{digest}-gzip"')
         self._fixed: Headers = [
             (b"cache-control", b"public, max-age=3600"),
@@ -38,9 +38,9 @@ class TrackerScript:
         ]
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The script that sends page views and events.
+        """Return the script that sends page views and events.
 
-        At most 4 KB on the wire; may be kept for an hour, and asked for again by its ETag.
+        It is at most 4 KB on the wire. It may be cached for an hour, and revalidated by its ETag.
         """
         started = time.perf_counter()
         is_packed = accepts_gzip(find_header(scope, b"accept-encoding") or "")
@@ -64,7 +64,7 @@ class TrackerScript:
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether an Accept-Encoding takes gzip; a weight of 0 says that it does not (RFC 9110, 12.5.3)."""
+    """Return whether an Accept-Encoding accepts gzip; a weight of 0 rejects it (RFC 9110, 12.5.3)."""
     for part in accept_encoding.lower().split(","):
         coding, _, weight = part.partition(";")
         if coding.strip() in ("gzip", "x-gzip"):
@@ -73,6 +73,6 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 
 def matches_etag(if_none_match: str, tag: str) -> bool:
-    """Whether a browser has what `tag` stands for; weak comparison (RFC 9110, 13.1.2)."""
+    """Return whether the browser has the content of `tag`, by weak comparison (RFC 9110, 13.1.2)."""
     known = [part.strip().removeprefix("W/") for part in if_none_match.split(",")]
     return tag in known or "*" in known

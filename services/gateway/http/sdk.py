@@ -1,4 +1,4 @@
-"""The routes that Segment and RudderStack SDKs call: their messages in, events stored, 200 out."""
+"""The routes that Segment and RudderStack SDKs call: their messages are stored as events, and answered with 200."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -14,14 +14,14 @@ from services.gateway.http.responses import render_event, render_sdk_batch, requ
 
 
 class SdkRoutes:
-    """Handles `/v1/*`, or what the settings call it."""
+    """Handles the routes below `/v1`, or below the prefix of the settings."""
 
     def __init__(self, ingestion: Ingestion, prefix: str = "/v1") -> None:
         self._ingestion = ingestion
         self.prefix = prefix
 
     def handlers(self) -> Mapping[str, Callable[[GatewayRequest], Awaitable[bytes]]]:
-        """By path."""
+        """Return the handlers by path."""
         singles = {
             f"{self.prefix}/{name}": partial(self.message, event_type=event_type)
             for name, event_type in EVENT_TYPE_BY_PATH.items()
@@ -31,7 +31,7 @@ class SdkRoutes:
     async def message(self, request: GatewayRequest, event_type: str) -> bytes:
         """Store one message of an SDK.
 
-        200 says that it is on disk. The type is that of the path; `messageId` makes a repeat harmless.
+        200 says that the message is on disk. Its type is that of the path. A repeated `messageId` is not stored twice.
         """
         body = await self._ingestion.read_body(request)
         received_at = get_receive_time()
@@ -46,8 +46,8 @@ class SdkRoutes:
     async def batch(self, request: GatewayRequest) -> bytes:
         """Store many messages of an SDK, of any types.
 
-        200 says that every message not listed as refused is on disk. A bad message never refuses the others: an SDK
-        would drop them all.
+        200 says that every message not listed as refused is on disk. A bad message never causes an error for the whole
+        batch, because an SDK would drop all of its messages.
         """
         body = await self._ingestion.read_body(request)
         received_at = get_receive_time()

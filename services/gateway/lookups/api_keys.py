@@ -1,7 +1,7 @@
-"""Authenticates senders: an API key is looked up in the memory of the process, in Redis, then in the write database.
+"""Authenticates senders by API key: a key is looked up in the process cache, in Redis, then in the write database.
 
-Redis only makes it faster: if it is away or empty, the database is asked. A change reaches this process by
-`cache:invalidate`. While no invalidation can arrive, no entry is trusted for longer than a second.
+Redis only makes look-ups faster: if it is unavailable or empty, the database is asked. A change reaches this process by
+`cache:invalidate`. While invalidations cannot be received, no entry is used for longer than a second.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ update write.api_keys as k
 
 
 class ApiKeyLookup:
-    """Authenticates; safe to call for every request."""
+    """Authenticates requests by their API key, from a cache where possible."""
 
     def __init__(self, redis: CacheAside, pool: postgres.Pool, *, ttl_s: float) -> None:
         self._redis = redis
@@ -57,7 +57,7 @@ class ApiKeyLookup:
         self._used: dict[UUID, datetime] = {}
 
     def authenticate_cached(self, key: str | None, now: datetime) -> ApiKeyEntry | None:
-        """As `authenticate`, but only from the process cache: None where it must be looked up."""
+        """Authenticate as `authenticate` does, but only from the process cache; None if the key must be looked up."""
         if not key:
             raise Unauthenticated("missing_api_key", "No API key: send X-Api-Key, Authorization, ?apiKey= or apiKey.")
         cached = self._entries.get(hash_secret(key))
@@ -66,10 +66,10 @@ class ApiKeyLookup:
         return self._require_usable(cached[0], now)
 
     async def authenticate(self, key: str | None, now: datetime) -> ApiKeyEntry:
-        """The system that `key` stands for.
+        """Return the system of `key`.
 
         Raises Unauthenticated (missing, unknown, revoked, expired), Forbidden (system or partner deactivated),
-        Unavailable (only the write database could tell, and it is away).
+        Unavailable (the key must be read from the write database, which is unavailable).
         """
         known = self.authenticate_cached(key, now)
         return known or self._require_usable(await self._cache.get(hash_secret(key or "")), now)
@@ -89,11 +89,11 @@ class ApiKeyLookup:
         return entry
 
     def invalidate(self, digest: str | None = None) -> None:
-        """Drop one key's entry, or all."""
+        """Drop the entry of one key, or all entries."""
         self._cache.invalidate(digest)
 
     async def run_last_used_updates(self) -> None:
-        """Write down once a minute when each key was last used, until cancelled; a failure is tried again later."""
+        """Write once a minute when each key was last used, until cancelled. A failed write is repeated later."""
         while True:
             await asyncio.sleep(_LAST_USED_INTERVAL_S)
             used, self._used = self._used, {}
@@ -114,7 +114,7 @@ class ApiKeyLookup:
             return entry
         entry = await self._from_database(digest)
         if entry is not None:
-            # admin writes the newest state itself, and must win over what was read here before it
+            # SET NX is used, because admin writes the newest state itself and must win over a value read here before.
             await self._redis.fill(key, entry.encode(), _REDIS_TTL_S)
         return entry
 

@@ -1,7 +1,7 @@
-"""Loads the event structures: their index from the write database, a schema when the first event needs it.
+"""Loads the index of event structures from the write database, and a schema when the first event needs it.
 
 A schema is looked up in Redis, then in the write database, and compiled. It is immutable once published, so a compiled
-one never becomes stale; only the index does, and it is read again after each invalidation.
+validator never becomes stale. Only the index does, and it is read again after each invalidation.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ select schema
 
 
 class EventStructureLookup:
-    """Fills `index`, which decides in memory; `run` keeps it fresh."""
+    """Fills `index`, which finds structures in memory; `run` keeps it fresh."""
 
     def __init__(self, redis: CacheAside, pool: postgres.Pool) -> None:
         self._redis = redis
@@ -48,25 +48,25 @@ class EventStructureLookup:
         self._is_loaded = False
 
     async def load(self, wanted: SchemaRef) -> None:
-        """Make the validator ready. Raises Unavailable when the schema can be had from nowhere."""
+        """Load a validator. Raises Unavailable if neither Redis nor the write database provides the schema."""
         schema = await self._from_redis(wanted)
         if schema is None:
             schema = await self._from_database(wanted)
-        # in a thread: compiling a large schema must not hold up the requests of others
+        # A large schema is compiled in a thread, so that other requests are not delayed.
         validator = await asyncio.to_thread(compile_schema, schema)
         self.index.add_validator(wanted, validator)
 
     def invalidate(self) -> None:
-        """The index may be out of date; it is read again at once."""
+        """Mark the index as out of date, so that it is read again at once."""
         self._stale.set()
 
     async def ping(self) -> None:
-        """Raises Unavailable until the index was read once."""
+        """Raise Unavailable until the index was read once."""
         if not self._is_loaded:
             raise Unavailable("structures_unknown", "The event structures could not be read yet.")
 
     async def run(self) -> None:
-        """Read the index when something changed, and every so often in case that was not heard; until cancelled."""
+        """Read the index after each invalidation, and at intervals in case one was missed; until cancelled."""
         while True:
             self._stale.clear()
             try:

@@ -12,7 +12,7 @@ from tracking.infra.redis import InvalidationListener
 
 
 def apply_invalidation(message: Invalidation, keys: ApiKeyLookup, structures: EventStructureLookup) -> None:
-    """Drop what has changed."""
+    """Drop the cache entries that an invalidation names."""
     match message.kind:
         case "api_key":
             keys.invalidate(message.sha256)
@@ -30,7 +30,7 @@ def apply_invalidation(message: Invalidation, keys: ApiKeyLookup, structures: Ev
 def make_invalidation_listener(
     redis: Redis, beside: CacheAside, keys: ApiKeyLookup, structures: EventStructureLookup
 ) -> InvalidationListener:
-    """Drops what has changed, and everything when an invalidation may have been missed."""
+    """Make a listener that applies invalidations, and drops all entries when one may have been missed."""
 
     def on_message(message: Invalidation) -> None:
         apply_invalidation(message, keys, structures)
@@ -41,7 +41,7 @@ def make_invalidation_listener(
     def on_connection(is_connected: bool) -> None:
         beside.is_subscribed = is_connected
         if not is_connected:
-            # keys were kept for long because their invalidations would arrive
+            # Entries of keys live long only because invalidations are received.
             keys.invalidate()
 
     return InvalidationListener(redis, on_message, on_gap, on_connection)

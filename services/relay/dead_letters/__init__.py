@@ -1,1 +1,1 @@
-"""Dead letters: collected from their queues, sent again when somebody decides so."""
+"""Dead letters: collected from their queues, and sent again when a person decides so."""

@@ -1,4 +1,4 @@
-"""Moves dead letters out of the broker into `write.dead_letters`: committed first, acknowledged after it."""
+"""Moves dead letters from the broker to `write.dead_letters`; each is acknowledged only after its commit."""
 
 import hashlib
 import logging
@@ -26,12 +26,12 @@ from tracking.tables.dead_letters.delivery import NewDeadLetter
 
 _log = logging.getLogger(__name__)
 _MAX_MESSAGES_PER_RUN = 200
-# A retry of a stored batch is made from the database: its body is kept to be looked at only.
+# A retry of a stored batch is made from the database; the body is kept only for people to look at.
 _BATCH_BODY_BYTES = 16 * 1024
 _OTHER_BODY_BYTES = 1024 * 1024
 _ERROR_CHARACTERS = 2000
 _UNAVAILABLE_ERRORS: tuple[type[BaseException], ...] = (Unavailable, *rabbitmq.BROKER_ERRORS)
-# PostgreSQL does not take a value after all: the message stays, and the relay has other work to do
+# PostgreSQL rejected a value: the message stays in the queue, and the relay continues with its other work.
 _DATA_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 _REASONS: dict[str, DeadLetterReason] = {"rejected": "unreadable", "delivery_limit": "not_applicable"}
 
@@ -59,12 +59,16 @@ class DeadLetterCollector:
     timeout_s: float
 
     async def collect(self) -> None:
-        """Take up to 200. Raises postgres.TRANSIENT_ERRORS; what was not committed is in the queue again."""
+        """Collect up to 200 messages.
+
+        Raises postgres.TRANSIENT_ERRORS; uncommitted messages are then in the queue again.
+        """
         queue = topology.get_queue_names(self.consumer).dead_letter
         try:
             if not await self.publisher.get_queue_depth(queue):
                 return
-            # before anything is taken: RabbitMQ 4 drops what was handed back 20 times
+            # This is checked before any message is taken, because RabbitMQ 4 drops a message that was returned 20
+            # times.
             for pool in (self.write, self.read):
                 await postgres.ping(pool)
             await self._empty(queue)
@@ -121,7 +125,7 @@ class DeadLetterCollector:
         _log.error("a dead letter of %s: batch %s, %s: %s", self.consumer, content.batch_id, reason, error)
 
     async def _look_into(self, message: AbstractIncomingMessage, body: bytes, fault: str | None) -> _Content:
-        """The write database knows best what is in a batch; only of what it does not know, the message is asked."""
+        """Find the batch and the events of a message: in the write database, otherwise in the message itself."""
         batch = None
         batch_id: UUID | None
         try:
@@ -141,7 +145,7 @@ class DeadLetterCollector:
 
 
 def _cause(message: AbstractIncomingMessage) -> str:
-    """Of its last death: `rejected`, `delivery_limit`, or nothing if somebody put it there."""
+    """Return the cause of the last dead-lettering: `rejected`, `delivery_limit`, or "" if a person put it there."""
     match message.headers.get("x-death"):
         case [{"reason": str(reason)}, *_]:
             return reason

@@ -1,4 +1,4 @@
-"""Sends again the dead letters that somebody wants retried, each to the queue of its consumer alone."""
+"""Sends dead letters that a person wants retried again, each only to the queue of its consumer."""
 
 import logging
 from dataclasses import dataclass
@@ -17,14 +17,17 @@ _MAX_LETTERS_PER_RUN = 100
 
 @dataclass(slots=True)
 class DeadLetterRetrier:
-    """Of one consumer."""
+    """Retries the dead letters of one consumer."""
 
     consumer: str
     write: Pool
     publisher: Publisher
 
     async def retry(self) -> None:
-        """Send up to 100. Raises postgres.TRANSIENT_ERRORS; sent and not noted, it is sent twice, and applied once."""
+        """Send up to 100. Raises postgres.TRANSIENT_ERRORS.
+
+        A dead letter that was sent and could not be marked as sent is sent twice; the consumer applies it once.
+        """
         async with self.write.acquire() as connection, connection.transaction():
             if not await leader.try_lead(connection):
                 return
@@ -39,7 +42,10 @@ class DeadLetterRetrier:
                 await delivery.mark_sent(connection, letter.id)
 
     async def _find_body(self, connection: Connection, letter: LetterToSend) -> bytes | None:
-        """The batch as it is stored, else the message as it came; None, and open again, if the batch is no more."""
+        """Return the stored batch, or else the message as it came.
+
+        If the batch no longer exists, the dead letter is open again and the result is None.
+        """
         if not letter.is_batch:
             return letter.body
         batch = await event_batches.find_batch(connection, letter.batch_id)
