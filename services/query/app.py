@@ -116,7 +116,7 @@ class QueryRoutes:
         is_cached = result.is_cached
         if asked.unique_actors:
             actors_seen = await self._cached_statistics.count_actors(
-                partner_system_id, within, now, includes_bots=asked.include_bots, merged=is_merged
+                partner_system_id, within, now, should_include_bots=asked.include_bots, is_merged=is_merged
             )
             asked_for["uniqueActors"] = actors_seen.number
             is_cached = is_cached and actors_seen.is_cached

@@ -47,18 +47,22 @@ class StatisticsCache:
         self._ttl_s = ttl_s
 
     async def count_actors(
-        self, system_id: UUID, within: TimeRange, now: datetime, *, includes_bots: bool, merged: bool
+        self, partner_system_id: UUID, within: TimeRange, now: datetime, *, should_include_bots: bool, is_merged: bool
     ) -> ActorCount:
         """How many actors the range's events have. Raises Unavailable."""
         shown_range = format_timestamp(within.start), format_timestamp(within.end)
-        key = make_actors_cache_key(system_id, *shown_range, includes_bots=includes_bots, merged=merged)
+        key = make_actors_cache_key(
+            partner_system_id, *shown_range, should_include_bots=should_include_bots, is_merged=is_merged
+        )
         entry = _decode_actors(await self._redis.get(key))
-        if entry is not None and entry[1] == await actors.read_version(self._pool, system_id, within, is_merged=merged):
+        if entry is not None and entry[1] == await actors.read_version(
+            self._pool, partner_system_id, within, is_merged=is_merged
+        ):
             metrics.cache_lookups.labels("actors", "redis").inc()
             return ActorCount(entry[0], is_cached=True)
         metrics.cache_lookups.labels("actors", "database").inc()
         number, version = await actors.count_actors_with_version(
-            self._pool, system_id, within, should_include_bots=includes_bots, is_merged=merged
+            self._pool, partner_system_id, within, should_include_bots=should_include_bots, is_merged=is_merged
         )
         await self._redis.put(key, orjson.dumps({"version": version, "actors": number}), self._life_s(within, now))
         return ActorCount(number, is_cached=False)
@@ -66,15 +70,15 @@ class StatisticsCache:
     def _life_s(self, within: TimeRange, now: datetime) -> int:
         return self._ttl_s if within.end < now else min(self._ttl_s, _LIVE_TTL_S)
 
-    async def get_statistics(self, system_id: UUID, within: TimeRange, now: datetime) -> StatisticsResult:
+    async def get_statistics(self, partner_system_id: UUID, within: TimeRange, now: datetime) -> StatisticsResult:
         """Raises Unavailable."""
-        key = make_statistics_cache_key(system_id, format_timestamp(within.start), format_timestamp(within.end))
+        key = make_statistics_cache_key(partner_system_id, format_timestamp(within.start), format_timestamp(within.end))
         entry = _decode(await self._redis.get(key))
-        if entry is not None and entry[1] == await freshness.read_range_version(self._pool, system_id, within):
+        if entry is not None and entry[1] == await freshness.read_range_version(self._pool, partner_system_id, within):
             metrics.cache_lookups.labels("statistics", "redis").inc()
             return StatisticsResult(entry[0], is_cached=True)
         metrics.cache_lookups.labels("statistics", "database").inc()
-        counts, version = await statistics.count_by_name_with_version(self._pool, system_id, within)
+        counts, version = await statistics.count_by_name_with_version(self._pool, partner_system_id, within)
         entry_bytes = orjson.dumps({"version": version, "counts": counts})
         await self._redis.put(key, entry_bytes, self._life_s(within, now))
         return StatisticsResult(counts, is_cached=False)
@@ -108,12 +112,14 @@ def _decode_actors(data: bytes | None) -> tuple[int, list[int]] | None:
         return None
 
 
-def make_statistics_cache_key(system_id: object, start: str, end: str) -> str:
+def make_statistics_cache_key(partner_system_id: object, start: str, end: str) -> str:
     """An answer of the statistics endpoint."""
-    return f"stats:{system_id}:{start}:{end}"
+    return f"stats:{partner_system_id}:{start}:{end}"
 
 
-def make_actors_cache_key(system_id: object, start: str, end: str, *, includes_bots: bool, merged: bool) -> str:
+def make_actors_cache_key(
+    partner_system_id: object, start: str, end: str, *, should_include_bots: bool, is_merged: bool
+) -> str:
     """The number of actors beside that answer."""
-    kinds = (":bots" if includes_bots else "") + (":merged" if merged else "")
-    return f"{make_statistics_cache_key(system_id, start, end)}:actors{kinds}"
+    kinds = (":bots" if should_include_bots else "") + (":merged" if is_merged else "")
+    return f"{make_statistics_cache_key(partner_system_id, start, end)}:actors{kinds}"

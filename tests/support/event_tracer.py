@@ -99,7 +99,7 @@ def _decompress(data: bytes) -> bytes:
 
 
 def _list_parts(value: object) -> list[object]:
-    """Yield items of a container or row, attributes of an object of the product, or the body of a library's message."""
+    """Return items of a container or row, attributes of one of the project's objects, or a library message's body."""
     kind = type(value)
     if isinstance(value, dict):
         return [part for item in list(dict.items(value)) for part in item]

@@ -186,9 +186,9 @@ def make_api_key_cache_key(key_sha256_hex: str) -> str:
     return f"partner_system:apikey:{key_sha256_hex}"
 
 
-def make_partner_system_cache_key(system_id: object) -> str:
+def make_partner_system_cache_key(partner_system_id: object) -> str:
     """Return the Redis key of a partner system's entry."""
-    return f"partner_system:{system_id}"
+    return f"partner_system:{partner_system_id}"
 
 
 def make_access_token_cache_key(token_sha256_hex: str) -> str:

@@ -139,7 +139,7 @@ def encode(
         numbers = [0] * len(events)
     else:
         index = {context.partner_system_id: n for n, context in enumerate(contexts)}
-        numbers = [index[system_id] for system_id in by_name["partner_system_id"]]
+        numbers = [index[partner_system_id] for partner_system_id in by_name["partner_system_id"]]
     columns: dict[str, Sequence[Any]] = {"system": numbers}
     for field, name, is_json, is_optional in _COLUMNS:
         values = by_name[field]

@@ -121,23 +121,23 @@ class _ResponseWriter:
             cls._current = _ResponseWriter(loop)
         return cls._current
 
-    def add(self, exchange: DeferredResponse, answer: bytes) -> None:
+    def add(self, response: DeferredResponse, answer: bytes) -> None:
         if not self._waiting:
             self._loop.call_soon(self._write)
-        self._waiting.append((exchange, answer))
+        self._waiting.append((response, answer))
 
     def _write(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for exchange, answer in waiting:
-            exchange.write(answer)
-        for exchange, _ in waiting:
-            exchange.complete()
+        for response, answer in waiting:
+            response.write(answer)
+        for response, _ in waiting:
+            response.complete()
 
 
 class FastPathHandler(Protocol):
-    """Takes a request (True: it will call `exchange.send` once, later) or declines it without side effects (False)."""
+    """Takes a request (True: it will call `response.send` once, later) or declines it without side effects (False)."""
 
-    def __call__(self, headers: Headers, body: bytes, exchange: DeferredResponse) -> bool:
+    def __call__(self, headers: Headers, body: bytes, response: DeferredResponse) -> bool:
         """Take or decline a request. `headers` have lower-case names, and `body` is complete."""
 
 
@@ -194,11 +194,11 @@ class FastPathProtocol(HttpToolsProtocol):
         before = self.cycle
         # a process that drains has `connection: close` among the default headers (http/server.py), and no other
         keep_alive = self.parser.should_keep_alive() and not self.server_state.default_headers
-        exchange = DeferredResponse(self, keep_alive=keep_alive)
+        response = DeferredResponse(self, keep_alive=keep_alive)
         # from here on a request that was sent without waiting for the answer is queued, as uvicorn does it
-        self.cycle = cast(Any, exchange)
+        self.cycle = cast(Any, response)
         try:
-            is_taken = handler(self.headers, self._piece, exchange)
+            is_taken = handler(self.headers, self._piece, response)
         except Exception:
             _log.exception("a handler failed; the request goes by ASGI")
             is_taken = False

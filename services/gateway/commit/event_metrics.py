@@ -22,8 +22,8 @@ class EventMetrics:
     def count(self, batch: CommittedBatch) -> None:
         """Count the events that were stored now, and those of them that are invalid."""
         systems = {system.partner_system_id.int: system for system in batch.systems}
-        for (system_id, event_name, is_valid), number in Counter(map(_KIND, batch.events)).items():
-            ingested, failed = self._counters(systems[system_id], event_name)
+        for (partner_system_id, event_name, is_valid), number in Counter(map(_KIND, batch.events)).items():
+            ingested, failed = self._counters(systems[partner_system_id], event_name)
             ingested.inc(number)
             if not is_valid:
                 failed.inc(number)

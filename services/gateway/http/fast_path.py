@@ -44,7 +44,7 @@ class SingleEventFastPath:
         self._commits = commits
         self._limits = limits
 
-    def handle(self, headers: Headers, body: bytes, exchange: DeferredResponse) -> bool:
+    def handle(self, headers: Headers, body: bytes, response: DeferredResponse) -> bool:
         """Store the event and respond after its commit, or decline."""
         started = time.perf_counter()
         head = RequestHead(headers)
@@ -72,17 +72,17 @@ class SingleEventFastPath:
             return False
         if isinstance(event, Rejection) or not self._rate_limiter.try_acquire(key.partner_system_id, key.settings, 1):
             return False
-        pending = _PendingResponse(exchange, event, started)
+        pending = _PendingResponse(response, event, started)
         return self._commits.try_submit(event, key, pending.respond)
 
 
 class _PendingResponse:
     """A request whose event waits for its commit."""
 
-    __slots__ = ("_event", "_exchange", "_started")
+    __slots__ = ("_event", "_response", "_started")
 
-    def __init__(self, exchange: DeferredResponse, event: TrackingEvent, started: float) -> None:
-        self._exchange = exchange
+    def __init__(self, response: DeferredResponse, event: TrackingEvent, started: float) -> None:
+        self._response = response
         self._event = event
         self._started = started
 
@@ -98,5 +98,5 @@ class _PendingResponse:
             answered = to_tracking_error(failure)
             status, body = answered.status, encode_error_body(answered, event.correlation_id)
             headers = encode_error_headers(answered, event.correlation_id)
-        self._exchange.send(status, headers, body)
+        self._response.send(status, headers, body)
         record_request_metrics(INGEST_PATH, status, self._started)

@@ -24,20 +24,20 @@ class LoadShedder:
         self._commits = commits
         self._then = then
 
-    def handle(self, headers: Headers, body: bytes, exchange: DeferredResponse) -> bool:
+    def handle(self, headers: Headers, body: bytes, response: DeferredResponse) -> bool:
         """Return True if the request was rejected, or `then` took it."""
         try:
             self._commits.require_capacity(len(body))
         except Unavailable as full:
-            self._reject(headers, exchange, full)
+            self._reject(headers, response, full)
             return True
-        return self._then is not None and self._then(headers, body, exchange)
+        return self._then is not None and self._then(headers, body, response)
 
-    def _reject(self, headers: Headers, exchange: DeferredResponse, full: Unavailable) -> None:
+    def _reject(self, headers: Headers, response: DeferredResponse, full: Unavailable) -> None:
         started = time.perf_counter()
         head = RequestHead(headers)
         lines = encode_error_headers(full, head.correlation_id)
         if head.origin is not None:
             lines += CORS_LINES
-        exchange.send(full.status, lines, encode_error_body(full, head.correlation_id))
+        response.send(full.status, lines, encode_error_body(full, head.correlation_id))
         record_request_metrics(self._path, full.status, started)
