@@ -75,8 +75,7 @@ class Connection:
 
 
 async def stored(stack: Stack) -> int:
-    owner = await stack.write()
-    return int(await owner.fetchval("select count(*) from write.tracking_events"))
+    return int(await stack.write_value("select count(*) from write.tracking_events"))
 
 
 async def reach_buffered(services: ServiceProcesses, number: int) -> None:

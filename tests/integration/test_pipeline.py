@@ -55,13 +55,11 @@ async def send(services: ServiceProcesses, sender: Registered, numbers: range, *
 
 
 async def projected(stack: Stack) -> int:
-    owner = await stack.read()
-    return int(await owner.fetchval("select count(*) from read.tracking_events_read_model"))
+    return int(await stack.read_value("select count(*) from read.tracking_events_read_model"))
 
 
 async def counted(stack: Stack) -> int:
-    owner = await stack.read()
-    return int(await owner.fetchval("select coalesce(sum(total), 0) from read.event_counts_hourly"))
+    return int(await stack.read_value("select coalesce(sum(total), 0) from read.event_counts_hourly"))
 
 
 async def both(stack: Stack) -> tuple[int, int]:

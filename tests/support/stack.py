@@ -1,10 +1,11 @@
 """The parts of the servers that one test owns: databases from migrated templates, a virtual host, a Redis database."""
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from functools import cached_property
 from itertools import cycle
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import asyncpg
@@ -92,6 +93,8 @@ class Stack:
         self._templates = templates
         self._redis_numbers = redis_numbers
         self._connections = AsyncExitStack()
+        self._kept: dict[str, Connection] = {}
+        self._polling = asyncio.Lock()
 
     def write_url(self, role: str | None = None) -> str:
         """The superuser's, or that of a service's role: `write_url("gateway")`."""
@@ -108,6 +111,14 @@ class Stack:
     async def read(self) -> "Connection":
         """The owner's connection to the read database, closed after the test."""
         return await self._connect(self.read_url())
+
+    async def write_value(self, query: str, *arguments: object) -> Any:
+        """The first value of a query of the write database; polls share one connection."""
+        return await self._fetch_value(self.write_url(), query, *arguments)
+
+    async def read_value(self, query: str, *arguments: object) -> Any:
+        """The first value of a query of the read database; polls share one connection."""
+        return await self._fetch_value(self.read_url(), query, *arguments)
 
     @cached_property
     def redis_url(self) -> str:
@@ -158,6 +169,13 @@ class Stack:
     @cached_property
     def _read_database(self) -> str:
         return self._templates.copy("read")
+
+    async def _fetch_value(self, url: str, query: str, *arguments: object) -> Any:
+        async with self._polling:
+            kept = self._kept.get(url)
+            if kept is None or kept.is_closed():
+                kept = self._kept[url] = await self._connect(url)
+            return await kept.fetchval(query, *arguments)
 
     async def _connect(self, url: str) -> "Connection":
         connection = await asyncpg.connect(url, timeout=PATIENCE_S)
