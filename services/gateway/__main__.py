@@ -5,6 +5,7 @@ from ipaddress import ip_network
 
 from services.gateway import SERVICE, wiring
 from services.gateway.commit.store import EventStore
+from services.gateway.http.client_address import ClientAddressFinder
 from services.gateway.http.request import RequestLimits
 from services.gateway.settings import GatewaySettings
 from services.gateway.wiring import GatewayClients, GatewayOptions
@@ -40,7 +41,10 @@ async def main() -> None:
             GatewayClients(pool, store, redis, broker),
             GatewayOptions(**settings.model_dump(include=set(GatewayOptions.__dataclass_fields__))),
             RequestLimits(**settings.model_dump(include=set(RequestLimits.__dataclass_fields__))),
-            [ip_network(part.strip()) for part in settings.trusted_proxies.split(",")],
+            ClientAddressFinder(
+                [ip_network(part.strip()) for part in settings.trusted_proxies.split(",")],
+                settings.client_address_header,
+            ),
             ServerOptions.from_settings(settings),
         )
 

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from services.gateway.events.segment import BATCH_PATHS, EVENT_TYPE_BY_PATH
+from services.gateway.http.client_address import AddressHeader
 from tracking.infra.settings import Port, ProcessSettings, Seconds
 
 
@@ -50,6 +51,8 @@ class GatewaySettings(ProcessSettings):
     event_bytes: Annotated[int, Field(ge=1)] = 64 * 1024
     batch_events: Annotated[int, Field(ge=1)] = 2_500
     trusted_proxies: Networks = "127.0.0.0/8, ::1/128, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, fc00::/7"
+    # The header in which the proxies name the client; without it X-Forwarded-For, else Forwarded.
+    client_address_header: AddressHeader | None = None
     # Operators may rename these routes, because block lists contain the usual names.
     sdk_prefix: Prefix = "/v1"
     beacon_name: PathPart = "beacon"

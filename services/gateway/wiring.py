@@ -1,7 +1,6 @@
 """Builds a gateway from its clients and options, and runs it."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -15,7 +14,7 @@ from services.gateway.commit.rejected import RejectedEventWriter
 from services.gateway.commit.store import EventStore
 from services.gateway.http.app import create_app
 from services.gateway.http.browser import BrowserRouteNames
-from services.gateway.http.client_address import Network
+from services.gateway.http.client_address import ClientAddressFinder
 from services.gateway.http.fast_path import SingleEventFastPath
 from services.gateway.http.ingestion import Ingestion
 from services.gateway.http.load_shedding import LoadShedder
@@ -64,7 +63,7 @@ async def run(
     clients: GatewayClients,
     options: GatewayOptions,
     limits: RequestLimits,
-    trusted_proxies: Sequence[Network],
+    addresses: ClientAddressFinder,
     server_options: ServerOptions,
 ) -> None:
     """Serve until SIGTERM; then finish the requests, the commits and the publishing, in this order."""
@@ -87,7 +86,7 @@ async def run(
     rate_limiter = RateLimiter(clients.redis)
     rejected_events = RejectedEventWriter(clients.pool)
     ingestion = Ingestion(
-        keys, structures, commits, rate_limiter, limits, rejected_events, DryRunCommit(clients.pool), trusted_proxies
+        keys, structures, commits, rate_limiter, limits, rejected_events, DryRunCommit(clients.pool), addresses
     )
     names = BrowserRouteNames(options.beacon_name, options.pixel_name, options.script_name)
     app = create_app(ingestion, SdkRoutes(ingestion, options.sdk_prefix), health, names)

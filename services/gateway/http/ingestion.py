@@ -18,7 +18,7 @@ from services.gateway.commit.rejected import RejectedEventWriter
 from services.gateway.events.decide import IngestContext, decide
 from services.gateway.events.rejection import Rejection
 from services.gateway.events.structure_index import SchemaNotLoaded
-from services.gateway.http.client_address import Network, client_address
+from services.gateway.http.client_address import ClientAddressFinder
 from services.gateway.http.clock import get_receive_ms, get_receive_time
 from services.gateway.http.rejections import record_batch, record_request
 from services.gateway.http.request import BodyBudget, GatewayRequest, RequestLimits
@@ -46,11 +46,11 @@ class Ingestion:
         limits: RequestLimits,
         rejected_events: RejectedEventWriter,
         dry_run: DryRunCommit,
-        trusted_proxies: Sequence[Network] = (),
+        addresses: ClientAddressFinder,
     ) -> None:
         self._rejected_events = rejected_events
         self._dry_run = dry_run
-        self._trusted_proxies = trusted_proxies
+        self._addresses = addresses
         self._rate_limiter = rate_limiter
         self._keys = keys
         self._structures = structures
@@ -85,7 +85,7 @@ class Ingestion:
             )
         address = user_agent = None
         if request.is_from_browser:
-            address = client_address(request.peer_address, request.forwarded_for, self._trusted_proxies)
+            address = self._addresses.find(request.peer_address, request.all_headers)
             user_agent = request.user_agent
         return IngestContext(
             key=key,

@@ -25,7 +25,6 @@ _WANTED = frozenset(
         b"idempotency-key",
         b"origin",
         b"user-agent",
-        b"x-forwarded-for",
     }
 )
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
@@ -92,12 +91,6 @@ class RequestHead:
         return None if value is None else value.decode("latin-1")
 
     @property
-    def forwarded_for(self) -> str | None:
-        """`X-Forwarded-For`, as it was sent."""
-        value = self._headers.get(b"x-forwarded-for")
-        return None if value is None else value.decode("latin-1")
-
-    @property
     def is_uncompressed(self) -> bool:
         """Whether the body is sent without compression."""
         return b"content-encoding" not in self._headers
@@ -148,6 +141,7 @@ class GatewayRequest(RequestHead):
     __slots__ = (
         "_held",
         "_receive",
+        "all_headers",
         "declared_bytes",
         "is_authenticated",
         "is_body_read",
@@ -162,6 +156,7 @@ class GatewayRequest(RequestHead):
         super().__init__(scope["headers"], scope["query_string"])
         self._held: tuple[BodyBudget, int] | None = None
         self._receive = receive
+        self.all_headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
         self.path: str = scope["path"]
         self.is_body_read = False
         self.raw_body: bytes | None = None
