@@ -25,7 +25,7 @@ from services.query.database import Row, translate_errors
 from services.query.freshness import read_range_version
 from services.query.sql import Fragment, match_all
 from services.query.time_range import TimeRange
-from tracking.infra.postgres import Connection, Pool
+from tracking.infra.postgres import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +84,11 @@ select array(select id from users) as user_ids,
 """
 
 
-async def find_actor(pool: Pool, partner_system_id: UUID, filters: EventFilters) -> Actor:
+async def find_actor(connection: Connection, partner_system_id: UUID, filters: EventFilters) -> Actor:
     """The actor of the user id or the anonymous id of the filters, which give exactly one. Raises Unavailable."""
     text, arguments = build_actor(partner_system_id, filters).render()
     with translate_errors():
-        row = await pool.fetchrow(text, *arguments)
+        row = await connection.fetchrow(text, *arguments)
     if row is None or not row["user_ids"]:
         return Actor([], [filters.anonymous_id or ""])
     return Actor(row["user_ids"], row["anonymous_ids"])
@@ -134,7 +134,7 @@ select newest.*
 
 
 async def list_actor_events(
-    pool: Pool,
+    connection: Connection,
     partner_system_id: UUID,
     actor: Actor,
     position: PagePosition,
@@ -150,7 +150,7 @@ async def list_actor_events(
     statement = build_actor_page(partner_system_id, actor, position, filters, limit=limit, offset=offset)
     text, arguments = statement.render()
     with translate_errors():
-        return await pool.fetch(text, *arguments)
+        return await connection.fetch(text, *arguments)
 
 
 def build_actor_page(
@@ -198,12 +198,12 @@ select coalesce(sum(number), 0)::bigint
 
 
 async def count_actor_events(
-    pool: Pool, partner_system_id: UUID, actor: Actor, within: TimeRange, filters: EventFilters
+    connection: Connection, partner_system_id: UUID, actor: Actor, within: TimeRange, filters: EventFilters
 ) -> int:
     """How many events of the actor there are on all pages. Raises Unavailable."""
     text, arguments = build_actor_count(partner_system_id, actor, within, filters).render()
     with translate_errors():
-        number: int = await pool.fetchval(text, *arguments)
+        number: int = await connection.fetchval(text, *arguments)
     return number
 
 
@@ -282,45 +282,47 @@ select version
 """
 
 
-async def read_version(
-    connection: Pool | Connection, partner_system_id: UUID, within: TimeRange, *, is_merged: bool
-) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class ActorsQuestion:
+    """How many actors a range has."""
+
+    partner_system_id: UUID
+    within: TimeRange
+    should_include_bots: bool
+    is_merged: bool
+
+
+async def read_version(connection: Connection, asked: ActorsQuestion) -> list[int]:
     """Changes with each change to the range's events and, if actors are merged, with each to the links.
 
     Raises Unavailable.
     """
-    text, arguments = Fragment(_SELECT_IDENTITY_VERSION, partner_system_id=partner_system_id).render()
+    text, arguments = Fragment(_SELECT_IDENTITY_VERSION, partner_system_id=asked.partner_system_id).render()
     with translate_errors():
-        links = await connection.fetchval(text, *arguments) if is_merged else None
-    return [await read_range_version(connection, partner_system_id, within), links or 0]
+        links = await connection.fetchval(text, *arguments) if asked.is_merged else None
+    return [await read_range_version(connection, asked.partner_system_id, asked.within), links or 0]
 
 
-async def count_actors_with_version(
-    pool: Pool, partner_system_id: UUID, within: TimeRange, *, should_include_bots: bool, is_merged: bool
-) -> tuple[int, list[int]]:
+async def count_actors_with_version(connection: Connection, asked: ActorsQuestion) -> tuple[int, list[int]]:
     """How many actors the range's events have, and the version it is of, as they were at one moment.
 
     Raises Unavailable.
     """
-    text, arguments = build_actors_count(
-        partner_system_id, within, should_include_bots=should_include_bots, is_merged=is_merged
-    ).render()
+    text, arguments = build_actors_count(asked).render()
     with translate_errors():
-        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-            version = await read_version(connection, partner_system_id, within, is_merged=is_merged)
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            version = await read_version(connection, asked)
             await connection.execute(PLAN_FOR_MANY_ROWS)
             return await connection.fetchval(text, *arguments), version
 
 
-def build_actors_count(
-    partner_system_id: UUID, within: TimeRange, *, should_include_bots: bool, is_merged: bool
-) -> Fragment:
+def build_actors_count(asked: ActorsQuestion) -> Fragment:
     """The number of actors; it is planned after PLAN_FOR_MANY_ROWS."""
-    conditions = [match_system(), match_range(within)]
-    if not should_include_bots:
+    conditions = [match_system(), match_range(asked.within)]
+    if not asked.should_include_bots:
         conditions.append(Fragment("not is_bot"))
     conditions.append(Fragment("user_id is not null or anonymous_id is not null"))
     matched = match_all(conditions)
-    if is_merged:
-        return Fragment(_COUNT_MERGED_ACTORS, conditions=matched, partner_system_id=partner_system_id)
-    return Fragment(_COUNT_ACTORS, conditions=matched, partner_system_id=partner_system_id)
+    if asked.is_merged:
+        return Fragment(_COUNT_MERGED_ACTORS, conditions=matched, partner_system_id=asked.partner_system_id)
+    return Fragment(_COUNT_ACTORS, conditions=matched, partner_system_id=asked.partner_system_id)

@@ -14,11 +14,14 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from services.query import SERVICE, actors, database, events, freshness, statistics
+from services.query.actors import ActorsQuestion
 from services.query.auth import AccessTokenLookup, QueryAuthMiddleware, SystemOwners, get_visible_partner_id
+from services.query.budget import Budget, Caller
 from services.query.cache import StatisticsCache, format_timestamp
 from services.query.conditions import EventFilters
 from services.query.models import Event, EventList, Statistics
 from services.query.parameters import ListParameters, StatisticsParameters
+from services.query.statistics import sum_kinds
 from services.query.time_range import TimeRange
 from tracking.domain.errors import Malformed, NotFound
 from tracking.domain.event_fields import list_fields
@@ -26,8 +29,7 @@ from tracking.http.edge import EdgeMiddleware
 from tracking.http.health import Health
 from tracking.http.json_api import ErrorBody, read_query, render_json
 from tracking.http.openapi import OpenApiDocument
-from tracking.infra.postgres import Pool
-from tracking.tables.rollups import COUNT_KIND_INDEXES
+from tracking.infra.postgres import Connection
 
 _LIST_PATH = "/api/events/partner-system/{partnerSystemId}"
 _STATISTICS_PATH = "/api/events/partner-system/{partnerSystemId}/statistics"
@@ -36,14 +38,14 @@ _EVENT_PATH = "/api/events/{eventId}"
 _RESPONSE_FIELDS = sorted(list_fields("response"), key=lambda field: list(Event.model_fields).index(field.name))
 # key, column, whether it is JSON
 _EVENT_COLUMNS = [(field.json_name, field.name, field.postgres_type == "jsonb") for field in _RESPONSE_FIELDS]
-_ERRORS: dict[int, type[BaseModel] | None] = dict.fromkeys((400, 401, 404, 503), ErrorBody)
+_ERRORS: dict[int, type[BaseModel] | None] = dict.fromkeys((400, 401, 404, 422, 503), ErrorBody)
 
 
 class QueryRoutes:
     """Handles the three routes."""
 
-    def __init__(self, pool: Pool, systems: SystemOwners, cached_statistics: StatisticsCache) -> None:
-        self._pool = pool
+    def __init__(self, budget: Budget, systems: SystemOwners, cached_statistics: StatisticsCache) -> None:
+        self._budget = budget
         self._systems = systems
         self._cached_statistics = cached_statistics
 
@@ -56,20 +58,25 @@ class QueryRoutes:
         asked = read_query(request, ListParameters)
         now = datetime.now(UTC)
         position, filters, offset = asked.get_position(partner_system_id, now), asked.to_filters(), asked.get_offset()
-        limit = asked.page_size + 1
-        is_merged = asked.should_merge()
-        as_of = await freshness.read_as_of(self._pool, is_raw=filters.needs_raw_events)
-        if is_merged:
-            actor = await actors.find_actor(self._pool, partner_system_id, filters)
-            rows = await actors.list_actor_events(
-                self._pool, partner_system_id, actor, position, filters, limit=limit, offset=offset
-            )
-            total = await actors.count_actor_events(self._pool, partner_system_id, actor, position.within, filters)
-        else:
-            rows = await events.list_events(
-                self._pool, partner_system_id, position, filters, limit=limit, offset=offset
-            )
-            total = await self._count(partner_system_id, position.within, filters)
+        within, limit, is_merged = position.within, asked.page_size + 1, asked.should_merge()
+
+        async def count(connection: Connection) -> int:
+            return await statistics.count_all(connection, partner_system_id, within, filters.event_name)
+
+        for attempt in self._budget.attempts(Caller.from_request(request), count):
+            async with attempt as connection:
+                as_of = await freshness.read_as_of(connection, is_raw=filters.needs_raw_events)
+                if is_merged:
+                    actor = await actors.find_actor(connection, partner_system_id, filters)
+                    rows = await actors.list_actor_events(
+                        connection, partner_system_id, actor, position, filters, limit=limit, offset=offset
+                    )
+                    total = await actors.count_actor_events(connection, partner_system_id, actor, within, filters)
+                else:
+                    rows = await events.list_events(
+                        connection, partner_system_id, position, filters, limit=limit, offset=offset
+                    )
+                    total = await _count(connection, partner_system_id, within, filters)
         shown_rows = rows[: asked.page_size]
         has_more = len(rows) > asked.page_size
         last = (shown_rows[-1]["event_timestamp"], shown_rows[-1]["id"]) if has_more else None
@@ -79,23 +86,18 @@ class QueryRoutes:
                 "totalCount": total,
                 "pageNumber": asked.page_number,
                 "pageSize": asked.page_size,
-                "nextCursor": asked.make_next_cursor(partner_system_id, position.within, last) if last else None,
+                "nextCursor": asked.make_next_cursor(partner_system_id, within, last) if last else None,
                 "meta": freshness.make_meta(as_of, is_raw=filters.needs_raw_events, is_cached=False),
             }
         )
 
-    async def _count(self, partner_system_id: UUID, within: TimeRange, filters: EventFilters) -> int:
-        if filters.needs_raw_events:
-            return await events.count_events(self._pool, partner_system_id, within, filters)
-        counts = await statistics.count_by_name(self._pool, partner_system_id, within, filters.event_name)
-        return sum(_sum_kinds(numbers, filters.is_valid, filters.is_bot) for numbers in counts.values())
-
     async def event(self, request: Request) -> Response:
         """One event by its id."""
         event_id = _uuid(request.path_params["eventId"])
-        row = (
-            None if event_id is None else await events.find_event(self._pool, event_id, get_visible_partner_id(request))
-        )
+        row = None
+        if event_id is not None:
+            async with self._budget.connect(Caller.from_request(request)) as connection:
+                row = await events.find_event(connection, event_id, get_visible_partner_id(request))
         if row is None:
             raise NotFound("unknown_event", "There is no such event.")
         return render_json(_event(row))
@@ -106,17 +108,20 @@ class QueryRoutes:
         asked = read_query(request, StatisticsParameters)
         now = datetime.now(UTC)
         within, is_merged = asked.to_time_range(now), asked.should_merge()
-        as_of = await freshness.read_as_of(self._pool, is_raw=False)
-        result = await self._cached_statistics.get_statistics(partner_system_id, within, now)
+        caller = Caller.from_request(request)
+        result = await self._cached_statistics.get_statistics(caller, partner_system_id, within, now)
         bots = None if asked.include_bots else False
-        valid = sum(_sum_kinds(numbers, True, bots) for numbers in result.counts.values())
-        invalid = sum(_sum_kinds(numbers, False, bots) for numbers in result.counts.values())
-        by_name = {name: _sum_kinds(numbers, None, bots) for name, numbers in result.counts.items()}
+        valid = sum(sum_kinds(numbers, True, bots) for numbers in result.counts.values())
+        invalid = sum(sum_kinds(numbers, False, bots) for numbers in result.counts.values())
+        by_name = {name: sum_kinds(numbers, None, bots) for name, numbers in result.counts.items()}
         asked_for: dict[str, int] = {}
         is_cached = result.is_cached
         if asked.unique_actors:
             actors_seen = await self._cached_statistics.count_actors(
-                partner_system_id, within, now, should_include_bots=asked.include_bots, is_merged=is_merged
+                caller,
+                ActorsQuestion(partner_system_id, within, asked.include_bots, is_merged),
+                now,
+                events_to_read=sum(sum_kinds(numbers, None, None) for numbers in result.counts.values()),
             )
             asked_for["uniqueActors"] = actors_seen.number
             is_cached = is_cached and actors_seen.is_cached
@@ -130,7 +135,7 @@ class QueryRoutes:
                 **asked_for,
                 "startDate": format_timestamp(within.start),
                 "endDate": format_timestamp(within.end),
-                "meta": freshness.make_meta(as_of, is_raw=False, is_cached=is_cached),
+                "meta": freshness.make_meta(result.as_of, is_raw=False, is_cached=is_cached),
             }
         )
 
@@ -143,14 +148,11 @@ class QueryRoutes:
         return partner_system_id
 
 
-def _sum_kinds(numbers: tuple[int, int, int, int], is_valid: bool | None, is_bot: bool | None) -> int:
-    """Sum the counts of one name in statistics.CountsByName that are of the kinds asked for; None = either."""
-    return sum(
-        numbers[COUNT_KIND_INDEXES[bot][valid]]
-        for bot in (False, True)
-        for valid in (False, True)
-        if is_valid in (None, valid) and is_bot in (None, bot)
-    )
+async def _count(connection: Connection, partner_system_id: UUID, within: TimeRange, filters: EventFilters) -> int:
+    if filters.needs_raw_events:
+        return await events.count_events(connection, partner_system_id, within, filters)
+    counts = await statistics.count_by_kind(connection, partner_system_id, within, filters.event_name)
+    return sum_kinds(counts, filters.is_valid, filters.is_bot)
 
 
 def _uuid(text: str) -> UUID | None:

@@ -5,6 +5,7 @@ within about a second. A revocation reaches this process by `cache:invalidate`. 
 the read database may be older than what admin has written there.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 from uuid import UUID
@@ -29,6 +30,8 @@ select partner_id
 _MAX_ENTRIES = 10_000
 _MAX_SYSTEMS = 50_000
 _MAX_TOKEN_CHARACTERS = 500
+# the wait for a connection included
+_LOOK_UP_TIMEOUT_S = 10.0
 
 _SELECT_TOKEN = """
 select scope,
@@ -53,10 +56,7 @@ class AccessTokenLookup:
 
         Raises Unauthenticated (missing, unknown, revoked, expired) and Unavailable (only the database could tell).
         """
-        scheme, _, token = (authorization or "").partition(" ")
-        token = token.strip()
-        if scheme.lower() != "bearer" or not token:
-            raise Unauthenticated("missing_token", "No access token: send Authorization: Bearer <token>.")
+        token = parse_bearer_token(authorization)
         entry = None
         if len(token) <= _MAX_TOKEN_CHARACTERS:
             entry = await self._cache.get(hash_secret(token))
@@ -79,13 +79,23 @@ class AccessTokenLookup:
 
     async def _from_database(self, digest: str) -> AccessTokenEntry | None:
         try:
-            row = await self._pool.fetchrow(_SELECT_TOKEN, bytes.fromhex(digest))
+            async with asyncio.timeout(_LOOK_UP_TIMEOUT_S):
+                row = await self._pool.fetchrow(_SELECT_TOKEN, bytes.fromhex(digest))
         except postgres.TRANSIENT_ERRORS as error:
             raise Unavailable(
                 "database_unavailable", "The access token cannot be checked now; try again.", 2
             ) from error
         metrics.cache_lookups.labels("access_token", "database").inc()
         return None if row is None else AccessTokenEntry(**dict(row))
+
+
+def parse_bearer_token(authorization: str | None) -> str:
+    """The token of an `Authorization: Bearer …` header. Raises Unauthenticated for any other."""
+    scheme, _, token = (authorization or "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("missing_token", "No access token: send Authorization: Bearer <token>.")
+    return token
 
 
 class QueryAuthMiddleware:
@@ -101,6 +111,7 @@ class QueryAuthMiddleware:
             given = [value for name, value in scope["headers"] if name == b"authorization"]
             header = given[0].decode("latin-1") if len(given) == 1 else None
             scope["access_token"] = await self._tokens.authenticate(header, datetime.now(UTC))
+            scope["access_token_sha256"] = hash_secret(parse_bearer_token(header))
         await self._app(scope, receive, send)
 
 
@@ -138,5 +149,6 @@ class SystemOwners:
 async def find_owner(pool: Pool, partner_system_id: UUID) -> UUID | None:
     """The partner of a system, None if it is not known (yet: the relay copies systems within about a second)."""
     with translate_errors():
-        found: UUID | None = await pool.fetchval(_SELECT_OWNER, partner_system_id)
+        async with asyncio.timeout(_LOOK_UP_TIMEOUT_S):
+            found: UUID | None = await pool.fetchval(_SELECT_OWNER, partner_system_id)
     return found

@@ -2,16 +2,19 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 import orjson
 
 from services.query import actors, freshness, statistics
+from services.query.actors import ActorsQuestion
+from services.query.budget import Budget, Caller
 from services.query.statistics import CountsByName
 from services.query.time_range import TimeRange
 from tracking.infra import metrics
 from tracking.infra.cache_aside import CacheAside
-from tracking.infra.postgres import Pool
+from tracking.infra.postgres import Connection
 
 # A range that includes the present changes with nearly every event. Its entry lives long enough to serve requests that
 # arrive together.
@@ -20,9 +23,10 @@ _LIVE_TTL_S = 5
 
 @dataclass(frozen=True, slots=True)
 class StatisticsResult:
-    """`counts` as statistics.count_by_name returns them."""
+    """`counts` as statistics.count_by_name returns them, and the watermark `as_of` of freshness.read_as_of."""
 
     counts: CountsByName
+    as_of: datetime | None
     is_cached: bool
 
 
@@ -38,50 +42,64 @@ class StatisticsCache:
     """Answers from Redis under the specification's key, else from the read database.
 
     An entry carries the version its range had when it was counted, and is used only while that is still the range's
-    version: it cannot be stale, however long it is kept.
+    version: it cannot be stale, however long it is kept. Redis is asked while no connection is held.
     """
 
-    def __init__(self, redis: CacheAside, pool: Pool, *, ttl_s: int) -> None:
+    def __init__(self, redis: CacheAside, budget: Budget, *, ttl_s: int) -> None:
         self._redis = redis
-        self._pool = pool
+        self._budget = budget
         self._ttl_s = ttl_s
 
+    async def get_statistics(
+        self, caller: Caller, partner_system_id: UUID, within: TimeRange, now: datetime
+    ) -> StatisticsResult:
+        """Raises Unavailable and TooCostly."""
+        key = make_statistics_cache_key(partner_system_id, format_timestamp(within.start), format_timestamp(within.end))
+        entry = _decode(await self._redis.get(key))
+        for attempt in self._budget.attempts(caller, partial(_count_all, partner_system_id, within)):
+            async with attempt as connection:
+                as_of = await freshness.read_as_of(connection, is_raw=False)
+                if entry is not None and entry[1] == await freshness.read_range_version(
+                    connection, partner_system_id, within
+                ):
+                    metrics.cache_lookups.labels("statistics", "redis").inc()
+                    return StatisticsResult(entry[0], as_of, is_cached=True)
+                counts, version = await statistics.count_by_name_with_version(connection, partner_system_id, within)
+        metrics.cache_lookups.labels("statistics", "database").inc()
+        await self._redis.put(key, orjson.dumps({"version": version, "counts": counts}), self._life_s(within, now))
+        return StatisticsResult(counts, as_of, is_cached=False)
+
     async def count_actors(
-        self, partner_system_id: UUID, within: TimeRange, now: datetime, *, should_include_bots: bool, is_merged: bool
+        self,
+        caller: Caller,
+        asked: ActorsQuestion,
+        now: datetime,
+        *,
+        events_to_read: int,
     ) -> ActorCount:
-        """How many actors the range's events have. Raises Unavailable."""
-        shown_range = format_timestamp(within.start), format_timestamp(within.end)
-        key = make_actors_cache_key(
-            partner_system_id, *shown_range, should_include_bots=should_include_bots, is_merged=is_merged
-        )
+        """How many actors the range's events have; `events_to_read` is all of these. Raises Unavailable, TooCostly."""
+        key = make_actors_cache_key(asked)
         entry = _decode_actors(await self._redis.get(key))
-        if entry is not None and entry[1] == await actors.read_version(
-            self._pool, partner_system_id, within, is_merged=is_merged
-        ):
-            metrics.cache_lookups.labels("actors", "redis").inc()
-            return ActorCount(entry[0], is_cached=True)
+        if entry is not None:
+            async with self._budget.connect(caller) as connection:
+                if entry[1] == await actors.read_version(connection, asked):
+                    metrics.cache_lookups.labels("actors", "redis").inc()
+                    return ActorCount(entry[0], is_cached=True)
+        count = partial(_count_all, asked.partner_system_id, asked.within)
+        for attempt in self._budget.attempts(caller, count, events_to_read=events_to_read):
+            async with attempt as connection:
+                number, version = await actors.count_actors_with_version(connection, asked)
         metrics.cache_lookups.labels("actors", "database").inc()
-        number, version = await actors.count_actors_with_version(
-            self._pool, partner_system_id, within, should_include_bots=should_include_bots, is_merged=is_merged
-        )
-        await self._redis.put(key, orjson.dumps({"version": version, "actors": number}), self._life_s(within, now))
+        data = orjson.dumps({"version": version, "actors": number})
+        await self._redis.put(key, data, self._life_s(asked.within, now))
         return ActorCount(number, is_cached=False)
 
     def _life_s(self, within: TimeRange, now: datetime) -> int:
         return self._ttl_s if within.end < now else min(self._ttl_s, _LIVE_TTL_S)
 
-    async def get_statistics(self, partner_system_id: UUID, within: TimeRange, now: datetime) -> StatisticsResult:
-        """Raises Unavailable."""
-        key = make_statistics_cache_key(partner_system_id, format_timestamp(within.start), format_timestamp(within.end))
-        entry = _decode(await self._redis.get(key))
-        if entry is not None and entry[1] == await freshness.read_range_version(self._pool, partner_system_id, within):
-            metrics.cache_lookups.labels("statistics", "redis").inc()
-            return StatisticsResult(entry[0], is_cached=True)
-        metrics.cache_lookups.labels("statistics", "database").inc()
-        counts, version = await statistics.count_by_name_with_version(self._pool, partner_system_id, within)
-        entry_bytes = orjson.dumps({"version": version, "counts": counts})
-        await self._redis.put(key, entry_bytes, self._life_s(within, now))
-        return StatisticsResult(counts, is_cached=False)
+
+async def _count_all(partner_system_id: UUID, within: TimeRange, connection: Connection) -> int:
+    return await statistics.count_all(connection, partner_system_id, within)
 
 
 def format_timestamp(at: datetime) -> str:
@@ -117,9 +135,8 @@ def make_statistics_cache_key(partner_system_id: object, start: str, end: str) -
     return f"stats:{partner_system_id}:{start}:{end}"
 
 
-def make_actors_cache_key(
-    partner_system_id: object, start: str, end: str, *, should_include_bots: bool, is_merged: bool
-) -> str:
+def make_actors_cache_key(asked: ActorsQuestion) -> str:
     """The number of actors beside that answer."""
-    kinds = (":bots" if should_include_bots else "") + (":merged" if is_merged else "")
-    return f"{make_statistics_cache_key(partner_system_id, start, end)}:actors{kinds}"
+    kinds = (":bots" if asked.should_include_bots else "") + (":merged" if asked.is_merged else "")
+    shown_range = format_timestamp(asked.within.start), format_timestamp(asked.within.end)
+    return f"{make_statistics_cache_key(asked.partner_system_id, *shown_range)}:actors{kinds}"

@@ -23,7 +23,7 @@ from services.query.cursor import PagePosition
 from services.query.database import Row, translate_errors
 from services.query.sql import Fragment, match_all
 from services.query.time_range import TimeRange
-from tracking.infra.postgres import Pool
+from tracking.infra.postgres import Connection
 
 _SELECT_PAGE = """
 select *
@@ -55,12 +55,18 @@ with request as materialized (
 
 
 async def list_events(
-    pool: Pool, partner_system_id: UUID, position: PagePosition, filters: EventFilters, *, limit: int, offset: int
+    connection: Connection,
+    partner_system_id: UUID,
+    position: PagePosition,
+    filters: EventFilters,
+    *,
+    limit: int,
+    offset: int,
 ) -> Sequence[Row]:
     """Events of a system, newest first, `offset` after the position. Raises Unavailable, as every function here."""
     text, arguments = build_page(partner_system_id, position, filters, limit=limit, offset=offset).render()
     with translate_errors():
-        return await pool.fetch(text, *arguments)
+        return await connection.fetch(text, *arguments)
 
 
 def build_page(
@@ -89,11 +95,13 @@ def build_page(
     return _select_from_request(partner_system_id, up_to_position, filters.correlation_id, page)
 
 
-async def count_events(pool: Pool, partner_system_id: UUID, within: TimeRange, filters: EventFilters) -> int:
+async def count_events(
+    connection: Connection, partner_system_id: UUID, within: TimeRange, filters: EventFilters
+) -> int:
     """How many events have what the filters ask for, by the events themselves."""
     text, arguments = build_count(partner_system_id, within, filters).render()
     with translate_errors():
-        number: int = await pool.fetchval(text, *arguments)
+        number: int = await connection.fetchval(text, *arguments)
     return number
 
 
@@ -130,11 +138,11 @@ select *
 """
 
 
-async def find_event(pool: Pool, event_id: UUID, partner_id: UUID | None) -> Row | None:
+async def find_event(connection: Connection, event_id: UUID, partner_id: UUID | None) -> Row | None:
     """One event, if it is of that partner or all partners may be seen."""
     text, arguments = build_event(event_id, partner_id).render()
     with translate_errors():
-        return await pool.fetchrow(text, *arguments)
+        return await connection.fetchrow(text, *arguments)
 
 
 def build_event(event_id: UUID, partner_id: UUID | None) -> Fragment:

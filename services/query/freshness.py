@@ -6,7 +6,7 @@ from uuid import UUID
 
 from services.query.database import translate_errors
 from services.query.time_range import TimeRange
-from tracking.infra.postgres import Connection, Pool
+from tracking.infra.postgres import Connection
 from tracking.tables import consumer_progress, range_versions
 
 # The consumers whose progress an answer depends on.
@@ -14,7 +14,7 @@ _EVENT_CONSUMERS = ("projector",)
 _STATISTICS_CONSUMERS = ("projector", "statistics")
 
 
-async def read_as_of(pool: Pool, *, is_raw: bool) -> datetime | None:
+async def read_as_of(connection: Connection, *, is_raw: bool) -> datetime | None:
     """The watermark of an answer: everything committed before it is in the answer; None when that is not known yet.
 
     It must be read before the data of the answer: changes that are applied between the two would otherwise be promised
@@ -22,7 +22,7 @@ async def read_as_of(pool: Pool, *, is_raw: bool) -> datetime | None:
     """
     consumers = _EVENT_CONSUMERS if is_raw else _STATISTICS_CONSUMERS
     with translate_errors():
-        return await consumer_progress.read_watermark(pool, consumers)
+        return await consumer_progress.read_watermark(connection, consumers)
 
 
 def make_meta(as_of: datetime | None, *, is_raw: bool, is_cached: bool) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def make_meta(as_of: datetime | None, *, is_raw: bool, is_cached: bool) -> dict[
     }
 
 
-async def read_range_version(connection: Pool | Connection, partner_system_id: UUID, within: TimeRange) -> int:
+async def read_range_version(connection: Connection, partner_system_id: UUID, within: TimeRange) -> int:
     """A number that grows with each change to the days of the range. Raises Unavailable."""
     with translate_errors():
         return await range_versions.read_version(connection, partner_system_id, within.start.date(), within.end.date())

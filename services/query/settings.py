@@ -6,13 +6,24 @@ from pydantic import Field, SecretStr
 
 from tracking.infra.settings import Port, ProcessSettings, Seconds
 
+Number = Annotated[int, Field(ge=1)]
+
 
 class QuerySettings(ProcessSettings):
-    """Settings of the analytics API."""
+    """Settings of the analytics API. `query_timeout_s` is how long a heavy question may take."""
 
     port: Port = 8003
     read_database_url: SecretStr
     redis_url: SecretStr
     redis_timeout_s: Seconds = 0.25
     token_cache_ttl_s: Seconds = 1
-    statistics_ttl_s: Annotated[int, Field(ge=1)] = 300
+    statistics_ttl_s: Number = 300
+    # questions at a time in this process; of the cheap ones, a token may have three quarters
+    cheap_questions: Number = 8
+    cheap_timeout_s: Seconds = 1
+    heavy_questions: Number = 4
+    heavy_questions_by_token: Number = 2
+    question_wait_s: Seconds = 3
+    # events that a question may read: up to the first it counts as cheap, beyond the second it is rejected
+    cheap_events: Annotated[int, Field(ge=0)] = 50_000
+    max_events: Number = 10_000_000

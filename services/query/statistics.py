@@ -8,12 +8,13 @@ from services.query.database import translate_errors
 from services.query.freshness import read_range_version
 from services.query.sql import Fragment, match_all
 from services.query.time_range import TimeRange
-from tracking.infra.postgres import Connection, Pool
+from tracking.infra.postgres import Connection
+from tracking.tables.rollups import COUNT_KIND_INDEXES
 
 # in the order of tracking.tables.rollups.COUNT_KINDS
-CountsByName = dict[str, tuple[int, int, int, int]]
+CountsByKind = tuple[int, int, int, int]
+CountsByName = dict[str, CountsByKind]
 
-# in one snapshot
 _SELECT_COUNTS = """
 select event_name,
        sum(valid)::bigint as valid,
@@ -21,6 +22,24 @@ select event_name,
        sum(bots_valid)::bigint as bots_valid,
        sum(bots_invalid)::bigint as bots_invalid
   from (
+        :parts
+       ) as part
+ group by event_name
+ order by sum(valid) + sum(invalid) desc, event_name
+"""
+
+_SELECT_SUMS = """
+select coalesce(sum(valid), 0)::bigint,
+       coalesce(sum(invalid), 0)::bigint,
+       coalesce(sum(bots_valid), 0)::bigint,
+       coalesce(sum(bots_invalid), 0)::bigint
+  from (
+        :parts
+       ) as part
+"""
+
+# in one snapshot
+_SELECT_PARTS = """
         :days
         union all
         :hours_before_days
@@ -30,9 +49,6 @@ select event_name,
         :events_before_hours
         union all
         :events_after_hours
-       ) as part
- group by event_name
- order by sum(valid) + sum(invalid) desc, event_name
 """
 
 _SELECT_ROLLUP = """
@@ -54,7 +70,7 @@ _COUNT_EVENTS = """
 
 
 async def count_by_name(
-    connection: Pool | Connection, partner_system_id: UUID, within: TimeRange, event_name: str | None
+    connection: Connection, partner_system_id: UUID, within: TimeRange, event_name: str | None
 ) -> CountsByName:
     """`{event name: (valid, invalid, valid of bots, invalid of bots)}`, most frequent first; of one name if given.
 
@@ -68,15 +84,53 @@ async def count_by_name(
 
 def build_counts(partner_system_id: UUID, within: TimeRange, event_name: str | None) -> Fragment:
     """The statement of `count_by_name`."""
+    parts = _select_parts(within, event_name)
+    return Fragment(_SELECT_COUNTS, parts=parts, partner_system_id=partner_system_id)
+
+
+async def count_by_kind(
+    connection: Connection, partner_system_id: UUID, within: TimeRange, event_name: str | None
+) -> CountsByKind:
+    """The sums of `count_by_name` over all names. Raises Unavailable."""
+    text, arguments = build_sums(partner_system_id, within, event_name).render()
+    with translate_errors():
+        row = await connection.fetchrow(text, *arguments)
+    valid, invalid, bots_valid, bots_invalid = row or (0, 0, 0, 0)
+    return valid, invalid, bots_valid, bots_invalid
+
+
+def build_sums(partner_system_id: UUID, within: TimeRange, event_name: str | None) -> Fragment:
+    """The statement of `count_by_kind`."""
+    parts = _select_parts(within, event_name)
+    return Fragment(_SELECT_SUMS, parts=parts, partner_system_id=partner_system_id)
+
+
+async def count_all(
+    connection: Connection, partner_system_id: UUID, within: TimeRange, event_name: str | None = None
+) -> int:
+    """How many events the range has, of every kind. Raises Unavailable."""
+    return sum(await count_by_kind(connection, partner_system_id, within, event_name))
+
+
+def sum_kinds(counts: CountsByKind, is_valid: bool | None, is_bot: bool | None) -> int:
+    """Sum the counts that are of the kinds asked for; None = either."""
+    return sum(
+        counts[COUNT_KIND_INDEXES[bot][valid]]
+        for bot in (False, True)
+        for valid in (False, True)
+        if is_valid in (None, valid) and is_bot in (None, bot)
+    )
+
+
+def _select_parts(within: TimeRange, event_name: str | None) -> Fragment:
     start, first_hour, first_day, last_day, last_hour, end = _split_range(within)
     return Fragment(
-        _SELECT_COUNTS,
+        _SELECT_PARTS,
         days=_select_days(first_day, last_day, event_name),
         hours_before_days=_select_hours(first_hour, first_day, event_name),
         hours_after_days=_select_hours(last_day, last_hour, event_name),
         events_before_hours=_count_events(start, first_hour, event_name),
         events_after_hours=_count_events(last_hour, end, event_name),
-        partner_system_id=partner_system_id,
     )
 
 
@@ -122,10 +176,10 @@ def _split_range(within: TimeRange) -> tuple[datetime, ...]:
 
 
 async def count_by_name_with_version(
-    pool: Pool, partner_system_id: UUID, within: TimeRange
+    connection: Connection, partner_system_id: UUID, within: TimeRange
 ) -> tuple[CountsByName, int]:
     """Both as they were at one moment. Raises Unavailable."""
     with translate_errors():
-        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
             version = await read_range_version(connection, partner_system_id, within)
             return await count_by_name(connection, partner_system_id, within, None), version

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from services.query import actors, database, events, statistics
-from services.query.actors import Actor
+from services.query.actors import Actor, ActorsQuestion
 from services.query.conditions import EventFilters
 from services.query.cursor import PagePosition
 from services.query.sql import Fragment, Statement
@@ -183,15 +183,16 @@ async def test_counts_read_the_rollups_and_only_the_edge_hours_from_events(stack
     await analyse(stack)
     within = TimeRange(NOVEMBER.start + timedelta(minutes=30), NOVEMBER.end)
 
-    nodes = await explained(stack, statistics.build_counts(system.id, within, None))
-
     an_hour = EVENTS / DAYS / 24
     names = 6
-    assert touched(nodes) <= 2 * (an_hour + 1)
-    assert touched(nodes, "event_counts_hourly") <= 2 * 24 * (an_hour + 1)
-    assert touched(nodes, "event_counts_daily") <= 28 * names
-    assert list_read_relations(nodes) == {"2025_11", "event_counts_hourly", "event_counts_daily"}
-    assert read_whole(nodes) == []
+    for build in (statistics.build_counts, statistics.build_sums):
+        nodes = await explained(stack, build(system.id, within, None))
+
+        assert touched(nodes) <= 2 * (an_hour + 1)
+        assert touched(nodes, "event_counts_hourly") <= 2 * 24 * (an_hour + 1)
+        assert touched(nodes, "event_counts_daily") <= 28 * names
+        assert list_read_relations(nodes) == {"2025_11", "event_counts_hourly", "event_counts_daily"}
+        assert read_whole(nodes) == []
 
 
 async def test_counts_of_a_day_and_of_less_read_hours_alone(stack: Stack, system: System) -> None:
@@ -318,7 +319,7 @@ async def test_actors_of_a_range_are_counted_by_the_events_of_the_range(stack: S
         if prepare is not None:
             await prepare(stack)
         for is_merged in (False, True):
-            counted = actors.build_actors_count(linked.id, within, should_include_bots=False, is_merged=is_merged)
+            counted = actors.build_actors_count(ActorsQuestion(linked.id, within, False, is_merged))
             nodes = await explained(stack, counted, before=actors.PLAN_FOR_MANY_ROWS)
             assert touched(nodes) <= of_a_day
             assert list_read_relations(nodes) - {"identities"} == {"2025_11"}
@@ -334,7 +335,7 @@ async def test_links_are_read_from_the_index_alone(stack: Stack, linked: System)
     found = await explained(stack, actors.build_actor(linked.id, EventFilters(user_id="user_7")))
     counted = await explained(
         stack,
-        actors.build_actors_count(linked.id, ALL, should_include_bots=False, is_merged=True),
+        actors.build_actors_count(ActorsQuestion(linked.id, ALL, False, True)),
         before=actors.PLAN_FOR_MANY_ROWS,
     )
 

@@ -38,13 +38,15 @@ select count(*)
 
 
 @pytest.fixture
-async def pool(stack: Stack) -> AsyncIterator[postgres.Pool]:
-    """Sessions as query's, but never without an index."""
+async def connection(stack: Stack) -> AsyncIterator[postgres.Connection]:
+    """As one of query's, but never without an index."""
     settings = {"timezone": "UTC", **database.SESSION_SETTINGS, "enable_seqscan": "off"}
-    async with asyncpg.create_pool(
-        stack.read_url("query"), min_size=0, max_size=1, init=postgres.prepare_connection, server_settings=settings
-    ) as pool:
-        yield pool
+    connection = await asyncpg.connect(stack.read_url("query"), server_settings=settings)
+    try:
+        await postgres.prepare_connection(connection)
+        yield connection
+    finally:
+        await connection.close()
 
 
 @pytest.fixture
@@ -73,7 +75,9 @@ async def system(stack: Stack) -> System:
     return systems[0]
 
 
-async def test_texts_with_the_same_key_are_not_taken_for_each_other(pool: postgres.Pool, system: System) -> None:
+async def test_texts_with_the_same_key_are_not_taken_for_each_other(
+    connection: postgres.Connection, system: System
+) -> None:
     for filters in (
         EventFilters(event_name="name_1"),
         EventFilters(user_id="user_1"),
@@ -82,19 +86,25 @@ async def test_texts_with_the_same_key_are_not_taken_for_each_other(pool: postgr
         EventFilters(event_name="name_1", user_id="user_1", anonymous_id="anon_1"),
         EventFilters(event_name="name_1", user_id="user_1", anonymous_id="anon_1", correlation_id="1"),
     ):
-        page = await events.list_events(pool, system.id, PagePosition.at_start(ALL), filters, limit=EVENTS, offset=0)
+        page = await events.list_events(
+            connection, system.id, PagePosition.at_start(ALL), filters, limit=EVENTS, offset=0
+        )
 
-        assert len(page) == await events.count_events(pool, system.id, ALL, filters) == _expected(filters)
+        assert len(page) == await events.count_events(connection, system.id, ALL, filters) == _expected(filters)
         assert all(_has(row, system, filters) for row in page)
 
 
-async def test_counts_of_a_name_leave_out_names_with_the_same_key(pool: postgres.Pool, system: System) -> None:
+async def test_counts_of_a_name_leave_out_names_with_the_same_key(
+    connection: postgres.Connection, system: System
+) -> None:
     within = TimeRange(START, START + 32 * STEP)
 
-    assert await statistics.count_by_name(pool, system.id, within, "name_1") == {"name_1": (11, 0, 0, 0)}
+    assert await statistics.count_by_name(connection, system.id, within, "name_1") == {"name_1": (11, 0, 0, 0)}
 
 
-async def test_events_of_an_actor_leave_out_ids_with_the_same_key(pool: postgres.Pool, system: System) -> None:
+async def test_events_of_an_actor_leave_out_ids_with_the_same_key(
+    connection: postgres.Connection, system: System
+) -> None:
     first = PagePosition.at_start(ALL)
     for filters in (
         EventFilters(),
@@ -102,9 +112,9 @@ async def test_events_of_an_actor_leave_out_ids_with_the_same_key(pool: postgres
         EventFilters(event_name="name_1", correlation_id="1"),
     ):
         for actor, number in ((Actor(["user_1"], []), _expected(filters) // 5), (Actor([], ["anon_1"]), 0)):
-            page = await actors.list_actor_events(pool, system.id, actor, first, filters, limit=EVENTS, offset=0)
+            page = await actors.list_actor_events(connection, system.id, actor, first, filters, limit=EVENTS, offset=0)
 
-            assert len(page) == await actors.count_actor_events(pool, system.id, actor, ALL, filters) == number
+            assert len(page) == await actors.count_actor_events(connection, system.id, actor, ALL, filters) == number
             assert all(row["user_id"] == "user_1" and _has(row, system, filters) for row in page)
 
 

@@ -8,6 +8,7 @@
     │   ├── NotFound        404  nothing there that this caller may see
     │   ├── Conflict        409  a unique thing exists already, or the state does not allow it
     │   ├── TooLarge        413  over a limit that the message names
+    │   ├── TooCostly       422  understood, but to answer it would take more than is allowed; ask for less
     │   └── TooManyRequests 429  faster than allowed; `retry_after_s` says when to come back
     └── Unavailable         503  nothing wrong with the input; try again after `retry_after_s`
 
@@ -70,6 +71,12 @@ class TooLarge(Rejected):
     """The input exceeds a limit. The message names the limit and its value."""
 
     status = 413
+
+
+class TooCostly(Rejected):
+    """The question is understood, but its answer would take more than it may; `details` says how to ask for less."""
+
+    status = 422
 
 
 class TooManyRequests(Rejected):

@@ -67,6 +67,11 @@ consumer_paused = Gauge("tracking_consumer_paused", "1 while the limit of dead l
 cache_lookups = Counter(
     "tracking_cache_lookups_total", "Look-ups by where they were answered.", ["cache", "answered_by"]
 )
+questions = Counter(
+    "tracking_questions_total",
+    "Questions that query tried to answer, by lane (cheap or heavy) and what came of it: answered, too_slow or busy.",
+    ["lane", "result"],
+)
 
 _PAGE_BYTES = resource.getpagesize()
 

@@ -5,6 +5,7 @@ statement and no parameter stands twice, and none can differ from what users cau
 """
 
 import json
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ import httpx
 from services.query import auth, database
 from services.query.app import QueryRoutes, create_app
 from services.query.auth import AccessTokenLookup, SystemOwners
+from services.query.budget import Budget, EventLimits
 from services.query.cache import StatisticsCache
+from services.query.lanes import Lane, LaneLimits
 from tracking.http.health import Health
 from tracking.infra import postgres
 from tracking.infra.cache_aside import CacheAside
@@ -96,7 +99,10 @@ async def plans(url: str, token: str) -> AsyncIterator[Plans]:
     )
     redis = open_redis("redis://127.0.0.1:1", timeout_s=1)
     beside = CacheAside(redis)
-    query = QueryRoutes(pool, SystemOwners(partial(auth.find_owner, pool)), StatisticsCache(beside, pool, ttl_s=1))
+    # one connection and no limit of time: nothing is asked twice
+    lane = Lane("heavy", pool, LaneLimits(1, 1, wait_s=300, timeout_s=300), connect_timeout_s=300)
+    budget = Budget(lane, lane, EventLimits(cheap=sys.maxsize, most=sys.maxsize))
+    query = QueryRoutes(budget, SystemOwners(partial(auth.find_owner, pool)), StatisticsCache(beside, budget, ttl_s=1))
     app = create_app(query, AccessTokenLookup(beside, pool, ttl_s=1), Health("query", {}))
     headers = {"Authorization": f"Bearer {token}"}
     try:
