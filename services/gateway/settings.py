@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from services.gateway.events.segment import BATCH_PATHS, EVENT_TYPE_BY_PATH
 from services.gateway.http.client_address import AddressHeader
+from tracking.contracts.commit_deadline import MAX_COMMIT_DEADLINE_S
 from tracking.infra.settings import Port, ProcessSettings, Seconds
 
 
@@ -38,7 +39,7 @@ class GatewaySettings(ProcessSettings):
     write_database_url: SecretStr
     redis_url: SecretStr
     rabbitmq_url: SecretStr
-    commit_deadline_s: Seconds = 5
+    commit_deadline_s: Annotated[float, Field(gt=0, le=MAX_COMMIT_DEADLINE_S)] = 5
     publish_timeout_s: Seconds = 5
     redis_timeout_s: Seconds = 0.25
     cache_ttl_s: Seconds = 5

@@ -1,7 +1,8 @@
 """Verifies for one consumer that every committed batch reached its inbox, and republishes batches that were lost.
 
-The position advances only over batches that are in the inbox or are dead letters and that are at least 30 seconds old,
-because an id is created before its commit and a younger one may still appear behind the position. A batch that was
+The position advances only over batches that are in the inbox or are dead letters and that are older than a commit may
+take (`tracking.contracts.commit_deadline`): an id is created before its commit, so an older batch may still appear
+behind a younger one. A batch that was
 published, is in no inbox, is no dead letter and is not in the queue was lost after its confirm, for example by a purge.
 It is published again to this consumer's queue only. A dead letter is left alone until somebody decides to retry it.
 """
@@ -17,6 +18,7 @@ from uuid import UUID
 
 from services.relay import leader, messages
 from tracking.contracts import topology
+from tracking.contracts.commit_deadline import COMMIT_HORIZON
 from tracking.domain.errors import Unavailable
 from tracking.domain.ids import make_lowest_id, make_uuid7
 from tracking.domain.timestamps import to_unix_ms
@@ -34,8 +36,6 @@ _MAX_PAGES_PER_RUN = 10
 _MAX_REPUBLISHED_PER_RUN = 1_000
 # the loop has other things to do, and must say in time that it is alive
 _REPEAT_FOR_S = 5.0
-# Longer than the gateway's commit deadline: an older id cannot be committed any more.
-_COMMIT_HORIZON = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Reconciler:
         self, looked_at: datetime, position: UUID, letters: Mapping[UUID, BatchLetter]
     ) -> list[_MissingBatch]:
         """Batches after the position that are neither in the inbox nor dead letters; moves the position."""
-        horizon = make_lowest_id(looked_at - _COMMIT_HORIZON)
+        horizon = make_lowest_id(looked_at - COMMIT_HORIZON)
         proven = after = position
         missing: list[_MissingBatch] = []
         for _ in range(_MAX_PAGES_PER_RUN):

@@ -4,7 +4,9 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+from pydantic import ValidationError
 
+from services.gateway.settings import GatewaySettings
 from tests.integration.test_pipeline import QUICK, WORKERS, both, projected, reach, send
 from tests.support.dead_letters import POISON, depths, metric, purge, reach_states
 from tests.support.http_client import http_client
@@ -13,8 +15,12 @@ from tests.support.registry import Registered, register_system
 from tests.support.service_processes import run_services
 from tests.support.stack import Stack
 from tracking.contracts import topology
+from tracking.contracts.commit_deadline import COMMIT_HORIZON, MAX_COMMIT_DEADLINE_S
 from tracking.domain.ids import make_lowest_id
 
+INSERT_BATCH = (
+    "insert into write.event_batches (id, created_at, partner_system_ids, event_ids) values ($1, now(), $2, $3)"
+)
 REPEATED = 'tracking_batches_republished_total{reason="unapplied"}'
 # of QUICK: how long a batch may be missing before it counts as lost; it is repeated after twice that again
 LOST_AFTER_S = float(QUICK["TRACKING_UNAPPLIED_AFTER_S"])
@@ -120,7 +126,7 @@ async def test_what_is_not_published_is_counted_with_its_age(stack: Stack, sende
 async def test_a_batch_whose_events_retention_has_dropped_holds_up_no_other(stack: Stack, sender: Registered) -> None:
     owner = await stack.write()
     await owner.execute(
-        "insert into write.event_batches (id, created_at, partner_system_ids, event_ids) values ($1, now(), $2, $3)",
+        INSERT_BATCH,
         make_lowest_id(datetime.now(UTC) - timedelta(minutes=2)),
         [sender.system_id],
         [uuid4()],
@@ -133,3 +139,36 @@ async def test_a_batch_whose_events_retention_has_dropped_holds_up_no_other(stac
 
         assert "its events are gone" in services.log("relay")
         await reach_published(stack, 2)
+
+
+def test_a_gateway_is_not_given_longer_to_commit_than_the_relay_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WRITE_DATABASE", "REDIS", "RABBITMQ"):
+        monkeypatch.setenv(f"TRACKING_{name}_URL", "unused")
+    monkeypatch.setenv("TRACKING_COMMIT_DEADLINE_S", str(MAX_COMMIT_DEADLINE_S))
+    longest = GatewaySettings().commit_deadline_s
+
+    monkeypatch.setenv("TRACKING_COMMIT_DEADLINE_S", str(MAX_COMMIT_DEADLINE_S + 1))
+
+    assert COMMIT_HORIZON.total_seconds() > longest
+    with pytest.raises(ValidationError, match="commit_deadline_s"):
+        GatewaySettings()
+
+
+async def test_a_batch_committed_as_late_as_a_gateway_may_is_found(stack: Stack, sender: Registered) -> None:
+    now = datetime.now(UTC)
+    applied, late = (make_lowest_id(now - timedelta(seconds=seconds)) for seconds in (50, 55))
+    write, read = await stack.write(), await stack.read()
+    for consumer in topology.CONSUMERS:
+        await read.execute("insert into read.applied_batches (batch_id, consumer) values ($1, $2)", applied, consumer)
+    await write.execute(INSERT_BATCH, applied, [sender.system_id], [uuid4()])
+    async with run_services(stack, "relay", settings=QUICK) as relay:
+        observed = "select count(*) from read.consumer_progress where pending_batches = 0"
+        await until(lambda: read.fetchval(observed), lambda consumers: consumers == 2)
+
+        await write.execute(INSERT_BATCH, late, [sender.system_id], [uuid4()])
+
+        async def count_unapplied() -> list[float]:
+            names = [f'tracking_batches_unapplied{{consumer="{consumer}"}}' for consumer in topology.CONSUMERS]
+            return [await metric(relay, "relay", name) for name in names]
+
+        await until(count_unapplied, lambda numbers: numbers == [1, 1])
