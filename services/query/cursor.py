@@ -8,7 +8,7 @@ from hmac import compare_digest
 from typing import Self
 from uuid import UUID
 
-from services.query.time_range import STEP, TimeRange, limit_to_calendar
+from services.query.time_range import STEP, TimeRange
 from tracking.domain.errors import Malformed
 
 DIGEST_BYTES = 8
@@ -43,7 +43,7 @@ def decode_cursor(cursor: str, digest: bytes) -> PagePosition:
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
         before, event_id, start, end, of_question = _LAYOUT.unpack(base64.b64decode(padded, b"-_", validate=True))
-        within = limit_to_calendar(_EPOCH + start * STEP, _EPOCH + end * STEP)
+        within = TimeRange(_EPOCH + start * STEP, _EPOCH + end * STEP)
         position = PagePosition(within, _EPOCH + before * STEP, UUID(bytes=event_id))
     except (ValueError, OverflowError, struct.error) as error:
         raise _malformed("is not one of ours") from error

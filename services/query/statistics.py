@@ -129,8 +129,8 @@ def _select_parts(within: TimeRange, event_name: str | None) -> Fragment:
         days=_select_days(first_day, last_day, event_name),
         hours_before_days=_select_hours(first_hour, first_day, event_name),
         hours_after_days=_select_hours(last_day, last_hour, event_name),
-        events_before_hours=_count_events(start, first_hour, event_name),
-        events_after_hours=_count_events(last_hour, end, event_name),
+        events_before_hours=_count_events(_match_before(start, first_hour), event_name),
+        events_after_hours=_count_events(_match_after(last_hour, end), event_name),
     )
 
 
@@ -155,8 +155,16 @@ def _select_rollup(rollup: Fragment, within: Fragment, event_name: str | None) -
     return Fragment(_SELECT_ROLLUP, rollup=rollup, conditions=match_all(conditions))
 
 
-def _count_events(start: datetime, end: datetime, event_name: str | None) -> Fragment:
-    within = Fragment("event_timestamp >= :start and event_timestamp < :end", start=start, end=end)
+def _match_before(start: datetime, first_hour: datetime) -> Fragment:
+    return Fragment("event_timestamp >= :start and event_timestamp < :end", start=start, end=first_hour)
+
+
+def _match_after(last_hour: datetime, end: datetime) -> Fragment:
+    # The end of a range belongs to it. After the last moment of the calendar there is none that could be excluded.
+    return Fragment("event_timestamp >= :start and event_timestamp <= :end", start=last_hour, end=end)
+
+
+def _count_events(within: Fragment, event_name: str | None) -> Fragment:
     if event_name is None:
         conditions = [match_system(), within]
     else:
@@ -165,14 +173,14 @@ def _count_events(start: datetime, end: datetime, event_name: str | None) -> Fra
 
 
 def _split_range(within: TimeRange) -> tuple[datetime, ...]:
-    """Where the parts by events, hours, days, hours and events begin, and the end; ascending."""
+    """Where the parts by events, hours, days, hours and events begin, and the last moment; ascending."""
     first_hour, last_hour = within.get_whole_hours()
     if first_hour >= last_hour:
-        return (within.start, *[within.exclusive_end] * 5)
+        return (*[within.start] * 5, within.end)
     first_day, last_day = within.get_whole_days()
     if first_day >= last_day:
         first_day = last_day = last_hour
-    return within.start, first_hour, first_day, last_day, last_hour, within.exclusive_end
+    return within.start, first_hour, first_day, last_day, last_hour, within.end
 
 
 async def count_by_name_with_version(

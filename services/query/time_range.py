@@ -12,11 +12,11 @@ _DAY = timedelta(days=1)
 _DEFAULT_LENGTH = timedelta(days=30)
 _DATE_CHARACTERS = 10
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
-_LATEST = datetime.max.replace(tzinfo=UTC) - _DAY
+_LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 def parse_time(value: Any) -> Any:
-    """ISO 8601 text to a time in UTC, at most a day before the end of the calendar; anything but text is returned.
+    """ISO 8601 text to a time in UTC; anything but text is returned.
 
     A "+" that was not percent-encoded arrives as a space and is read as "+". Raises ValueError.
     """
@@ -25,14 +25,14 @@ def parse_time(value: Any) -> Any:
     parsed = parse_timestamp(value.replace(" ", "+") if "T" in value else value)
     if parsed is None:
         raise ValueError("not an ISO 8601 time such as 2025-12-01T00:00:00Z")
-    return min(parsed, _LATEST)
+    return parsed
 
 
 def parse_last_moment(value: Any) -> Any:
     """As `parse_time`, but a date alone means the last moment of its day."""
     parsed = parse_time(value)
     if isinstance(value, str) and len(value) <= _DATE_CHARACTERS and isinstance(parsed, datetime):
-        return parsed + _DAY - STEP
+        return parsed + (_DAY - STEP)
     return parsed
 
 
@@ -45,18 +45,18 @@ class TimeRange:
 
     @property
     def exclusive_end(self) -> datetime:
-        """The first moment after it; PostgreSQL counts microseconds too."""
-        return self.end + STEP
+        """The first moment after it, as PostgreSQL counts microseconds too; the last one has none after it."""
+        return _add(self.end, STEP)
 
     def get_whole_hours(self) -> tuple[datetime, datetime]:
         """The first and the last full hour in [start, exclusive_end]; equal or reversed if it holds no whole hour."""
         first, last = _get_hour(self.start), _get_hour(self.exclusive_end)
-        return (first if first == self.start else first + _HOUR), last
+        return (first if first == self.start else _add(first, _HOUR)), last
 
     def get_whole_days(self) -> tuple[datetime, datetime]:
         """The first and the last midnight (UTC) in [start, exclusive_end]; equal or reversed if it has no whole day."""
         first, last = _get_day(self.start), _get_day(self.exclusive_end)
-        return (first if first == self.start else first + _DAY), last
+        return (first if first == self.start else _add(first, _DAY)), last
 
 
 def complete_range(start: datetime | None, end: datetime | None, now: datetime) -> TimeRange:
@@ -66,16 +66,13 @@ def complete_range(start: datetime | None, end: datetime | None, now: datetime) 
     whose start was given may end before it starts.
     """
     end = end or _get_hour(now) + _DAY + _HOUR - STEP
-    until = min(end + STEP, _get_hour(now))
+    until = min(_add(end, STEP), _get_hour(now))
     return TimeRange(start or max(until, _EARLIEST + _DEFAULT_LENGTH) - _DEFAULT_LENGTH, end)
 
 
-def limit_to_calendar(start: datetime, end: datetime) -> TimeRange:
-    """The range, with its borders as far from the end of the calendar as parsed ones are.
-
-    The next hour after its start, and the moment after its end, can then be computed.
-    """
-    return TimeRange(min(start, _LATEST), min(end, _LATEST + _DAY - STEP))
+def _add(at: datetime, length: timedelta) -> datetime:
+    """The time so much later, or the last moment of the calendar."""
+    return at + length if at <= _LATEST - length else _LATEST
 
 
 def _get_hour(at: datetime) -> datetime:

@@ -19,6 +19,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.support.admin_api import register_one_of_each
 from tests.support.polling import PATIENCE_S
 from tests.support.read_model import add_system, add_token
+from tests.support.rebuild import QUICK, WORKERS, assert_nothing_to_correct
 from tests.support.registry import register_system
 from tests.support.service_processes import run_services
 from tests.support.stack import Stack
@@ -73,7 +74,7 @@ def _call(operation: Any, mode: GenerationMode, ids: Mapping[str, str] | None, h
 
 @pytest.mark.parametrize("service", ["gateway", "admin", "query"])
 async def test_what_is_documented_is_what_is_answered(stack: Stack, service: str) -> None:
-    async with run_services(stack, service) as services:
+    async with run_services(stack, service, settings=QUICK) as services:
         headers = {"Authorization": f"Bearer {services.admin_token}"}
         known: Known = {}
         if service == "gateway":
@@ -94,3 +95,6 @@ async def test_what_is_documented_is_what_is_answered(stack: Stack, service: str
 
         assert not faults, "\n\n".join(faults)
         assert "unexpected failure" not in services.log(service)
+        if service == "gateway":
+            await services.start(*WORKERS)
+            await assert_nothing_to_correct(services, stack)

@@ -348,6 +348,39 @@ async def test_query_answers_with_the_rebuilt_counts_at_once(
         assert await answer() == (90, False)
 
 
+KEEP_HOURS = """
+create function read.keep() returns trigger language plpgsql as 'begin return null; end';
+create trigger keep before delete on read.rebuild_hours for each row execute function read.keep();
+"""
+
+KEEP_EVENTS = """
+create function read.keep() returns trigger language plpgsql as 'begin return null; end';
+create trigger keep before delete on read.tracking_events_read_model for each row execute function read.keep();
+update read.tracking_events_read_model set event_name = 'wrong';
+"""
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "said"),
+    [(KEEP_HOURS, "cannot be deleted from read.rebuild_hours"), (KEEP_EVENTS, "cannot be deleted, and were not")],
+    ids=["hours", "events"],
+)
+async def test_a_rebuild_that_makes_no_progress_ends_with_an_error(
+    services: ServiceProcesses, stack: Stack, senders: list[Registered], obstacle: str, said: str
+) -> None:
+    await send(services, senders[0], plain(range(10)))
+    await reach(stack, 10)
+    await services.stop(*WORKERS)
+    await (await stack.read()).execute(obstacle)
+
+    stuck = await rebuild(stack, status=1)
+
+    assert said in stuck.err
+    assert "Traceback" not in stuck.err
+    assert stuck.out == ""
+    assert await (await stack.read()).fetchval("select count(*) from read.tracking_events_read_model") == 10
+
+
 async def test_a_time_that_is_none_is_rejected(stack: Stack) -> None:
     rejected = await rebuild(stack, "--from", "yesterday", status=2)
 

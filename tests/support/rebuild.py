@@ -191,6 +191,38 @@ async def assert_exact(stack: Stack) -> None:
     assert await read.fetch(LINKS) == await write.fetch(JUSTIFIED)
 
 
+_COUNT_UNAPPLIED = """
+select count(*)
+  from unnest($1::uuid[]) as committed (id)
+ cross join unnest(array['projector', 'statistics']) as known (consumer)
+  left join read.applied_batches as applied
+    on applied.batch_id = committed.id
+   and applied.consumer = known.consumer
+ where applied.batch_id is null
+"""
+
+
+async def assert_nothing_to_correct(services: ServiceProcesses, stack: Stack) -> None:
+    """All that was stored is applied, and a rebuild finds nothing missing, wrong, doubled or unknown.
+
+    `services` runs the relay and both consumers.
+    """
+    write, read = await stack.write(), await stack.read()
+    committed = [row["id"] for row in await write.fetch("select id from write.event_batches")]
+    await until(lambda: read.fetchval(_COUNT_UNAPPLIED, committed), lambda number: number == 0)
+
+    finished = await rebuild(stack, "--delete-strays")
+
+    assert await write.fetchval("select count(*) from write.dead_letters") == 0
+    corrections = {
+        name: number for name, number in finished.result.items() if name.startswith(("repaired", "deleted", "missing"))
+    }
+    assert set(corrections.values()) == {0}, corrections
+    assert finished.result["failedBatches"] == []
+    assert await read.fetch(PROJECTED) == await write.fetch(STORED)
+    await assert_counted(stack)
+
+
 async def send(services: ServiceProcesses, sender: Registered, events: list[dict[str, Any]]) -> None:
     async with http_client(base_url=services.url("gateway"), timeout=20) as client:
         response = await client.post("/api/events/batch", json={"apiKey": sender.api_key, "events": events})

@@ -18,6 +18,7 @@ from deploy.local.server import random_secret
 from tests.support.backing_services import BackingServices
 from tests.support.http_client import http_request
 from tests.support.polling import PATIENCE_S
+from tracking.infra import postgres
 from tracking.migrations import ROLES, migrate
 
 if TYPE_CHECKING:
@@ -179,6 +180,7 @@ class Stack:
 
     async def _connect(self, url: str) -> "Connection":
         connection = await asyncpg.connect(url, timeout=PATIENCE_S)
+        await postgres.register_time_codecs(connection)
         self._connections.push_async_callback(connection.close, timeout=PATIENCE_S)
         return connection
 

@@ -58,12 +58,29 @@ def test_a_time_that_is_none_is_rejected(text: str) -> None:
             RangeParameters.model_validate({name: text})
 
 
+LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
+
+
 @pytest.mark.parametrize("text", ["0001-01-01", "9999-12-31T23:59:59.999999Z", "9999-12-31"])
 def test_the_ends_of_time_are_times(text: str) -> None:
     asked = RangeParameters.model_validate({"startDate": "0001-01-01T00:00:00Z", "endDate": text})
 
-    assert asked.to_time_range(NOW).exclusive_end > asked.to_time_range(NOW).end
+    within = asked.to_time_range(NOW)
+
+    assert within.end.isoformat().startswith(text.removesuffix("Z"))
+    assert within.exclusive_end > within.end or within.end == LAST_MOMENT
+    assert within.start <= within.get_whole_hours()[0] <= within.get_whole_hours()[1] <= within.exclusive_end
     assert RangeParameters.model_validate({"endDate": text}).to_time_range(NOW)
+
+
+def test_the_last_hour_of_the_calendar_has_no_whole_hour_after_its_start() -> None:
+    within = TimeRange(LAST_MOMENT.replace(minute=30), LAST_MOMENT)
+
+    first_hour, last_hour = within.get_whole_hours()
+    first_day, last_day = within.get_whole_days()
+
+    assert first_hour > last_hour
+    assert first_day > last_day
 
 
 def test_a_range_that_ends_before_it_starts_is_rejected() -> None:

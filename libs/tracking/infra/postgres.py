@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from tracking.domain.errors import Unavailable
+from tracking.infra.postgres_times import TIME_CODECS
 
 if TYPE_CHECKING:
     # generic in its stubs only
@@ -65,10 +66,17 @@ def _decode_jsonb(data: bytes) -> bytes:
 
 
 async def prepare_connection(connection: Connection) -> None:
-    """Let jsonb go in and out as UTF-8 JSON text in bytes, in binary COPY too; no decoding on the way."""
+    """Let jsonb go in and out as UTF-8 JSON text in bytes, in binary COPY too, and every time as it is."""
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=encode_jsonb, decoder=_decode_jsonb, format="binary"
     )
+    await register_time_codecs(connection)
+
+
+async def register_time_codecs(connection: Connection) -> None:
+    """Let `timestamptz` and `date`, and arrays of them, go in and out without asyncpg's sentinels for infinity."""
+    for name, (encode, decode) in TIME_CODECS.items():
+        await connection.set_type_codec(name, schema="pg_catalog", encoder=encode, decoder=decode, format="tuple")
 
 
 async def open_pool(

@@ -16,7 +16,7 @@ from uuid import UUID
 from services.cli.rebuild.links import LinkingEvent
 from tracking.contracts import topology
 from tracking.domain.identity_link import LINKING_EVENT_TYPES, select_earliest
-from tracking.infra.postgres import USE_INDEX_LOOKUPS_CUSTOM_PLANS, Connection
+from tracking.infra.postgres import USE_INDEX_LOOKUPS_CUSTOM_PLANS, Connection, parse_row_count
 from tracking.tables import applied_batches, event_batches, identities, range_versions, rollups
 from tracking.tables.event_batches import BatchRow
 from tracking.tables.event_columns import READ_ENCODERS, compose_select
@@ -50,6 +50,10 @@ _LINKING = [COLUMNS.index(name) for name in LinkingEvent._fields]
 
 class UnknownSystem(Exception):
     """The registry of the write database lacks a system that has events, so their partner is unknown."""
+
+
+class RebuildStuck(Exception):
+    """A statement did not change the rows that it was given, so going on would never end or would double rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +212,8 @@ async def _repair(read: Connection, rows: Sequence[Row]) -> list[Row]:
         if row != known:
             wrong.append(key)
             fresh.append(row)
-    if wrong:
-        await delete_events(read, wrong)
+    if wrong and await delete_events(read, wrong) < len(wrong):
+        raise RebuildStuck("rows of the read model that are wrong cannot be deleted, and were not replaced")
     if fresh:
         processed_at = datetime.now(UTC)
         await read.copy_records_to_table(
@@ -221,8 +225,9 @@ async def _repair(read: Connection, rows: Sequence[Row]) -> list[Row]:
     return fresh
 
 
-async def delete_events(read: Connection, keys: Sequence[EventKey]) -> None:
-    """Delete rows of the read model."""
-    await read.execute(
+async def delete_events(read: Connection, keys: Sequence[EventKey]) -> int:
+    """Delete rows of the read model. Return how many there were."""
+    status = await read.execute(
         _DELETE_EVENTS, [system for system, _, _ in keys], [at for _, at, _ in keys], [event for _, _, event in keys]
     )
+    return parse_row_count(status)

@@ -6,7 +6,7 @@ import sys
 from datetime import datetime
 
 from services.cli.commands import Command
-from services.cli.rebuild.batches import UnknownSystem
+from services.cli.rebuild.batches import RebuildStuck, UnknownSystem
 from services.cli.rebuild.report import ProgressLine, format_json, format_summary
 from services.cli.rebuild.run import RebuildNotStarted, rebuild
 from services.cli.rebuild.state import ReceivedRange
@@ -21,8 +21,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `rebuild read-model`."""
     parser.description = (
         "Compare the read model and its counts with the write database and repair what differs, while events go on "
-        "coming in. Interrupted, the same command goes on where it was. Exit status: 0 all is rebuilt, 1 some batches "
-        "could not be applied, 2 refused, 3 a database went away."
+        "coming in. Interrupted, the same command goes on where it was. Exit status: 0 all is rebuilt, 1 some could "
+        "not be, 2 refused, 3 a database went away."
     )
     parser.add_argument("--from", dest="from_time", type=_time, metavar="TIME", help="received at or after (ISO 8601)")
     parser.add_argument("--to", dest="to_time", type=_time, metavar="TIME", help="received before; default: now")
@@ -56,6 +56,8 @@ async def _run(arguments: argparse.Namespace, write: Pool, read: Pool) -> int:
         )
     except (RebuildNotStarted, UnknownSystem) as error:
         return _say(progress, str(error), _NOT_STARTED)
+    except RebuildStuck as error:
+        return _say(progress, f"{error}; what was rebuilt before stays", _INCOMPLETE)
     except postgres.TRANSIENT_ERRORS as error:
         return _say(progress, f"{postgres.describe_error(error)}; run the command again to go on", _INTERRUPTED)
     except asyncio.CancelledError:

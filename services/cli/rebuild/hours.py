@@ -14,9 +14,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from services.cli.rebuild.batches import EventKey
+from services.cli.rebuild.batches import EventKey, RebuildStuck
 from tracking.contracts import topology
-from tracking.infra.postgres import USE_INDEX_LOOKUPS_CUSTOM_PLANS, Connection
+from tracking.infra.postgres import USE_INDEX_LOOKUPS_CUSTOM_PLANS, Connection, parse_row_count
 from tracking.tables import applied_batches, range_versions, rollups
 from tracking.tables.rollups import COUNT_BY_KIND, COUNT_KINDS, HourKey, HourlyCountKey, HourlyCounts
 
@@ -223,14 +223,16 @@ delete from read.rebuild_hours as done
 async def write_count_differences(read: Connection, hours: Sequence[HourKey], difference: HourlyCounts) -> int:
     """Add the differences, sum up the days, and delete the hours from the queue; return how many counts were wrong.
 
-    Must be called inside a transaction.
+    Must be called inside a transaction. Raises RebuildStuck if hours stay in the queue, as they would come again.
     """
     await read.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
     if difference:
         await rollups.add_hourly_counts(read, difference)
         await rollups.delete_empty_hourly_counts(read, difference)
     wrong_days = await rollups.rebuild_daily_counts(read, hours)
-    await read.execute(_DELETE_HOURS, [system for system, _ in hours], [hour for _, hour in hours])
+    status = await read.execute(_DELETE_HOURS, [system for system, _ in hours], [hour for _, hour in hours])
+    if parse_row_count(status) < len(hours):
+        raise RebuildStuck("hours that were compared cannot be deleted from read.rebuild_hours")
     days = {(system, hour.date()) for system, hour in {key[:2] for key in difference} | set(wrong_days)}
     await range_versions.raise_versions(read, days, range_versions.REBUILD)
     return len(difference) + len(wrong_days)

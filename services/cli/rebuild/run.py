@@ -75,8 +75,8 @@ async def rebuild(
     """Rebuild the batches received `within`; None continues the unfinished rebuild, whatever its range.
 
     An unfinished rebuild of the same range is continued unless `starts_over`; one of another range is given up.
-    `report` is called after each step. Raises RebuildNotStarted, UnknownSystem and postgres.TRANSIENT_ERRORS; after the
-    latter the same call continues where it stopped.
+    `report` is called after each step. Raises RebuildNotStarted, UnknownSystem, RebuildStuck and
+    postgres.TRANSIENT_ERRORS; after the latter the same call continues where it stopped.
     """
     async with AsyncExitStack() as resources:
         opened = [
@@ -222,10 +222,10 @@ async def _rebuild_hours(connections: RebuildConnections, work: RebuildState, re
 
 async def _delete_strays(read: Connection, strays: list[EventKey], work: RebuildState) -> RebuildState:
     async def delete() -> RebuildState:
-        await batches.delete_events(read, strays)
+        deleted = await batches.delete_events(read, strays)
         days = {(system, at.date()) for system, at, _ in strays}
         await range_versions.raise_versions(read, days, range_versions.REBUILD)
-        counted = replace(work, deleted_strays=work.deleted_strays + len(strays))
+        counted = replace(work, deleted_strays=work.deleted_strays + deleted)
         await state.save(read, counted)
         return counted
 
