@@ -21,7 +21,7 @@ from services.query.cache import StatisticsCache, format_timestamp
 from services.query.conditions import EventFilters
 from services.query.models import Event, EventList, Statistics
 from services.query.parameters import ListParameters, StatisticsParameters
-from services.query.statistics import sum_kinds
+from services.query.statistics import NamesPage, sum_kinds
 from services.query.time_range import TimeRange
 from tracking.domain.errors import Malformed, NotFound
 from tracking.domain.event_fields import list_fields
@@ -103,35 +103,47 @@ class QueryRoutes:
         return render_json(_event(row))
 
     async def statistics(self, request: Request) -> Response:
-        """Counts of a partner system over a range, exact for any range; without bots unless they are asked for."""
+        """Counts of a partner system over a range, exact for any range; without bots unless they are asked for.
+
+        `eventCounts` has the `pageSize` most frequent event names, and `cursor` pages on. If that leaves names out,
+        `other` has the number of their events.
+        """
         partner_system_id = await self._require_system(request)
         asked = read_query(request, StatisticsParameters)
         now = datetime.now(UTC)
-        within, is_merged = asked.to_time_range(now), asked.should_merge()
+        (within, behind), is_merged = asked.get_position(partner_system_id, now), asked.should_merge()
         caller = Caller.from_request(request)
-        result = await self._cached_statistics.get_statistics(caller, partner_system_id, within, now)
-        bots = None if asked.include_bots else False
-        valid = sum(sum_kinds(numbers, True, bots) for numbers in result.counts.values())
-        invalid = sum(sum_kinds(numbers, False, bots) for numbers in result.counts.values())
-        by_name = {name: sum_kinds(numbers, None, bots) for name, numbers in result.counts.items()}
-        asked_for: dict[str, int] = {}
-        is_cached = result.is_cached
+        page = NamesPage(asked.page_size + 1, asked.include_bots, behind)
+        result = await self._cached_statistics.get_statistics(caller, partner_system_id, within, page, now)
+        counts, asked_for, is_cached = result.counts, dict[str, int](), result.is_cached
         if asked.unique_actors:
             actors_seen = await self._cached_statistics.count_actors(
                 caller,
                 ActorsQuestion(partner_system_id, within, asked.include_bots, is_merged),
                 now,
-                events_to_read=sum(sum_kinds(numbers, None, None) for numbers in result.counts.values()),
+                events_to_read=sum(counts.by_kind),
             )
             asked_for["uniqueActors"] = actors_seen.number
             is_cached = is_cached and actors_seen.is_cached
+        bots = None if asked.include_bots else False
+        valid, invalid = sum_kinds(counts.by_kind, True, bots), sum_kinds(counts.by_kind, False, bots)
+        shown = counts.of_page[: asked.page_size]
+        left_out: dict[str, Any] = {}
+        if len(shown) < counts.names:
+            has_more = len(counts.of_page) > asked.page_size
+            left_out = {
+                "other": valid + invalid - sum(number for _, number in shown),
+                "otherNames": counts.names - len(shown),
+                "nextCursor": asked.make_next_cursor(partner_system_id, within, shown[-1]) if has_more else None,
+            }
         return render_json(
             {
                 "partnerSystemId": partner_system_id,
                 "totalEvents": valid + invalid,
                 "validEvents": valid,
                 "invalidEvents": invalid,
-                "eventCounts": {name: number for name, number in by_name.items() if number},
+                "eventCounts": dict(shown),
+                **left_out,
                 **asked_for,
                 "startDate": format_timestamp(within.start),
                 "endDate": format_timestamp(within.end),

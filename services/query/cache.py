@@ -10,7 +10,8 @@ import orjson
 from services.query import actors, freshness, statistics
 from services.query.actors import ActorsQuestion
 from services.query.budget import Budget, Caller
-from services.query.statistics import CountsByName
+from services.query.parameters import DEFAULT_NAMES
+from services.query.statistics import NameCounts, NamesPage
 from services.query.time_range import TimeRange
 from tracking.infra import metrics
 from tracking.infra.cache_aside import CacheAside
@@ -19,13 +20,15 @@ from tracking.infra.postgres import Connection
 # A range that includes the present changes with nearly every event. Its entry lives long enough to serve requests that
 # arrive together.
 _LIVE_TTL_S = 5
+# one more than a page shows, so that it is known whether there are more
+_KEPT_NAMES = DEFAULT_NAMES + 1
 
 
 @dataclass(frozen=True, slots=True)
 class StatisticsResult:
     """`counts` as statistics.count_by_name returns them, and the watermark `as_of` of freshness.read_as_of."""
 
-    counts: CountsByName
+    counts: NameCounts
     as_of: datetime | None
     is_cached: bool
 
@@ -51,11 +54,12 @@ class StatisticsCache:
         self._ttl_s = ttl_s
 
     async def get_statistics(
-        self, caller: Caller, partner_system_id: UUID, within: TimeRange, now: datetime
+        self, caller: Caller, partner_system_id: UUID, within: TimeRange, page: NamesPage, now: datetime
     ) -> StatisticsResult:
-        """Raises Unavailable and TooCostly."""
-        key = make_statistics_cache_key(partner_system_id, format_timestamp(within.start), format_timestamp(within.end))
-        entry = _decode(await self._redis.get(key))
+        """Only the first page of the usual size is kept in Redis. Raises Unavailable and TooCostly."""
+        key = make_statistics_cache_key(partner_system_id, within) + (":bots" if page.should_include_bots else "")
+        is_kept = page.behind is None and page.limit == _KEPT_NAMES
+        entry = _decode(await self._redis.get(key)) if is_kept else None
         for attempt in self._budget.attempts(caller, partial(_count_all, partner_system_id, within)):
             async with attempt as connection:
                 as_of = await freshness.read_as_of(connection, is_raw=False)
@@ -64,9 +68,12 @@ class StatisticsCache:
                 ):
                     metrics.cache_lookups.labels("statistics", "redis").inc()
                     return StatisticsResult(entry[0], as_of, is_cached=True)
-                counts, version = await statistics.count_by_name_with_version(connection, partner_system_id, within)
+                counts, version = await statistics.count_by_name_with_version(
+                    connection, partner_system_id, within, page
+                )
         metrics.cache_lookups.labels("statistics", "database").inc()
-        await self._redis.put(key, orjson.dumps({"version": version, "counts": counts}), self._life_s(within, now))
+        if is_kept:
+            await self._redis.put(key, _encode(counts, version), self._life_s(within, now))
         return StatisticsResult(counts, as_of, is_cached=False)
 
     async def count_actors(
@@ -107,16 +114,21 @@ def format_timestamp(at: datetime) -> str:
     return at.replace(tzinfo=None).isoformat() + "Z"
 
 
-def _decode(data: bytes | None) -> tuple[CountsByName, int] | None:
+def _encode(counts: NameCounts, version: int) -> bytes:
+    entry = {"version": version, "kinds": counts.by_kind, "names": counts.names, "page": counts.of_page}
+    return orjson.dumps(entry)
+
+
+def _decode(data: bytes | None) -> tuple[NameCounts, int] | None:
     if data is None:
         return None
     try:
         entry = orjson.loads(data)
-        counts: CountsByName = {}
-        for name, (valid, invalid, bots_valid, bots_invalid) in entry["counts"].items():
-            counts[str(name)] = (int(valid), int(invalid), int(bots_valid), int(bots_invalid))
-        return counts, int(entry["version"])
-    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
+        valid, invalid, bots_valid, bots_invalid = map(int, entry["kinds"])
+        of_page = [(str(name), int(number)) for name, number in entry["page"]]
+        kinds = (valid, invalid, bots_valid, bots_invalid)
+        return NameCounts(kinds, int(entry["names"]), of_page), int(entry["version"])
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return None
 
 
@@ -130,13 +142,12 @@ def _decode_actors(data: bytes | None) -> tuple[int, list[int]] | None:
         return None
 
 
-def make_statistics_cache_key(partner_system_id: object, start: str, end: str) -> str:
+def make_statistics_cache_key(partner_system_id: UUID, within: TimeRange) -> str:
     """An answer of the statistics endpoint."""
-    return f"stats:{partner_system_id}:{start}:{end}"
+    return f"stats:{partner_system_id}:{format_timestamp(within.start)}:{format_timestamp(within.end)}"
 
 
 def make_actors_cache_key(asked: ActorsQuestion) -> str:
     """The number of actors beside that answer."""
     kinds = (":bots" if asked.should_include_bots else "") + (":merged" if asked.is_merged else "")
-    shown_range = format_timestamp(asked.within.start), format_timestamp(asked.within.end)
-    return f"{make_statistics_cache_key(asked.partner_system_id, *shown_range)}:actors{kinds}"
+    return f"{make_statistics_cache_key(asked.partner_system_id, asked.within)}:actors{kinds}"

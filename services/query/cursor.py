@@ -1,4 +1,4 @@
-"""Positions within a list of events, and the opaque cursors that stand for them."""
+"""Positions within a list of events or of event names, and the opaque cursors that stand for them."""
 
 import base64
 import struct
@@ -14,6 +14,8 @@ from tracking.domain.errors import Malformed
 DIGEST_BYTES = 8
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # time and id of the last event, start and end of the range, digest of the question
+# count, start and end of the range, digest of the question; the name follows
+_NAME_LAYOUT = struct.Struct(f">qqq{DIGEST_BYTES}s")
 _LAYOUT = struct.Struct(f">q16sqq{DIGEST_BYTES}s")
 
 
@@ -50,6 +52,37 @@ def decode_cursor(cursor: str, digest: bytes) -> PagePosition:
     if not compare_digest(of_question, digest):
         raise _malformed("belongs to other filters or another system")
     return position
+
+
+@dataclass(frozen=True, slots=True)
+class NamePosition:
+    """The event names of `within` behind one with `count` events: those with fewer, and later names with as many."""
+
+    within: TimeRange
+    count: int
+    name: str
+
+
+def encode_name_cursor(position: NamePosition, digest: bytes) -> str:
+    """The cursor of a position among event names."""
+    start, end = ((at - _EPOCH) // STEP for at in (position.within.start, position.within.end))
+    packed = _NAME_LAYOUT.pack(position.count, start, end, digest) + position.name.encode()
+    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def decode_name_cursor(cursor: str, digest: bytes) -> NamePosition:
+    """The position that was encoded. Raises Malformed for a text that is no cursor, or that of another question."""
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        packed = base64.b64decode(padded, b"-_", validate=True)
+        count, start, end, of_question = _NAME_LAYOUT.unpack_from(packed)
+        name = packed[_NAME_LAYOUT.size :].decode()
+        within = TimeRange(_EPOCH + start * STEP, _EPOCH + end * STEP)
+    except (ValueError, OverflowError, struct.error) as error:
+        raise _malformed("is not one of ours") from error
+    if not compare_digest(of_question, digest) or "\x00" in name:
+        raise _malformed("belongs to another question")
+    return NamePosition(within, count, name)
 
 
 def _malformed(message: str) -> Malformed:

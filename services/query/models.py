@@ -57,6 +57,12 @@ _STATISTICS: dict[str, JsonValue] = {
     "endDate": "2025-12-31T23:59:59Z",
     "meta": _META,
 }
+_LEFT_OUT: dict[str, JsonValue] = {
+    "eventCounts": {"page_view": 10000},
+    "other": 5420,
+    "otherNames": 2,
+    "nextCursor": "AAAAAAAAJxAA...",
+}
 
 
 class Meta(JsonModel):
@@ -116,13 +122,24 @@ class EventList(JsonModel):
 class Statistics(JsonModel):
     """Counts of a range, exact to the microsecond."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_STATISTICS, _STATISTICS | {"uniqueActors": 3120}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [_STATISTICS, _STATISTICS | {"uniqueActors": 3120}, _STATISTICS | _LEFT_OUT]}
+    )
 
     partner_system_id: UUID
     total_events: int
     valid_events: int
     invalid_events: int
-    event_counts: Annotated[dict[str, int], Field(description="By event name.")]
+    event_counts: Annotated[
+        dict[str, int], Field(description="By event name, the most frequent first; as many names as pageSize says.")
+    ]
+    other: Annotated[
+        int | None, Field(description="Events of the names that are not in eventCounts; missing if all names are.")
+    ] = None
+    other_names: Annotated[int | None, Field(description="How many names these are; missing with other.")] = None
+    next_cursor: Annotated[
+        str | None, Field(description="For the names that follow; null if none do, missing with other.")
+    ] = None
     unique_actors: Annotated[int | None, Field(description="Only where uniqueActors=true asks for it.")] = None
     start_date: datetime
     end_date: datetime

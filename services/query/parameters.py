@@ -9,12 +9,21 @@ from uuid import UUID
 from pydantic import BeforeValidator, Field, model_validator
 
 from services.query.conditions import EventFilters
-from services.query.cursor import DIGEST_BYTES, PagePosition, decode_cursor, encode_cursor
+from services.query.cursor import (
+    DIGEST_BYTES,
+    NamePosition,
+    PagePosition,
+    decode_cursor,
+    decode_name_cursor,
+    encode_cursor,
+    encode_name_cursor,
+)
 from services.query.time_range import TimeRange, complete_range, parse_last_moment, parse_time
 from tracking.domain.errors import Malformed
 from tracking.http.json_api import JsonModel
 
 MAX_OFFSET = 100_000
+DEFAULT_NAMES = 100
 _MAX_EXACT_INTEGER = 2**53 - 1  # of JSON's readers (RFC 8259, section 6)
 # Their values are in the digest of every cursor, given or not. A filter that was added later is in it only if it is
 # given, so that cursors from before it stay valid.
@@ -82,6 +91,28 @@ class StatisticsParameters(RangeParameters):
             "actor, also in what came before."
         ),
     ] = False
+
+    page_size: Annotated[int, Field(ge=1, le=1000, description="Event names in eventCounts.")] = DEFAULT_NAMES
+    cursor: Annotated[
+        str | None,
+        Field(max_length=2000, description="nextCursor of the answer before, for the event names that follow."),
+    ] = None
+
+    def get_position(self, partner_system_id: UUID, now: datetime) -> tuple[TimeRange, NamePosition | None]:
+        """The range, and where its page of event names starts. Raises Malformed as in a list of events."""
+        if self.cursor is None:
+            return self.to_time_range(now), None
+        position = decode_name_cursor(self.cursor, self._make_digest(partner_system_id))
+        return position.within, position
+
+    def make_next_cursor(self, partner_system_id: UUID, within: TimeRange, last: tuple[str, int]) -> str:
+        """Continues after the event name `last`, which has so many events."""
+        name, count = last
+        return encode_name_cursor(NamePosition(within, count, name), self._make_digest(partner_system_id))
+
+    def _make_digest(self, partner_system_id: UUID) -> bytes:
+        asked = ("names", str(partner_system_id), self.start_date, self.end_date, self.include_bots)
+        return blake2b(repr(asked).encode(), digest_size=DIGEST_BYTES).digest()
 
     def should_merge(self) -> bool:
         """Whether actors are merged. Raises Malformed where none are counted."""

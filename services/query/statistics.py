@@ -1,9 +1,12 @@
 """Counts by event name for any range: whole days and hours from the rollups, the edge hours from the events."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from services.query.conditions import EVENT_NAME, match_system, match_system_without_index, match_text
+from services.query.cursor import NamePosition
 from services.query.database import translate_errors
 from services.query.freshness import read_range_version
 from services.query.sql import Fragment, match_all
@@ -13,19 +16,43 @@ from tracking.tables.rollups import COUNT_KIND_INDEXES
 
 # in the order of tracking.tables.rollups.COUNT_KINDS
 CountsByKind = tuple[int, int, int, int]
-CountsByName = dict[str, CountsByKind]
+_NUMBER = Fragment("(valid + invalid)")
+_NUMBER_WITH_BOTS = Fragment("(valid + invalid + bots_valid + bots_invalid)")
 
-_SELECT_COUNTS = """
-select event_name,
-       sum(valid)::bigint as valid,
-       sum(invalid)::bigint as invalid,
-       sum(bots_valid)::bigint as bots_valid,
-       sum(bots_invalid)::bigint as bots_invalid
-  from (
+# The names of a page beside the sums of all, which are there also if the page is empty.
+_SELECT_NAMES = """
+with counted as materialized (
+    select event_name,
+           sum(valid)::bigint as valid,
+           sum(invalid)::bigint as invalid,
+           sum(bots_valid)::bigint as bots_valid,
+           sum(bots_invalid)::bigint as bots_invalid
+      from (
         :parts
-       ) as part
- group by event_name
- order by sum(valid) + sum(invalid) desc, event_name
+           ) as part
+     group by event_name
+), total as (
+    select coalesce(sum(valid), 0)::bigint as valid,
+           coalesce(sum(invalid), 0)::bigint as invalid,
+           coalesce(sum(bots_valid), 0)::bigint as bots_valid,
+           coalesce(sum(bots_invalid), 0)::bigint as bots_invalid,
+           count(*) filter (where :number > 0) as names
+      from counted
+), page as (
+    select event_name,
+           :number as number
+      from counted
+     where :number > 0
+       and :behind
+     order by number desc, event_name
+     limit :limit
+)
+select total.*,
+       page.event_name,
+       page.number
+  from total
+  left join page on true
+ order by page.number desc, page.event_name
 """
 
 _SELECT_SUMS = """
@@ -69,29 +96,63 @@ _COUNT_EVENTS = """
 """
 
 
-async def count_by_name(
-    connection: Connection, partner_system_id: UUID, within: TimeRange, event_name: str | None
-) -> CountsByName:
-    """`{event name: (valid, invalid, valid of bots, invalid of bots)}`, most frequent first; of one name if given.
+@dataclass(frozen=True, slots=True)
+class NamesPage:
+    """Which event names are asked for: at most `limit` behind the position, counted with or without bots."""
 
-    Raises Unavailable.
-    """
-    text, arguments = build_counts(partner_system_id, within, event_name).render()
+    limit: int
+    should_include_bots: bool = False
+    behind: NamePosition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NameCounts:
+    """`of_page` has the most frequent names first, with their numbers of events; the others are of the whole range."""
+
+    by_kind: CountsByKind
+    names: int
+    of_page: Sequence[tuple[str, int]]
+
+
+async def count_by_name(
+    connection: Connection, partner_system_id: UUID, within: TimeRange, page: NamesPage
+) -> NameCounts:
+    """The counts of a page of event names, and those of all. Raises Unavailable."""
+    text, arguments = build_names(partner_system_id, within, page).render()
     with translate_errors():
         rows = await connection.fetch(text, *arguments)
-    return {name: (valid, invalid, *bots) for name, valid, invalid, *bots in rows}
+    valid, invalid, bots_valid, bots_invalid, names, *_ = rows[0]
+    of_page = [(row["event_name"], row["number"]) for row in rows if row["event_name"] is not None]
+    return NameCounts((valid, invalid, bots_valid, bots_invalid), names, of_page)
 
 
-def build_counts(partner_system_id: UUID, within: TimeRange, event_name: str | None) -> Fragment:
+def build_names(partner_system_id: UUID, within: TimeRange, page: NamesPage) -> Fragment:
     """The statement of `count_by_name`."""
-    parts = _select_parts(within, event_name)
-    return Fragment(_SELECT_COUNTS, parts=parts, partner_system_id=partner_system_id)
+    return Fragment(
+        _SELECT_NAMES,
+        parts=_select_parts(within, None),
+        number=_NUMBER_WITH_BOTS if page.should_include_bots else _NUMBER,
+        behind=_match_names(page),
+        limit=page.limit,
+        partner_system_id=partner_system_id,
+    )
+
+
+def _match_names(page: NamesPage) -> Fragment:
+    if page.behind is None:
+        return match_all([])
+    return Fragment(
+        "(:number < :count::bigint or (:number = :count and event_name > :name))",
+        number=_NUMBER_WITH_BOTS if page.should_include_bots else _NUMBER,
+        count=page.behind.count,
+        name=page.behind.name,
+    )
 
 
 async def count_by_kind(
     connection: Connection, partner_system_id: UUID, within: TimeRange, event_name: str | None
 ) -> CountsByKind:
-    """The sums of `count_by_name` over all names. Raises Unavailable."""
+    """The counts of a range, or of one event name in it. Raises Unavailable."""
     text, arguments = build_sums(partner_system_id, within, event_name).render()
     with translate_errors():
         row = await connection.fetchrow(text, *arguments)
@@ -184,10 +245,10 @@ def _split_range(within: TimeRange) -> tuple[datetime, ...]:
 
 
 async def count_by_name_with_version(
-    connection: Connection, partner_system_id: UUID, within: TimeRange
-) -> tuple[CountsByName, int]:
+    connection: Connection, partner_system_id: UUID, within: TimeRange, page: NamesPage
+) -> tuple[NameCounts, int]:
     """Both as they were at one moment. Raises Unavailable."""
     with translate_errors():
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             version = await read_range_version(connection, partner_system_id, within)
-            return await count_by_name(connection, partner_system_id, within, None), version
+            return await count_by_name(connection, partner_system_id, within, page), version

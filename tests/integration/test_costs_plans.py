@@ -12,6 +12,7 @@ from services.query import database, events, statistics
 from services.query.conditions import EventFilters
 from services.query.cursor import PagePosition
 from services.query.sql import Statement
+from services.query.statistics import NamesPage
 from services.query.time_range import TimeRange
 from tests.support.read_model import Seen, System, add_events, add_system
 from tests.support.stack import Stack
@@ -88,7 +89,7 @@ async def touched(stack: Stack, system: System) -> Mapping[str, int]:
         "page of a name": page(first, EventFilters(event_name="name_1")),
         "page of a user": page(first, EventFilters(user_id="user_6_7")),
         "event by its id": events.build_event(event_id, None).render(),
-        "counts of a month": statistics.build_counts(system.id, NOVEMBER, None).render(),
+        "counts of a month": statistics.build_names(system.id, NOVEMBER, NamesPage(LIMIT)).render(),
         "version of a month": Statement(
             range_versions._SELECT_VERSION, (system.id, NOVEMBER.start.date(), NOVEMBER.end.date())
         ),

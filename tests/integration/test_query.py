@@ -130,6 +130,65 @@ async def test_the_statistics_have_the_specified_fields(
     }
 
 
+async def test_many_event_names_are_capped_with_an_other_and_read_by_pages(
+    client: httpx.AsyncClient, stack: Stack, system: System
+) -> None:
+    numbers = {f"name {n:04} {'ü' * 180}": n % 7 + 1 for n in range(1_000)}
+    await add_events(stack, system, [Seen(NOON, name) for name, number in numbers.items() for _ in range(number)])
+    path, total = of(system) + "/statistics", sum(numbers.values())
+
+    first = await ask(client, path)
+    response = await client.get(path, params=DECEMBER)
+    pages = [await ask(client, path, pageSize=300)]
+    while cursor := pages[-1]["nextCursor"]:
+        pages.append(await ask(client, path, pageSize=300, cursor=cursor))
+
+    by_frequency = sorted(numbers, key=lambda name: (-numbers[name], name))
+    assert list(first["eventCounts"]) == by_frequency[:100]
+    assert (first["otherNames"], len(response.content) < 60_000) == (900, True)
+    assert [len(page["eventCounts"]) for page in pages] == [300, 300, 300, 100]
+    assert [name for page in pages for name in page["eventCounts"]] == by_frequency
+    for page in (first, *pages):
+        assert all(numbers[name] == number for name, number in page["eventCounts"].items())
+        assert page["totalEvents"] == sum(page["eventCounts"].values()) + page["other"] == total
+        assert len(page["eventCounts"]) + page["otherNames"] == len(numbers)
+
+
+async def test_pages_of_event_names_neither_skip_nor_repeat_one_when_another_name_arrives(
+    client: httpx.AsyncClient, stack: Stack, system: System
+) -> None:
+    names = [f"name {n:03}" for n in range(250)]
+    await add_events(stack, system, [Seen(NOON, name) for name in names])
+    path = of(system) + "/statistics"
+
+    pages = [await ask(client, path)]
+    await add_events(stack, system, [Seen(NOON, "name 0"), Seen(NOON, "name 120a")])
+    while cursor := pages[-1]["nextCursor"]:
+        pages.append(await ask(client, path, cursor=cursor))
+
+    assert [name for page in pages for name in page["eventCounts"]] == sorted([*names, "name 120a"])
+
+
+async def test_a_cursor_of_event_names_belongs_to_its_question(
+    client: httpx.AsyncClient, stack: Stack, system: System
+) -> None:
+    await add_events(stack, system, [Seen(NOON, name) for name in "abc"])
+    path = of(system) + "/statistics"
+    cursor = (await ask(client, path, pageSize=1))["nextCursor"]
+    of_events = (await ask(client, of(system), pageSize=1))["nextCursor"]
+
+    for given in (
+        {"cursor": cursor, "includeBots": "true"},
+        {"cursor": cursor, "endDate": "2025-12-30"},
+        {"cursor": of_events},
+        {"cursor": cursor[:-2]},
+        {"cursor": "AAAA"},
+    ):
+        response = await client.get(path, params=DECEMBER | given)
+        assert (response.status_code, response.json()["code"]) == (400, "invalid_cursor"), given
+    assert (await client.get(path, params=DECEMBER | {"pageSize": "1001"})).status_code == 400
+
+
 async def test_counts_are_exact_for_any_range(client: httpx.AsyncClient, stack: Stack, system: System) -> None:
     events = scattered(400, days=4)
     await add_events(stack, system, events)

@@ -14,6 +14,7 @@ from services.query.actors import Actor, ActorsQuestion
 from services.query.conditions import EventFilters
 from services.query.cursor import PagePosition
 from services.query.sql import Fragment, Statement
+from services.query.statistics import NamesPage
 from services.query.time_range import TimeRange
 from tests.support.read_model import Seen, System, add_events, add_system, add_token
 from tests.support.stack import Stack
@@ -185,8 +186,9 @@ async def test_counts_read_the_rollups_and_only_the_edge_hours_from_events(stack
 
     an_hour = EVENTS / DAYS / 24
     names = 6
-    for build in (statistics.build_counts, statistics.build_sums):
-        nodes = await explained(stack, build(system.id, within, None))
+    names_of = statistics.build_names(system.id, within, NamesPage(LIMIT))
+    for statement in (names_of, statistics.build_sums(system.id, within, None)):
+        nodes = await explained(stack, statement)
 
         assert touched(nodes) <= 2 * (an_hour + 1)
         assert touched(nodes, "event_counts_hourly") <= 2 * 24 * (an_hour + 1)
@@ -201,7 +203,7 @@ async def test_counts_of_a_day_and_of_less_read_hours_alone(stack: Stack, system
     a_day = EVENTS / DAYS
 
     for within in (TimeRange(noon, noon + timedelta(days=1)), TimeRange(noon, noon + timedelta(hours=3))):
-        nodes = await explained(stack, statistics.build_counts(system.id, within, None))
+        nodes = await explained(stack, statistics.build_names(system.id, within, NamesPage(LIMIT)))
 
         assert touched(nodes, "event_counts_daily") == 0
         assert touched(nodes, "event_counts_hourly") <= a_day + 1
@@ -213,7 +215,7 @@ async def test_the_edge_hours_are_counted_from_the_key_alone(stack: Stack, syste
     await owner.execute("vacuum analyze read.tracking_events_read_model")
     hour = TimeRange(START + timedelta(days=40, minutes=40), START + timedelta(days=40, minutes=100))
 
-    nodes = await explained(stack, statistics.build_counts(system.id, hour, None))
+    nodes = await explained(stack, statistics.build_names(system.id, hour, NamesPage(LIMIT)))
 
     ends = [node for node in nodes if str(node.get("Relation Name", "")).startswith("tracking_events_read_model")]
     assert {node["Node Type"] for node in ends} == {"Index Only Scan"}
@@ -224,7 +226,7 @@ async def test_the_edge_hours_are_counted_from_the_key_alone(stack: Stack, syste
 async def test_counts_of_all_time_read_days_alone(stack: Stack, system: System) -> None:
     await analyse(stack)
 
-    nodes = await explained(stack, statistics.build_counts(system.id, ALL, None))
+    nodes = await explained(stack, statistics.build_names(system.id, ALL, NamesPage(LIMIT)))
 
     assert touched(nodes) == touched(nodes, "event_counts_hourly") == 0
     # of so small a table the planner reads all systems

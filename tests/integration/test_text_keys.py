@@ -99,7 +99,7 @@ async def test_counts_of_a_name_leave_out_names_with_the_same_key(
 ) -> None:
     within = TimeRange(START, START + 32 * STEP)
 
-    assert await statistics.count_by_name(connection, system.id, within, "name_1") == {"name_1": (11, 0, 0, 0)}
+    assert await statistics.count_by_kind(connection, system.id, within, "name_1") == (11, 0, 0, 0)
 
 
 async def test_events_of_an_actor_leave_out_ids_with_the_same_key(
