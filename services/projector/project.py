@@ -5,7 +5,13 @@ from datetime import UTC, date, datetime
 from uuid import UUID
 
 from tracking.contracts.events_tracked import EventsTracked
-from tracking.domain.identity_link import LINKING_EVENT_TYPES, IdentityLink, find_linked_ids, select_earliest
+from tracking.domain.identity_link import (
+    LINKING_EVENT_TYPES,
+    IdentityLink,
+    find_linked_ids,
+    get_link_time,
+    select_earliest,
+)
 from tracking.infra import copy_binary
 from tracking.infra.copy_binary import Columns
 from tracking.infra.postgres import Connection
@@ -61,11 +67,10 @@ def find_links(batch: EventsTracked) -> Iterator[IdentityLink]:
             continue
         user_id = batch.user_ids[n]
         for kind, id_ in find_linked_ids(event_type, user_id, batch.anonymous_ids[n], batch.event_properties_json[n]):
-            yield IdentityLink(
-                batch.systems[batch.system_indexes[n]].partner_system_id,
-                kind,
-                id_,
-                str(user_id),
+            system_id = batch.systems[batch.system_indexes[n]].partner_system_id
+            linked_at = get_link_time(
+                system_id,
                 datetime.fromisoformat(batch.event_timestamps[n]),
-                UUID(batch.ids[n]),
+                datetime.fromisoformat(batch.received_at[n]),
             )
+            yield IdentityLink(system_id, kind, id_, str(user_id), linked_at, UUID(batch.ids[n]))

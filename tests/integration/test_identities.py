@@ -4,14 +4,17 @@ import asyncio
 import itertools
 import random
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 from services.projector.project import project
 from tests.support.events import an_event
-from tests.support.identity_events import OTHER, SYSTEM, alias, batch, connect, identify
+from tests.support.identity_events import OTHER, START, SYSTEM, alias, batch, connect, identify
 from tests.support.stack import Stack
 from tracking.contracts.events_tracked import EventsTracked
+from tracking.domain.ids import make_uuid7
+from tracking.domain.timestamps import to_unix_ms
 
 LINKS = """
 select partner_system_id, kind, id, user_id, linked_at, event_id
@@ -69,6 +72,21 @@ async def test_of_events_at_the_same_time_the_one_with_the_smaller_id_is_believe
         for batches in ([batch(*order)], [batch(event) for event in order]):
             [link] = await links_after(stack, batches)
             assert (link[3], link[5]) == (first.user_id, first.id)
+
+
+async def test_a_device_whose_clock_is_far_behind_wins_no_link_against_a_true_time(stack: Stack) -> None:
+    system = make_uuid7(to_unix_ms(START), 7)
+    at_1970 = identify(0, "a", "wrong", system, received_at=START + timedelta(seconds=50))
+    at_1970 = at_1970._replace(event_timestamp=datetime(1970, 1, 1, tzinfo=UTC))
+
+    for order in itertools.permutations(
+        [at_1970, identify(20, "a", "right", system), identify(60, "a", "late", system)]
+    ):
+        [link] = await links_after(stack, [batch(event) for event in order])
+        assert link[3:5] == ("right", START + timedelta(seconds=20))
+    # alone it links, from the time at which it was received
+    [link] = await links_after(stack, [batch(at_1970)])
+    assert link[3:5] == ("wrong", at_1970.received_at)
 
 
 async def test_a_shared_device_does_not_make_two_known_users_one(stack: Stack) -> None:

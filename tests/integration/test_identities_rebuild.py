@@ -103,6 +103,42 @@ async def test_a_visitor_and_the_user_it_became_are_one_actor_from_request_to_an
     await assert_exact(stack)
 
 
+async def test_devices_that_send_a_placeholder_stay_apart_also_after_a_rebuild(
+    services: ServiceProcesses, stack: Stack, senders: list[Registered]
+) -> None:
+    sender, devices = senders[0], ("phone", "laptop", "tablet")
+    await services.start("query")
+    async with http_client(base_url=services.url("gateway"), auth=(sender.api_key, ""), timeout=20) as client:
+        for device, text in zip(devices, ("undefined", " Undefined", '"undefined"'), strict=True):
+            messages = [
+                message("track", 1, anonymousId=device),
+                message("identify", 2, anonymousId=device, userId=text),
+                message("alias", 3, anonymousId=device, userId=text, previousId=device),
+                message("alias", 4, userId=f"user of {device}", previousId=text),
+            ]
+            assert (await client.post("/v1/batch", json={"batch": messages})).json()["refused"] == 0
+    await reach(stack, 12)
+
+    async def actors() -> list[int]:
+        headers = {"Authorization": f"Bearer {await add_token(stack, 'admin')}"}
+        async with http_client(base_url=services.url("query"), headers=headers, timeout=20) as client:
+            path = f"/api/events/partner-system/{sender.system_id}/statistics"
+            parameters = MARCH | {"uniqueActors": "true"}
+            asked = [
+                await client.get(path, params=parameters | {"mergeIdentities": word}) for word in ("false", "true")
+            ]
+            return [answer.json()["uniqueActors"] for answer in asked]
+
+    assert await actors() == [6, 6]
+    assert await (await stack.read()).fetch(LINKS) == []
+
+    await services.stop("projector", "statistics")
+    await (await stack.read()).execute(EMPTY)
+    await rebuild(stack)
+    assert await actors() == [6, 6]
+    await assert_exact(stack)
+
+
 DAMAGE = """
 delete from read.identities where abs(hashtext(id)) % 4 = 0;
 update read.identities set user_id = 'wrong' where abs(hashtext(id)) % 4 = 1;

@@ -103,6 +103,8 @@ select distinct on (partner_system_id, kind, id) partner_system_id, kind, id, us
          where event_type = 'alias'
        ) as claimed
  where id is not null
+   and user_id is not null
+   and not 'undefined' in (lower(trim(' "' from id)), lower(trim(' "' from user_id)))
    and (kind, id) <> ('user', user_id)
  order by 1, 2, 3, linked_at, event_id
 """

@@ -85,6 +85,11 @@ class EventsTracked:
         return self.columns["event_timestamp"]
 
     @property
+    def received_at(self) -> Sequence[str]:
+        """When each event was received, by the clock of the gateway."""
+        return self.columns["received_at"]
+
+    @property
     def user_ids(self) -> Sequence[str | None]:
         """The user ids of the events; None for an event that has only an anonymous id."""
         return self.columns["user_id"]

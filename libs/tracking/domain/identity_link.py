@@ -1,7 +1,8 @@
 """Identity links: which ids an event connects with its user id.
 
-Only identify and alias events create links; an event that merely carries two ids does not. Of several events about one
-id the earliest counts, so the order in which they arrive does not matter (docs/decisions/0009).
+Only identify and alias events create links; an event that merely carries two ids does not, and neither does a
+placeholder such as "undefined". Of several events about one id the earliest counts, so the order in which they arrive
+does not matter (docs/decisions/0009).
 """
 
 import json
@@ -10,6 +11,9 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 from uuid import UUID
 
+from tracking.domain.ids import read_uuid7_time
+from tracking.domain.placeholder_ids import is_placeholder_id
+
 IdentityKind = Literal["anonymous", "user"]
 # the limit of every userId and anonymousId: a longer text cannot be the id of an actor
 MAX_ID_CHARACTERS = 255
@@ -17,7 +21,7 @@ LINKING_EVENT_TYPES = frozenset({"identify", "alias"})
 
 
 class IdentityLink(NamedTuple):
-    """The id `id` became `user_id`; `linked_at` and `event_id` are those of the event that created the link."""
+    """The id `id` became `user_id`, by the event `event_id`; `linked_at` is the time at which that event links."""
 
     partner_system_id: UUID
     kind: IdentityKind
@@ -34,16 +38,30 @@ def find_linked_ids(
 
     An alias event does not say whether its `previousId` was an anonymous id or a user id, so links of both kinds are
     returned. Without a `previousId` it links the anonymous id. Ids are text, so a number in `previousId` is ignored.
+    Placeholders are not linked, with nothing.
     """
-    if not user_id or event_type not in LINKING_EVENT_TYPES:
+    if not user_id or event_type not in LINKING_EVENT_TYPES or is_placeholder_id(user_id):
         return ()
     if event_type == "alias":
         previous_id = _read_previous_id(event_properties)
         if previous_id is not None:
+            if is_placeholder_id(previous_id):
+                return ()
             if previous_id == user_id:
                 return (("anonymous", previous_id),)
             return (("anonymous", previous_id), ("user", previous_id))
-    return (("anonymous", anonymous_id),) if anonymous_id else ()
+    return (("anonymous", anonymous_id),) if anonymous_id and not is_placeholder_id(anonymous_id) else ()
+
+
+def get_link_time(partner_system_id: UUID, event_timestamp: datetime, received_at: datetime) -> datetime:
+    """Return the time at which an event links: its own, or that of its receipt if its own is clearly wrong.
+
+    The earliest link wins, so a device whose clock stands at 1970 would win for ever. A time before the partner system
+    was registered is clearly wrong; when that was stands in the system's id, a UUIDv7. A time that lies too far ahead
+    has been replaced by that of the receipt before.
+    """
+    registered_at = read_uuid7_time(partner_system_id)
+    return received_at if registered_at is not None and event_timestamp < registered_at else event_timestamp
 
 
 def select_earliest(links: Iterable[IdentityLink]) -> list[IdentityLink]:

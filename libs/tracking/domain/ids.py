@@ -6,7 +6,7 @@ the source of 3.14 has the same slots.
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from uuid import UUID, SafeUUID
 
@@ -17,6 +17,7 @@ _FIRST_USABLE_MS = 946_684_800_000
 _LAST_USABLE_MS = 4_102_444_800_000
 # the newest Python whose source was compared with this module; tests/unit/test_ids.py says what to do about a newer one
 NEWEST_COMPARED_PYTHON = (3, 14)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UUID7 = 0x7 << 76 | 0b10 << 62  # version and variant
 _UUID8 = 0x8 << 76 | 0b10 << 62
 _LOW_62_BITS = (1 << 62) - 1
@@ -45,6 +46,11 @@ def get_usable_unix_ms(original: datetime | None) -> int:
         return 0
     unix_ms = to_unix_ms(original)
     return unix_ms if _FIRST_USABLE_MS <= unix_ms < _LAST_USABLE_MS else 0
+
+
+def read_uuid7_time(id_: UUID) -> datetime | None:
+    """Return the time of a UUIDv7 in whole milliseconds, None for an id of another version."""
+    return _EPOCH + timedelta(milliseconds=id_.int >> 80) if id_.version == 7 else None
 
 
 def make_lowest_id(at: datetime) -> UUID:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from tracking.domain.identity_link import IdentityLink, find_linked_ids
+from tracking.domain.identity_link import IdentityLink, find_linked_ids, get_link_time
 from tracking.infra.postgres import Connection
 
 _PAGE_LINKS = 5_000
@@ -26,6 +26,7 @@ class LinkingEvent(NamedTuple):
     partner_system_id: UUID
     id: UUID
     event_timestamp: datetime
+    received_at: datetime
     event_type: str | None
     user_id: str | None
     anonymous_id: str | None
@@ -34,11 +35,9 @@ class LinkingEvent(NamedTuple):
     def links(self) -> list[IdentityLink]:
         """The links that the event justifies."""
         user_id = str(self.user_id)
+        linked_at = get_link_time(self.partner_system_id, self.event_timestamp, self.received_at)
         found = find_linked_ids(self.event_type, self.user_id, self.anonymous_id, self.event_properties)
-        return [
-            IdentityLink(self.partner_system_id, kind, id_, user_id, self.event_timestamp, self.id)
-            for kind, id_ in found
-        ]
+        return [IdentityLink(self.partner_system_id, kind, id_, user_id, linked_at, self.id) for kind, id_ in found]
 
 
 _SELECT_LINKS = """
@@ -59,6 +58,7 @@ _SELECT_LINKING_EVENTS = """
 select e.partner_system_id,
        e.id,
        e.event_timestamp,
+       e.received_at,
        e.event_type,
        e.user_id,
        e.anonymous_id,

@@ -19,7 +19,9 @@ from services.gateway.events.rejection import EventErrors, Rejection
 from services.gateway.events.structure_index import StructureIndex
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed
+from tracking.domain.identity_link import MAX_ID_CHARACTERS
 from tracking.domain.ids import derive_event_id, make_uuid7
+from tracking.domain.placeholder_ids import is_placeholder_id
 from tracking.domain.timestamps import correct_clock_skew, parse_timestamp
 from tracking.domain.tracking_event import EVENT_TYPES, MAX_CLIENT_ID_CHARACTERS, TrackingEvent
 
@@ -95,6 +97,35 @@ def _event_type(envelope: dict[str, Any], notes: EventErrors) -> str | None:
     return value if value != "track" else None
 
 
+def _read_actor(envelope: dict[str, Any], notes: EventErrors) -> tuple[str | None, str | None]:
+    """Return the user id and the anonymous id.
+
+    Placeholders are flagged; of two ids one that is a placeholder is left out, so that the other one is the actor. An
+    event has at least one id, so without a better one a placeholder stays.
+    """
+    user_id = _text(envelope, "userId", MAX_ID_CHARACTERS, notes)
+    anonymous_id = _text(envelope, "anonymousId", MAX_ID_CHARACTERS, notes)
+    is_user = user_id is not None and not is_placeholder_id(user_id)
+    is_visitor = anonymous_id is not None and not is_placeholder_id(anonymous_id)
+    if user_id is not None and not is_user:
+        _flag_placeholder("userId", user_id, notes)
+    if anonymous_id is not None and not is_visitor:
+        _flag_placeholder("anonymousId", anonymous_id, notes)
+    if is_user != is_visitor:
+        return (user_id, None) if is_user else (None, anonymous_id)
+    return user_id, anonymous_id
+
+
+def _flag_placeholder(field: str, value: str, notes: EventErrors) -> None:
+    notes.add_validation_error("placeholder_id", f"{field}: {value!r} stands for no id; it is linked with nothing")
+
+
+def _flag_previous_id(properties: Any, notes: EventErrors) -> None:
+    previous_id = properties.get("previousId")
+    if isinstance(previous_id, str) and is_placeholder_id(previous_id):
+        _flag_placeholder("previousId", previous_id, notes)
+
+
 def _client_id(envelope: dict[str, Any], sender: IngestContext, position: int, notes: EventErrors) -> str | None:
     """Return the id that the client gave: `eventId`, its alias `messageId`, or one derived from the Idempotency-Key."""
     for name in ("eventId", "messageId"):
@@ -121,8 +152,7 @@ def decide(
         return Rejection("invalid_event", "An event must be a JSON object.")
     notes = EventErrors()
     name = _text(envelope, "eventName", 200, notes)
-    user_id = _text(envelope, "userId", 255, notes)
-    anonymous_id = _text(envelope, "anonymousId", 255, notes)
+    user_id, anonymous_id = _read_actor(envelope, notes)
     client_id = _client_id(envelope, sender, position, notes)
     original = _timestamp(envelope, "eventTimestamp", notes)
     sent_at = (_timestamp(envelope, "sentAt", notes) if "sentAt" in envelope else None) or sender.sent_at
@@ -141,9 +171,9 @@ def decide(
         if isinstance(kept, Rejection):
             return kept
         context = kept[0]
-    if notes.has_nul:
-        notes.add_validation_error("nul_character", "U+0000, or half of a surrogate pair, was replaced by U+FFFD")
     _validate(properties, len(text), sender.key.partner_id, name, version, structures, notes)
+    if kind == "alias":
+        _flag_previous_id(properties, notes)
 
     if client_id is None:
         identity = make_uuid7(sender.received_ms, random_bits)
@@ -210,6 +240,8 @@ def _validate(
     structures: StructureIndex,
     notes: EventErrors,
 ) -> None:
+    if notes.has_nul:
+        notes.add_validation_error("nul_character", "U+0000, or half of a surrogate pair, was replaced by U+FFFD")
     try:
         structure = structures.find(partner_id, name, version)
     except Malformed as unknown:

@@ -13,8 +13,11 @@ from uuid import UUID
 import orjson
 
 from services.gateway.events.bots import is_bot
+from tracking.domain.placeholder_ids import is_placeholder_id
 from tracking.domain.system_settings import IpPolicy, PathSegment, PrivacyRule, SystemSettings
 
+# A placeholder there says nothing about a person, and its hash would pass for an id.
+_ID_PATHS = frozenset({("userId",), ("anonymousId",), ("properties", "previousId")})
 _KEPT_BITS = {4: 24, 6: 48}
 _HASH_BYTES = 16
 _DROPPED = object()
@@ -93,9 +96,15 @@ Transform = Callable[[Any], Any]
 def _change(rule: PrivacyRule, partner_system_id: UUID) -> Transform:
     if rule.action == "drop":
         return lambda value: _DROPPED
-    if rule.action == "truncate":
-        return lambda value: value if value is None else _text(value)[: rule.length]
-    return lambda value: value if value is None else _hashed(_text(value), partner_system_id)
+    keeps_placeholders = tuple(rule.segments) in _ID_PATHS
+
+    def change(value: Any) -> Any:
+        if value is None or (keeps_placeholders and isinstance(value, str) and is_placeholder_id(value)):
+            return value
+        text = _text(value)
+        return text[: rule.length] if rule.action == "truncate" else _hashed(text, partner_system_id)
+
+    return change
 
 
 def _hashed(text: str, partner_system_id: UUID) -> str:
