@@ -39,7 +39,7 @@ class Service:
 SERVICES: Mapping[str, Service] = {
     "gateway": Service(8001, 8101, 1, frozenset({"write", "redis", "rabbitmq"})),
     "admin": Service(8002, 8201, 1, frozenset({"write", "redis", "admin_token"})),
-    "query": Service(8003, 8301, 1, frozenset({"read", "redis"})),
+    "query": Service(8003, 8301, 1, frozenset({"write", "read", "redis"})),
     "projector": Service(9102, 9112, 10, frozenset({"read", "rabbitmq"})),
     "statistics": Service(9103, 9113, 10, frozenset({"read", "rabbitmq"})),
     "relay": Service(9104, 9114, 10, frozenset({"write", "read", "rabbitmq"})),

@@ -1,6 +1,7 @@
 """Reads from the write database the cache entries that a change of the registry affects.
 
-The entries always hold the present state, whichever domain event caused the update. They are written to Redis under the
+The entries always hold the present state, whichever domain event caused the update. Those of credentials also hold the
+generation up to which they are surely true. They are written to Redis under the
 keys and in the form of `contracts.cache_entries`. Gateways and query drop their own copy when the invalidation arrives.
 """
 
@@ -18,30 +19,39 @@ from tracking.contracts.system_settings import decode_settings
 from tracking.domain.partner import SystemType
 from tracking.infra.postgres import Connection
 
+CacheEntry = AccessTokenEntry | ApiKeyEntry | EventStructureEntry | PartnerSystemEntry
+
+# Read before the entries, which may therefore have more changes than it says, but never fewer.
+_SELECT_GENERATION = "select coalesce(max(generation), 0) from write.credential_changes"
+
 
 @dataclass(slots=True)
 class CacheUpdates:
-    """Cache entries as `{key in Redis: value}`, and the invalidations to publish once all entries are written."""
+    """Cache entries as `{key in Redis: entry}`, and the invalidations to publish once all entries are written.
 
-    values: dict[str, bytes] = field(default_factory=dict)
+    Two are equal if their entries are, whatever `generation` is.
+    """
+
+    generation: int = field(compare=False)
+    entries: dict[str, CacheEntry] = field(default_factory=dict)
     invalidations: list[Invalidation] = field(default_factory=list)
 
-    def add(self, key: str, value: bytes, invalidation: Invalidation | None = None) -> None:
+    def add(self, key: str, entry: CacheEntry, invalidation: Invalidation | None = None) -> None:
         """Add an entry once for each key, however many domain events changed it."""
-        if invalidation is not None and key not in self.values:
+        if invalidation is not None and key not in self.entries:
             self.invalidations.append(invalidation)
-        self.values[key] = value
+        self.entries[key] = entry
 
 
 async def read_cache_updates(connection: Connection, payloads: Sequence[dict[str, Any]]) -> CacheUpdates:
     """Read every cache entry that the domain events with these payloads may have changed."""
-    entries = CacheUpdates()
+    entries = CacheUpdates(await connection.fetchval(_SELECT_GENERATION))
     for payload in payloads:
         match payload:
             case {"structure_id": structure_id}:
                 await _add_structure(entries, connection, UUID(structure_id))
             case {"token_id": token_id}:
-                await _add_token(entries, connection, UUID(token_id))
+                _add_tokens(entries, await connection.fetch(_SELECT_TOKEN, UUID(token_id)))
             case {"key_id": key_id}:
                 _add_keys(entries, await connection.fetch(_SELECT_KEY, UUID(key_id)))
             case {"partner_system_id": partner_system_id}:
@@ -49,6 +59,7 @@ async def read_cache_updates(connection: Connection, payloads: Sequence[dict[str
                 _add_systems(entries, await connection.fetch(_SELECT_SYSTEM, UUID(partner_system_id)))
             case {"partner_id": partner_id}:
                 _add_keys(entries, await connection.fetch(_SELECT_KEYS_OF_PARTNER, UUID(partner_id)))
+                _add_tokens(entries, await connection.fetch(_SELECT_TOKENS_OF_PARTNER, UUID(partner_id)))
     return entries
 
 
@@ -75,10 +86,10 @@ _SELECT_KEYS_OF_PARTNER = _SELECT_KEYS + " where p.id = $1 order by k.id"
 
 def _add_keys(entries: CacheUpdates, rows: Sequence[Any]) -> None:
     for row in rows:
-        values = dict(row)
+        values = {**row, "generation": entries.generation}
         digest = values.pop("key_sha256").hex()
-        key, value = cache_entries.make_api_key_cache_key(digest), ApiKeyEntry.from_row(values).encode()
-        entries.add(key, value, Invalidation("api_key", digest))
+        key = cache_entries.make_api_key_cache_key(digest)
+        entries.add(key, ApiKeyEntry.from_row(values), Invalidation("api_key", digest))
 
 
 _SELECT_SYSTEM = """
@@ -91,7 +102,7 @@ select id, partner_id, name, type, description, settings, deactivated_at, create
 def _add_systems(entries: CacheUpdates, rows: Sequence[Any]) -> None:
     for row in rows:
         values = {**row, "type": SystemType(row["type"]), "settings": decode_settings(row["settings"])}
-        entries.add(cache_entries.make_partner_system_cache_key(row["id"]), PartnerSystemEntry(**values).encode())
+        entries.add(cache_entries.make_partner_system_cache_key(row["id"]), PartnerSystemEntry(**values))
 
 
 _SELECT_STRUCTURE = """
@@ -116,20 +127,26 @@ async def _add_structure(entries: CacheUpdates, connection: Connection, structur
     versions = await connection.fetch(_SELECT_VERSIONS, structure_id)
     entry = EventStructureEntry(structure_id, {row["version"]: orjson.Fragment(row["schema"]) for row in versions})
     key = cache_entries.make_event_structure_cache_key(structure["partner_id"], structure["event_name"])
-    entries.add(key, entry.encode(), Invalidation("structure"))
+    entries.add(key, entry, Invalidation("structure"))
 
 
-_SELECT_TOKEN = """
-select token_sha256, scope, partner_id, expires_at, revoked_at
-  from write.access_tokens
- where id = $1
+_SELECT_TOKENS = """
+select t.token_sha256,
+       t.scope,
+       t.partner_id,
+       t.expires_at,
+       t.revoked_at,
+       coalesce(p.is_active, true) as is_partner_active
+  from write.access_tokens t
+  left join write.partners p on p.id = t.partner_id
 """
+_SELECT_TOKEN = _SELECT_TOKENS + " where t.id = $1"
+_SELECT_TOKENS_OF_PARTNER = _SELECT_TOKENS + " where t.partner_id = $1 order by t.id"
 
 
-async def _add_token(entries: CacheUpdates, connection: Connection, token_id: UUID) -> None:
-    row = await connection.fetchrow(_SELECT_TOKEN, token_id)
-    if row is not None:
-        values = dict(row)
+def _add_tokens(entries: CacheUpdates, rows: Sequence[Any]) -> None:
+    for row in rows:
+        values = {**row, "generation": entries.generation}
         digest = values.pop("token_sha256").hex()
-        key, value = cache_entries.make_access_token_cache_key(digest), AccessTokenEntry(**values).encode()
-        entries.add(key, value, Invalidation("access_token", digest))
+        key = cache_entries.make_access_token_cache_key(digest)
+        entries.add(key, AccessTokenEntry(**values), Invalidation("access_token", digest))

@@ -1,6 +1,7 @@
 """The commands of admin. Each is one unit of work: load an aggregate, change it, save it, record its domain events.
 
-The caches are updated after the commit and before the command returns.
+The caches are updated after the commit and before the command returns. A command that ends access returns when it has
+ended everywhere, whether or not the caches could be updated.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from uuid import UUID
 
 from services.admin.store import access_tokens, api_keys, event_structures, partner_systems, partners
 from services.admin.unit_of_work import UnitOfWorkFactory
+from tracking.contracts.invalidation import CREDENTIAL_TRUST_S
 from tracking.domain.access_token import AccessToken, Scope
 from tracking.domain.api_key import ApiKey
 from tracking.domain.credentials import Fingerprint, generate_secret
@@ -27,6 +29,8 @@ from tracking.tables.dead_letters.queries import DeadLetter
 _log = logging.getLogger(__name__)
 FIRST_KEY_NAME = "default"
 BOOTSTRAP_NAME = "bootstrap"
+# A key that is replaced with a shorter grace has ended when the answer arrives.
+_PROMPT = timedelta(seconds=CREDENTIAL_TRUST_S)
 
 
 class AdminCommands:
@@ -57,7 +61,7 @@ class AdminCommands:
     async def set_partner_active(self, partner_id: UUID, *, is_active: bool) -> Partner:
         """Activate or deactivate."""
         now = datetime.now(UTC)
-        async with self._units_of_work.begin() as unit_of_work:
+        async with self._units_of_work.begin(ends_access=not is_active) as unit_of_work:
             partner = await partners.find_partner(unit_of_work.connection, partner_id, should_lock=True)
             partner.activate(now) if is_active else partner.deactivate(now)
             await partners.update_partner(unit_of_work.connection, partner)
@@ -107,7 +111,7 @@ class AdminCommands:
     async def set_system_active(self, partner_system_id: UUID, *, is_active: bool) -> PartnerSystem:
         """Activate or deactivate."""
         now = datetime.now(UTC)
-        async with self._units_of_work.begin() as unit_of_work:
+        async with self._units_of_work.begin(ends_access=not is_active) as unit_of_work:
             system = await partner_systems.find_system(unit_of_work.connection, partner_system_id, should_lock=True)
             system.activate(now) if is_active else system.deactivate(now)
             await partner_systems.update_system(unit_of_work.connection, system)
@@ -127,7 +131,7 @@ class AdminCommands:
 
     async def rotate_key(self, partner_system_id: UUID, key_id: UUID, grace: timedelta) -> tuple[ApiKey, str]:
         """Replace a key, and return its successor with the secret. The old key works until `grace` has passed."""
-        async with self._units_of_work.begin() as unit_of_work:
+        async with self._units_of_work.begin(ends_access=grace < _PROMPT) as unit_of_work:
             key = await api_keys.find_key(unit_of_work.connection, partner_system_id, key_id, should_lock=True)
             # Read with the row locked: the command that held it may have used a time after this one began to wait.
             now = datetime.now(UTC)
@@ -139,8 +143,8 @@ class AdminCommands:
         return successor, secret
 
     async def revoke_key(self, partner_system_id: UUID, key_id: UUID) -> None:
-        """Revoke a key at once."""
-        async with self._units_of_work.begin() as unit_of_work:
+        """Revoke a key for good; it has ended everywhere when this returns."""
+        async with self._units_of_work.begin(ends_access=True) as unit_of_work:
             key = await api_keys.find_key(unit_of_work.connection, partner_system_id, key_id, should_lock=True)
             key.revoke(datetime.now(UTC))
             await api_keys.update_key(unit_of_work.connection, key)
@@ -206,8 +210,8 @@ class AdminCommands:
         return token, secret
 
     async def revoke_token(self, token_id: UUID) -> None:
-        """Revoke an access token at once."""
-        async with self._units_of_work.begin() as unit_of_work:
+        """Revoke an access token for good; it has ended everywhere when this returns."""
+        async with self._units_of_work.begin(ends_access=True) as unit_of_work:
             token = await access_tokens.find_token(unit_of_work.connection, token_id, should_lock=True)
             token.revoke(datetime.now(UTC))
             await access_tokens.update_token(unit_of_work.connection, token)

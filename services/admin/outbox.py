@@ -1,8 +1,8 @@
 """The outbox of domain events: inserted with the change, delivered to Redis and to the caches of processes after it.
 
-Delivery writes the present state (`cache_updates`), so it may be repeated, and its order does not matter. It always
-replaces an entry, while readers fill only an absent one: what admin writes must win over what was read before it. An
-event that could not be delivered stays in its row, and the loop of any admin process tries again each second.
+Delivery writes the present state (`cache_updates`), so it may be repeated, and its order does not matter. An event that
+could not be delivered stays in its row, and the loop of any admin process tries again each second. That a credential
+stops working does not depend on delivery: readers check what they find in Redis (tables/credential_changes.py).
 """
 
 import asyncio
@@ -130,8 +130,8 @@ class Outbox:
 
     async def _write(self, entries: CacheUpdates) -> None:
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for key, value in entries.values.items():
-                pipeline.set(key, value, ex=self._ttl_s)
+            for key, entry in entries.entries.items():
+                pipeline.set(key, entry.encode(), ex=self._ttl_s)
             await pipeline.execute()
         is_many = len(entries.invalidations) > _MAX_SINGLE_INVALIDATIONS
         for message in [EVERYTHING] if is_many else entries.invalidations:

@@ -1,5 +1,6 @@
 """Units of work for commands, and connections for queries. A unit of work is one transaction with its domain events."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -7,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from services.admin.outbox import Outbox, insert_domain_events
+from tracking.contracts.invalidation import CREDENTIAL_TRUST_S
 from tracking.domain.aggregate import Aggregate
 from tracking.domain.errors import Unavailable
 from tracking.domain.ids import make_uuid7
@@ -46,10 +48,11 @@ class UnitOfWorkFactory:
         return make_uuid7(to_unix_ms(now), self._new_bits(74))
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[UnitOfWork]:
+    async def begin(self, *, ends_access: bool = False) -> AsyncIterator[UnitOfWork]:
         """Begin a unit of work: commit at the end of the block, then deliver its domain events.
 
-        Raises Unavailable if the database cannot be reached.
+        With `ends_access` it also waits until no process can rely on what it read before the commit. Raises
+        Unavailable if the database cannot be reached.
         """
         try:
             async with self._pool.acquire(timeout=self._timeout_s) as connection, connection.transaction():
@@ -60,7 +63,10 @@ class UnitOfWorkFactory:
             raise Unavailable(
                 "database_unavailable", "The change could not be made; try again.", _RETRY_AFTER_S
             ) from error
-        await self._outbox.deliver(unit_of_work.event_ids)
+        if ends_access:
+            await asyncio.gather(self._outbox.deliver(unit_of_work.event_ids), asyncio.sleep(CREDENTIAL_TRUST_S))
+        else:
+            await self._outbox.deliver(unit_of_work.event_ids)
 
     @asynccontextmanager
     async def read_connection(self) -> AsyncIterator[Connection]:

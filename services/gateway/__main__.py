@@ -13,6 +13,7 @@ from tracking.http.server import ServerOptions
 from tracking.infra import postgres, process, telemetry
 from tracking.infra.rabbitmq import Publisher
 from tracking.infra.redis import open_redis
+from tracking.tables.credential_changes import CredentialChanges
 
 
 async def main() -> None:
@@ -38,7 +39,7 @@ async def main() -> None:
         store = EventStore(database_url, connect_timeout_s=settings.connect_timeout_s)
         resources.callback(store.close)
         await wiring.run(
-            GatewayClients(pool, store, redis, broker),
+            GatewayClients(pool, store, CredentialChanges(database_url, service=SERVICE), redis, broker),
             GatewayOptions(**settings.model_dump(include=set(GatewayOptions.__dataclass_fields__))),
             RequestLimits(**settings.model_dump(include=set(RequestLimits.__dataclass_fields__))),
             ClientAddressFinder(

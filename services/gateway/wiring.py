@@ -33,14 +33,16 @@ from tracking.infra.cache_aside import CacheAside
 from tracking.infra.postgres import Pool
 from tracking.infra.rabbitmq import Publisher
 from tracking.infra.redis import ping_redis
+from tracking.tables.credential_changes import CredentialChanges
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayClients:
-    """The clients of a gateway; `pool` and `store` are of the write database."""
+    """The clients of a gateway; `pool`, `store` and `changes` are of the write database."""
 
     pool: Pool
     store: EventStore
+    changes: CredentialChanges
     redis: Redis
     broker: Publisher
 
@@ -77,7 +79,9 @@ async def run(
         buffer_events=options.buffer_events,
         buffer_bytes=options.buffer_bytes,
     )
-    keys = ApiKeyLookup(beside, clients.pool, ttl_s=options.cache_ttl_s)
+    keys = ApiKeyLookup(
+        beside, clients.pool, clients.changes, ttl_s=options.cache_ttl_s, wait_s=options.commit_deadline_s
+    )
     health = Health(
         SERVICE,
         {"postgres": lambda: postgres.ping(clients.pool), "structures": structures.ping},
@@ -98,6 +102,7 @@ async def run(
         committing = work.create_task(commits.run(lambda: health.record_heartbeat("commit", 60)))
         async with process.run_in_background(
             make_invalidation_listener(clients.redis, beside, keys, structures).run(),
+            clients.changes.run(),
             keys.run_last_used_updates(),
             structures.run(),
             rejected_events.run(),

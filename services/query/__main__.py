@@ -17,10 +17,11 @@ from tracking.http.server import ServerOptions
 from tracking.infra import postgres, process, telemetry
 from tracking.infra.cache_aside import CacheAside
 from tracking.infra.redis import open_redis, ping_redis
+from tracking.tables.credential_changes import CredentialChanges
 
 
 async def main() -> None:
-    """Open the read database and Redis, serve, and close them in reverse order."""
+    """Open the databases and Redis, serve, and close them in reverse order."""
     settings = QuerySettings()
     telemetry.configure_logging(SERVICE, settings.environment, settings.log_level, settings.log_file)
     read = wiring.ReadDatabase(
@@ -33,12 +34,19 @@ async def main() -> None:
         redis = open_redis(settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s)
         resources.push_async_callback(redis.aclose)
         beside = CacheAside(redis)
-        tokens = AccessTokenLookup(beside, access, ttl_s=settings.token_cache_ttl_s)
+        write_url = settings.write_database_url.get_secret_value()
+        registry = await wiring.open_registry_pool(write_url, resources)
+        changes = CredentialChanges(write_url, service=SERVICE)
+        tokens = AccessTokenLookup(beside, registry, access, changes, ttl_s=settings.token_cache_ttl_s)
         owners = SystemOwners(partial(auth.find_owner, access))
         query = QueryRoutes(budget, owners, StatisticsCache(beside, budget, ttl_s=settings.statistics_ttl_s))
-        health = Health(SERVICE, {"postgres": lambda: postgres.ping(access)}, {"redis": lambda: ping_redis(redis)})
+        health = Health(
+            SERVICE,
+            {"postgres": lambda: postgres.ping(access)},
+            {"redis": lambda: ping_redis(redis), "write": lambda: postgres.ping(registry)},
+        )
         app = create_app(query, tokens, health)
-        async with process.run_in_background(make_invalidation_listener(redis, beside, tokens).run()):
+        async with process.run_in_background(make_invalidation_listener(redis, beside, tokens).run(), changes.run()):
             await server.serve(app, health, ServerOptions.from_settings(settings))
 
 

@@ -1,8 +1,9 @@
 """Authenticates access tokens, and says which partner's data a request may see.
 
-A token is looked up in the memory of the process, in Redis, then in the read database, to which the relay replicates it
-within about a second. A revocation reaches this process by `cache:invalidate`. Redis is never filled from here, because
-the read database may be older than what admin has written there.
+A token is looked up in the memory of the process, in Redis, then in the write database. What is cached is used only
+while this process knows the changes of the last second (tables/credential_changes.py). While the write database cannot
+be asked, queries go on: tokens then come from the read database, to which the relay replicates them about once a
+second, and are kept in memory for a second at most. Redis is not asked then.
 """
 
 import asyncio
@@ -15,11 +16,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.query.database import translate_errors
 from tracking.contracts.cache_entries import AccessTokenEntry, make_access_token_cache_key
-from tracking.domain.errors import NotFound, Unauthenticated, Unavailable
+from tracking.domain.errors import Forbidden, NotFound, Unauthenticated, Unavailable
 from tracking.infra import metrics, postgres
 from tracking.infra.cache_aside import CacheAside
 from tracking.infra.credential_cache import CredentialCache, hash_secret
 from tracking.infra.postgres import Pool
+from tracking.tables.credential_changes import CredentialChanges
 
 _SELECT_OWNER = """
 select partner_id
@@ -28,12 +30,30 @@ select partner_id
 """
 
 _MAX_ENTRIES = 10_000
+_REDIS_TTL_S = 3600
 _MAX_SYSTEMS = 50_000
 _MAX_TOKEN_CHARACTERS = 500
 # the wait for a connection included
 _LOOK_UP_TIMEOUT_S = 10.0
+# Of the write database, which queries can do without.
+_REGISTRY_TIMEOUT_S = 2.0
+# Longer than one reading of the changes may take.
+_WAIT_S = 1.2
+_REPLICATED_TTL_S = 1.0
 
 _SELECT_TOKEN = """
+select t.scope,
+       t.partner_id,
+       t.expires_at,
+       t.revoked_at,
+       coalesce(p.is_active, true) as is_partner_active,
+       (select coalesce(max(generation), 0) from write.credential_changes) as generation
+  from write.access_tokens t
+  left join write.partners p on p.id = t.partner_id
+ where t.token_sha256 = $1
+"""
+
+_SELECT_REPLICATED_TOKEN = """
 select scope,
        partner_id,
        expires_at,
@@ -46,41 +66,74 @@ select scope,
 class AccessTokenLookup:
     """Authenticates requests."""
 
-    def __init__(self, redis: CacheAside, pool: postgres.Pool, *, ttl_s: float) -> None:
+    def __init__(
+        self, redis: CacheAside, write: postgres.Pool, read: postgres.Pool, changes: CredentialChanges, *, ttl_s: float
+    ) -> None:
         self._redis = redis
-        self._pool = pool
-        self._cache = CredentialCache(redis, self._look_up, ttl_s=ttl_s, max_entries=_MAX_ENTRIES)
+        self._write = write
+        self._read = read
+        self._changes = changes
+        self._cache = CredentialCache(self._look_up, ttl_s=ttl_s, max_entries=_MAX_ENTRIES)
+        self._replicated = CredentialCache(
+            self._from_read_database, ttl_s=min(ttl_s, _REPLICATED_TTL_S), max_entries=_MAX_ENTRIES
+        )
+        changes.add_listener(self._cache.invalidate)
 
     async def authenticate(self, authorization: str | None, now: datetime) -> AccessTokenEntry:
         """The token of an `Authorization: Bearer …` header.
 
-        Raises Unauthenticated (missing, unknown, revoked, expired) and Unavailable (only the database could tell).
+        Raises Unauthenticated (missing, unknown, revoked, expired), Forbidden (its partner is deactivated) and
+        Unavailable (neither database answers).
         """
         token = parse_bearer_token(authorization)
         entry = None
         if len(token) <= _MAX_TOKEN_CHARACTERS:
-            entry = await self._cache.get(hash_secret(token))
+            entry = await self._find(hash_secret(token))
         if entry is None or entry.scope not in ("admin", "read"):
             raise Unauthenticated("unknown_token", "This access token is not known.")
         if entry.revoked_at is not None:  # for good, whatever the clock of this process says
             raise Unauthenticated("revoked_token", "This access token was revoked.")
         if entry.expires_at is not None and entry.expires_at <= now:
             raise Unauthenticated("expired_token", "This access token has expired.")
+        if not entry.is_partner_active:
+            raise Forbidden("partner_deactivated", "The partner of this access token is deactivated.")
         return entry
 
     def invalidate(self, digest: str | None = None) -> None:
         """Drop one token's entry, or all."""
-        self._cache.invalidate(digest)
+        for cache in (self._cache, self._replicated):
+            cache.invalidate(None if digest is None else (digest,))
+
+    async def _find(self, digest: str) -> AccessTokenEntry | None:
+        try:
+            await self._changes.wait_until_current(0 if self._changes.is_away else _WAIT_S)
+            return await self._cache.get(digest)
+        except Unavailable:
+            return await self._replicated.get(digest)
 
     async def _look_up(self, digest: str) -> AccessTokenEntry | None:
-        data = await self._redis.get(make_access_token_cache_key(digest))
+        key = make_access_token_cache_key(digest)
+        data = await self._redis.get(key)
         entry = AccessTokenEntry.decode(data) if data is not None else None
-        return entry or await self._from_database(digest)
+        if entry is not None and self._changes.is_current(entry.generation, (digest, *entry.owner_ids)):
+            metrics.cache_lookups.labels("access_token", "redis").inc()
+            return entry
+        try:
+            async with asyncio.timeout(_REGISTRY_TIMEOUT_S):
+                row = await self._write.fetchrow(_SELECT_TOKEN, bytes.fromhex(digest))
+        except postgres.POSTGRES_ERRORS as error:
+            raise Unavailable("database_unavailable", "The write database does not answer.") from error
+        metrics.cache_lookups.labels("access_token", "write_database").inc()
+        if row is None:
+            return None
+        entry = AccessTokenEntry(**dict(row))
+        await self._redis.put(key, entry.encode(), _REDIS_TTL_S)
+        return entry
 
-    async def _from_database(self, digest: str) -> AccessTokenEntry | None:
+    async def _from_read_database(self, digest: str) -> AccessTokenEntry | None:
         try:
             async with asyncio.timeout(_LOOK_UP_TIMEOUT_S):
-                row = await self._pool.fetchrow(_SELECT_TOKEN, bytes.fromhex(digest))
+                row = await self._read.fetchrow(_SELECT_REPLICATED_TOKEN, bytes.fromhex(digest))
         except postgres.TRANSIENT_ERRORS as error:
             raise Unavailable(
                 "database_unavailable", "The access token cannot be checked now; try again.", 2

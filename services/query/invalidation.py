@@ -34,7 +34,5 @@ def make_invalidation_listener(redis: Redis, beside: CacheAside, tokens: AccessT
 
     def on_connection(is_connected: bool) -> None:
         beside.is_subscribed = is_connected
-        if not is_connected:
-            tokens.invalidate()
 
     return InvalidationListener(redis, on_message, on_gap, on_connection)

@@ -14,6 +14,8 @@ class QuerySettings(ProcessSettings):
 
     port: Port = 8003
     read_database_url: SecretStr
+    # for access tokens alone
+    write_database_url: SecretStr
     redis_url: SecretStr
     redis_timeout_s: Seconds = 0.25
     token_cache_ttl_s: Seconds = 1

@@ -1,6 +1,7 @@
 """Opens the read database for query: a pool for each lane of questions, and one that no question uses.
 
 The last one is for access tokens, owners of partner systems and readiness, which therefore never wait for a question.
+Access tokens are first looked for in the write database.
 """
 
 from contextlib import AsyncExitStack
@@ -14,6 +15,9 @@ from tracking.infra.postgres import Pool
 
 # a look-up takes a millisecond
 _ACCESS_CONNECTIONS = 4
+# Of the write database, which is asked for a token once a second at most, and which queries can do without.
+_REGISTRY_CONNECTIONS = 2
+_REGISTRY_TIMEOUT_S = 1.0
 # A lane ends its questions itself; the limit of the single statement is beyond that.
 _STATEMENT_EXTRA_S = 1.0
 
@@ -30,6 +34,19 @@ class ReadDatabase:
 async def open_access_pool(read: ReadDatabase, resources: AsyncExitStack) -> Pool:
     """Open the pool that no question uses."""
     return await _open_pool(read, _ACCESS_CONNECTIONS, read.query_timeout_s, resources)
+
+
+async def open_registry_pool(url: str, resources: AsyncExitStack) -> Pool:
+    """Open the pool of the write database, which has the truth about access tokens."""
+    pool = await postgres.open_pool(
+        url,
+        service=SERVICE,
+        connect_timeout_s=_REGISTRY_TIMEOUT_S,
+        query_timeout_s=_REGISTRY_TIMEOUT_S,
+        size=_REGISTRY_CONNECTIONS,
+    )
+    resources.push_async_callback(postgres.close_pool, pool)
+    return pool
 
 
 async def open_budget(

@@ -39,6 +39,8 @@ class FaultEnvironment:
     pace: float = 1.0
     broken_at: list[float] = field(default_factory=list)
     mended_at: list[float] = field(default_factory=list)
+    broken_promises: list[str] = field(default_factory=list)
+    """What a fault itself saw that must not be."""
 
     def services(self, name: str) -> ServiceProcesses:
         """Those among which the process is."""
@@ -78,15 +80,18 @@ async def open_environment(
 ) -> AsyncIterator[FaultEnvironment]:
     """Run everything inside. At the end each process must still run, or must have ended because it was stopped."""
     async with AsyncExitStack() as opening:
-        networks, gateway_settings = {}, dict(settings or {})
+        networks, gateway_settings, other_settings = {}, dict(settings or {}), dict(settings or {})
         if is_proxied:
-            for name, variable, url in (
-                ("postgres", "TRACKING_WRITE_DATABASE_URL", stack.write_url("gateway")),
-                ("rabbitmq", "TRACKING_RABBITMQ_URL", stack.rabbitmq_url),
+            for name, variable, url, changed in (
+                ("postgres", "TRACKING_WRITE_DATABASE_URL", stack.write_url("gateway"), gateway_settings),
+                ("rabbitmq", "TRACKING_RABBITMQ_URL", stack.rabbitmq_url, gateway_settings),
+                ("redis", "TRACKING_REDIS_URL", stack.redis_url, gateway_settings),
+                # and of query
+                ("redis-of-admin", "TRACKING_REDIS_URL", stack.redis_url, other_settings),
             ):
                 networks[name] = await opening.enter_async_context(proxied(urlsplit(url).port or 0))
-                gateway_settings[variable] = _through(url, networks[name].port)
-        others = await opening.enter_async_context(run_services(stack, *OTHERS, settings=settings))
+                changed[variable] = _through(url, networks[name].port)
+        others = await opening.enter_async_context(run_services(stack, *OTHERS, settings=other_settings))
         running_gateways = await opening.enter_async_context(run_services(stack, *gateways, settings=gateway_settings))
         yield FaultEnvironment(backing, stack, running_gateways, others, networks, Random(seed), pace)  # noqa: S311
 
@@ -94,7 +99,8 @@ async def open_environment(
 def _through(url: str, port: int) -> str:
     parts = urlsplit(url)
     user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user}@{host.partition(':')[0]}:{port}"))
+    credentials = f"{user}@" if user else ""
+    return urlunsplit(parts._replace(netloc=f"{credentials}{host.partition(':')[0]}:{port}"))
 
 
 async def register(stack: Stack, number: int = 3) -> list[SenderSystem]:

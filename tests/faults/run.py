@@ -62,6 +62,7 @@ async def run_fault(
                 await fault.run(site)
                 await site.pause(2, 3)
             fill_times(row, ledger, site.broken_at, site.mended_at)
+            row.other += site.broken_promises
             if fault.is_behind_edge:
                 row.other += failed_requests(ledger)
             row.visible_s = await facts.until_visible(stack, ledger, VISIBLE_WITHIN_S)
@@ -78,7 +79,13 @@ async def _opened(
     """The site, and where to send."""
     if not fault.is_behind_edge:
         async with open_environment(
-            backing, stack, seed, pace=pace, is_proxied=fault.is_proxied, settings=settings
+            backing,
+            stack,
+            seed,
+            pace=pace,
+            gateways=fault.gateways,
+            is_proxied=fault.is_proxied,
+            settings=settings,
         ) as site:
             yield site, site.gateways.url("gateway")
         return

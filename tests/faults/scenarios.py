@@ -1,12 +1,13 @@
 """All faults. Each breaks a part of the system and repairs it, several times, at random moments, under load."""
 
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import redis
 
+from tests.faults import revocations
 from tests.faults.environment import OTHERS, FaultEnvironment
 from tests.faults.rolling_restart import restart_in_turn
 from tracking.contracts import topology
@@ -24,6 +25,8 @@ class Fault:
     what: str
     run: Callable[[FaultEnvironment], Awaitable[None]]
     is_proxied: bool = False
+    gateways: Sequence[str] = ("gateway",)
+    """The load goes to the first."""
     is_behind_edge: bool = False
     """Two gateways behind an edge: no request may fail at all, and processes drain as long as they do by default."""
 
@@ -179,6 +182,20 @@ FAULTS = (
         )
         for to in ("postgres", "rabbitmq")
         for is_reset in (False, True)
+    ),
+    *(
+        Fault(
+            f"revoked-{name}",
+            f"keys are revoked while {what}, three times",
+            partial(revocations.revoke_keys, breaks=breaks),
+            is_proxied=True,
+            gateways=revocations.GATEWAYS,
+        )
+        for name, what, breaks in (
+            ("admin-cut", "admin is cut off from Redis", revocations.admin_is_cut_off),
+            ("redis-rollback", "Redis loses its last writes", revocations.last_writes_are_lost),
+            ("redis-cut", "the network from two gateways to Redis is silent", revocations.gateways_are_cut_off),
+        )
     ),
     Fault("power-cut", "every process and server: SIGKILL at once", _cut_power),
     Fault(

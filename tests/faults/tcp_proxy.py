@@ -21,6 +21,7 @@ class TcpProxy:
         self._flows.set()
         self._is_refusing = False
         self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def hold(self) -> None:
         """As a cable that is pulled: connections stay open and nothing passes, nor does a new one get an answer."""
@@ -37,12 +38,25 @@ class TcpProxy:
         self._is_refusing = False
         self._flows.set()
 
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Reset every connection, and wait until each is gone."""
+        self.reset()
+        self._flows.set()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._is_refusing:
+            await self._flows.wait()
         if self._is_refusing:
             writer.transport.abort()
             return
-        await self._flows.wait()
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
@@ -78,5 +92,4 @@ async def proxied(target: int) -> AsyncIterator[TcpProxy]:
         yield proxy
     finally:
         server.close()
-        proxy.mend()
-        proxy.reset()
+        await proxy.close()

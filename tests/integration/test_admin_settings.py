@@ -23,6 +23,7 @@ from tracking.domain.system_settings import DEFAULT_SETTINGS, PrivacyRule, Syste
 from tracking.infra import postgres, process
 from tracking.infra.cache_aside import CacheAside
 from tracking.infra.redis import open_redis
+from tracking.tables.credential_changes import CredentialChanges
 
 DEFAULTS: dict[str, Any] = {"allowedOrigins": [], "rateLimit": None, "ipPolicy": "truncate", "privacyRules": []}
 EVERYTHING = {
@@ -70,9 +71,11 @@ async def a_gateways_keys(stack: Stack, redis_url: str) -> AsyncIterator[tuple[A
         redis = open_redis(redis_url, timeout_s=PATIENCE_S)
         resources.push_async_callback(redis.aclose)
         beside = CacheAside(redis)
-        keys, structures = ApiKeyLookup(beside, pool, ttl_s=600), EventStructureLookup(beside, pool)
+        changes = CredentialChanges(url, service="test")
+        keys = ApiKeyLookup(beside, pool, changes, ttl_s=600, wait_s=PATIENCE_S)
+        structures = EventStructureLookup(beside, pool)
         listener = make_invalidation_listener(redis, beside, keys, structures)
-        await resources.enter_async_context(process.run_in_background(listener.run()))
+        await resources.enter_async_context(process.run_in_background(listener.run(), changes.run()))
         yield keys, beside
 
 

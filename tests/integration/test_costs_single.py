@@ -21,6 +21,7 @@ from tests.support.wire_counter import CallCounter
 from tracking.infra import postgres
 from tracking.infra.cache_aside import CacheAside
 from tracking.infra.redis import open_redis
+from tracking.tables.credential_changes import CredentialChanges
 
 # 142 by Python 3.11; of them about 43 decide it and 18 encode it for the database
 MOST_CALLS = 149
@@ -86,11 +87,12 @@ async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[FastPathG
     on_commit = [committed.append]
     commits = GroupCommit(store, on_commit, deadline_s=PATIENCE_S, buffer_events=10_000, buffer_bytes=10_000_000)
     beside = CacheAside(redis)
-    keys, structures = ApiKeyLookup(beside, pool, ttl_s=600), EventStructureLookup(beside, pool)
+    changes = CredentialChanges(url, service="test")
+    keys = ApiKeyLookup(beside, pool, changes, ttl_s=600, wait_s=PATIENCE_S)
+    structures = EventStructureLookup(beside, pool)
+    reading = asyncio.create_task(changes.run())
     running = asyncio.create_task(commits.run(lambda: None))
     try:
-        # a key is kept for longer than a second while invalidations arrive
-        beside.is_subscribed = True
         await keys.authenticate(sender.api_key, clock.get_receive_time())
         yield FastPathGateway(
             SingleEventFastPath(keys, structures.index, commits, RateLimiter(redis), LIMITS), committed
@@ -98,6 +100,7 @@ async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[FastPathG
     finally:
         commits.close()
         await running
+        reading.cancel()
         store.close()
         await redis.aclose()
         await postgres.close_pool(pool)

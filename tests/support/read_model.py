@@ -25,7 +25,19 @@ values ($1, $2, $3, 1)
     do update set version = known.version + 1
 """
 
+_PARTNER = """
+insert into write.partners (id, name, email, is_active, created_at, updated_at)
+values ($1, 'Acme', $2, true, now(), now())
+    on conflict do nothing
+"""
+
 _TOKEN = """
+insert into write.access_tokens
+       (token_sha256, id, scope, partner_id, expires_at, revoked_at, updated_at, name, prefix, last_four, created_at)
+values ($1, $2, $3, $4, $5, $6, now(), 'test', 'tk_', '', now())
+"""
+
+_REPLICATED_TOKEN = """
 insert into read.access_tokens (token_sha256, id, scope, partner_id, expires_at, revoked_at, updated_at)
 values ($1, $2, $3, $4, $5, $6, now())
 """
@@ -110,9 +122,12 @@ async def add_token(
     expires_at: datetime | None = None,
     revoked_at: datetime | None = None,
 ) -> str:
-    """A token that query finds in its database."""
+    """A token in both databases, as the relay would have replicated it."""
     token = f"tk_{random_secret()}"
-    owner = await stack.read()
-    digest = sha256(token.encode()).digest()
-    await owner.execute(_TOKEN, digest, uuid4(), scope, partner_id, expires_at, revoked_at)
+    owner, replica = await stack.write(), await stack.read()
+    values = (sha256(token.encode()).digest(), uuid4(), scope, partner_id, expires_at, revoked_at)
+    if partner_id is not None:
+        await owner.execute(_PARTNER, partner_id, f"{partner_id}@example.com")
+    await owner.execute(_TOKEN, *values)
+    await replica.execute(_REPLICATED_TOKEN, *values)
     return token

@@ -1,12 +1,12 @@
-"""The cache of credentials: how long entries are trusted, how often they are looked up, and what invalidations do."""
+"""The cache of credentials: how long entries are kept, how often they are looked up, and what invalidations do."""
 
 import asyncio
-from typing import Any, cast
+from dataclasses import dataclass
+from uuid import UUID
 
 import pytest
 
 from tracking.infra import circuit_breaker, credential_cache
-from tracking.infra.cache_aside import CacheAside
 from tracking.infra.circuit_breaker import CircuitBreaker
 from tracking.infra.credential_cache import CredentialCache
 
@@ -22,17 +22,29 @@ class Clock:
         return self.now_s
 
 
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An entry."""
+
+    name: str
+    owner_ids: tuple[UUID, ...] = ()
+
+
+FIRST, SECOND = Key("first"), Key("second")
+OWNER = UUID(int=7)
+
+
 class Registry:
     """Where credentials are looked up: answers with `entry` once `may_answer` is set."""
 
-    def __init__(self, entry: str | None = "first") -> None:
+    def __init__(self, entry: Key | None = FIRST) -> None:
         self.entry = entry
         self.looked_up: list[str] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.was_asked = asyncio.Event()
 
-    async def look_up(self, digest: str) -> str | None:
+    async def look_up(self, digest: str) -> Key | None:
         """What stood there when the look-up began, as from a database that answers slowly."""
         self.looked_up.append(digest)
         entry = self.entry
@@ -50,23 +62,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def a_cache(registry: Registry, *, is_subscribed: bool = True, max_entries: int = 100) -> CredentialCache[str]:
-    redis = CacheAside(cast(Any, None))
-    redis.is_subscribed = is_subscribed
-    return CredentialCache(redis, registry.look_up, ttl_s=60, max_entries=max_entries)
+def a_cache(registry: Registry, *, max_entries: int = 100) -> CredentialCache[Key]:
+    return CredentialCache(registry.look_up, ttl_s=60, max_entries=max_entries)
 
 
-@pytest.mark.parametrize(
-    ("entry", "is_subscribed", "ttl_s"), [("known", True, 60), ("known", False, 1), (None, True, 1), (None, False, 1)]
-)
-async def test_an_entry_is_trusted_for_its_time_and_no_longer(
-    clock: Clock, entry: str | None, is_subscribed: bool, ttl_s: float
-) -> None:
+@pytest.mark.parametrize("entry", [FIRST, None])
+async def test_an_entry_is_kept_for_its_time_and_no_longer(clock: Clock, entry: Key | None) -> None:
     registry = Registry(entry)
-    cache = a_cache(registry, is_subscribed=is_subscribed)
+    cache = a_cache(registry)
     await cache.get("a")
 
-    clock.now_s += ttl_s - 0.01
+    clock.now_s += 60 - 0.01
     assert await cache.get("a") == entry
     assert registry.looked_up == ["a"]
 
@@ -87,36 +93,47 @@ async def test_those_who_ask_together_share_one_look_up_though_one_gives_up() ->
     answers = await asyncio.gather(*asking, return_exceptions=True)
 
     assert isinstance(answers[0], asyncio.CancelledError)
-    assert answers[1:] == ["first", "first"]
+    assert answers[1:] == [FIRST, FIRST]
     assert registry.looked_up == ["a"]
 
 
-@pytest.mark.parametrize("named", ["a", "b", None])
-async def test_a_look_up_that_began_before_an_invalidation_is_repeated(named: str | None) -> None:
+@pytest.mark.parametrize("named", [["a"], ["b"], [OWNER], None])
+async def test_a_look_up_that_began_before_an_invalidation_is_repeated(named: list[str | UUID] | None) -> None:
     registry = Registry()
     registry.may_answer.clear()
     cache = a_cache(registry)
     asking = asyncio.create_task(cache.get("a"))
     await registry.was_asked.wait()
 
-    registry.entry = "second"
+    registry.entry = SECOND
     cache.invalidate(named)
     registry.may_answer.set()
 
-    assert await asking == "second"
+    assert await asking == SECOND
     assert registry.looked_up == ["a", "a"]
 
 
-async def test_an_invalidation_drops_the_entry_it_names_or_all() -> None:
+@pytest.mark.parametrize(
+    ("names", "left"),
+    [
+        (["a"], {"b", "c"}),
+        ([OWNER], {"a", "c"}),
+        (["c", OWNER], {"a"}),
+        ([UUID(int=8), "d"], {"a", "b", "c"}),
+        (None, set()),
+    ],
+)
+async def test_an_invalidation_drops_the_entries_that_it_names_and_those_of_an_owner(
+    names: list[str | UUID] | None, left: set[str]
+) -> None:
     registry = Registry()
     cache = a_cache(registry)
-    for digest in ("a", "b"):
+    for digest, registry.entry in (("a", FIRST), ("b", Key("second", (UUID(int=9), OWNER))), ("c", None)):
         await cache.get(digest)
 
-    cache.invalidate("a")
-    assert set(cache.entries) == {"b"}
-    cache.invalidate()
-    assert not cache.entries
+    cache.invalidate(names)
+
+    assert set(cache.entries) == left
 
 
 async def test_it_holds_no_more_entries_than_it_may() -> None:
@@ -133,19 +150,19 @@ async def test_it_holds_no_more_entries_than_it_may() -> None:
 async def test_a_failed_look_up_is_told_to_all_and_not_kept() -> None:
     attempts = 0
 
-    async def look_up(digest: str) -> str:
+    async def look_up(digest: str) -> Key:
         nonlocal attempts
         attempts += 1
         if attempts == 1:
             raise ConnectionError(digest)
-        return "found"
+        return FIRST
 
-    cache = CredentialCache(CacheAside(cast(Any, None)), look_up, ttl_s=60, max_entries=10)
+    cache = CredentialCache(look_up, ttl_s=60, max_entries=10)
 
     failures = await asyncio.gather(cache.get("a"), cache.get("a"), return_exceptions=True)
 
     assert [type(failure) for failure in failures] == [ConnectionError, ConnectionError]
-    assert await cache.get("a") == "found"
+    assert await cache.get("a") == FIRST
 
 
 def test_the_hash_of_a_secret_is_sha256_even_of_half_a_surrogate_pair() -> None:

@@ -15,6 +15,7 @@ from services.gateway.lookups.event_structures import EventStructureLookup
 from services.gateway.lookups.invalidation import apply_invalidation as apply_to_gateway
 from services.query.auth import AccessTokenLookup
 from services.query.invalidation import apply_invalidation as apply_to_query
+from tests.support.credential_changes import trusted_changes
 from tracking.contracts import invalidation
 from tracking.contracts.invalidation import EVERYTHING, Invalidation
 from tracking.domain.errors import Unauthenticated
@@ -105,7 +106,7 @@ def test_an_invalidation_that_breaks_the_contract_cannot_be_made(kind: Any, sha2
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 async def test_the_gateway_drops_what_each_example_names(body: bytes) -> None:
     database = EmptyDatabase()
-    keys = ApiKeyLookup(CacheAside(NOWHERE), cast(Any, database), ttl_s=600)
+    keys = ApiKeyLookup(CacheAside(NOWHERE), cast(Any, database), trusted_changes(), ttl_s=600, wait_s=1)
     structures = EventStructureLookup(CacheAside(NOWHERE), cast(Any, database))
     message = invalidation.decode(body)
     running = asyncio.create_task(structures.run())
@@ -135,7 +136,9 @@ async def _ask_gateway(keys: ApiKeyLookup) -> None:
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 async def test_query_drops_what_each_example_names(body: bytes) -> None:
     database = EmptyDatabase()
-    tokens = AccessTokenLookup(CacheAside(NOWHERE), cast(Any, database), ttl_s=600)
+    tokens = AccessTokenLookup(
+        CacheAside(NOWHERE), cast(Any, database), cast(Any, database), trusted_changes(), ttl_s=600
+    )
     message = invalidation.decode(body)
     await _ask_query(tokens)
 

@@ -67,7 +67,12 @@ def test_an_unknown_service_is_rejected_with_the_names_there_are() -> None:
 def test_each_service_is_told_what_it_may_open_and_nothing_else() -> None:
     told = {name: make_environment(name, Addresses(), 1, "tk_secret") for name in SERVICES}
 
-    assert {name for name in SERVICES if "TRACKING_WRITE_DATABASE_URL" in told[name]} == {"gateway", "relay", "admin"}
+    assert {name for name in SERVICES if "TRACKING_WRITE_DATABASE_URL" in told[name]} == {
+        "gateway",
+        "relay",
+        "admin",
+        "query",
+    }
     assert {name for name in SERVICES if "TRACKING_READ_DATABASE_URL" in told[name]} == {
         "relay",
         "projector",

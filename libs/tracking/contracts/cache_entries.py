@@ -3,10 +3,13 @@
 There is a dataclass for each kind, and every field of it has a reader. Good and bad examples stand in `examples/`. An
 unreadable entry decodes to None and counts as absent, so that a newer or older writer never breaks a reader. Members
 that a reader does not know are ignored.
+
+Entries of credentials say in `generation` up to which change of credentials they are true, and a reader uses none that
+lacks a later change (tables/credential_changes.py). Two entries that differ in it alone are equal.
 """
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
 from types import UnionType
 from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
@@ -55,7 +58,8 @@ class _Entry:
 class ApiKeyEntry(_Entry):
     """Under `partner_system:apikey:{sha256}`: all that decides about a request with this key.
 
-    The settings are read once, when the entry is made. An entry of an older writer has none: the defaults.
+    The settings are read once, when the entry is made. An entry of an older writer has none: the defaults. Nor has it a
+    generation, so it is never used.
     """
 
     key_id: UUID
@@ -68,6 +72,12 @@ class ApiKeyEntry(_Entry):
     partner_name: str
     is_partner_active: bool
     settings: SystemSettings = DEFAULT_SETTINGS
+    generation: int = field(default=0, compare=False)
+
+    @property
+    def owner_ids(self) -> tuple[UUID, ...]:
+        """The partner system and the partner, whose changes change this entry."""
+        return (self.partner_system_id, self.partner_id)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
@@ -77,12 +87,19 @@ class ApiKeyEntry(_Entry):
 
 @dataclass(frozen=True, slots=True)
 class AccessTokenEntry(_Entry):
-    """Under `access_token:{sha256}`: scope `admin` or `read`; partner_id None = all partners."""
+    """Under `access_token:{sha256}`: scope `admin` or `read`; partner_id None = all partners, then always active."""
 
     scope: str
     partner_id: UUID | None
     expires_at: datetime | None
     revoked_at: datetime | None
+    is_partner_active: bool = True
+    generation: int = field(default=0, compare=False)
+
+    @property
+    def owner_ids(self) -> tuple[UUID, ...]:
+        """The partner, whose changes change this entry."""
+        return () if self.partner_id is None else (self.partner_id,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +181,9 @@ def _restore(value: Any, hint: Any) -> Any:
         if value is None:
             return None
         hint = next(option for option in get_args(hint) if option is not type(None))
-    if hint is bool:
-        if not isinstance(value, bool):
-            raise TypeError(f"{value!r} is neither true nor false")
+    if hint in (bool, int):
+        if type(value) is not hint:
+            raise TypeError(f"{value!r} is no {hint.__name__}")
         return value
     if hint is SystemSettings:
         return parse_settings(value)

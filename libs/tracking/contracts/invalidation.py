@@ -5,7 +5,8 @@ their process and look it up again when it is next needed. The schema stands bes
 (invalidation.schema.json), good and bad examples in `examples/`.
 
 Redis delivers a message to those who are subscribed at that moment, and to nobody later. A subscriber must therefore
-drop everything when it has subscribed again, and trust nothing for long while it is not subscribed.
+drop everything when it has subscribed again. Credentials do not depend on these messages at all: the numbered changes
+in the write database decide about them (tables/credential_changes.py), and a message only makes a change known sooner.
 """
 
 import re
@@ -15,6 +16,9 @@ from typing import Any, Literal, get_args
 import orjson
 
 INVALIDATION_CHANNEL = "cache:invalidate"
+# How long a process relies on the changes of credentials that it has read. Admin answers a revocation after as long,
+# when no process can rely any more on what it read before the revocation was committed.
+CREDENTIAL_TRUST_S = 0.8
 InvalidationKind = Literal["api_key", "access_token", "structure", "all"]
 _KINDS = frozenset(get_args(InvalidationKind))
 _CREDENTIALS = frozenset({"api_key", "access_token"})

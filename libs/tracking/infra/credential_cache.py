@@ -1,20 +1,25 @@
 """Credentials in the memory of a process: API keys of the gateway, access tokens of query.
 
-An invalidation raises the generation of the cache. A look-up that began before it is repeated, because it may have read
-the old state. Concurrent look-ups of one credential share a single flight.
+An invalidation of anything makes a look-up in progress start again, because it may have read the old state. Concurrent
+look-ups of one credential share a single flight. Whether an entry may still be used is the caller's business.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from hashlib import sha256
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
+from uuid import UUID
 
-from tracking.infra.cache_aside import CacheAside
 
-# Of an unknown credential, which may be registered at any time, and of all of them while no invalidation can arrive.
-_UNSURE_TTL_S = 1.0
-Entry = TypeVar("Entry")
+class Credential(Protocol):
+    """An entry that also changes when one of its owners does."""
+
+    @property
+    def owner_ids(self) -> Collection[UUID]: ...
+
+
+Entry = TypeVar("Entry", bound=Credential)
 
 
 def hash_secret(secret: str) -> str:
@@ -23,20 +28,14 @@ def hash_secret(secret: str) -> str:
 
 
 class CredentialCache(Generic[Entry]):
-    """Bounded cache of the entries that `look_up` finds, by the hash of the secret; None is kept for unknown ones.
+    """Bounded cache of the entries that `look_up` finds, by the hash of the secret; None is kept for unknown ones."""
 
-    An entry is kept for `ttl_s` while invalidations arrive at `redis`, and for a second at most otherwise.
-    """
-
-    def __init__(
-        self, redis: CacheAside, look_up: Callable[[str], Awaitable[Entry | None]], *, ttl_s: float, max_entries: int
-    ) -> None:
-        self._redis = redis
+    def __init__(self, look_up: Callable[[str], Awaitable[Entry | None]], *, ttl_s: float, max_entries: int) -> None:
         self._look_up = look_up
         self._ttl_s = ttl_s
         self._max_entries = max_entries
         self._loading: dict[str, asyncio.Task[Entry | None]] = {}
-        self._generation = 0
+        self._invalidations = 0
         # `{hash: (entry, when it expires by time.monotonic)}`, for callers that cannot afford a call for each request;
         # they only read it, and it stays the same dictionary.
         self.entries: dict[str, tuple[Entry | None, float]] = {}
@@ -56,23 +55,30 @@ class CredentialCache(Generic[Entry]):
             task.add_done_callback(lambda _: self._loading.pop(digest, None))
         return await asyncio.shield(task)
 
-    def invalidate(self, digest: str | None = None) -> None:
-        """Drop the entry of one credential, or all. A look-up in progress is repeated."""
-        self._generation += 1
-        if digest is None:
+    def invalidate(self, names: Collection[str | UUID] | None = None) -> None:
+        """Drop the entries with these hashes or of these owners; None means all. A look-up in progress is repeated."""
+        self._invalidations += 1
+        if names is None:
             self.entries.clear()
-        else:
+            return
+        owners = {name for name in names if isinstance(name, UUID)}
+        dropped = {name for name in names if isinstance(name, str)}
+        if owners:
+            dropped.update(
+                digest
+                for digest, (entry, _) in self.entries.items()
+                if entry is not None and not owners.isdisjoint(entry.owner_ids)
+            )
+        for digest in dropped:
             self.entries.pop(digest, None)
 
     async def _load(self, digest: str) -> Entry | None:
         while True:
-            generation = self._generation
+            invalidations = self._invalidations
             entry = await self._look_up(digest)
-            if generation != self._generation:
+            if invalidations != self._invalidations:
                 continue
             if len(self.entries) >= self._max_entries:
                 self.entries.clear()
-            is_sure = entry is not None and self._redis.is_subscribed
-            ttl_s = self._ttl_s if is_sure else min(self._ttl_s, _UNSURE_TTL_S)
-            self.entries[digest] = (entry, time.monotonic() + ttl_s)
+            self.entries[digest] = (entry, time.monotonic() + self._ttl_s)
             return entry

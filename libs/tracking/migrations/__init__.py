@@ -16,7 +16,7 @@ from tracking.tables.partitions import MONTHS_AHEAD, MONTHS_BACK, PARTITIONED_TA
 
 ROLES = ("admin", "gateway", "operate", "projector", "query", "relay", "statistics")
 ROLES_OF = {
-    "write": ("admin", "gateway", "operate", "relay"),
+    "write": ("admin", "gateway", "operate", "query", "relay"),
     "read": ("operate", "projector", "query", "relay", "statistics"),
 }
 _FOLDER = Path(__file__).parent

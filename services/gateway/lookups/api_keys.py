@@ -1,7 +1,8 @@
 """Authenticates senders by API key: a key is looked up in the process cache, in Redis, then in the write database.
 
-Redis only makes look-ups faster: if it is unavailable or empty, the database is asked. A change reaches this process by
-`cache:invalidate`. While invalidations cannot be received, no entry is used for longer than a second.
+Redis only makes look-ups faster: if it is unavailable, empty or out of date, the database is asked. What is cached,
+here or in Redis, is used only while this process knows the changes up to a second ago (tables/credential_changes.py).
+If they cannot be read, a request waits for them; its events could not be committed either.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from tracking.domain.errors import Forbidden, Unauthenticated, Unavailable
 from tracking.infra import metrics, postgres
 from tracking.infra.cache_aside import CacheAside
 from tracking.infra.credential_cache import CredentialCache, hash_secret
+from tracking.tables.credential_changes import CredentialChanges
 
 _log = logging.getLogger(__name__)
 _REDIS_TTL_S = 3600
@@ -31,7 +33,8 @@ select k.id as key_id,
        s.settings,
        p.id as partner_id,
        p.name as partner_name,
-       p.is_active as is_partner_active
+       p.is_active as is_partner_active,
+       (select coalesce(max(generation), 0) from write.credential_changes) as generation
   from write.api_keys k
   join write.partner_systems s on s.id = k.partner_system_id
   join write.partners p on p.id = s.partner_id
@@ -49,10 +52,16 @@ update write.api_keys as k
 class ApiKeyLookup:
     """Authenticates requests by their API key, from a cache where possible."""
 
-    def __init__(self, redis: CacheAside, pool: postgres.Pool, *, ttl_s: float) -> None:
+    def __init__(
+        self, redis: CacheAside, pool: postgres.Pool, changes: CredentialChanges, *, ttl_s: float, wait_s: float
+    ) -> None:
+        """A request waits for `wait_s` at most until it is known what has changed."""
         self._redis = redis
         self._pool = pool
-        self._cache = CredentialCache(redis, self._look_up, ttl_s=ttl_s, max_entries=_MAX_ENTRIES)
+        self._changes = changes
+        self._wait_s = wait_s
+        self._cache = CredentialCache(self._look_up, ttl_s=ttl_s, max_entries=_MAX_ENTRIES)
+        changes.add_listener(self._cache.invalidate)
         self._entries = self._cache.entries
         self._used: dict[UUID, datetime] = {}
 
@@ -61,7 +70,8 @@ class ApiKeyLookup:
         if not key:
             raise Unauthenticated("missing_api_key", "No API key: send X-Api-Key, Authorization, ?apiKey= or apiKey.")
         cached = self._entries.get(hash_secret(key))
-        if cached is None or cached[1] <= time.monotonic():
+        now_s = time.monotonic()
+        if cached is None or cached[1] <= now_s or self._changes.trusted_until <= now_s:
             return None
         return self._require_usable(cached[0], now)
 
@@ -72,12 +82,15 @@ class ApiKeyLookup:
         Unavailable (the key must be read from the write database, which is unavailable).
         """
         known = self.authenticate_cached(key, now)
-        return known or self._require_usable(await self._cache.get(hash_secret(key or "")), now)
+        if known is not None:
+            return known
+        await self._changes.wait_until_current(self._wait_s)
+        return self._require_usable(await self._cache.get(hash_secret(key or "")), now)
 
     def _require_usable(self, entry: ApiKeyEntry | None, now: datetime) -> ApiKeyEntry:
         if entry is None:
             raise Unauthenticated("unknown_api_key", "This API key is not known.")
-        if entry.revoked_at is not None and entry.revoked_at <= now:
+        if entry.revoked_at is not None:  # for good, whatever the clock of this process says
             raise Unauthenticated("revoked_api_key", "This API key was revoked.")
         if entry.expires_at is not None and entry.expires_at <= now:
             raise Unauthenticated("expired_api_key", "This API key has expired.")
@@ -90,7 +103,7 @@ class ApiKeyLookup:
 
     def invalidate(self, digest: str | None = None) -> None:
         """Drop the entry of one key, or all entries."""
-        self._cache.invalidate(digest)
+        self._cache.invalidate(None if digest is None else (digest,))
 
     async def run_last_used_updates(self) -> None:
         """Write once a minute when each key was last used, until cancelled. A failed write is repeated later."""
@@ -109,13 +122,13 @@ class ApiKeyLookup:
         key = make_api_key_cache_key(digest)
         data = await self._redis.get(key)
         entry = ApiKeyEntry.decode(data) if data is not None else None
-        if entry is not None:
+        if entry is not None and self._changes.is_current(entry.generation, (digest, *entry.owner_ids)):
             metrics.cache_lookups.labels("api_key", "redis").inc()
             return entry
         entry = await self._from_database(digest)
         if entry is not None:
-            # SET NX is used, because admin writes the newest state itself and must win over a value read here before.
-            await self._redis.fill(key, entry.encode(), _REDIS_TTL_S)
+            # It may replace a newer entry, which nobody would trust wrongly: its generation says how old it is.
+            await self._redis.put(key, entry.encode(), _REDIS_TTL_S)
         return entry
 
     async def _from_database(self, digest: str) -> ApiKeyEntry | None:

@@ -40,8 +40,5 @@ def make_invalidation_listener(
 
     def on_connection(is_connected: bool) -> None:
         beside.is_subscribed = is_connected
-        if not is_connected:
-            # Entries of keys live long only because invalidations are received.
-            keys.invalidate()
 
     return InvalidationListener(redis, on_message, on_gap, on_connection)

@@ -25,6 +25,7 @@ from tracking.http.health import Health
 from tracking.infra import postgres
 from tracking.infra.cache_aside import CacheAside
 from tracking.infra.redis import open_redis
+from tracking.tables.credential_changes import CredentialChanges
 
 _TABLE = "tracking_events_read_model"
 _EXPLAIN = "explain (analyze, buffers, format json) "
@@ -103,7 +104,9 @@ async def plans(url: str, token: str) -> AsyncIterator[Plans]:
     lane = Lane("heavy", pool, LaneLimits(1, 1, wait_s=300, timeout_s=300), connect_timeout_s=300)
     budget = Budget(lane, lane, EventLimits(cheap=sys.maxsize, most=sys.maxsize))
     query = QueryRoutes(budget, SystemOwners(partial(auth.find_owner, pool)), StatisticsCache(beside, budget, ttl_s=1))
-    app = create_app(query, AccessTokenLookup(beside, pool, ttl_s=1), Health("query", {}))
+    # nobody reads the changes of credentials, so tokens come from the read database
+    changes = CredentialChanges(url, service="test")
+    app = create_app(query, AccessTokenLookup(beside, pool, pool, changes, ttl_s=1), Health("query", {}))
     headers = {"Authorization": f"Bearer {token}"}
     try:
         async with httpx.AsyncClient(
