@@ -11,7 +11,7 @@ import zstandard
 
 from tests.hostile.case import Case, case
 from tests.hostile.framing import Route, framing
-from tests.hostile.json_bytes import BAD_TIMES, BROKEN, GOOD_TIMES, NO_OBJECT, SURROGATES, WRONG_TYPES
+from tests.hostile.json_bytes import BAD_TIMES, BROKEN, GOOD_TIMES, NEARLY_JSON, NO_OBJECT, SURROGATES, WRONG_TYPES
 
 INGEST, BATCH = b"/api/events/ingest", b"/api/events/batch"
 _MIB = 1024 * 1024
@@ -58,9 +58,13 @@ class Table:
 def _syntax(table: Table) -> Iterator[Case]:
     for name, body in BROKEN.items():
         yield table.body(f"JSON: {name}", body, 400, code="malformed_json")
+    for name, body in NEARLY_JSON.items():
+        yield table.body(f"JSON: {name}", body, 202 if table.is_batch else 400, code="invalid_event", rejected=1)
     whole = table.route.body or b""
     for size in range(1, len(whole)):
-        yield table.body(f"JSON: cut after {size} bytes", whole[:size], 400, code="malformed_json")
+        # a batch whose only element is whole
+        status = 202 if table.is_batch and size >= len(whole) - len("]}") else 400
+        yield table.body(f"JSON: cut after {size} bytes", whole[:size], status, code="malformed_json")
     code = "invalid_batch" if table.is_batch else "invalid_event"
     for name, body in NO_OBJECT.items():
         if table.is_batch and body.startswith(b"["):

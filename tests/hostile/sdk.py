@@ -7,7 +7,7 @@ from urllib.parse import quote_from_bytes
 
 from tests.hostile.case import Case, case
 from tests.hostile.framing import Route, framing
-from tests.hostile.json_bytes import BAD_TIMES, BROKEN, GOOD_TIMES, NO_OBJECT, SURROGATES, WRONG_TYPES
+from tests.hostile.json_bytes import BAD_TIMES, BROKEN, GOOD_TIMES, NEARLY_JSON, NO_OBJECT, SURROGATES, WRONG_TYPES
 
 _MESSAGE = b'{"type":"track","event":"e","anonymousId":"a","properties":{"page":"/home"}}'
 _FIELDS = ("event", "type", "userId", "anonymousId", "messageId", "previousId", "groupId", "name", "properties",
@@ -41,9 +41,13 @@ class Table:
     def _syntax(self) -> Iterator[Case]:
         for name, body in BROKEN.items():
             yield self._body(f"JSON: {name}", body, 400, code="malformed_json")
+        for name, body in NEARLY_JSON.items():
+            yield self._body(f"JSON: {name}", body, 200 if self.is_batch else 400, code="invalid_event")
         whole = self.route.body or b""
         for size in range(1, len(whole)):
-            yield self._body(f"JSON: cut after {size} bytes", whole[:size], 400, code="malformed_json")
+            # a batch whose only element is whole
+            status = 200 if self.is_batch and size >= len(whole) - len("]}") else 400
+            yield self._body(f"JSON: cut after {size} bytes", whole[:size], status, code="malformed_json")
         for name, body in NO_OBJECT.items():
             yield self._body(f"JSON: {name}", body, 200 if self.is_batch else 400)
 

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import orjson
 
+from services.gateway.events.envelope import FlaggedEnvelope
 from services.gateway.events.privacy import PersonalData, apply_privacy
 from services.gateway.events.properties import NUL, REPLACEMENT, normalize_object
 from services.gateway.events.rejection import EventErrors, Rejection
@@ -146,11 +147,11 @@ def decide(
     within a batch. Raises SchemaNotLoaded if a validator must be loaded first. Nothing has been changed then: load the
     validator and call again.
     """
-    if not isinstance(envelope, dict):
-        if isinstance(envelope, Rejection):
-            return envelope  # a line of NDJSON that was no JSON
-        return Rejection("invalid_event", "An event must be a JSON object.")
     notes = EventErrors()
+    if envelope.__class__ is not dict:
+        if not isinstance(envelope, FlaggedEnvelope):
+            return _reject_value(envelope)
+        notes.add_flags(envelope.flags)
     name = _text(envelope, "eventName", 200, notes)
     user_id, anonymous_id = _read_actor(envelope, notes)
     client_id = _client_id(envelope, sender, position, notes)
@@ -219,6 +220,11 @@ def _apply_privacy(
         text = orjson.dumps(person.properties or {})
     context = orjson.dumps(person.context) if person.context else None
     return (person.user_id, person.anonymous_id), text, context, is_bot
+
+
+def _reject_value(value: Any) -> Rejection:
+    """Reject an element that is not an object; one that is not JSON comes as a Rejection."""
+    return value if isinstance(value, Rejection) else Rejection("invalid_event", "An event must be a JSON object.")
 
 
 def _reject(name: str | None, actor: str | None, notes: EventErrors) -> Rejection:

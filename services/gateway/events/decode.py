@@ -1,75 +1,84 @@
-r"""Decodes JSON from senders, including texts with half of a surrogate pair.
+"""Decodes the bodies of senders: JSON by the fastest parser, and only a body that it does not accept by patient ones.
 
-JavaScript that cuts a text inside an emoji sends `"\ud83d"`, which RFC 8259 allows, but orjson and PostgreSQL do not
-accept. Such an escape is replaced by `\u0000`. Only the event that contains it is then flagged and stored with U+FFFD,
-and the rest of its batch is not affected.
+One event is then read by `lenient_json.py`. Of a batch the elements are read one by one (`salvage.py`), so that one
+that cannot be read is rejected alone. A byte order mark is skipped.
 """
 
-import re
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from services.gateway.events.envelope import FlaggedEnvelope
+from services.gateway.events.lenient_json import decode_leniently
 from services.gateway.events.rejection import Rejection
+from services.gateway.events.salvage import decode_element, salvage_batch
 from tracking.domain.errors import Malformed, TooLarge
 
-_MAX_LINES = 100_000  # more would hold up others while they are read
-
-# Decoding a larger body would delay other requests for too long.
-_MENDED_BYTES = 1024 * 1024
-_HEX = rb"[0-9a-fA-F]"
-_HIGH, _LOW = rb"[dD][89abAB]" + _HEX * 2, rb"[dD][c-fC-F]" + _HEX * 2
-# the escape comes first, as a literal is what `re` finds fast; then, that its backslash is not itself escaped
-_HALF_PAIR = re.compile(
-    rb"\\u(?<!\\\\u)(?:" + _HIGH + rb"(?!\\u" + _LOW + rb")|(?<!\\u" + _HIGH + rb"\\u)" + _LOW + rb")"
-)
+_MAX_LINES = 100_000  # more would hold up others while they are counted
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def parse_json(body: bytes) -> Any:
-    """Parse JSON, with half surrogate pairs replaced. Raises orjson.JSONDecodeError."""
+    """Parse JSON, with or without a byte order mark. Raises orjson.JSONDecodeError."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
-        if len(body) > _MENDED_BYTES:
+        if not body.startswith(_BYTE_ORDER_MARK):
             raise
-        mended, count = _HALF_PAIR.subn(rb"\\u0000", body)
-        if not count:
-            raise
-        return orjson.loads(mended)
+        return orjson.loads(body[len(_BYTE_ORDER_MARK) :])
 
 
 def decode_event(body: bytes) -> Any:
-    """Decode the body of one event. Raises Malformed."""
+    """Decode the body of one event, a FlaggedEnvelope if it had to be changed. Raises Malformed."""
     try:
         return parse_json(body)
     except orjson.JSONDecodeError as error:
+        return _decode_leniently(body, error)
+
+
+def decode_sdk_batch(body: bytes, max_events: int) -> Any:
+    """Decode `{batch: […], …}`, an array of messages, or one message alone. Raises Malformed, and TooLarge.
+
+    The messages of a body that is not JSON may be FlaggedEnvelopes or Rejections.
+    """
+    try:
+        return parse_json(body)
+    except orjson.JSONDecodeError as error:
+        found = salvage_batch(body.removeprefix(_BYTE_ORDER_MARK), "batch", max_events)
+        return found if found is not None else _decode_leniently(body, error)
+
+
+def _decode_leniently(body: bytes, error: orjson.JSONDecodeError) -> Any:
+    try:
+        value, flags = decode_leniently(body.removeprefix(_BYTE_ORDER_MARK))
+    except ValueError:
         raise Malformed("malformed_json", f"The body is not JSON: {error}.") from error
+    return FlaggedEnvelope(value, flags, body) if isinstance(value, dict) else value
 
 
 @dataclass(frozen=True, slots=True)
 class BatchBody:
-    """A decoded batch: each envelope, or a Rejection for a line of NDJSON that is not JSON."""
+    """A decoded batch: each envelope, or a Rejection for an element or a line that is not JSON."""
 
     envelopes: list[Any]
     api_key: str | None
     sent_at: Any
 
 
-def decode_batch(body: bytes) -> BatchBody:
+def decode_batch(body: bytes, max_events: int = _MAX_LINES) -> BatchBody:
     """Decode `{apiKey?, sentAt?, events: […]}`, an array of events, or one event a line (NDJSON).
 
-    Raises Malformed, and TooLarge if there are too many lines.
+    Raises Malformed, and TooLarge if there are too many elements or lines.
     """
     try:
         decoded = parse_json(body)
     except orjson.JSONDecodeError as error:
-        if body.count(b"\n") > _MAX_LINES:
-            raise TooLarge("too_many_events", f"The body has more than {_MAX_LINES} lines.") from error
-        lines = [line for line in body.split(b"\n") if line.strip()]
-        if len(lines) < 2:
-            raise Malformed("malformed_json", f"The body is neither JSON nor NDJSON: {error}.") from error
-        return BatchBody([_decode_line(line) for line in lines], None, None)
+        body = body.removeprefix(_BYTE_ORDER_MARK)
+        decoded = salvage_batch(body, "events", max_events)
+        if decoded is None:
+            decoded = _decode_lines(body, max_events, error)
     if isinstance(decoded, list):
         return BatchBody(decoded, None, None)
     if isinstance(decoded, dict) and "events" not in decoded and "eventName" in decoded:
@@ -81,8 +90,17 @@ def decode_batch(body: bytes) -> BatchBody:
     return BatchBody(decoded["events"], key if isinstance(key, str) else None, decoded.get("sentAt"))
 
 
-def _decode_line(line: bytes) -> Any:
-    try:
-        return parse_json(line)
-    except orjson.JSONDecodeError as error:
-        return Rejection("malformed_json", f"This line is not JSON: {error}.", raw=line)
+def _decode_lines(body: bytes, max_events: int, error: orjson.JSONDecodeError) -> Any:
+    """Return the events of NDJSON, or the one value that several lines make."""
+    if body.count(b"\n") > _MAX_LINES:
+        raise TooLarge("too_many_events", f"The body has more than {_MAX_LINES} lines.") from error
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    if len(lines) < 2:
+        return _decode_leniently(body, error)
+    if len(lines) > max_events:
+        raise TooLarge("too_many_events", f"{len(lines)} lines; the limit is {max_events} events a batch.") from error
+    elements = [decode_element(line) for line in lines]
+    if all(isinstance(element, Rejection) for element in elements):
+        with contextlib.suppress(Malformed):
+            return _decode_leniently(body, error)  # one event on several lines
+    return elements

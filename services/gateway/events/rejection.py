@@ -3,8 +3,11 @@
 Field errors reject the event. Validation errors do not: the event is stored and flagged with them.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from services.gateway.events.envelope import Flag
 
 RejectionReason = Literal["malformed_json", "invalid_event", "event_too_large", "too_deep", "not_storable"]
 
@@ -16,7 +19,7 @@ class Rejection:
     reason: RejectionReason
     message: str
     field_errors: tuple[dict[str, str], ...] = ()
-    # The text of an NDJSON line that is not JSON; otherwise the envelope itself is available.
+    # The text of an element that is not JSON; otherwise the envelope itself is available.
     raw: bytes | None = None
 
 
@@ -37,3 +40,8 @@ class EventErrors:
     def add_validation_error(self, code: str, message: str) -> None:
         """Add an error that flags the event and does not belong to a field of its schema."""
         self.validation_errors.append({"code": code, "path": "", "schemaPath": "", "message": message})
+
+    def add_flags(self, flags: Iterable[Flag]) -> None:
+        """Add the validation errors of an envelope that had to be changed."""
+        for code, message in flags:
+            self.add_validation_error(code, message)

@@ -7,6 +7,7 @@ top level or in its context, ids may be numbers, and one bad message never affec
 from collections.abc import Mapping
 from typing import Any
 
+from services.gateway.events.envelope import FlaggedEnvelope
 from services.gateway.events.rejection import Rejection
 from tracking.domain.tracking_event import EVENT_TYPES
 
@@ -35,13 +36,15 @@ def read_sdk_messages(body: Any, event_type: str | None) -> tuple[list[Any], Any
 def to_envelope(message: Any, event_type: str | None) -> dict[str, Any] | Rejection:
     """Return `message` as an envelope for `decide`, or a Rejection if it is not a message or its type is unknown."""
     if not isinstance(message, dict):
+        if isinstance(message, Rejection):
+            return message  # an element that is not JSON
         return Rejection("invalid_event", "A message must be a JSON object.")
     event_type = event_type or message.get("type")
     if not isinstance(event_type, str) or event_type not in EVENT_TYPES:
         fault = {"field": "type", "message": f"must be one of {', '.join(EVENT_TYPES)}"}
         return Rejection("invalid_event", f"Not an event: type: {fault['message']}.", (fault,))
     context = message.get("context")
-    return {
+    envelope = {
         "eventName": message.get("event") if event_type == "track" else event_type,
         "eventType": event_type,
         "eventTimestamp": message.get("timestamp") or message.get("originalTimestamp"),
@@ -52,6 +55,7 @@ def to_envelope(message: Any, event_type: str | None) -> dict[str, Any] | Reject
         "eventProperties": _properties(message, event_type, context if isinstance(context, dict) else {}),
         "context": context,
     }
+    return FlaggedEnvelope(envelope, message.flags) if isinstance(message, FlaggedEnvelope) else envelope
 
 
 def _id(value: Any) -> Any:

@@ -62,7 +62,7 @@ class EventRoutes:
         """
         body = await self._ingestion.read_body(request)
         received_at = get_receive_time()
-        batch = decode_batch(body)
+        batch = decode_batch(body, self._ingestion.max_batch_events)
         sender = await self._ingestion.authenticate(request, batch.api_key, received_at, batch.sent_at)
         decided = await self._ingestion.decide(batch.envelopes, sender)
         result = await self._ingestion.submit(decided, sender)

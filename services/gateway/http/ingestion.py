@@ -57,6 +57,7 @@ class Ingestion:
         self._commits = commits
         self._limits = limits
         self._body_budget = BodyBudget(limits.bodies_bytes)
+        self.max_batch_events = limits.batch_events
 
     async def read_body(self, request: GatewayRequest) -> bytes:
         """Read and return the whole body, decompressed.

@@ -13,6 +13,7 @@ import orjson
 
 from services.gateway.commit.micro_batch import CommitResult
 from services.gateway.commit.rejected import RejectedEventWriter
+from services.gateway.events.envelope import FlaggedEnvelope
 from services.gateway.events.rejection import Rejection
 from services.gateway.http.request import GatewayRequest
 from tracking.contracts.cache_entries import ApiKeyEntry
@@ -64,6 +65,8 @@ def record_batch(
             if events - 1 not in result.rejected:
                 continue
             why = _Why("not_storable", result.rejected[events - 1], ())
+        if line is None and isinstance(envelope, FlaggedEnvelope):
+            line = envelope.raw
         raw = line if line is not None else _encode(envelope)
         _record(writer, request, key, position, why, raw, len(raw or b""))
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import orjson
 
-from services.gateway.events.decode import decode_event
+from services.gateway.events.decode import decode_event, decode_sdk_batch
 from services.gateway.events.segment import BATCH_PATHS, EVENT_TYPE_BY_PATH, read_sdk_messages, to_envelope
 from services.gateway.http.clock import get_receive_time
 from services.gateway.http.ingestion import Ingestion
@@ -51,7 +51,7 @@ class SdkRoutes:
         """
         body = await self._ingestion.read_body(request)
         received_at = get_receive_time()
-        messages, sent_at, write_key = read_sdk_messages(decode_event(body), None)
+        messages, sent_at, write_key = read_sdk_messages(decode_sdk_batch(body, self._ingestion.max_batch_events), None)
         sender = await self._ingestion.authenticate(request, write_key, received_at, sent_at)
         decided = await self._ingestion.decide([to_envelope(message, None) for message in messages], sender)
         result = await self._ingestion.submit(decided, sender)
