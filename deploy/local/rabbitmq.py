@@ -9,7 +9,8 @@ from deploy.local import LocalStackError
 from deploy.local.debian_packages import RABBITMQ_SERVER
 from deploy.local.server import LOOPBACK, write_private
 
-# The default user replaces guest: on a new node RabbitMQ makes this one and no other.
+# The default user replaces guest: on a new node RabbitMQ makes this one and no other. The size of a message is limited
+# as RabbitMQ 4 limits it by default; Debian's is older.
 CONFIGURATION = """\
 listeners.tcp.1 = {host}:{port}
 default_user = tracking
@@ -19,6 +20,7 @@ log.console = true
 log.console.level = info
 log.file = false
 disk_free_limit.absolute = 200MB
+max_message_size = 16777216
 """
 MANAGEMENT = """\
 management.tcp.ip = {host}

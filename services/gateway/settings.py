@@ -49,7 +49,8 @@ class GatewaySettings(ProcessSettings):
     bodies_bytes: Annotated[int, Field(ge=1)] = 128 * 1024 * 1024
     inflated_bytes: Annotated[int, Field(ge=1)] = 20 * 1024 * 1024
     inflation_ratio: Annotated[int, Field(ge=1)] = 100
-    event_bytes: Annotated[int, Field(ge=1)] = 64 * 1024
+    # A message has at least one whole event, with twice its bytes at most, and RabbitMQ 4 takes 16 MiB.
+    event_bytes: Annotated[int, Field(ge=1, le=4 * 1024 * 1024)] = 64 * 1024
     batch_events: Annotated[int, Field(ge=1)] = 2_500
     trusted_proxies: Networks = "127.0.0.0/8, ::1/128, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, fc00::/7"
     # The header in which the proxies name the client; without it X-Forwarded-For, else Forwarded.

@@ -12,7 +12,7 @@ from services.relay.dead_letters.retry import DeadLetterRetrier
 from services.relay.partitions import maintain_partitions
 from services.relay.reconcile import Reconciler
 from services.relay.reference_data import ReferenceDataReplicator
-from services.relay.republish import republish, update_unpublished_metrics
+from services.relay.republish import Republisher, update_unpublished_metrics
 from tracking.contracts import topology
 from tracking.infra import postgres
 from tracking.infra.postgres import Pool
@@ -50,9 +50,9 @@ class Relay:
             self._steps[f"reconcile {consumer}"] = Reconciler(
                 consumer, write, read, publisher, unapplied_after
             ).reconcile
+        self._republisher = Republisher(write, publisher, unpublished_after_s)
         self._reference = ReferenceDataReplicator(write, read)
         self._tick_s = tick_s
-        self._unpublished_after_s = unpublished_after_s
         self._retention_months = retention_months
         self._partitions_due = 0.0
         self._stopping = asyncio.Event()
@@ -74,10 +74,7 @@ class Relay:
             beat()
             if not has_more:
                 await self._pause()
-            has_more = await self._step("republish", self._republish) or False
-
-    async def _republish(self) -> bool:
-        return await republish(self._write, self._publisher, self._unpublished_after_s)
+            has_more = await self._step("republish", self._republisher.republish) or False
 
     async def _count(self) -> None:
         await update_unpublished_metrics(self._write)

@@ -7,30 +7,24 @@ published, is in no inbox, is no dead letter and is not in the queue was lost af
 It is published again to this consumer's queue only. A dead letter is left alone until somebody decides to retry it.
 """
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
-from random import getrandbits
 from uuid import UUID
 
-from services.relay import leader, messages
+from services.relay import leader, messages, unsendable
 from tracking.contracts import topology
 from tracking.contracts.commit_deadline import COMMIT_HORIZON
 from tracking.domain.errors import Unavailable
-from tracking.domain.ids import make_lowest_id, make_uuid7
-from tracking.domain.timestamps import to_unix_ms
+from tracking.domain.ids import make_lowest_id
 from tracking.infra import metrics
-from tracking.infra.postgres import Connection, Pool
+from tracking.infra.postgres import Pool
 from tracking.infra.rabbitmq import Publisher
 from tracking.tables import applied_batches, apply_failures, consumer_progress, event_batches
 from tracking.tables.dead_letters import delivery
-from tracking.tables.dead_letters.delivery import EVENTS_ARE_GONE, BatchLetter, NewDeadLetter
-from tracking.tables.event_batches import BatchRow
+from tracking.tables.dead_letters.delivery import BatchLetter
 
-_log = logging.getLogger(__name__)
 _PAGE_SIZE = 5_000
 _MAX_PAGES_PER_RUN = 10
 _MAX_REPUBLISHED_PER_RUN = 1_000
@@ -147,36 +141,20 @@ class Reconciler:
             if not await leader.try_lead(connection):
                 return
             for batch in await event_batches.list_batches(connection, lost):
-                body = await messages.build_message(connection, batch)
-                if body is None:
-                    await self._record_dead_letter(connection, batch)
-                    continue
-                if not await messages.publish_message(
-                    self.publisher, body, batch.id, reason="unapplied", only_to=names.work
-                ):
-                    return
+                try:
+                    failed = await messages.send_batch(
+                        connection, self.publisher, batch, reason="unapplied", only_to=names.work
+                    )
+                except Unavailable as error:
+                    if unsendable.concerns_every_message(error):
+                        return
+                    failed = None
+                # also after a failure, so that a batch that the broker does not take delays no others
                 self._missing_since[batch.id] = looked_at + 2 * self.unapplied_after
+                if failed is not None:
+                    await unsendable.save_dead_letters(connection, batch, [self.consumer], failed)
                 if time.monotonic() > until:
                     return
-
-    async def _record_dead_letter(self, connection: Connection, batch: BatchRow) -> None:
-        _log.error("%s never applied batch %s, and its events are gone", self.consumer, batch.id)
-        letter = NewDeadLetter(
-            id=make_uuid7(to_unix_ms(datetime.now(UTC)), getrandbits(74)),
-            consumer=self.consumer,
-            batch_id=batch.id,
-            is_batch=True,
-            message_id=str(batch.id),
-            reason="not_applicable",
-            error=EVENTS_ARE_GONE,
-            deliveries=0,
-            partner_system_ids=batch.partner_system_ids,
-            event_ids=batch.event_ids,
-            body=b"",
-            body_sha256=sha256(b"").digest(),
-            body_bytes=0,
-        )
-        await delivery.insert_unless_known(connection, letter)
 
     async def _are_drained(self, *queues: str) -> bool:
         """While messages wait in a queue, what is missing is most likely among them."""

@@ -1,7 +1,6 @@
 """The environment of a fault: private servers, the six services, the network between gateway and servers, a load."""
 
 import asyncio
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,12 +16,11 @@ from tests.faults.load_generator import LoadPlan
 from tests.faults.request_mix import ORDER_SCHEMA, SenderSystem
 from tests.faults.tcp_proxy import TcpProxy, proxied
 from tests.support.backing_services import LocalServices
+from tests.support.broker_tools import run_rabbitmqctl
 from tests.support.registry import publish_structure, register_system
 from tests.support.service_processes import ROOT, ServiceProcesses, run_services
 from tests.support.stack import Stack
 
-# it starts an Erlang node of its own, which takes a second, and ten where other processes keep all cores busy
-_RABBITMQCTL_S = 180
 OTHERS = ("relay", "projector", "statistics", "admin", "query")
 
 
@@ -60,11 +58,7 @@ class FaultEnvironment:
 
     def rabbitmqctl(self, *arguments: str) -> None:
         """Run RabbitMQ's command line tool against the broker of this environment."""
-        server = self.backing.rabbitmq
-        [tool] = Path("/usr/lib/rabbitmq/lib").glob("*/sbin/rabbitmqctl")
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"} | server.environment()
-        command = [str(tool), "-n", environment["RABBITMQ_NODENAME"], *arguments]
-        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=_RABBITMQCTL_S, cwd="/")
+        run_rabbitmqctl(self.backing.rabbitmq, *arguments)
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ def a_consumer(url: str) -> worker.InboxConsumer[Any]:
         decode=decode,
         unreadable=UnreadableMessage,
         inbox=Inbox(SERVICE, cast(Any, None), apply=cast(Any, None)),
+        group_bytes=8 * 1024 * 1024,
         group_events=10,
         prefetch_messages=1,
         dead_letter_limit=1,

@@ -3,10 +3,14 @@
 The schema stands beside this file (events_tracked.v1.schema.json), good and bad examples in `examples/`. A new column
 is optional; anything else would be `v2` beside `v1`. Events travel by column and their properties as the JSON text they
 are stored as: half the bytes, and neither side builds objects only to take them apart (docs/decisions/0002).
+
+A batch that is too large for one message travels as several messages `events_tracked_part.v1`, each with some of its
+events and their positions in the batch row. A reader that knows only `events_tracked.v1` finds such a message
+unreadable, so it cannot take a part for the whole batch (docs/decisions/0015).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, Protocol
@@ -18,7 +22,10 @@ from tracking.domain.event_fields import list_fields
 from tracking.domain.tracking_event import TrackingEvent
 
 MESSAGE_TYPE = "events_tracked.v1"
+PART_MESSAGE_TYPE = "events_tracked_part.v1"
 CONTENT_TYPE = "application/json"
+# The bytes of an event in a message without its texts: ids, times, numbers, separators (tests/unit/test_event_size.py).
+_ENVELOPE_BYTES = 240
 
 
 class UnreadableMessage(ValueError):
@@ -52,6 +59,19 @@ class SystemContext:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchPart:
+    """The part of a batch that a message contains: the events at the positions from `first` to before `past`, of `of`.
+
+    `positions` are those of the message's events in the batch row. An event that retention has dropped leaves a gap.
+    """
+
+    first: int
+    past: int
+    of: int
+    positions: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class EventsTracked:
     """A decoded message: lists of equal length, the n-th values being those of the n-th event.
 
@@ -63,10 +83,17 @@ class EventsTracked:
     system_indexes: Sequence[int]
     columns: Mapping[str, Sequence[Any]]
     """By the name of the field, those that the message lacked too."""
+    part: BatchPart | None = None
+    """None if the message contains the whole batch."""
+
+    def select(self, indexes: Sequence[int]) -> "EventsTracked":
+        """Return the same message with only the events at these indexes of its lists."""
+        columns = {name: [values[n] for n in indexes] for name, values in self.columns.items()}
+        return replace(self, system_indexes=[self.system_indexes[n] for n in indexes], columns=columns)
 
     @property
     def event_count(self) -> int:
-        """How many events the batch has; at least one."""
+        """How many events the message has; at least one."""
         return len(self.system_indexes)
 
     @property
@@ -129,10 +156,32 @@ _REQUIRED = [(field.name, field.message_name) for field in _FIELDS if not field.
 _OPTIONAL = [(field.name, field.message_name, field.missing_value) for field in _FIELDS if field.is_optional]
 
 
+def count_bytes(event: TrackingEvent) -> int:
+    """Return how many bytes the event takes in a message, or in a row, without the escaping of JSON.
+
+    Escaping makes at most two bytes of each byte of the properties, the context and the validation errors, which are
+    JSON texts already, and at most six of each byte of a name or an id.
+    """
+    user_id, anonymous_id, message_id = event.user_id or "", event.anonymous_id or "", event.message_id or ""
+    texts = f"{event.event_name}{user_id}{anonymous_id}{message_id}{event.correlation_id}"
+    context, errors = event.context, event.validation_errors
+    return (
+        _ENVELOPE_BYTES
+        + len(event.event_properties)
+        + (len(texts) if texts.isascii() else len(texts.encode("utf-8", "surrogatepass")))
+        + (0 if context is None else len(context))
+        + (0 if errors is None else len(errors))
+    )
+
+
 def encode(
-    batch_id: UUID, created_at: datetime, systems: Iterable[HasSystemContext], events: Sequence[TrackingEvent]
+    batch_id: UUID,
+    created_at: datetime,
+    systems: Iterable[HasSystemContext],
+    events: Sequence[TrackingEvent],
+    part: BatchPart | None = None,
 ) -> bytes:
-    """Encode a batch as the body of a message.
+    """Encode a batch, or the events of one part of it, as the body of a message.
 
     Raises KeyError if an event's system is not among `systems`, and ValueError if there are no events.
     """
@@ -154,7 +203,7 @@ def encode(
         columns[name] = [text and text.decode() for text in values] if is_json else values
     return orjson.dumps(
         {
-            "batchId": batch_id,
+            **({"batchId": batch_id} if part is None else {"part": _to_json(batch_id, part)}),
             "createdAt": created_at,
             "systems": [
                 {
@@ -171,9 +220,15 @@ def encode(
     )
 
 
-def decode(body: bytes) -> EventsTracked:
-    """Decode the body of a message. Raises UnreadableMessage if a part that every consumer needs is missing.
+def _to_json(batch_id: UUID, part: BatchPart) -> dict[str, Any]:
+    positions = list(part.positions)
+    return {"batchId": batch_id, "first": part.first, "past": part.past, "of": part.of, "positions": positions}
 
+
+def decode(body: bytes) -> EventsTracked:
+    """Decode the body of a message, of a whole batch or of a part.
+
+    Raises UnreadableMessage if something that every consumer needs is missing.
     Single values are checked where they are used: PostgreSQL rejects invalid timestamps and UUIDs.
     """
     try:
@@ -204,4 +259,18 @@ def _decode(raw: Any) -> EventsTracked:
     by_field = {field: column(name) for field, name in _REQUIRED}
     for field, name, missing in _OPTIONAL:
         by_field[field] = column(name) if name in columns else [missing] * count
-    return EventsTracked(UUID(raw["batchId"]), systems, numbers, by_field)
+    if "part" not in raw:
+        return EventsTracked(UUID(raw["batchId"]), systems, numbers, by_field)
+    return EventsTracked(UUID(raw["part"]["batchId"]), systems, numbers, by_field, _decode_part(raw["part"], count))
+
+
+def _decode_part(raw: Any, count: int) -> BatchPart:
+    part = BatchPart(raw["first"], raw["past"], raw["of"], raw["positions"])
+    if type(part.positions) is not list or len(part.positions) != count:
+        raise ValueError(f"the positions are not a list of {count}")
+    if any(type(number) is not int for number in (part.first, part.past, part.of, *part.positions)):
+        raise ValueError("a position is not a whole number")
+    is_within = 0 <= part.first <= part.positions[0] and part.positions[-1] < part.past <= part.of
+    if not is_within or part.positions != sorted(set(part.positions)):
+        raise ValueError("the positions are not ascending, or not those of the part")
+    return part

@@ -7,10 +7,10 @@ from uuid import UUID
 from tracking.domain.errors import Conflict
 
 DeadLetterState = Literal["open", "retried", "discarded", "applied"]
-DeadLetterReason = Literal["unreadable", "not_applicable", "unknown"]
+DeadLetterReason = Literal["unreadable", "not_applicable", "not_sendable", "unknown"]
 
-# A person retries or discards. The relay opens one again that the consumer has given up again, or that cannot be sent
-# as its events are gone; what is discarded stays discarded. It closes one as applied that it finds in the inbox.
+# A person retries or discards. The relay opens one again that the consumer has given up again, or that cannot be sent;
+# what is discarded stays discarded. It closes one as applied that it finds in the inbox.
 TRANSITIONS: Mapping[DeadLetterState, frozenset[DeadLetterState]] = {
     "open": frozenset({"retried", "discarded", "applied"}),
     "retried": frozenset({"retried", "discarded", "open", "applied"}),

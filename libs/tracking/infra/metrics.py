@@ -44,6 +44,9 @@ batches_unpublished = Gauge("tracking_batches_unpublished", "Batches in the writ
 oldest_unpublished_seconds = Gauge(
     "tracking_oldest_unpublished_seconds", "Age of the oldest batch in the write database without a confirm."
 )
+sendings_postponed = Gauge(
+    "tracking_sendings_postponed", "Batches that the relay could not send, and sends again after a pause.", ["step"]
+)
 batches_unapplied = Gauge(
     "tracking_batches_unapplied", "Batches not yet proven to be in a consumer's inbox.", ["consumer"]
 )

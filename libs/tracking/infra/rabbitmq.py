@@ -4,6 +4,7 @@ aio-pika >= 10.2.1 and aiormq >= 7.2.4: older ones can give a confirm to the wro
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping
 
@@ -32,12 +33,25 @@ _ENCODING = "zstd"
 # below, there is little to win
 _COMPRESSED_FROM_BYTES = 2048
 _MAX_CONTENT_BYTES = 256 * 1024 * 1024
+# RabbitMQ 4 takes no larger message by default; earlier versions take 128 MiB.
+_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+# How the server refuses a larger one (RabbitMQ 3.8 to 4.x, check_msg_size in rabbit_channel.erl).
+_SIZE_REFUSAL = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")
+# A limit that a refusal has told is believed for so long, because each refusal ends the channel for all its messages.
+_SIZE_LIMIT_TTL_S = 60.0
 _compressor = zstandard.ZstdCompressor(level=1)
 _decompressor = zstandard.ZstdDecompressor()
 
 
 class UnreadableContent(ValueError):
     """A body that is not what its content-encoding says; no retry will change that."""
+
+
+class MessageTooLarge(Unavailable):
+    """The broker takes no message of this size. The same events may fit in smaller messages."""
+
+    def __init__(self, size_bytes: int, max_bytes: int) -> None:
+        super().__init__("message_too_large", f"a message of {size_bytes} bytes; the broker takes {max_bytes}")
 
 
 async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnection:
@@ -113,6 +127,7 @@ class Publisher:
         self._exchanges: dict[str, AbstractExchange] = {}
         self._opening = asyncio.Lock()
         self._closed_until = 0.0
+        self._max_bytes, self._max_bytes_until = _MAX_MESSAGE_BYTES, 0.0
 
     async def publish(
         self,
@@ -127,7 +142,9 @@ class Publisher:
     ) -> None:
         """Return once the broker confirmed. Raises Unavailable: not published, or nobody knows whether.
 
-        The body travels compressed unless it is small; `content` gives it back.
+        MessageTooLarge concerns this message alone, and so may the code `publish_failed`; the codes `publish_refused`
+        (a full queue) and `rabbitmq_unavailable` concern every message. The body travels compressed unless it is small;
+        `decode_body` gives it back.
         """
         is_large = len(body) >= _COMPRESSED_FROM_BYTES
         message = aio_pika.Message(
@@ -139,6 +156,7 @@ class Publisher:
             headers=dict(headers),
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
         )
+        self._require_size(len(message.body))
         channel = await self._open()
         try:
             await self._exchanges[exchange].publish(message, routing_key, mandatory=True, timeout=self._timeout_s)
@@ -147,10 +165,25 @@ class Publisher:
             raise Unavailable("publish_refused", f"RabbitMQ refused the message: {error!r}") from error
         except BROKER_ERRORS as error:
             await self._discard(channel)
+            self._learn_size_limit(error)
+            self._require_size(len(message.body))
             raise Unavailable("publish_failed", f"RabbitMQ did not confirm: {error!r}") from error
         except asyncio.CancelledError:
             await self._discard(channel)
             raise
+
+    def _require_size(self, size_bytes: int) -> None:
+        if time.monotonic() > self._max_bytes_until:
+            self._max_bytes = _MAX_MESSAGE_BYTES
+        if size_bytes > self._max_bytes:
+            raise MessageTooLarge(size_bytes, self._max_bytes)
+
+    def _learn_size_limit(self, error: BaseException) -> None:
+        # the refusal ends the channel, so the other messages in flight fail with it too
+        refusal = _SIZE_REFUSAL.search(str(error))
+        if refusal is not None:
+            self._max_bytes = min(int(refusal[1]), _MAX_MESSAGE_BYTES)
+            self._max_bytes_until = time.monotonic() + _SIZE_LIMIT_TTL_S
 
     async def get_queue_depth(self, queue: str) -> int:
         """Ready messages of a queue. Raises Unavailable (also when the queue is not there)."""

@@ -44,7 +44,9 @@ select id, created_at, partner_system_ids, event_ids
 """
 _SELECT_BY_ID = _SELECT_ROWS + " where id = $1"
 _SELECT_BY_IDS = _SELECT_ROWS + " where id = any($1::uuid[]) order by id"
-_SELECT_UNPUBLISHED = _SELECT_ROWS + " where published_at is null and id < $1 order by id limit $2"
+_SELECT_UNPUBLISHED = (
+    _SELECT_ROWS + " where published_at is null and id < $1 and id <> all ($3::uuid[]) order by id limit $2"
+)
 _SELECT_BETWEEN = _SELECT_ROWS + " where id > $1 and id <= $2 order by id limit $3"
 
 
@@ -59,9 +61,9 @@ async def list_batches(write: Connection, batch_ids: Sequence[UUID]) -> list[Bat
     return [BatchRow(*row) for row in await write.fetch(_SELECT_BY_IDS, batch_ids)]
 
 
-async def list_unpublished(write: Connection, before: UUID, limit: int) -> list[BatchRow]:
-    """Return the oldest batches without a confirm of the broker, with ids below `before`."""
-    return [BatchRow(*row) for row in await write.fetch(_SELECT_UNPUBLISHED, before, limit)]
+async def list_unpublished(write: Connection, before: UUID, limit: int, besides: Sequence[UUID]) -> list[BatchRow]:
+    """Return the oldest batches without a confirm of the broker, with ids below `before`, except those of `besides`."""
+    return [BatchRow(*row) for row in await write.fetch(_SELECT_UNPUBLISHED, before, limit, besides)]
 
 
 async def list_between(write: Connection, after: UUID, through: UUID, limit: int) -> list[BatchRow]:

@@ -24,7 +24,8 @@ from tracking.infra import metrics, postgres, rabbitmq, telemetry
 from tracking.infra.postgres import Pool
 from tracking.tables import apply_failures, consumer_progress
 from tracking.tables.apply_failures import ApplyFailure
-from tracking.worker.inbox import B, Inbox
+from tracking.worker.batch_parts import B
+from tracking.worker.inbox import Inbox
 
 _log = logging.getLogger(__name__)
 _MAX_DATABASE_WAIT_S = 30.0
@@ -72,6 +73,7 @@ class InboxConsumer(Generic[B]):
         unreadable: type[Exception],
         inbox: Inbox[B],
         group_events: int,
+        group_bytes: int,
         prefetch_messages: int,
         dead_letter_limit: int,
         timeout_s: float,
@@ -83,6 +85,7 @@ class InboxConsumer(Generic[B]):
         self._unreadable = unreadable
         self._inbox = inbox
         self._group_events = group_events
+        self._group_bytes = group_bytes
         self._prefetch = prefetch_messages
         self._dead_letter_limit = dead_letter_limit
         self._timeout_s = timeout_s
@@ -192,7 +195,7 @@ class InboxConsumer(Generic[B]):
         Returns the group, and True at the end of the session.
         """
         group: list[_Delivery[B]] = []
-        events = 0
+        events = size_bytes = 0
         try:
             message = await asyncio.wait_for(arrived.get(), _QUEUE_CHECK_INTERVAL_S)
         except TimeoutError:
@@ -212,13 +215,15 @@ class InboxConsumer(Generic[B]):
             if message is None:
                 return group, True
             try:
-                batch = self._decode(rabbitmq.decode_body(message))
+                body = rabbitmq.decode_body(message)
+                batch = self._decode(body)
             except (self._unreadable, rabbitmq.UnreadableContent) as error:
                 await self._dead_letter(channel, message, "unreadable", error)
             else:
                 group.append(_Delivery(message, batch))
                 events += batch.event_count
-            if events >= self._group_events or arrived.empty():
+                size_bytes += len(body)
+            if events >= self._group_events or size_bytes >= self._group_bytes or arrived.empty():
                 return group, False
             message = arrived.get_nowait()
 

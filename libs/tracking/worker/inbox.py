@@ -2,33 +2,20 @@
 
 It inserts the ids of the batches into `read.applied_batches` (the inbox), applies those that were not there, and
 commits; only then are the messages acknowledged. A crash before the commit leaves nothing, and after a crash behind it
-the message comes again and its batch is found in the inbox.
+the message comes again and its batch is found in the inbox. Of a batch that comes in parts, the inbox holds the
+positions of the events that were applied (`batch_parts`).
 """
 
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Generic, Protocol, TypeVar
-from uuid import UUID
+from typing import Generic
 
 from tracking.infra import metrics
 from tracking.infra.postgres import Connection, Pool
 from tracking.tables import applied_batches, range_versions
 from tracking.tables.range_versions import SystemDay
+from tracking.worker.batch_parts import B, take_rest
 
-
-class Batch(Protocol):
-    """The part of a decoded message that the inbox uses."""
-
-    @property
-    def batch_id(self) -> UUID:
-        """The id in the inbox by which the batch is applied once only."""
-
-    @property
-    def event_count(self) -> int:
-        """How many events the batch has."""
-
-
-B = TypeVar("B", bound=Batch)
 Apply = Callable[[Connection, Sequence[B]], Awaitable[Collection[SystemDay]]]
 
 
@@ -47,10 +34,12 @@ class Inbox(Generic[B]):
     async def apply(self, batches: Sequence[B]) -> None:
         """Apply those of the batches that are new, all or none. Raises the errors of PostgreSQL and of `apply`."""
         started = time.perf_counter()
-        by_id = {batch.batch_id: batch for batch in batches}
+        by_id = {batch.batch_id: batch for batch in batches if batch.part is None}
         async with self._pool.acquire() as connection, connection.transaction():
             new_ids = await applied_batches.insert_batches(connection, self._consumer, list(by_id))
             fresh = [by_id[batch_id] for batch_id in new_ids]
+            if len(fresh) < len(batches):  # some are redelivered, or parts
+                fresh += await take_rest(connection, self._consumer, batches, new_ids)
             if fresh:
                 days = await self._apply(connection, fresh)
                 # last, as these rows are shared by all workers: they stay locked only until the commit

@@ -23,6 +23,7 @@ class _WorkerSettings(Protocol):
     connect_timeout_s: float
     query_timeout_s: float
     group_events: int
+    group_bytes: int
     prefetch_messages: int
     dead_letter_limit: int
 
@@ -56,6 +57,7 @@ async def run_worker(
             decode=events_tracked.decode,
             unreadable=events_tracked.UnreadableMessage,
             group_events=settings.group_events,
+            group_bytes=settings.group_bytes,
             prefetch_messages=settings.prefetch_messages,
             dead_letter_limit=settings.dead_letter_limit,
             timeout_s=settings.connect_timeout_s,

@@ -14,5 +14,6 @@ class WorkerSettings(ProcessSettings):
     read_database_url: SecretStr
     rabbitmq_url: SecretStr
     group_events: Annotated[int, Field(ge=1)] = 4_000
+    group_bytes: Annotated[int, Field(ge=1)] = 8 * 1024 * 1024
     prefetch_messages: Annotated[int, Field(ge=1, le=1000)] = 64
     dead_letter_limit: Annotated[int, Field(ge=1)] = 100

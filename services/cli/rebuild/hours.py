@@ -1,8 +1,8 @@
 """Second half of a rebuild: makes hourly counts equal to the events, and daily counts to the sums of their hours.
 
 The workers keep applying batches meanwhile, and the projector and statistics are rarely at the same batch, so a plain
-recount would be wrong. One snapshot is therefore read of the events of some hours, their counts, and the batches that
-are in the inbox of only one consumer. The correct counts are
+recount would be wrong. One snapshot is therefore read of the events of some hours, their counts, and the batches, or
+parts of batches, that are in the inbox of only one consumer. The correct counts are
 
     the events, less those of batches only the projector has applied, and those of batches only statistics has counted,
 
@@ -10,14 +10,17 @@ and the difference to the present counts is added. Statistics only adds too, so 
 that it adds between the snapshot and the commit are added to both.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
+
+from asyncpg import Range
 
 from services.cli.rebuild.batches import EventKey, RebuildStuck
 from tracking.contracts import topology
 from tracking.infra.postgres import USE_INDEX_LOOKUPS_CUSTOM_PLANS, Connection, parse_row_count
 from tracking.tables import applied_batches, range_versions, rollups
+from tracking.tables.applied_batches import AppliedPart
 from tracking.tables.rollups import COUNT_BY_KIND, COUNT_KINDS, HourKey, HourlyCountKey, HourlyCounts
 
 _INSERT_HOURS = """
@@ -125,23 +128,24 @@ select known.partner_system_id,
 
 
 class PartiallyAppliedCounts:
-    """The counts of batches that only one consumer has applied so far. Each batch is read once."""
+    """The counts of batches that not both consumers have applied so far. Each part of a batch is read once."""
 
     def __init__(self, write: Connection) -> None:
         self._write = write
-        self._known: dict[UUID, HourlyCounts] = {}
+        self._known: dict[tuple[UUID, tuple[Range[int], ...] | None], HourlyCounts] = {}
 
-    async def counts(self, batches: Mapping[UUID, str]) -> HourlyCounts:
+    async def counts(self, parts: Sequence[AppliedPart]) -> HourlyCounts:
         """Return, by system, hour and event name, how many more events the read model has than the rollup.
 
         That is because of batches that only one consumer has applied so far. Negative where the rollup has more.
         """
-        self._known = {batch_id: counts for batch_id, counts in self._known.items() if batch_id in batches}
-        for batch_id in batches.keys() - self._known.keys():
-            self._known[batch_id] = await _count_batch(self._write, batch_id)
+        wanted = {(part.batch_id, part.positions) for part in parts}
+        self._known = {key: counts for key, counts in self._known.items() if key in wanted}
+        for key in wanted - self._known.keys():
+            self._known[key] = await _count_batch(self._write, *key)
         ahead = CountDifference()
-        for batch_id, consumer in batches.items():
-            ahead.add(self._known[batch_id], 1 if consumer == "projector" else -1)
+        for part in parts:
+            ahead.add(self._known[part.batch_id, part.positions], 1 if part.consumer == "projector" else -1)
         return ahead.counts
 
 
@@ -173,20 +177,22 @@ select e.partner_system_id,
     + COUNT_BY_KIND
     + """
   from write.event_batches b
- cross join lateral unnest(b.partner_system_ids, b.event_ids) as claimed (partner_system_id, id)
+ cross join lateral unnest(b.partner_system_ids, b.event_ids)
+       with ordinality as claimed (partner_system_id, id, number)
   join write.tracking_events e
     on e.partner_system_id = claimed.partner_system_id
    and e.id = claimed.id
  where b.id = $1
+   and ($2::int4multirange is null or claimed.number::integer - 1 <@ $2::int4multirange)
  group by 1, 2, 3
 """
 )
 
 
-async def _count_batch(write: Connection, batch_id: UUID) -> HourlyCounts:
+async def _count_batch(write: Connection, batch_id: UUID, positions: Sequence[Range[int]] | None) -> HourlyCounts:
     async with write.transaction(readonly=True):
         await write.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
-        return _as_counts(await write.fetch(_COUNT_BATCH, batch_id))
+        return _as_counts(await write.fetch(_COUNT_BATCH, batch_id, positions))
 
 
 async def find_count_differences(

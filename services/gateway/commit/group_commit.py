@@ -29,11 +29,11 @@ from services.gateway.commit.micro_batch import (
     MicroBatch,
     OnCommitted,
     PendingEvents,
-    estimate_size_bytes,
+    count_system_bytes,
     split_into_messages,
 )
 from services.gateway.commit.store import ROW_ERRORS, EventStore, describe_row_error, is_permanent_error
-from tracking.contracts.events_tracked import HasSystemContext
+from tracking.contracts.events_tracked import HasSystemContext, count_bytes
 from tracking.domain.errors import Unavailable
 from tracking.domain.ids import make_uuid7
 from tracking.domain.tracking_event import TrackingEvent
@@ -132,7 +132,7 @@ class GroupCommit:
 
     def try_submit(self, event: TrackingEvent, system: HasSystemContext, on_done: OnCommitted) -> bool:
         """Store one event and call `on_done` with its result or the error `submit` would raise; False: no capacity."""
-        size_bytes = estimate_size_bytes(event)
+        size_bytes = count_bytes(event)
         if not self._try_reserve(1, size_bytes):
             return False
         self._enqueue(
@@ -201,11 +201,16 @@ class GroupCommit:
 
     def _take_group(self) -> list[PendingEvents]:
         taken = [self._waiting.popleft()]
-        events, size_bytes = len(taken[0].events), taken[0].size_bytes
+        events, size_bytes = len(taken[0].events), taken[0].size_bytes + count_system_bytes(taken[0].system)
+        systems = {taken[0].system.partner_system_id.int}
         while self._waiting:
             pending = self._waiting[0]
             events += len(pending.events)
             size_bytes += pending.size_bytes
+            number = pending.system.partner_system_id.int
+            if number not in systems:
+                systems.add(number)
+                size_bytes += count_system_bytes(pending.system)
             if events > MAX_MESSAGE_EVENTS or size_bytes > MAX_MESSAGE_BYTES:
                 break
             taken.append(self._waiting.popleft())

@@ -1,12 +1,14 @@
 """Sends dead letters that a person wants retried again, each only to the queue of its consumer."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from services.relay import leader, messages
+from services.relay import leader, messages, unsendable
+from services.relay.unsendable import Postponed
 from tracking.contracts import topology
+from tracking.domain.errors import Unavailable
 from tracking.infra.postgres import Connection, Pool
-from tracking.infra.rabbitmq import Publisher
+from tracking.infra.rabbitmq import MessageTooLarge, Publisher
 from tracking.tables import event_batches
 from tracking.tables.dead_letters import delivery
 from tracking.tables.dead_letters.delivery import EVENTS_ARE_GONE, LetterToSend
@@ -22,36 +24,47 @@ class DeadLetterRetrier:
     consumer: str
     write: Pool
     publisher: Publisher
+    _postponed: Postponed = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._postponed = Postponed(f"retry {self.consumer}")
 
     async def retry(self) -> None:
         """Send up to 100. Raises postgres.TRANSIENT_ERRORS.
 
-        A dead letter that was sent and could not be marked as sent is sent twice; the consumer applies it once.
+        A dead letter that was sent and could not be marked as sent is sent twice; the consumer applies it once. One
+        that cannot be sent is open again, with the reason.
         """
         async with self.write.acquire() as connection, connection.transaction():
             if not await leader.try_lead(connection):
                 return
-            for letter in await delivery.list_to_send(connection, self.consumer, _MAX_LETTERS_PER_RUN):
-                body = await self._find_body(connection, letter)
-                if body is None:
-                    continue
-                name = letter.batch_id or letter.message_id or letter.id
-                queue = topology.get_queue_names(self.consumer).work
-                if not await messages.publish_message(self.publisher, body, name, reason="retried", only_to=queue):
+            waiting = self._postponed.list_waiting()
+            for letter in await delivery.list_to_send(connection, self.consumer, _MAX_LETTERS_PER_RUN, waiting):
+                try:
+                    error = await self._send(connection, letter)
+                except Unavailable as failure:
+                    if not unsendable.concerns_every_message(failure):
+                        self._postponed.record_failure(letter.id)
                     return
-                await delivery.mark_sent(connection, letter.id)
+                self._postponed.record_done(letter.id)
+                if error is None:
+                    await delivery.mark_sent(connection, letter.id)
+                else:
+                    _log.warning("dead letter %s cannot be sent again: %s", letter.id, error)
+                    await delivery.reopen(connection, letter.id, error)
 
-    async def _find_body(self, connection: Connection, letter: LetterToSend) -> bytes | None:
-        """Return the stored batch, or else the message as it came.
-
-        If the batch no longer exists, the dead letter is open again and the result is None.
-        """
-        if not letter.is_batch:
-            return letter.body
-        batch = await event_batches.find_batch(connection, letter.batch_id)
-        body = None if batch is None else await messages.build_message(connection, batch)
-        if body is not None:
-            return body
-        _log.warning("batch %s cannot be made again: its events are gone", letter.batch_id)
-        await delivery.reopen(connection, letter.id, EVENTS_ARE_GONE)
+    async def _send(self, connection: Connection, letter: LetterToSend) -> str | None:
+        """Send the stored batch, or else the message as it came; return why it cannot be sent."""
+        queue = topology.get_queue_names(self.consumer).work
+        if letter.is_batch:
+            batch = await event_batches.find_batch(connection, letter.batch_id)
+            if batch is None:
+                return EVENTS_ARE_GONE
+            failed = await messages.send_batch(connection, self.publisher, batch, reason="retried", only_to=queue)
+            return None if failed is None else failed.error
+        name = letter.message_id or letter.id
+        try:
+            await messages.publish_message(self.publisher, letter.body, name, reason="retried", only_to=queue)
+        except MessageTooLarge as error:
+            return error.message
         return None

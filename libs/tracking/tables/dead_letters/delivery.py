@@ -11,7 +11,7 @@ from uuid import UUID
 from tracking.domain.dead_letter import DeadLetterReason, DeadLetterState
 from tracking.infra.postgres import Connection, Pool
 
-EVENTS_ARE_GONE = "its events are no longer in the write database"
+EVENTS_ARE_GONE = "its events are gone: the write database no longer has them"
 
 
 class NewDeadLetter(NamedTuple):
@@ -39,7 +39,6 @@ insert into write.dead_letters as known
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
     on conflict
 """
-_INSERT_UNLESS_KNOWN = _INSERT_DEAD_LETTER + " do nothing"
 
 # A decision to retry that was not carried out yet stays, as does one to discard.
 _UPDATE_KNOWN = """
@@ -58,14 +57,9 @@ _UPSERT_BATCH = _INSERT_DEAD_LETTER + " (consumer, batch_id) where batch_id is n
 _UPSERT_OTHER = _INSERT_DEAD_LETTER + " (consumer, body_sha256) where batch_id is null " + _UPDATE_KNOWN
 
 
-async def save_dead_letter(write: Pool, letter: NewDeadLetter) -> None:
+async def save_dead_letter(write: Pool | Connection, letter: NewDeadLetter) -> None:
     """Save a dead letter. A message that was a dead letter before keeps its row."""
     await write.execute(_UPSERT_OTHER if letter.batch_id is None else _UPSERT_BATCH, *letter)
-
-
-async def insert_unless_known(write: Connection, letter: NewDeadLetter) -> None:
-    """Insert a dead letter. An existing row stays as it is."""
-    await write.execute(_INSERT_UNLESS_KNOWN, *letter)
 
 
 class LetterToSend(NamedTuple):
@@ -85,15 +79,16 @@ select id, batch_id, is_batch, message_id, body
  where consumer = $1
    and state = 'retried'
    and sent_at is null
+   and id <> all ($3::uuid[])
  order by id
  limit $2
    for no key update
 """
 
 
-async def list_to_send(write: Connection, consumer: str, limit: int) -> list[LetterToSend]:
-    """Lock and return the dead letters that are to be sent to the consumer again, inside a transaction."""
-    return [LetterToSend(*row) for row in await write.fetch(_SELECT_TO_SEND, consumer, limit)]
+async def list_to_send(write: Connection, consumer: str, limit: int, besides: Sequence[UUID]) -> list[LetterToSend]:
+    """Lock and return the dead letters to send to the consumer again, except `besides`, inside a transaction."""
+    return [LetterToSend(*row) for row in await write.fetch(_SELECT_TO_SEND, consumer, limit, besides)]
 
 
 _UPDATE_SENT = """
