@@ -41,6 +41,7 @@ async def main() -> None:
             tick_s=settings.tick_s,
             unpublished_after_s=settings.unpublished_after_s,
             unapplied_after_s=settings.unapplied_after_s,
+            upkeep_interval_s=settings.upkeep_interval_s,
             retention_months=settings.retention_months,
         )
         await server.serve_worker(

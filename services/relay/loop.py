@@ -3,13 +3,12 @@
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from services.relay.dead_letters.collect import DeadLetterCollector
 from services.relay.dead_letters.retry import DeadLetterRetrier
-from services.relay.partitions import maintain_partitions
+from services.relay.partitions import PartitionMaintainer
 from services.relay.reconcile import Reconciler
 from services.relay.reference_data import ReferenceDataReplicator
 from services.relay.republish import Republisher, update_unpublished_metrics
@@ -19,7 +18,6 @@ from tracking.infra.postgres import Pool
 from tracking.infra.rabbitmq import Publisher
 
 _log = logging.getLogger(__name__)
-_PARTITIONS_INTERVAL_S = 600.0
 
 
 class Relay:
@@ -36,6 +34,7 @@ class Relay:
         tick_s: float,
         unpublished_after_s: float,
         unapplied_after_s: float,
+        upkeep_interval_s: float,
         retention_months: int | None,
     ) -> None:
         self._write = write
@@ -53,9 +52,9 @@ class Relay:
         self._republisher = Republisher(write, publisher, unpublished_after_s)
         self._reference = ReferenceDataReplicator(write, read)
         self._tick_s = tick_s
-        self._retention_months = retention_months
-        self._partitions_due = 0.0
+        self._upkeep_interval_s = upkeep_interval_s
         self._stopping = asyncio.Event()
+        self._partitions = PartitionMaintainer(write, read, retention_months, self._stopping)
         self._failing: set[str] = set()
 
     def stop(self) -> None:
@@ -63,17 +62,18 @@ class Relay:
         self._stopping.set()
 
     async def run(self, beat: Callable[[], None]) -> None:
-        """Run the steps until `stop`; publishing a backlog does not delay the other steps."""
+        """Run the steps until `stop`; neither a backlog to publish nor the partitions delay the other steps."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._publish(beat))
             tasks.create_task(self._run_steps(beat))
+            tasks.create_task(self._maintain_partitions(beat))
 
     async def _publish(self, beat: Callable[[], None]) -> None:
         has_more = False
         while not self._stopping.is_set():
             beat()
             if not has_more:
-                await self._pause()
+                await self._pause(self._tick_s)
             has_more = await self._step("republish", self._republisher.republish) or False
 
     async def _count(self) -> None:
@@ -82,19 +82,18 @@ class Relay:
     async def _run_steps(self, beat: Callable[[], None]) -> None:
         while not self._stopping.is_set():
             beat()
-            is_due = time.monotonic() >= self._partitions_due
-            if is_due and await self._step("partitions", self._keep_partitions):
-                self._partitions_due = time.monotonic() + _PARTITIONS_INTERVAL_S
             await self._step("reference", self._reference.replicate)
             await self._step("count", self._count)
             for name, step in self._steps.items():
                 beat()
                 await self._step(name, step)
-            await self._pause()
+            await self._pause(self._tick_s)
 
-    async def _keep_partitions(self) -> bool:
-        await maintain_partitions(self._write, self._read, self._retention_months)
-        return True
+    async def _maintain_partitions(self, beat: Callable[[], None]) -> None:
+        while not self._stopping.is_set():
+            beat()
+            is_done = await self._step("partitions", self._partitions.maintain)
+            await self._pause(self._upkeep_interval_s if is_done else self._tick_s)
 
     async def _step(self, name: str, step: Callable[[], Awaitable[bool | None]]) -> bool | None:
         try:
@@ -109,7 +108,7 @@ class Relay:
             self._failing.discard(name)
         return result
 
-    async def _pause(self) -> None:
+    async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._tick_s):
+            async with asyncio.timeout(seconds):
                 await self._stopping.wait()

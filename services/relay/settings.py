@@ -18,4 +18,5 @@ class RelaySettings(ProcessSettings):
     tick_s: Seconds = 1
     unpublished_after_s: Seconds = 5
     unapplied_after_s: Seconds = 15
+    upkeep_interval_s: Seconds = 10
     retention_months: Annotated[int, Field(ge=1)] | None = None

@@ -56,14 +56,14 @@ async def run_fault(
     """Its line, with `settings` for every process. What the checker does not look for stands in `other` too."""
     row = FaultRow(fault.name, fault.what)
     try:
-        async with _opened(fault, backing, stack, seed, pace, settings or {}) as (site, url):
-            async with run_load(LoadPlan(url, await register(stack), seed)) as ledger:
+        async with _opened(fault, backing, stack, seed, pace, {**fault.settings, **(settings or {})}) as (site, url):
+            async with run_load(LoadPlan(url, await register(stack), seed, per_second=fault.per_second)) as ledger:
                 await site.pause(2, 3)
                 await fault.run(site)
                 await site.pause(2, 3)
             fill_times(row, ledger, site.broken_at, site.mended_at)
             row.other += site.broken_promises
-            if fault.is_behind_edge:
+            if not fault.may_fail_requests:
                 row.other += failed_requests(ledger)
             row.visible_s = await facts.until_visible(stack, ledger, VISIBLE_WITHIN_S)
             fill_findings(row, ledger, check(await facts.gather(stack, ledger, site.others)))

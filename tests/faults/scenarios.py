@@ -1,13 +1,14 @@
 """All faults. Each breaks a part of the system and repairs it, several times, at random moments, under load."""
 
 import signal
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import redis
 
 from tests.faults import revocations
+from tests.faults.dump import RETENTION_MONTHS, dump_during_upkeep
 from tests.faults.environment import OTHERS, FaultEnvironment
 from tests.faults.rolling_restart import restart_in_turn
 from tracking.contracts import topology
@@ -29,6 +30,11 @@ class Fault:
     """The load goes to the first."""
     is_behind_edge: bool = False
     """Two gateways behind an edge: no request may fail at all, and processes drain as long as they do by default."""
+    may_fail_requests: bool = True
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """For every process."""
+    per_second: float = 120.0
+    """Requests of the load."""
 
 
 async def _kill_service(site: FaultEnvironment, name: str) -> None:
@@ -199,6 +205,18 @@ FAULTS = (
     ),
     Fault("power-cut", "every process and server: SIGKILL at once", _cut_power),
     Fault(
-        "rolling-restart", "every process: SIGTERM, two gateways behind an edge", restart_in_turn, is_behind_edge=True
+        "rolling-restart",
+        "every process: SIGTERM, two gateways behind an edge",
+        restart_in_turn,
+        is_behind_edge=True,
+        may_fail_requests=False,
+    ),
+    Fault(
+        "dump",
+        "pg_dump of both databases, with partitions to create and to drop",
+        dump_during_upkeep,
+        may_fail_requests=False,
+        settings={"TRACKING_RETENTION_MONTHS": str(RETENTION_MONTHS)},
+        per_second=240.0,
     ),
 )

@@ -59,6 +59,9 @@ batches_republished = Counter(
 default_partition_rows = Gauge(
     "tracking_default_partition_rows", "Rows outside every monthly partition; above 0 is an alarm.", ["table"]
 )
+partitions_waiting = Gauge(
+    "tracking_partitions_waiting", "Monthly partitions to create or drop that wait for a lock.", ["database"]
+)
 events_applied = Counter("tracking_events_applied_total", "Events a consumer applied.", ["consumer"])
 batches_redelivered = Counter("tracking_batches_redelivered_total", "Batches that were applied before.", ["consumer"])
 apply_seconds = Histogram(

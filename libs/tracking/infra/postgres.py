@@ -54,6 +54,7 @@ REBUILD_LOCK = 7_236_402
 # secret, the second insert violates the unique hash: that process ends, and finds the token when it is started again.
 # With two secrets, both tokens are good until the next start of an admin, which revokes the one it is not told of.
 BOOTSTRAP_LOCK = 7_236_403
+PARTITIONS_LOCK = 7_236_404
 # Taken by the triggers of migration write/0012, not by this code; here so that the number is not used twice.
 CREDENTIAL_CHANGES_LOCK = 7_236_405
 

@@ -41,21 +41,27 @@ def migrate(
             _admit_roles(connection, name)
         _apply(name, url, say)
         with psycopg.connect(url, autocommit=True) as connection:
-            created = create_partitions(connection, name, datetime.now(UTC).date())
+            created, waiting = create_partitions(connection, name, datetime.now(UTC).date())
             say(f"{name}: {created} monthly partitions created")
+            if waiting:
+                say(f"{name}: {waiting} monthly partitions wait for a lock, as during a dump; the relay creates them")
 
 
-def create_partitions(connection: psycopg.Connection, database: str, today: date) -> int:
-    """Create the partitions from 13 months back to 3 ahead of `today`; return how many were missing."""
-    created = 0
+def create_partitions(connection: psycopg.Connection, database: str, today: date) -> tuple[int, int]:
+    """Create the partitions from 13 months back to 3 ahead of `today`.
+
+    Return how many were created, and how many were missing and could not be locked, for example during a dump.
+    """
+    create = sql.SQL("select {}.create_partition(%s, %s)").format(sql.Identifier(database))
+    created = waiting = 0
     for parent in PARTITIONED_TABLES[database]:
         for month in list_months_around(today, MONTHS_BACK, MONTHS_AHEAD):
-            row = connection.execute(
-                sql.SQL("select {}.create_partition(%s, %s)").format(sql.Identifier(database)),
-                (parent, month),
-            ).fetchone()
-            created += bool(row and row[0])
-    return created
+            try:
+                row = connection.execute(create, (parent, month)).fetchone()
+                created += bool(row and row[0])
+            except psycopg.errors.LockNotAvailable:
+                waiting += 1
+    return created, waiting
 
 
 def _create_database(url: str, say: Callable[[str], None]) -> None:

@@ -1,10 +1,14 @@
 """The state of each rebuild (`read.rebuilds`), which lets another process continue a rebuild that was killed."""
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal
 from uuid import UUID, uuid4
+
+import asyncpg
 
 from tracking.domain.ids import get_previous_id, make_lowest_id
 from tracking.infra.postgres import Connection
@@ -12,6 +16,8 @@ from tracking.tables import event_batches
 from tracking.tables.partitions import PARTITIONED_TABLES, list_months_between
 
 _NONE = UUID(int=0)
+_LOCK_ATTEMPTS = 5
+_LOCK_INTERVAL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +187,8 @@ _CREATE_PARTITION = "select read.create_partition($1, $2)"
 async def create_partitions(read: Connection, write: Connection, rebuild: RebuildState) -> None:
     """Create the partitions of the months in which the batches were received.
 
-    An empty read database has only the latest ones.
+    An empty read database has only the latest ones. A month whose lock is not free, as during a dump, is left to the
+    relay, which moves its rows out of the default partition.
     """
     first = await event_batches.find_first_time(write, rebuild.position, rebuild.through)
     if first is None:
@@ -189,4 +196,12 @@ async def create_partitions(read: Connection, write: Connection, rebuild: Rebuil
     last = datetime.fromtimestamp((rebuild.through.int >> 80) / 1000, first.tzinfo)
     for month in list_months_between(first, last):
         for parent in PARTITIONED_TABLES["read"]:
+            await _create_partition(read, parent, month)
+
+
+async def _create_partition(read: Connection, parent: str, month: date) -> None:
+    for _ in range(_LOCK_ATTEMPTS):
+        with contextlib.suppress(asyncpg.LockNotAvailableError):
             await read.execute(_CREATE_PARTITION, parent, month)
+            return
+        await asyncio.sleep(_LOCK_INTERVAL_S)
