@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from services.gateway.events.segment import BATCH_PATHS, EVENT_TYPE_BY_PATH
+from services.gateway.events.segment import BATCH_PATHS, EVENT_TYPE_BY_PATH, MERGE
 from services.gateway.http.client_address import AddressHeader
 from tracking.contracts.commit_deadline import MAX_COMMIT_DEADLINE_S
 from tracking.infra.settings import Port, ProcessSettings, Seconds
@@ -19,8 +19,8 @@ def _networks(text: str) -> str:
 
 Networks = Annotated[str, AfterValidator(_networks), Field(description="separated by commas")]
 PathPart = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
-_RESERVED_PATHS = ("/api", "/docs", "/health", "/metrics", "/openapi", "/scalar")
-_SDK_ROUTE_NAMES = frozenset({*EVENT_TYPE_BY_PATH, *BATCH_PATHS})
+_RESERVED_PATHS = ("/api", "/beacon", "/docs", "/health", "/metrics", "/openapi", "/pixel", "/scalar", "/sourceConfig")
+_SDK_ROUTE_NAMES = frozenset({*EVENT_TYPE_BY_PATH, *BATCH_PATHS, MERGE, "projects"})
 
 
 def _prefix(text: str) -> str:

@@ -272,9 +272,36 @@ async def test_two_tabs_share_a_person_and_lose_nothing(stack: Stack, services: 
     assert len({event["anonymous_id"] for event in found}) == 1
 
 
+SEND_WITH_ALL = """async url => {
+  const send = (body, more) => fetch(url, {method: "POST", body: JSON.stringify(body), ...more}).then(a => a.status);
+  const message = n => ({batch: [{type: "track", event: "sent" + n, anonymousId: "a", messageId: "all-" + n}]});
+  const headers = {"Content-Type": "application/json", "AnonymousId": "x", "traceparent": "00-1-2-01"};
+  const pixel = url.replace("beacon", "pixel") + "&event=sent4&anonymousId=a";
+  const beacon = new Blob([JSON.stringify(message(3))], {type: "application/json"});
+  return [
+    await send(message(1), {headers}),
+    await send(message(2), {headers, credentials: "include"}),
+    navigator.sendBeacon(url, beacon),
+    (await fetch(pixel, {credentials: "include", headers})).status,
+  ];
+}"""
+
+
+async def test_a_page_sends_with_credentials_and_any_headers_and_a_beacon_of_json(
+    stack: Stack, services: ServiceProcesses, site: Site
+) -> None:
+    key = await a_key(services)
+    async with open_page(site, services, key, options="data-auto='false'") as page:
+        answers = await page.evaluate(SEND_WITH_ALL, f"{services.url('gateway')}/v1/beacon?writeKey={key}")
+        assert answers == [200, 200, True, 200]
+        found = await seen(stack, 4)
+
+    assert sorted(event["event_name"] for event in found) == ["sent1", "sent2", "sent3", "sent4"]
+
+
 async def test_a_beacon_may_come_from_any_origin(services: ServiceProcesses) -> None:
     async with http_client(base_url=services.url("gateway")) as client:
         preflight = await client.options("/v1/beacon", headers={"Origin": f"http://{SITE}"})
 
     assert preflight.status_code == 204
-    assert preflight.headers["access-control-allow-origin"] == "*"
+    assert preflight.headers["access-control-allow-origin"] == f"http://{SITE}"

@@ -59,7 +59,7 @@ async def test_a_beacon_brings_a_batch_as_text_with_its_key_in_the_query(
     for _ in range(2):
         answer = await client.post(f"/v1/beacon?writeKey={sender.api_key}", content=body, headers=headers)
         assert answer.status_code == 200
-        assert answer.headers["access-control-allow-origin"] == "*"
+        assert answer.headers["access-control-allow-origin"] == FIREFOX["Origin"]
         assert answer.json()["refused"] == 1
 
     assert answer.json()["duplicates"] == 2
@@ -127,7 +127,7 @@ async def test_the_script_is_packed_kept_and_asked_for_again(client: httpx.Async
     assert packed.headers["etag"] != plain.headers["etag"]
     assert packed.headers["content-type"] == "text/javascript; charset=utf-8"
     assert packed.headers["cache-control"] == "public, max-age=3600"
-    assert packed.headers["vary"] == "Accept-Encoding"
+    assert packed.headers["vary"] == "Accept-Encoding, Origin"
     assert packed.headers["x-content-type-options"] == "nosniff"
     assert (again.status_code, again.content) == (304, b"")
 

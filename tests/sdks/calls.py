@@ -13,18 +13,18 @@ _PEOPLE = 40
 SHORTEST = 2 * len(_KINDS)
 
 
-def calls(number: int) -> list[Call]:
-    """That many, of all types in turn. In every other round nobody is known until identify.
+def calls(number: int, without: frozenset[str] = frozenset(), *, can_be_known: bool = True) -> list[Call]:
+    """That many, of all types in turn but those `without`. In every other round nobody is known until identify.
 
-    `SHORTEST` of them have one of each.
+    If nobody `can_be_known` before, that is so in every round. `SHORTEST` of them have one of each.
     """
-    return [_call(n, *divmod(n, len(_KINDS))) for n in range(number)]
+    kinds = [kind for kind in _KINDS if kind not in without]
+    return [_call(n, kinds[n % len(kinds)], n // len(kinds), can_be_known=can_be_known) for n in range(number)]
 
 
-def _call(n: int, session: int, step: int) -> Call:
-    kind = _KINDS[step]
+def _call(n: int, kind: str, session: int, *, can_be_known: bool) -> Call:
     person = session % _PEOPLE
-    is_anonymous = session % 2 == 1
+    is_anonymous = session % 2 == 1 or not can_be_known
     known = {"kind": kind, "number": n, "userId": f"user-{person}", "anonymousId": f"visitor-{person}"}
     values = {"n": n, "total": n / 4, "currency": "EUR", "note": "Zürich ✓", "items": [{"sku": f"sku-{n}"}]}
     match kind:

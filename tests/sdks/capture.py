@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.sdks import sdks
-from tests.sdks.calls import SHORTEST, calls
+from tests.sdks.calls import SHORTEST
 from tests.sdks.messages import Message
 from tests.sdks.recorder import run_recorder
-from tests.sdks.sdks import SDKS, Sdk, send
+from tests.sdks.sdks import SDKS, Sdk, calls_of, send
 
 CAPTURED = Path(__file__).parent / "captured"
 KEY = f"sk_{'Captured' * 4}"
 HEADERS = (
+    "anonymousid",
     "access-control-request-headers",
     "access-control-request-method",
     "authorization",
@@ -34,7 +35,7 @@ HEADERS = (
 async def capture(sdk: Sdk) -> Mapping[str, Any]:
     """Record the requests of an SDK for the shortest list of calls; `messageIds` has one id for each call."""
     async with run_recorder() as recorder:
-        sent = await send(sdk, f"http://127.0.0.1:{recorder.port}", KEY, calls(SHORTEST))
+        sent = await send(sdk, f"http://127.0.0.1:{recorder.port}", KEY, calls_of(sdk, SHORTEST))
         requests = [_plain(message) for message in recorder.requests]
     return {"sdk": sdk.name, "version": sent.version, "messageIds": sent.message_ids, "requests": requests}
 

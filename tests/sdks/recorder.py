@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager
 from tests.sdks.messages import Message, read_message
 
 _YES = (
-    b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 16\r\n"
+    b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
     b"Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Methods: POST\r\n"
-    b"Access-Control-Allow-Headers: authorization, content-type, x-retry-count\r\nAccess-Control-Max-Age: 600\r\n"
-    b'\r\n{"success":true}'
+    b"Access-Control-Allow-Headers: %b\r\nAccess-Control-Max-Age: 600\r\n\r\n%b"
 )
+_SUCCESS = b'{"success":true}'
+# what RudderStack's browser SDK asks for first
+_SOURCE = b'{"source":{"id":"1","enabled":true,"config":{},"destinations":[]}}'
 
 
 class Recorder:
@@ -30,7 +32,9 @@ class Recorder:
             is_lost = self._is_first and request.start.startswith("POST ")
             self._is_first &= not is_lost
             if not is_lost:
-                writer.write(_YES)
+                body = _SOURCE if request.start.startswith("GET ") else _SUCCESS
+                names = request.header("access-control-request-headers") or "content-type"
+                writer.write(_YES % (len(body), names.encode("latin-1"), body))
                 await writer.drain()
         writer.close()
 

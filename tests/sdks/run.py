@@ -12,9 +12,9 @@ from uuid import UUID
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.sdks.calls import Call, calls, differences, event_name
+from tests.sdks.calls import Call, differences, event_name
 from tests.sdks.lossy_proxy import run_lossy_proxy
-from tests.sdks.sdks import Sdk, Sent, send
+from tests.sdks.sdks import Sdk, Sent, calls_of, send
 from tests.support.polling import until
 from tests.support.read_model import add_token
 from tests.support.registry import register_system
@@ -50,7 +50,7 @@ class SdkRow:
 async def run_sdk(sdk: Sdk, services: ServiceProcesses, stack: Stack, number: int, *, drop_every: int = 0) -> SdkRow:
     """Its line. With `drop_every`, that share of the gateway's answers is lost on the way. What fails is in `wrong`."""
     row = SdkRow(sdk.name, sent=number)
-    system, told = await register_system(stack, sdk.name), calls(number)
+    system, told = await register_system(stack, sdk.name), calls_of(sdk, number)
     before, began = await _requests(services), time.monotonic()
     try:
         if drop_every:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local import LocalStackError, debian_packages
-from tests.sdks.calls import Call
+from tests.sdks.calls import Call, calls
 from tests.support.service_processes import ROOT
 
 NODE = Path(__file__).parent / "node"
@@ -28,6 +28,10 @@ class Sdk:
 
     name: str
     command: Sequence[str]
+    lacks: frozenset[str] = frozenset()
+    """The kinds of calls that it does not have."""
+    can_be_known: bool = True
+    """Whether it can be told who somebody is without an identify."""
 
     @property
     def file_name(self) -> str:
@@ -45,6 +49,7 @@ SDKS = (
     Sdk("@rudderstack/rudder-sdk-node", ("node", str(NODE / "send.mjs"), "rudderstack")),
     Sdk("@segment/analytics-next", _BROWSER),
     Sdk("@segment/analytics-next, batching", (*_BROWSER, "batching")),
+    Sdk("@rudderstack/analytics-js", (*_BROWSER, "rudderstack"), frozenset({"screen"}), can_be_known=False),
 )
 
 
@@ -54,6 +59,11 @@ class Sent:
 
     version: str
     message_ids: Sequence[str]
+
+
+def calls_of(sdk: Sdk, number: int) -> list[Call]:
+    """The calls that the SDK can make, so many of them."""
+    return calls(number, sdk.lacks, can_be_known=sdk.can_be_known)
 
 
 async def send(sdk: Sdk, url: str, key: str, calls: Sequence[Call]) -> Sent:

@@ -1,11 +1,13 @@
 """Reads the query of the pixel route as a message of an SDK."""
 
+import re
 from typing import Any
 from urllib.parse import parse_qsl
 
 from tracking.domain.errors import Malformed
 
 _MAX_PARAMETERS = 200
+_PREFIX = re.compile(r"^(?:properties|traits)\.(?=.)")
 _KEYS = frozenset({"apiKey", "writeKey", "dryRun"})
 _FIELDS = {
     "type": "type",
@@ -25,12 +27,13 @@ _FIELDS = {
 }
 
 
-def parse_pixel_query(query: bytes, referrer: str | None = None) -> dict[str, Any]:
+def parse_pixel_query(query: bytes, referrer: str | None = None, event_type: str | None = None) -> dict[str, Any]:
     """Parse the query of a pixel as a message of an SDK. Raises Malformed if it has too many parameters.
 
     A parameter that is not a field of a message becomes a property with a text, or with a list if it is given several
-    times. Of a field that is given several times the first value counts, as with the key. Bytes that are not UTF-8
-    become U+FFFD.
+    times; `properties.color` and `traits.color` are `color`, as RudderStack writes them. Of a field that is given
+    several times the first value counts, as with the key. Bytes that are not UTF-8 become U+FFFD. `event_type` is that
+    of the path, if the path has one.
     """
     try:
         pairs = parse_qsl(
@@ -44,6 +47,7 @@ def parse_pixel_query(query: bytes, referrer: str | None = None) -> dict[str, An
         if name in _FIELDS:
             message.setdefault(_FIELDS[name], value)
         elif name not in _KEYS:
+            name = _PREFIX.sub("", name, count=1)
             before = properties.get(name)
             if before is None:
                 properties[name] = value
@@ -51,7 +55,7 @@ def parse_pixel_query(query: bytes, referrer: str | None = None) -> dict[str, An
                 before.append(value)
             else:
                 properties[name] = [before, value]
-    message.setdefault("type", "track" if "event" in message else "page")
+    message["type"] = event_type or message.get("type") or ("track" if "event" in message else "page")
     message["properties" if message["type"] in ("track", "page", "screen") else "traits"] = properties
     if referrer:
         message["context"] = {"page": {"url": referrer}}

@@ -15,6 +15,8 @@ EVENT_TYPE_BY_PATH: Mapping[str, str] = {event_type: event_type for event_type i
     event_type[0]: event_type for event_type in EVENT_TYPES
 }
 """`track` and `t` → track, and so on: the last part of a path, and the type of its messages."""
+# RudderStack's message that says which values belong to one person; no event type of its own is stored
+MERGE = "merge"
 BATCH_PATHS = ("batch", "b", "import")
 
 
@@ -40,6 +42,9 @@ def to_envelope(message: Any, event_type: str | None) -> dict[str, Any] | Reject
             return message  # an element that is not JSON
         return Rejection("invalid_event", "A message must be a JSON object.")
     event_type = event_type or message.get("type")
+    if event_type == MERGE:
+        message = _from_merge(message)
+        event_type = message["type"]
     if not isinstance(event_type, str) or event_type not in EVENT_TYPES:
         fault = {"field": "type", "message": f"must be one of {', '.join(EVENT_TYPES)}"}
         return Rejection("invalid_event", f"Not an event: type: {fault['message']}.", (fault,))
@@ -56,6 +61,26 @@ def to_envelope(message: Any, event_type: str | None) -> dict[str, Any] | Reject
         "context": context,
     }
     return FlaggedEnvelope(envelope, message.flags) if isinstance(message, FlaggedEnvelope) else envelope
+
+
+def _from_merge(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a merge as an alias if it names a user id and another id, else as a track event named merge.
+
+    `mergeProperties` is a list of `{type, value}`. Other types (an e-mail address, a phone) are values that many people
+    may share, so they are kept as properties and link nobody.
+    """
+    given = message.get("mergeProperties")
+    named = [pair for pair in given if isinstance(pair, dict)] if isinstance(given, list) else []
+    pairs = [(pair.get("type"), pair.get("value")) for pair in named]
+    users = [value for kind, value in pairs if kind in ("userId", "user_id")]
+    visitors = [value for kind, value in pairs if kind in ("anonymousId", "anonymous_id")]
+    properties = {"mergeProperties": given}
+    if users and len(users) + len(visitors) == 2:
+        previous_id = visitors[0] if visitors else users[1]
+        return {**message, "type": "alias", "userId": users[0], "previousId": previous_id, "traits": properties}
+    first = next((value for _, value in pairs if isinstance(value, str) and value), None)
+    actor = {} if message.get("userId") or message.get("anonymousId") else {"userId": first}
+    return {**message, **actor, "type": "track", "event": MERGE, "properties": properties}
 
 
 def _id(value: Any) -> Any:

@@ -8,16 +8,17 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 
 from starlette.applications import Starlette
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.gateway import SERVICE
 from services.gateway.events.decode import decode_batch, decode_event
 from services.gateway.http.browser import DEFAULT_NAMES, BrowserRouteNames, BrowserRoutes
 from services.gateway.http.clock import get_receive_time
-from services.gateway.http.cors import CORS, PREFLIGHT
+from services.gateway.http.cors import allow_origin, answer_preflight
 from services.gateway.http.ingestion import Ingestion
 from services.gateway.http.openapi import build_openapi
-from services.gateway.http.paths import BATCH_PATH, INGEST_PATH
+from services.gateway.http.paths import BATCH_PATH, INGEST_PATH, normalize_path
 from services.gateway.http.request import ClientDisconnected, GatewayRequest
 from services.gateway.http.responses import (
     record_request_metrics,
@@ -26,6 +27,7 @@ from services.gateway.http.responses import (
     require_event,
 )
 from services.gateway.http.sdk import SdkRoutes
+from services.gateway.http.sdk_settings import SdkSettings
 from tracking.http.edge import EdgeMiddleware
 from tracking.http.errors import build_error_headers, encode_error_body, to_tracking_error
 from tracking.http.health import Health
@@ -87,7 +89,8 @@ class GatewayApp:
         for path, handler in sdk.handlers().items():
             # The status must be 200: after 202 the Python SDK of RudderStack sends the whole batch again.
             self._handlers[path] = (handler, 200)
-        self._handlers[browser.beacon_path] = (browser.beacon, 200)
+        for path in browser.beacon_paths:
+            self._handlers[path] = (browser.beacon, 200)
         self._pages = browser.get_handlers()
         self._rest = rest
 
@@ -98,12 +101,16 @@ class GatewayApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = self._handlers.get(scope["path"]) if scope["type"] == "http" else None
+        if found is None and scope["type"] == "http":
+            scope = {**scope, "path": normalize_path(scope["path"])}
+            found = self._handlers.get(scope["path"])
         if found is None or scope["method"] not in ("POST", "OPTIONS"):
             page = self._pages.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
             await (page or self._rest)(scope, receive, send)
             return
         if scope["method"] == "OPTIONS":
-            await send({"type": "http.response.start", "status": 204, "headers": [*CORS, *PREFLIGHT]})
+            preflight = answer_preflight(scope["headers"], b"POST, OPTIONS")
+            await send({"type": "http.response.start", "status": 204, "headers": preflight})
             await send({"type": "http.response.body"})
             return
         handler, status = found
@@ -133,7 +140,7 @@ class GatewayApp:
             (b"x-correlation-id", request.correlation_id.encode()),
         ]
         if request.origin is not None:
-            headers.extend(CORS)
+            headers.extend(allow_origin(request.origin))
         headers.extend((name.lower().encode(), value.encode()) for name, value in extra.items())
         if not request.is_body_read:
             headers.append((b"connection", b"close"))
@@ -152,7 +159,15 @@ def create_app(
 ) -> GatewayApp:
     """Build the application, with its routes for health, metrics and documentation."""
     gateway, browser = EventRoutes(ingestion), BrowserRoutes(ingestion, sdk, names)
-    docs, documented = build_openapi(gateway, sdk, browser)
+    settings = SdkSettings(sdk.prefix)
+    docs, documented = build_openapi(gateway, sdk, browser, settings)
     # These paths are registered once more for other methods, which get 405.
-    rest = Starlette(routes=[*health.make_routes(), *docs.make_routes(documented), *documented.routes])
+    rest = Starlette(
+        routes=[
+            *health.make_routes(),
+            *docs.make_routes(documented),
+            *documented.routes,
+            *(Route(path, settings.preflight, methods=["OPTIONS"]) for path in settings.paths),
+        ]
+    )
     return GatewayApp(gateway, sdk, browser, ingestion, EdgeMiddleware(rest, SERVICE))

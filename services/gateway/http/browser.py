@@ -6,6 +6,7 @@ Their names are settings, because block lists know the usual ones.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,7 +15,7 @@ from services.gateway import SERVICE
 from services.gateway.events.pixel import parse_pixel_query
 from services.gateway.events.segment import to_envelope
 from services.gateway.http.clock import get_receive_time
-from services.gateway.http.cors import FOR_ANY_PAGE, Headers
+from services.gateway.http.cors import FOR_ANY_PAGE, Headers, allow_origin, answer_preflight
 from services.gateway.http.ingestion import Ingestion
 from services.gateway.http.request import GatewayRequest, find_header
 from services.gateway.http.responses import (
@@ -25,6 +26,7 @@ from services.gateway.http.responses import (
 )
 from services.gateway.http.script import TrackerScript
 from services.gateway.http.sdk import SdkRoutes
+from tracking.domain.tracking_event import EVENT_TYPES
 from tracking.http.errors import build_error_headers, to_tracking_error
 from tracking.http.request_metrics import REQUEST_METRICS
 from tracking.infra import correlation, telemetry
@@ -77,18 +79,25 @@ class BrowserRoutes:
         self._ingestion = ingestion
         self._sdk = sdk
         self.beacon_path = f"{sdk.prefix}/{names.beacon}"
+        # where RudderStack's browser SDK and its pixels send
+        self.beacon_paths = (self.beacon_path, f"/beacon{sdk.prefix}/batch")
         self.pixel_path = f"{sdk.prefix}/{names.pixel}"
+        self.typed_pixel_path = f"/pixel{sdk.prefix}/{{type}}"
         self.script_path = f"{sdk.prefix}/{names.script}"
         self._script = TrackerScript(names.beacon)
         self.script = self._script.answer
 
     def get_handlers(self) -> Mapping[tuple[str, str], ASGIApp]:
-        """Handlers of GET and HEAD by method and path."""
+        """Handlers of GET, HEAD and OPTIONS by method and path."""
+        pixels: dict[str, ASGIApp] = {self.pixel_path: self.pixel}
+        for event_type in EVENT_TYPES:
+            pixels[self.typed_pixel_path.format(type=event_type)] = partial(self.pixel, event_type=event_type)
         return {
-            ("GET", self.pixel_path): self.pixel,
-            ("HEAD", self.pixel_path): self.pixel_head,
+            **{("GET", path): pixel for path, pixel in pixels.items()},
+            **{("HEAD", path): self.pixel_head for path in pixels},
             ("GET", self.script_path): self.script,
             ("HEAD", self.script_path): self.script,
+            **{("OPTIONS", path): self.preflight for path in (*pixels, self.script_path)},
         }
 
     async def beacon(self, request: GatewayRequest) -> bytes:
@@ -100,8 +109,8 @@ class BrowserRoutes:
         request.is_from_browser = True
         return await self._sdk.batch(request)
 
-    async def pixel(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Store one event that is written as query parameters.
+    async def pixel(self, scope: Scope, receive: Receive, send: Send, event_type: str | None = None) -> None:
+        """Store one event that is written as query parameters; `event_type` is that of the path, if it has one.
 
         The answer is a transparent image of 43 bytes, with errors too: browsers show an image whatever its status, so
         the status can say what became of the event, and X-Error-Code why.
@@ -112,24 +121,27 @@ class BrowserRoutes:
         status, extra = 200, {}
         try:
             with telemetry.request_span(SERVICE, scope):
-                await self._store(request, scope["query_string"])
+                await self._store(request, scope["query_string"], event_type)
         except Exception as error:
             known = to_tracking_error(error)
             status, extra = known.status, {"X-Error-Code": known.code, **build_error_headers(known)}
             await self._ingestion.record_error(request, known)
-        headers = [*_pixel_headers(request.correlation_id), *encode_headers(extra)]
+        headers = [*_pixel_headers(request), *encode_headers(extra)]
         await send_response(send, status, headers, GIF)
         answered = REQUEST_METRICS.get_route_metrics(SERVICE, "GET", scope["path"], status, is_ingestion=status == 200)
         answered.observe(time.perf_counter() - started)
 
     async def pixel_head(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer HEAD with the headers of the pixel; stores nothing."""
-        correlation_id = PixelRequest(scope, receive).correlation_id
-        await send_response(send, 200, _pixel_headers(correlation_id), b"", len(GIF))
+        await send_response(send, 200, _pixel_headers(PixelRequest(scope, receive)), b"", len(GIF))
 
-    async def _store(self, request: PixelRequest, query: bytes) -> None:
+    async def preflight(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a preflight: a page may ask for the pixel and the script with headers of its own."""
+        await send_response(send, 204, answer_preflight(scope["headers"], b"GET, HEAD, OPTIONS"))
+
+    async def _store(self, request: PixelRequest, query: bytes, event_type: str | None) -> None:
         received_at = get_receive_time()
-        message = parse_pixel_query(query, request.referrer)
+        message = parse_pixel_query(query, request.referrer, event_type)
         request.raw_body = orjson.dumps(message)
         sender = await self._ingestion.authenticate(request, None, received_at)
         decided = await self._ingestion.decide([to_envelope(message, None)], sender)
@@ -137,10 +149,11 @@ class BrowserRoutes:
         render_event(event, await self._ingestion.submit(decided, sender))
 
 
-def _pixel_headers(correlation_id: str) -> Headers:
+def _pixel_headers(request: PixelRequest) -> Headers:
     return [
         (b"content-type", b"image/gif"),
         (b"cache-control", b"no-store"),
-        (b"x-correlation-id", correlation_id.encode()),
+        (b"x-correlation-id", request.correlation_id.encode()),
+        *allow_origin(dict(request.all_headers).get(b"origin", b"").decode("latin-1")),
         *FOR_ANY_PAGE,
     ]

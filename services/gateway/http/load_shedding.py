@@ -8,7 +8,7 @@ events. This runs before the fast path; a request that comes by ASGI (in pieces,
 import time
 
 from services.gateway.commit.group_commit import GroupCommit
-from services.gateway.http.cors import CORS_LINES
+from services.gateway.http.cors import encode_cors_lines
 from services.gateway.http.request import RequestHead
 from services.gateway.http.responses import record_request_metrics
 from tracking.domain.errors import Unavailable
@@ -38,6 +38,6 @@ class LoadShedder:
         head = RequestHead(headers)
         lines = encode_error_headers(full, head.correlation_id)
         if head.origin is not None:
-            lines += CORS_LINES
+            lines += encode_cors_lines(head.origin)
         response.send(full.status, lines, encode_error_body(full, head.correlation_id))
         record_request_metrics(self._path, full.status, started)

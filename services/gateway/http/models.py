@@ -174,6 +174,12 @@ class SdkBatch(JsonModel):
     write_key: str | None = None
 
 
+class KeyQuery(JsonModel):
+    """The key in the query; it may come as the user name of Basic, too."""
+
+    write_key: Annotated[str | None, Field(examples=[_EVENT["apiKey"]])] = None
+
+
 class PixelQuery(DryRun):
     """A message in the query; a parameter of another name is a property of it, as text."""
 

@@ -17,6 +17,7 @@ from services.gateway.http.models import (
     DryRun,
     IngestAnswer,
     IngestRequest,
+    KeyQuery,
     PixelQuery,
     SdkAnswer,
     SdkBatch,
@@ -24,6 +25,7 @@ from services.gateway.http.models import (
     SdkMessage,
 )
 from services.gateway.http.paths import BATCH_PATH, INGEST_PATH
+from services.gateway.http.sdk_settings import SOURCE_CONFIG_PATH
 from tracking.domain.tracking_event import EVENT_TYPES
 from tracking.http.json_api import ErrorBody
 from tracking.http.openapi import OpenApiDocument
@@ -67,13 +69,24 @@ class _Sdk(Protocol):
     def batch(self) -> Handler: ...
 
 
-def build_openapi(own: _Own, sdk: _Sdk, browser: _Browser) -> tuple[OpenApiDocument, Starlette]:
+class _SdkSettings(Protocol):
+    project_path: str
+
+    @property
+    def project(self) -> Handler: ...
+
+    @property
+    def source(self) -> Handler: ...
+
+
+def build_openapi(own: _Own, sdk: _Sdk, browser: _Browser, settings: _SdkSettings) -> tuple[OpenApiDocument, Starlette]:
     """Build the document, and the routes that it describes."""
     docs = OpenApiDocument(
         title="Volcanion Tracking gateway",
         description=(
             "Receives events. 202, or 200 to an SDK, says that they are on disk; a repeat with the same eventId or "
-            "messageId is harmless. The routes of SDKs have one-letter forms too: t, i, p, s, g, a and b."
+            "messageId is harmless. The routes of SDKs have one-letter forms too: t, i, p, s, g, a and b. "
+            "RudderStack's paths beacon/v1/batch, pixel/v1/{type} and merge are served as well."
         ),
         version="1",
         credential="api_key",
@@ -94,6 +107,7 @@ def build_openapi(own: _Own, sdk: _Sdk, browser: _Browser) -> tuple[OpenApiDocum
         described = docs.describe(query=query, answers=answers, tag="pages", operation_id=name, media_type=media_type)
         return Route(path, described(_copy(handler)), methods=["GET"])
 
+    answers: dict[int, type[BaseModel] | None] = {200: None, 400: ErrorBody}
     routes = [
         route(INGEST_PATH, own.ingest, IngestRequest, 202, IngestAnswer, "events", "ingest"),
         route(BATCH_PATH, own.batch, BatchRequest, 202, BatchAnswer, "events", "batch"),
@@ -105,6 +119,13 @@ def build_openapi(own: _Own, sdk: _Sdk, browser: _Browser) -> tuple[OpenApiDocum
         route(browser.beacon_path, browser.beacon, SdkBatch, 200, SdkBatchAnswer, "pages", "beacon"),
         page(browser.pixel_path, browser.pixel, PixelQuery, (200, *_ERRORS), "pixel", "image/gif"),
         page(browser.script_path, browser.script, None, (200, 304), "script", "text/javascript"),
+        *(
+            Route(path, docs.describe(query=query, answers=answers, tag="SDKs", operation_id=name)(handler))
+            for path, handler, query, name in (
+                (settings.project_path, settings.project, None, "project_settings"),
+                (SOURCE_CONFIG_PATH, settings.source, KeyQuery, "source_config"),
+            )
+        ),
     ]
     return docs, Starlette(routes=routes)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from starlette.types import Receive, Scope, Send
 
 from services.gateway import SERVICE
-from services.gateway.http.cors import FOR_ANY_PAGE, Headers
+from services.gateway.http.cors import FOR_ANY_PAGE, Headers, allow_origin
 from services.gateway.http.request import RequestHead, find_header
 from services.gateway.http.responses import send_response
 from tracking.http.request_metrics import REQUEST_METRICS
@@ -33,7 +33,7 @@ class TrackerScript:
         self._tags = (f'"{digest}"', f'"{digest}-gzip"')
         self._fixed: Headers = [
             (b"cache-control", b"public, max-age=3600"),
-            (b"vary", b"Accept-Encoding"),
+            (b"vary", b"Accept-Encoding, Origin"),
             *FOR_ANY_PAGE,
         ]
 
@@ -47,6 +47,7 @@ class TrackerScript:
         tag = self._tags[is_packed]
         headers = [
             *self._fixed,
+            *(header for header in allow_origin(find_header(scope, b"origin")) if header[0] != b"vary"),
             (b"etag", tag.encode()),
             (b"x-correlation-id", RequestHead(scope["headers"]).correlation_id.encode()),
         ]

@@ -6,7 +6,7 @@ from functools import partial
 import orjson
 
 from services.gateway.events.decode import decode_event, decode_sdk_batch
-from services.gateway.events.segment import BATCH_PATHS, EVENT_TYPE_BY_PATH, read_sdk_messages, to_envelope
+from services.gateway.events.segment import BATCH_PATHS, EVENT_TYPE_BY_PATH, MERGE, read_sdk_messages, to_envelope
 from services.gateway.http.clock import get_receive_time
 from services.gateway.http.ingestion import Ingestion
 from services.gateway.http.request import GatewayRequest
@@ -24,7 +24,7 @@ class SdkRoutes:
         """Return the handlers by path."""
         singles = {
             f"{self.prefix}/{name}": partial(self.message, event_type=event_type)
-            for name, event_type in EVENT_TYPE_BY_PATH.items()
+            for name, event_type in {**EVENT_TYPE_BY_PATH, MERGE: MERGE}.items()
         }
         return {**singles, **{f"{self.prefix}/{name}": self.batch for name in BATCH_PATHS}}
 
