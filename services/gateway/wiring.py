@@ -25,6 +25,7 @@ from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup
 from services.gateway.lookups.invalidation import make_invalidation_listener
 from services.gateway.lookups.rate_limits import RateLimiter
+from services.gateway.lookups.retention import RetentionLookup
 from tracking.http import server
 from tracking.http.health import Health
 from tracking.http.server import ServerOptions
@@ -72,6 +73,7 @@ async def run(
     publisher = BatchPublisher(clients.broker, clients.pool)
     beside = CacheAside(clients.redis)
     structures = EventStructureLookup(beside, clients.pool)
+    retention = RetentionLookup(clients.pool)
     commits = GroupCommit(
         clients.store,
         (publisher.enqueue, EventMetrics(structures.index).count),
@@ -84,17 +86,29 @@ async def run(
     )
     health = Health(
         SERVICE,
-        {"postgres": lambda: postgres.ping(clients.pool), "structures": structures.ping},
+        {
+            "postgres": lambda: postgres.ping(clients.pool),
+            "structures": structures.ping,
+            "retention": retention.ping,
+        },
         {"redis": lambda: ping_redis(clients.redis), "rabbitmq": clients.broker.ping},
     )
     rate_limiter = RateLimiter(clients.redis)
     rejected_events = RejectedEventWriter(clients.pool)
     ingestion = Ingestion(
-        keys, structures, commits, rate_limiter, limits, rejected_events, DryRunCommit(clients.pool), addresses
+        keys,
+        structures,
+        retention,
+        commits,
+        rate_limiter,
+        limits,
+        rejected_events,
+        DryRunCommit(clients.pool),
+        addresses,
     )
     names = BrowserRouteNames(options.beacon_name, options.pixel_name, options.script_name)
     app = create_app(ingestion, SdkRoutes(ingestion, options.sdk_prefix), health, names)
-    fast_path = SingleEventFastPath(keys, structures.index, commits, rate_limiter, limits)
+    fast_path = SingleEventFastPath(keys, structures.index, retention, commits, rate_limiter, limits)
     fast_path_handlers = {path: LoadShedder(path, commits).handle for path in app.paths}
     fast_path_handlers[INGEST_PATH] = LoadShedder(INGEST_PATH, commits, fast_path.handle).handle
     async with asyncio.TaskGroup() as work:
@@ -105,6 +119,7 @@ async def run(
             clients.changes.run(),
             keys.run_last_used_updates(),
             structures.run(),
+            retention.run(),
             rejected_events.run(),
         ):
             await server.serve(app, health, server_options, fast_path_handlers)

@@ -1,6 +1,7 @@
 """The analytics over HTTP: parameters in, JSON out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -65,18 +66,20 @@ class QueryRoutes:
 
         for attempt in self._budget.attempts(Caller.from_request(request), count):
             async with attempt as connection:
-                as_of = await freshness.read_as_of(connection, is_raw=filters.needs_raw_events)
+                limits = await freshness.read_limits(connection, is_raw=filters.needs_raw_events)
+                kept = freshness.limit_to_events(within, limits)
+                position = replace(position, within=kept)
                 if is_merged:
                     actor = await actors.find_actor(connection, partner_system_id, filters)
                     rows = await actors.list_actor_events(
                         connection, partner_system_id, actor, position, filters, limit=limit, offset=offset
                     )
-                    total = await actors.count_actor_events(connection, partner_system_id, actor, within, filters)
+                    total = await actors.count_actor_events(connection, partner_system_id, actor, kept, filters)
                 else:
                     rows = await events.list_events(
                         connection, partner_system_id, position, filters, limit=limit, offset=offset
                     )
-                    total = await _count(connection, partner_system_id, within, filters)
+                    total = await _count(connection, partner_system_id, kept, filters)
         shown_rows = rows[: asked.page_size]
         has_more = len(rows) > asked.page_size
         last = (shown_rows[-1]["event_timestamp"], shown_rows[-1]["id"]) if has_more else None
@@ -87,7 +90,7 @@ class QueryRoutes:
                 "pageNumber": asked.page_number,
                 "pageSize": asked.page_size,
                 "nextCursor": asked.make_next_cursor(partner_system_id, within, last) if last else None,
-                "meta": freshness.make_meta(as_of, is_raw=filters.needs_raw_events, is_cached=False),
+                "meta": freshness.make_meta(limits, is_raw=filters.needs_raw_events, is_cached=False),
             }
         )
 
@@ -117,11 +120,12 @@ class QueryRoutes:
         result = await self._cached_statistics.get_statistics(caller, partner_system_id, within, page, now)
         counts, asked_for, is_cached = result.counts, dict[str, int](), result.is_cached
         if asked.unique_actors:
+            kept = freshness.limit_to_events(within, result.limits)
             actors_seen = await self._cached_statistics.count_actors(
                 caller,
-                ActorsQuestion(partner_system_id, within, asked.include_bots, is_merged),
+                ActorsQuestion(partner_system_id, kept, asked.include_bots, is_merged),
                 now,
-                events_to_read=sum(counts.by_kind),
+                events_to_read=sum(counts.by_kind) if kept.start == within.start else None,
             )
             asked_for["uniqueActors"] = actors_seen.number
             is_cached = is_cached and actors_seen.is_cached
@@ -147,7 +151,7 @@ class QueryRoutes:
                 **asked_for,
                 "startDate": format_timestamp(within.start),
                 "endDate": format_timestamp(within.end),
-                "meta": freshness.make_meta(result.as_of, is_raw=False, is_cached=is_cached),
+                "meta": freshness.make_meta(result.limits, is_raw=False, is_cached=is_cached),
             }
         )
 

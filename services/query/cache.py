@@ -16,6 +16,7 @@ from services.query.time_range import TimeRange
 from tracking.infra import metrics
 from tracking.infra.cache_aside import CacheAside
 from tracking.infra.postgres import Connection
+from tracking.tables.retention import Limits
 
 # A range that includes the present changes with nearly every event. Its entry lives long enough to serve requests that
 # arrive together.
@@ -26,10 +27,10 @@ _KEPT_NAMES = DEFAULT_NAMES + 1
 
 @dataclass(frozen=True, slots=True)
 class StatisticsResult:
-    """`counts` as statistics.count_by_name returns them, and the watermark `as_of` of freshness.read_as_of."""
+    """`counts` as statistics.count_by_name returns them, and the limits of freshness.read_limits."""
 
     counts: NameCounts
-    as_of: datetime | None
+    limits: Limits
     is_cached: bool
 
 
@@ -62,19 +63,18 @@ class StatisticsCache:
         entry = _decode(await self._redis.get(key)) if is_kept else None
         for attempt in self._budget.attempts(caller, partial(_count_all, partner_system_id, within)):
             async with attempt as connection:
-                as_of = await freshness.read_as_of(connection, is_raw=False)
-                if entry is not None and entry[1] == await freshness.read_range_version(
-                    connection, partner_system_id, within
+                limits = await freshness.read_limits(connection, is_raw=False)
+                kept = freshness.limit_to_counts(within, limits)
+                if entry is not None and entry[1] == _make_version(
+                    await freshness.read_range_version(connection, partner_system_id, kept), limits
                 ):
                     metrics.cache_lookups.labels("statistics", "redis").inc()
-                    return StatisticsResult(entry[0], as_of, is_cached=True)
-                counts, version = await statistics.count_by_name_with_version(
-                    connection, partner_system_id, within, page
-                )
+                    return StatisticsResult(entry[0], limits, is_cached=True)
+                counts, version = await statistics.count_by_name_with_version(connection, partner_system_id, kept, page)
         metrics.cache_lookups.labels("statistics", "database").inc()
         if is_kept:
-            await self._redis.put(key, _encode(counts, version), self._life_s(within, now))
-        return StatisticsResult(counts, as_of, is_cached=False)
+            await self._redis.put(key, _encode(counts, _make_version(version, limits)), self._life_s(within, now))
+        return StatisticsResult(counts, limits, is_cached=False)
 
     async def count_actors(
         self,
@@ -82,9 +82,14 @@ class StatisticsCache:
         asked: ActorsQuestion,
         now: datetime,
         *,
-        events_to_read: int,
+        events_to_read: int | None,
     ) -> ActorCount:
-        """How many actors the range's events have; `events_to_read` is all of these. Raises Unavailable, TooCostly."""
+        """How many actors the range's events have; `events_to_read`, if known, is all of these.
+
+        Raises Unavailable and TooCostly.
+        """
+        if asked.within.start > asked.within.end:
+            return ActorCount(0, is_cached=False)
         key = make_actors_cache_key(asked)
         entry = _decode_actors(await self._redis.get(key))
         if entry is not None:
@@ -114,12 +119,17 @@ def format_timestamp(at: datetime) -> str:
     return at.replace(tzinfo=None).isoformat() + "Z"
 
 
-def _encode(counts: NameCounts, version: int) -> bytes:
+def _make_version(version: int, limits: Limits) -> list[str]:
+    """The values that must be the same for an entry to be used: the version of the range, and the retention."""
+    return [str(version), str(limits.raw_since), str(limits.counts_since)]
+
+
+def _encode(counts: NameCounts, version: list[str]) -> bytes:
     entry = {"version": version, "kinds": counts.by_kind, "names": counts.names, "page": counts.of_page}
     return orjson.dumps(entry)
 
 
-def _decode(data: bytes | None) -> tuple[NameCounts, int] | None:
+def _decode(data: bytes | None) -> tuple[NameCounts, list[str]] | None:
     if data is None:
         return None
     try:
@@ -127,7 +137,7 @@ def _decode(data: bytes | None) -> tuple[NameCounts, int] | None:
         valid, invalid, bots_valid, bots_invalid = map(int, entry["kinds"])
         of_page = [(str(name), int(number)) for name, number in entry["page"]]
         kinds = (valid, invalid, bots_valid, bots_invalid)
-        return NameCounts(kinds, int(entry["names"]), of_page), int(entry["version"])
+        return NameCounts(kinds, int(entry["names"]), of_page), list(entry["version"])
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return None
 

@@ -147,7 +147,8 @@ async def find_event(connection: Connection, event_id: UUID, partner_id: UUID | 
 
 def build_event(event_id: UUID, partner_id: UUID | None) -> Fragment:
     """The statement of `find_event`."""
-    conditions = [Fragment("id = :event_id", event_id=event_id)]
+    is_kept = Fragment("not exists (select from read.retention where raw_since > event_timestamp)")
+    conditions = [Fragment("id = :event_id", event_id=event_id), is_kept]
     if partner_id is not None:
         conditions.append(Fragment("partner_id = :partner_id", partner_id=partner_id))
     return Fragment(_SELECT_EVENT, conditions=match_all(conditions))

@@ -13,6 +13,8 @@ _META: dict[str, JsonValue] = {
     "lagSeconds": 0.512,
     "source": "rollup+raw",
     "cached": False,
+    "rawSince": None,
+    "countsSince": None,
 }
 _EVENT: dict[str, JsonValue] = {
     "eventId": "019b4fe1-2e40-7a31-9c1e-6c1f5d3a9b10",
@@ -66,7 +68,7 @@ _LEFT_OUT: dict[str, JsonValue] = {
 
 
 class Meta(JsonModel):
-    """How fresh the answer is."""
+    """How fresh the answer is, and from when on events and counts are kept."""
 
     as_of: Annotated[
         datetime | None, Field(description="Everything stored before it is in the answer; null when not known.")
@@ -74,6 +76,14 @@ class Meta(JsonModel):
     lag_seconds: Annotated[float | None, Field(description="Its age.")]
     source: Literal["raw", "rollup+raw"]
     cached: bool
+    raw_since: Annotated[
+        datetime | None,
+        Field(description="There are no events from before it; null where retention has not dropped any."),
+    ]
+    counts_since: Annotated[
+        datetime | None,
+        Field(description="There are no counts from before it. From then until rawSince, whole hours are counted."),
+    ]
 
 
 class Event(JsonModel):

@@ -184,14 +184,14 @@ def sum_kinds(counts: CountsByKind, is_valid: bool | None, is_bot: bool | None) 
 
 
 def _select_parts(within: TimeRange, event_name: str | None) -> Fragment:
-    start, first_hour, first_day, last_day, last_hour, end = _split_range(within)
+    first_hour, first_day, last_day, last_hour = _split_range(within)
     return Fragment(
         _SELECT_PARTS,
         days=_select_days(first_day, last_day, event_name),
         hours_before_days=_select_hours(first_hour, first_day, event_name),
         hours_after_days=_select_hours(last_day, last_hour, event_name),
-        events_before_hours=_count_events(_match_before(start, first_hour), event_name),
-        events_after_hours=_count_events(_match_after(last_hour, end), event_name),
+        events_before_hours=_count_events(_match_before(within.raw_start, first_hour), event_name),
+        events_after_hours=_count_events(_match_after(max(last_hour, within.raw_start), within.end), event_name),
     )
 
 
@@ -234,14 +234,14 @@ def _count_events(within: Fragment, event_name: str | None) -> Fragment:
 
 
 def _split_range(within: TimeRange) -> tuple[datetime, ...]:
-    """Where the parts by events, hours, days, hours and events begin, and the last moment; ascending."""
+    """Where the parts by hours, days and hours begin, and the last of them ends; ascending."""
     first_hour, last_hour = within.get_whole_hours()
     if first_hour >= last_hour:
-        return (*[within.start] * 5, within.end)
+        return (within.start,) * 4
     first_day, last_day = within.get_whole_days()
     if first_day >= last_day:
         first_day = last_day = last_hour
-    return within.start, first_hour, first_day, last_day, last_hour, within.end
+    return first_hour, first_day, last_day, last_hour
 
 
 async def count_by_name_with_version(

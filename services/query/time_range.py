@@ -38,15 +38,21 @@ def parse_last_moment(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """start <= t <= end, in UTC."""
+    """start <= t <= end, in UTC. Of the part before `raw_since` only counts of whole hours are known; None: of none."""
 
     start: datetime
     end: datetime
+    raw_since: datetime | None = None
 
     @property
     def exclusive_end(self) -> datetime:
         """The first moment after it, as PostgreSQL counts microseconds too; the last one has none after it."""
         return _add(self.end, STEP)
+
+    @property
+    def raw_start(self) -> datetime:
+        """From when on there are events; it may be after the end."""
+        return self.start if self.raw_since is None else max(self.start, self.raw_since)
 
     def get_whole_hours(self) -> tuple[datetime, datetime]:
         """The first and the last full hour in [start, exclusive_end]; equal or reversed if it holds no whole hour."""

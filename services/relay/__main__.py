@@ -1,9 +1,11 @@
 """`python -m services.relay`: opens the resources of the relay and runs it until SIGTERM."""
 
 from contextlib import AsyncExitStack
+from datetime import timedelta
 
 from services.relay import SERVICE
 from services.relay.loop import Relay
+from services.relay.retention import RetentionOptions
 from services.relay.settings import RelaySettings
 from tracking.http import server
 from tracking.http.server import ServerOptions
@@ -42,7 +44,11 @@ async def main() -> None:
             unpublished_after_s=settings.unpublished_after_s,
             unapplied_after_s=settings.unapplied_after_s,
             upkeep_interval_s=settings.upkeep_interval_s,
-            retention_months=settings.retention_months,
+            retention=RetentionOptions(
+                settings.retention_months,
+                settings.counts_retention_months,
+                timedelta(seconds=settings.retention_delay_s),
+            ),
         )
         await server.serve_worker(
             SERVICE,

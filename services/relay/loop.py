@@ -12,6 +12,8 @@ from services.relay.partitions import PartitionMaintainer
 from services.relay.reconcile import Reconciler
 from services.relay.reference_data import ReferenceDataReplicator
 from services.relay.republish import Republisher, update_unpublished_metrics
+from services.relay.retention import RetentionMaintainer, RetentionOptions
+from services.relay.upkeep import NotLeading, Upkeep
 from tracking.contracts import topology
 from tracking.infra import postgres
 from tracking.infra.postgres import Pool
@@ -35,7 +37,7 @@ class Relay:
         unpublished_after_s: float,
         unapplied_after_s: float,
         upkeep_interval_s: float,
-        retention_months: int | None,
+        retention: RetentionOptions,
     ) -> None:
         self._write = write
         self._read = read
@@ -54,7 +56,9 @@ class Relay:
         self._tick_s = tick_s
         self._upkeep_interval_s = upkeep_interval_s
         self._stopping = asyncio.Event()
-        self._partitions = PartitionMaintainer(write, read, retention_months, self._stopping)
+        self._upkeep = Upkeep(write, read, self._stopping)
+        self._partitions = PartitionMaintainer(self._upkeep)
+        self._retention = RetentionMaintainer(self._upkeep, retention)
         self._failing: set[str] = set()
 
     def stop(self) -> None:
@@ -92,8 +96,15 @@ class Relay:
     async def _maintain_partitions(self, beat: Callable[[], None]) -> None:
         while not self._stopping.is_set():
             beat()
-            is_done = await self._step("partitions", self._partitions.maintain)
+            self._upkeep.update_metrics()
+            is_done = await self._step("partitions", self._maintain)
             await self._pause(self._upkeep_interval_s if is_done else self._tick_s)
+
+    async def _maintain(self) -> bool:
+        with contextlib.suppress(NotLeading):
+            await self._partitions.maintain()
+            await self._retention.expire()
+        return True
 
     async def _step(self, name: str, step: Callable[[], Awaitable[bool | None]]) -> bool | None:
         try:

@@ -14,6 +14,7 @@ from services.gateway.http.request import RequestLimits
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup
 from services.gateway.lookups.rate_limits import RateLimiter
+from services.gateway.lookups.retention import RetentionLookup
 from tests.support.polling import PATIENCE_S
 from tests.support.registry import Registered, register_system
 from tests.support.stack import Stack
@@ -95,7 +96,8 @@ async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[FastPathG
     try:
         await keys.authenticate(sender.api_key, clock.get_receive_time())
         yield FastPathGateway(
-            SingleEventFastPath(keys, structures.index, commits, RateLimiter(redis), LIMITS), committed
+            SingleEventFastPath(keys, structures.index, RetentionLookup(pool), commits, RateLimiter(redis), LIMITS),
+            committed,
         )
     finally:
         commits.close()

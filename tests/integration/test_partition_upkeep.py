@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from services.relay.partitions import PartitionMaintainer
+from services.relay.upkeep import NotLeading, Upkeep
 from tests.integration.test_pipeline import QUICK
 from tests.support.dead_letters import metric
 from tests.support.polling import until
@@ -96,9 +97,9 @@ async def insert_events(stack: Stack, database: Database, ats: list[datetime]) -
 
 
 @asynccontextmanager
-async def maintainer(stack: Stack, retention_months: int | None = None) -> AsyncIterator[PartitionMaintainer]:
+async def maintainer(stack: Stack) -> AsyncIterator[PartitionMaintainer]:
     async with open_pool(stack.write_url("relay")) as write, open_pool(stack.read_url("relay")) as read:
-        yield PartitionMaintainer(write, read, retention_months, asyncio.Event())
+        yield PartitionMaintainer(Upkeep(write, read, asyncio.Event()))
 
 
 @asynccontextmanager
@@ -190,7 +191,8 @@ async def test_only_one_relay_keeps_the_partitions(stack: Stack) -> None:
     async with maintainer(stack) as partitions:
         async with owner.transaction():
             await owner.execute("select pg_advisory_xact_lock($1)", PARTITIONS_LOCK)
-            await partitions.maintain()
+            with pytest.raises(NotLeading):
+                await partitions.maintain()
             kept_by_the_other = await months_of(stack, "write", "tracking_events")
 
         await partitions.maintain()

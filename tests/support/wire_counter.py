@@ -37,6 +37,7 @@ _BY_ITSELF = (
     "[reset]",
     "open_dead_letters",
     "from write.event_structures",
+    "from write.retention",
     "update write.api_keys",
     "select 1",
     "PING",

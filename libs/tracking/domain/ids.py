@@ -53,6 +53,11 @@ def read_uuid7_time(id_: UUID) -> datetime | None:
     return _EPOCH + timedelta(milliseconds=id_.int >> 80) if id_.version == 7 else None
 
 
+def get_unix_ms(id_: UUID) -> int:
+    """Return the time in an event id, in Unix milliseconds; 0 if it has none."""
+    return id_.int >> 80
+
+
 def make_lowest_id(at: datetime) -> UUID:
     """Return the smallest id that an event or batch of this millisecond can have."""
     return UUID(int=max(to_unix_ms(at), 0) << 80)

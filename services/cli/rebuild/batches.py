@@ -80,19 +80,24 @@ class GroupResult:
     entered: dict[str, UUID]
 
 
-async def read_groups(write: Connection, position: UUID, through: UUID) -> AsyncGenerator[BatchGroup, None]:
-    """Yield the batches after `position` up to `through`, in groups of some 4 000 events. Raises UnknownSystem."""
+async def read_groups(
+    write: Connection, position: UUID, through: UUID, kept_since: datetime | None
+) -> AsyncGenerator[BatchGroup, None]:
+    """Yield the batches after `position` up to `through`, in groups of some 4 000 events. Raises UnknownSystem.
+
+    Events from before `kept_since` are left out, because the read model does not keep them.
+    """
     while page := await event_batches.list_between(write, position, through, _PAGE_BATCHES):
         position = page[-1].id
         group: list[BatchRow] = []
         events = 0
         for batch in page:
             if group and events + len(batch.event_ids) > MAX_GROUP_EVENTS:
-                yield await _read(write, group)
+                yield await _read(write, group, kept_since)
                 group, events = [], 0
             group.append(batch)
             events += len(batch.event_ids)
-        yield await _read(write, group)
+        yield await _read(write, group, kept_since)
 
 
 async def prefetch(source: AsyncGenerator[BatchGroup, None]) -> AsyncGenerator[BatchGroup, None]:
@@ -122,7 +127,7 @@ _SELECT_EVENTS = compose_select(
 )
 
 
-async def _read(write: Connection, group: Sequence[BatchRow]) -> BatchGroup:
+async def _read(write: Connection, group: Sequence[BatchRow], kept_since: datetime | None) -> BatchGroup:
     rows: dict[UUID, list[Row]] = {batch.id: [] for batch in group}
     async with write.transaction(readonly=True):
         await write.execute(USE_INDEX_LOOKUPS_CUSTOM_PLANS)
@@ -135,7 +140,8 @@ async def _read(write: Connection, group: Sequence[BatchRow]) -> BatchGroup:
     for batch_id, *row in found:
         if row[_PARTNER_ID] is None:
             raise UnknownSystem(f"the write database has events of system {row[0]}, but no such system")
-        rows[batch_id].append(tuple(row))
+        if kept_since is None or row[_EVENT_TIMESTAMP] >= kept_since:
+            rows[batch_id].append(tuple(row))
     return BatchGroup(rows, sum(len(batch.event_ids) for batch in group) - len(found))
 
 

@@ -11,6 +11,7 @@ that it adds between the snapshot and the commit are added to both.
 """
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -92,6 +93,18 @@ async def queue_all_hours(read: Connection, *, of_events_too: bool) -> None:
     await read.execute(_INSERT_HOURS_OF_DAYS)
     if of_events_too:
         await read.execute(_INSERT_HOURS_OF_EVENTS)
+
+
+_DELETE_EXPIRED_HOURS = """
+delete from read.rebuild_hours
+ where bucket < $1
+"""
+
+
+async def drop_expired_hours(read: Connection, kept_since: datetime | None) -> None:
+    """Take hours out of the queue whose events retention has dropped: their counts can be compared with nothing."""
+    if kept_since is not None:
+        await read.execute(_DELETE_EXPIRED_HOURS, kept_since)
 
 
 _COUNT_EVENTS_OF_HOURS = (

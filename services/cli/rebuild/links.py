@@ -71,11 +71,12 @@ select e.partner_system_id,
 
 
 async def find_unjustified_links(
-    write: Connection, links: Sequence[IdentityLink], *, deletes_strays: bool
+    write: Connection, links: Sequence[IdentityLink], kept_since: datetime | None, *, deletes_strays: bool
 ) -> list[IdentityLink]:
     """Return the links that their event does not justify.
 
-    If `deletes_strays`, links whose event is not in the write database are included. The write database is read after
+    If `deletes_strays`, links whose event is not in the write database are included, unless retention has dropped
+    events of that time. The write database is read after
     the read database. Every link was made from an event that was committed before, so a missing event is an error.
     """
     named = {(link.partner_system_id, link.event_id) for link in links}
@@ -86,5 +87,9 @@ async def find_unjustified_links(
     return [
         link
         for link in links
-        if link not in justified and (deletes_strays or (link.partner_system_id, link.event_id) in stored)
+        if link not in justified
+        and (
+            (link.partner_system_id, link.event_id) in stored
+            or (deletes_strays and (kept_since is None or link.linked_at >= kept_since))
+        )
     ]

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TypeVar
 
 import asyncpg
@@ -19,6 +20,7 @@ from services.cli.rebuild.batches import BatchGroup, EventKey, GroupResult
 from services.cli.rebuild.hours import (
     PartiallyAppliedCounts,
     count_waiting_hours,
+    drop_expired_hours,
     find_count_differences,
     find_strays,
     list_waiting_hours,
@@ -31,6 +33,7 @@ from services.cli.rebuild.state import RebuildState, ReceivedRange
 from tracking.domain.identity_link import IdentityLink
 from tracking.infra.postgres import REBUILD_LOCK, Connection, Pool
 from tracking.tables import consumer_progress, identities, range_versions
+from tracking.tables.retention import read_kept_since
 from tracking.tables.rollups import HourKey
 
 T = TypeVar("T")
@@ -85,14 +88,15 @@ async def rebuild(
         ]
         connections = RebuildConnections(*opened)
         await _lock(connections.read)
+        kept_since = await read_kept_since(connections.write, connections.read)
         work = await _resume_or_start(connections, within, deletes_strays, starts_over)
         report(work)
         if work.phase == "links":
-            work = await _check_links(connections, work, report)
+            work = await _check_links(connections, work, kept_since, report)
         if work.phase == "batches":
             await state.create_partitions(connections.read, connections.write, work)
-            work = await _rebuild_batches(connections, work, report)
-        work = await _rebuild_hours(connections, work, report)
+            work = await _rebuild_batches(connections, work, kept_since, report)
+        work = await _rebuild_hours(connections, work, kept_since, report)
         async with connections.read.transaction():
             work = replace(work, phase="done")
             await state.save(connections.read, work)
@@ -122,11 +126,13 @@ async def _resume_or_start(
     return await state.start_rebuild(connections.read, connections.write, within, deletes_strays)
 
 
-async def _check_links(connections: RebuildConnections, work: RebuildState, report: Report) -> RebuildState:
+async def _check_links(
+    connections: RebuildConnections, work: RebuildState, kept_since: datetime | None, report: Report
+) -> RebuildState:
     place = FIRST_POSITION
     while links := await list_links(connections.read, place):
         place = links[-1][:3]
-        wrong = await find_unjustified_links(connections.write, links, deletes_strays=work.deletes_strays)
+        wrong = await find_unjustified_links(connections.write, links, kept_since, deletes_strays=work.deletes_strays)
 
         async def delete(wrong: Sequence[IdentityLink] = wrong, known: RebuildState = work) -> RebuildState:
             deleted = await identities.delete_links(connections.read, wrong)
@@ -144,9 +150,11 @@ async def _check_links(connections: RebuildConnections, work: RebuildState, repo
     return work
 
 
-async def _rebuild_batches(connections: RebuildConnections, work: RebuildState, report: Report) -> RebuildState:
+async def _rebuild_batches(
+    connections: RebuildConnections, work: RebuildState, kept_since: datetime | None, report: Report
+) -> RebuildState:
     remembered: set[HourKey] = set()
-    source = batches.read_groups(connections.ahead, work.position, work.through)
+    source = batches.read_groups(connections.ahead, work.position, work.through, kept_since)
     async with aclosing(batches.prefetch(source)) as groups:
         async for group in groups:
             work = replace(work, missing_events=work.missing_events + group.missing_events)
@@ -160,6 +168,7 @@ async def _rebuild_batches(connections: RebuildConnections, work: RebuildState, 
     async def turn_to_hours() -> RebuildState:
         if work.range.is_everything:
             await queue_all_hours(connections.read, of_events_too=work.deletes_strays)
+            await drop_expired_hours(connections.read, kept_since)
         turned = replace(work, phase="hours", total_hours=await count_waiting_hours(connections.read))
         await state.save(connections.read, turned)
         return turned
@@ -208,7 +217,10 @@ async def _rebuild_single(
         return passed
 
 
-async def _rebuild_hours(connections: RebuildConnections, work: RebuildState, report: Report) -> RebuildState:
+async def _rebuild_hours(
+    connections: RebuildConnections, work: RebuildState, kept_since: datetime | None, report: Report
+) -> RebuildState:
+    await drop_expired_hours(connections.read, kept_since)
     partially_applied = PartiallyAppliedCounts(connections.write)
     while hours := await list_waiting_hours(connections.read):
         if work.deletes_strays:

@@ -21,9 +21,9 @@ from services.gateway.events.structure_index import StructureIndex
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed
 from tracking.domain.identity_link import MAX_ID_CHARACTERS
-from tracking.domain.ids import derive_event_id, make_uuid7
+from tracking.domain.ids import derive_event_id, get_unix_ms, make_uuid7
 from tracking.domain.placeholder_ids import is_placeholder_id
-from tracking.domain.timestamps import correct_clock_skew, parse_timestamp
+from tracking.domain.timestamps import correct_clock_skew, parse_timestamp, to_unix_ms
 from tracking.domain.tracking_event import EVENT_TYPES, MAX_CLIENT_ID_CHARACTERS, TrackingEvent
 
 _MAX_ERRORS = 20
@@ -46,6 +46,8 @@ class IngestContext:
     sent_at: datetime | None = None
     idempotency_key: str | None = None
     is_dry_run: bool = False
+    # Events from before it are not kept; None: there is no such time.
+    raw_since: datetime | None = None
     # The address and the User-Agent of a browser; those of a server tell nothing about the person.
     address: str | None = None
     user_agent: str | None = None
@@ -176,15 +178,18 @@ def decide(
     if kind == "alias":
         _flag_previous_id(properties, notes)
 
-    if client_id is None:
-        identity = make_uuid7(sender.received_ms, random_bits)
-    else:
-        identity = derive_event_id(sender.key.partner_system_id, client_id, original)
+    identity = (
+        make_uuid7(sender.received_ms, random_bits)
+        if client_id is None
+        else derive_event_id(sender.key.partner_system_id, client_id, original)
+    )
+    event_timestamp, clock_adjusted = correct_clock_skew(original, sent_at, sender.received_at)
+    if sender.raw_since is not None and _is_too_old(identity, event_timestamp, sender.raw_since):
+        return Rejection("event_too_old", f"Events from before {sender.raw_since.isoformat()} are not kept.")
     surroundings, is_bot = None, False
     if context is not None or sender.address is not None or sender.key.settings.privacy_rules:
         person = PersonalData(user_id, anonymous_id, properties, context)
         (user_id, anonymous_id), text, surroundings, is_bot = _apply_privacy(person, text, sender)
-    event_timestamp, clock_adjusted = correct_clock_skew(original, sent_at, sender.received_at)
     errors = notes.validation_errors
     return _Event.__new__(
         _Event,
@@ -208,6 +213,15 @@ def decide(
         context=surroundings,
         is_bot=is_bot,
     )
+
+
+def _is_too_old(identity: UUID, event_timestamp: datetime, raw_since: datetime) -> bool:
+    """Return whether an event from before `raw_since`, or another one with its id, may have been dropped.
+
+    Both times count. The read model drops events by their event timestamp, the write database by the time in their ids,
+    which differs from it if the client's clock was wrong. An id without a time is never dropped.
+    """
+    return event_timestamp < raw_since or 0 < get_unix_ms(identity) < to_unix_ms(raw_since)
 
 
 def _apply_privacy(

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from services.gateway.events.envelope import Flag
 
-RejectionReason = Literal["malformed_json", "invalid_event", "event_too_large", "too_deep", "not_storable"]
+RejectionReason = Literal[
+    "malformed_json", "invalid_event", "event_too_large", "too_deep", "event_too_old", "not_storable"
+]
 
 
 @dataclass(frozen=True, slots=True)

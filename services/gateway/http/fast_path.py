@@ -20,6 +20,7 @@ from services.gateway.http.request import RequestHead, RequestLimits
 from services.gateway.http.responses import record_request_metrics, render_event
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.rate_limits import RateLimiter
+from services.gateway.lookups.retention import RetentionLookup
 from tracking.domain.errors import TrackingError
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.http.errors import encode_error_body, encode_error_headers, to_tracking_error
@@ -34,6 +35,7 @@ class SingleEventFastPath:
         self,
         keys: ApiKeyLookup,
         structures: StructureIndex,
+        retention: RetentionLookup,
         commits: GroupCommit,
         rate_limiter: RateLimiter,
         limits: RequestLimits,
@@ -41,6 +43,7 @@ class SingleEventFastPath:
         self._rate_limiter = rate_limiter
         self._keys = keys
         self._structures = structures
+        self._retention = retention
         self._commits = commits
         self._limits = limits
 
@@ -66,6 +69,7 @@ class SingleEventFastPath:
             sender = IngestContext(
                 key, received_at, get_receive_ms(received_at), head.correlation_id, self._limits.event_bytes
             )
+            sender.raw_since = self._retention.raw_since
             sender.idempotency_key = head.get_idempotency_key()
             event = decide(envelope, sender, self._structures, getrandbits(74))
         except (TrackingError, SchemaNotLoaded):

@@ -25,6 +25,7 @@ from services.gateway.http.request import BodyBudget, GatewayRequest, RequestLim
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup
 from services.gateway.lookups.rate_limits import RateLimiter
+from services.gateway.lookups.retention import RetentionLookup
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Forbidden, Malformed, TooLarge, TrackingError
 from tracking.domain.timestamps import parse_timestamp
@@ -41,6 +42,7 @@ class Ingestion:
         self,
         keys: ApiKeyLookup,
         structures: EventStructureLookup,
+        retention: RetentionLookup,
         commits: GroupCommit,
         rate_limiter: RateLimiter,
         limits: RequestLimits,
@@ -54,6 +56,7 @@ class Ingestion:
         self._rate_limiter = rate_limiter
         self._keys = keys
         self._structures = structures
+        self._retention = retention
         self._commits = commits
         self._limits = limits
         self._body_budget = BodyBudget(limits.bodies_bytes)
@@ -99,6 +102,7 @@ class Ingestion:
             sent_at=parse_timestamp(sent_at) if isinstance(sent_at, str) else None,
             idempotency_key=request.get_idempotency_key(),
             is_dry_run=is_dry_run,
+            raw_since=self._retention.raw_since,
         )
 
     async def _key(self, given: str | None, at: datetime) -> ApiKeyEntry:

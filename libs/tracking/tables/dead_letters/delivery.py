@@ -164,3 +164,24 @@ select count(*)
 async def count_open(write: Pool, consumer: str) -> int:
     """Return how many dead letters of the consumer wait for a decision."""
     return int(await write.fetchval(_COUNT_OPEN, consumer))
+
+
+_DELETE_CLOSED = """
+delete from write.dead_letters as letter
+ where state in ('applied', 'discarded')
+   and coalesce(decided_at, last_seen_at) < $1
+   and (
+        batch_id is null
+        or exists (
+            select
+              from write.consumer_positions as position
+             where position.consumer = letter.consumer
+               and position.applied_through >= letter.batch_id
+           )
+       )
+"""
+
+
+async def delete_closed(write: Pool, before: datetime) -> None:
+    """Delete dead letters that were applied or discarded before a time and that their consumer's position passed."""
+    await write.execute(_DELETE_CLOSED, before)
