@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
+from uuid import UUID
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
@@ -16,6 +17,7 @@ from tests.support.http_client import http_client
 from tests.support.polling import PATIENCE_S, until
 from tests.support.service_processes import ServiceProcesses, run_services
 from tests.support.stack import Stack
+from tracking.domain.ids import is_made_per_call
 
 SITE = "shop.example"
 PAGE = """<!doctype html><title>{title}</title><body><a href="/next">next</a>
@@ -145,6 +147,10 @@ async def test_views_routes_events_and_persons_arrive_once(
         ("page", "u-1"),
     ]
     assert len({event["anonymous_id"] for event in found}) == 1
+    # a page without https has no crypto.randomUUID
+    ids = [UUID(event["message_id"]) for event in found]
+    assert [(str(id_), id_.version) for id_ in ids] == [(event["message_id"], 4) for event in found]
+    assert all(is_made_per_call(event["message_id"]) for event in found)
     first, added, cart = found[0], found[1], found[2]
     assert first["properties"]["title"] == "Title of /start?a=1"
     assert first["properties"]["url"] == f"http://{SITE}/start?a=1"

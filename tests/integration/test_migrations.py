@@ -12,7 +12,7 @@ from tests.support.events import an_event
 from tests.support.polling import until
 from tests.support.registry import register_system
 from tests.support.stack import Stack
-from tracking.domain.ids import derive_event_id, make_uuid7
+from tracking.domain.ids import derive_dated_id, make_uuid7
 from tracking.domain.timestamps import to_unix_ms
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import postgres
@@ -92,9 +92,9 @@ async def test_an_event_lies_in_the_partition_of_its_ids_month(stack: Stack) -> 
 
     await insert(
         stack,
-        an_event(SYSTEM, derive_event_id(SYSTEM, "no time", None)),
-        an_event(SYSTEM, derive_event_id(SYSTEM, "long ago", datetime(2004, 2, 29, tzinfo=UTC))),
-        an_event(SYSTEM, derive_event_id(SYSTEM, "last month", last_month)),
+        an_event(SYSTEM, derive_dated_id(SYSTEM, "no time", None)),
+        an_event(SYSTEM, derive_dated_id(SYSTEM, "long ago", datetime(2004, 2, 29, tzinfo=UTC))),
+        an_event(SYSTEM, derive_dated_id(SYSTEM, "last month", last_month)),
         an_event(SYSTEM, make_uuid7(to_unix_ms(now), 1)),
     )
 
@@ -107,7 +107,7 @@ async def test_an_event_lies_in_the_partition_of_its_ids_month(stack: Stack) -> 
 
 
 async def test_a_late_partition_takes_its_rows_out_of_the_default_one(stack: Stack) -> None:
-    await insert(stack, an_event(SYSTEM, derive_event_id(SYSTEM, "a", datetime(2004, 2, 29, tzinfo=UTC))))
+    await insert(stack, an_event(SYSTEM, derive_dated_id(SYSTEM, "a", datetime(2004, 2, 29, tzinfo=UTC))))
     owner = await stack.write()
 
     created = [
@@ -121,7 +121,7 @@ async def test_a_late_partition_takes_its_rows_out_of_the_default_one(stack: Sta
 async def test_retention_drops_a_month_whole(stack: Stack) -> None:
     month = list_months_around(datetime.now(UTC).date(), 2, 0)[0]
     await insert(
-        stack, an_event(SYSTEM, derive_event_id(SYSTEM, "a", datetime(month.year, month.month, 3, tzinfo=UTC)))
+        stack, an_event(SYSTEM, derive_dated_id(SYSTEM, "a", datetime(month.year, month.month, 3, tzinfo=UTC)))
     )
     owner = await stack.write()
 

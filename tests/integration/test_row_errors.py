@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -77,7 +78,8 @@ BAD: dict[str, tuple[str, dict[str, Any]]] = {
     "a text that is no number": (_CAST, {"eventProperties": {"n": "many"}}),
     "too big for an index": (_INDEX, {"eventProperties": {"text": _LONG}}),
     "another unique index": (_UNIQUE, {"userId": "taken"}),
-    "no partition": (_NO_DEFAULT, {"eventId": "far", "eventTimestamp": "2071-05-05T00:00:00Z"}),
+    # an id that is no name, so that it is placed by its time
+    "no partition": (_NO_DEFAULT, {"eventId": str(uuid4()), "eventTimestamp": "2071-05-05T00:00:00Z"}),
 }
 
 

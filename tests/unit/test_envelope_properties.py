@@ -15,7 +15,7 @@ from services.gateway.events.rejection import Rejection, RejectionReason
 from services.gateway.events.structure_index import StructureIndex
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed
-from tracking.domain.ids import derive_event_id, get_usable_unix_ms, make_lowest_id, make_uuid7
+from tracking.domain.ids import derive_dated_id, get_usable_unix_ms, make_lowest_id, make_uuid7
 from tracking.domain.placeholder_ids import is_placeholder_id
 from tracking.domain.timestamps import correct_clock_skew, parse_timestamp, to_unix_ms
 from tracking.domain.tracking_event import TrackingEvent
@@ -199,7 +199,7 @@ def test_a_corrected_time_is_never_far_ahead(
 @always_the_same
 @given(st.uuids(), _TEXTS, st.none() | _TIMES)
 def test_a_retry_has_the_same_id_in_the_same_partition(system: UUID, client_id: str, at: datetime | None) -> None:
-    made, again = (derive_event_id(system, client_id, at) for _ in range(2))
+    made, again = (derive_dated_id(system, client_id, at) for _ in range(2))
 
     assert made == again
     assert (made.version, made.variant) == (8, "specified in RFC 4122")
@@ -216,7 +216,7 @@ def test_a_retry_has_the_same_id_in_the_same_partition(system: UUID, client_id: 
 def test_another_system_client_id_or_millisecond_is_another_id(
     one: tuple[UUID, str, datetime], other: tuple[UUID, str, datetime]
 ) -> None:
-    first = derive_event_id(*one)
+    first = derive_dated_id(*one)
 
     for changed in ((other[0], *one[1:]), (one[0], other[1], one[2]), (*one[:2], other[2])):
         is_same = (changed[0], changed[1], get_usable_unix_ms(changed[2])) == (
@@ -224,7 +224,7 @@ def test_another_system_client_id_or_millisecond_is_another_id(
             one[1],
             get_usable_unix_ms(one[2]),
         )
-        assert (derive_event_id(*changed) == first) == is_same
+        assert (derive_dated_id(*changed) == first) == is_same
 
 
 @always_the_same

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracking.domain.ids import derive_event_id, get_previous_id, get_usable_unix_ms, make_lowest_id, make_uuid7
+from tracking.domain.ids import derive_dated_id, get_previous_id, get_usable_unix_ms, make_lowest_id, make_uuid7
 from tracking.domain.timestamps import correct_clock_skew, parse_timestamp
 
 SYSTEM, OTHER_SYSTEM = UUID(int=1), UUID(int=2)
@@ -26,7 +26,7 @@ def test_a_fresh_id_is_a_version_7_uuid_that_starts_with_its_time() -> None:
 def test_a_retry_makes_the_same_id_in_the_same_partition(client_id: str, ms: int) -> None:
     original = datetime.fromtimestamp(ms // 1000, UTC) + timedelta(milliseconds=ms % 1000)
 
-    first, again = (derive_event_id(SYSTEM, client_id, original) for _ in range(2))
+    first, again = (derive_dated_id(SYSTEM, client_id, original) for _ in range(2))
 
     assert first == again
     assert first.version == 8
@@ -35,19 +35,19 @@ def test_a_retry_makes_the_same_id_in_the_same_partition(client_id: str, ms: int
 
 @given(st.text(min_size=1, max_size=100), st.text(min_size=1, max_size=100))
 def test_two_client_ids_make_two_ids(one: str, other: str) -> None:
-    same = derive_event_id(SYSTEM, one, NOON) == derive_event_id(SYSTEM, other, NOON)
+    same = derive_dated_id(SYSTEM, one, NOON) == derive_dated_id(SYSTEM, other, NOON)
 
     assert same == (one == other)
 
 
 def test_the_same_client_id_of_two_systems_makes_two_ids() -> None:
-    assert derive_event_id(SYSTEM, "a", NOON) != derive_event_id(OTHER_SYSTEM, "a", NOON)
+    assert derive_dated_id(SYSTEM, "a", NOON) != derive_dated_id(OTHER_SYSTEM, "a", NOON)
 
 
 def test_the_client_id_is_not_mixed_up_with_the_system() -> None:
-    shifted = derive_event_id(UUID(bytes=SYSTEM.bytes[1:] + b"a"), "b", NOON)
+    shifted = derive_dated_id(UUID(bytes=SYSTEM.bytes[1:] + b"a"), "b", NOON)
 
-    assert shifted != derive_event_id(SYSTEM, "ab", NOON)
+    assert shifted != derive_dated_id(SYSTEM, "ab", NOON)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_the_client_id_is_not_mixed_up_with_the_system() -> None:
 )
 def test_a_time_that_cannot_be_trusted_gives_zero_time_bits(original: datetime | None) -> None:
     assert get_usable_unix_ms(original) == 0
-    assert derive_event_id(SYSTEM, "a", original).int >> 80 == 0
+    assert derive_dated_id(SYSTEM, "a", original).int >> 80 == 0
 
 
 def test_the_first_id_of_a_moment_is_below_every_id_of_it() -> None:

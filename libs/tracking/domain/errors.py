@@ -9,6 +9,7 @@
     │   ├── Conflict        409  a unique thing exists already, or the state does not allow it
     │   ├── TooLarge        413  over a limit that the message names
     │   ├── TooCostly       422  understood, but to answer it would take more than is allowed; ask for less
+    │   ├── Unprocessable   422  understood, but it contradicts an earlier request
     │   └── TooManyRequests 429  faster than allowed; `retry_after_s` says when to come back
     └── Unavailable         503  nothing wrong with the input; try again after `retry_after_s`
 
@@ -75,6 +76,12 @@ class TooLarge(Rejected):
 
 class TooCostly(Rejected):
     """The question is understood, but its answer would take more than it may; `details` says how to ask for less."""
+
+    status = 422
+
+
+class Unprocessable(Rejected):
+    """The input is valid in itself but contradicts an earlier request of the same sender."""
 
     status = 422
 

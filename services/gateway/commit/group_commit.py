@@ -26,6 +26,7 @@ from services.gateway.commit.micro_batch import (
     MAX_MESSAGE_BYTES,
     MAX_MESSAGE_EVENTS,
     CommitResult,
+    KeyedGroup,
     MicroBatch,
     OnCommitted,
     PendingEvents,
@@ -35,6 +36,7 @@ from services.gateway.commit.micro_batch import (
 from services.gateway.commit.store import ROW_ERRORS, EventStore, describe_row_error, is_permanent_error
 from tracking.contracts.events_tracked import HasSystemContext, count_bytes
 from tracking.domain.errors import Unavailable
+from tracking.domain.idempotency_key import IdempotencyKey
 from tracking.domain.ids import make_uuid7
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import metrics, postgres
@@ -103,13 +105,16 @@ class GroupCommit:
         self._loop = asyncio.get_running_loop()
         metrics.buffered_events.set_function(lambda: buffer_events - self._free_events)
 
-    async def submit(self, events: Sequence[TrackingEvent], system: HasSystemContext) -> CommitResult:
+    async def submit(
+        self, events: Sequence[TrackingEvent], system: HasSystemContext, key: IdempotencyKey | None = None
+    ) -> CommitResult:
         """Store the events of one request; they may share a transaction with those of other requests.
 
-        Raises Unavailable when the buffer is full, or the database did not commit within the deadline. Some of the
-        events may have been stored nevertheless; if they have client ids, a repeated request does not store them twice.
+        Raises Unprocessable if `key` was used before with another body; nothing is stored then. Raises Unavailable when
+        the buffer is full, or the database did not commit within the deadline. Some of the events may have been stored
+        nevertheless; if they have client ids, a repeated request does not store them twice.
         """
-        result = CommitResult()
+        result = CommitResult(key)
         futures: list[asyncio.Future[None]] = []
         group: list[PendingEvents] = []
         deadline = time.monotonic() + self._deadline_s
@@ -130,14 +135,15 @@ class GroupCommit:
                 raise failure
         return result
 
-    def try_submit(self, event: TrackingEvent, system: HasSystemContext, on_done: OnCommitted) -> bool:
+    def try_submit(
+        self, event: TrackingEvent, system: HasSystemContext, on_done: OnCommitted, key: IdempotencyKey | None = None
+    ) -> bool:
         """Store one event and call `on_done` with its result or the error `submit` would raise; False: no capacity."""
         size_bytes = count_bytes(event)
         if not self._try_reserve(1, size_bytes):
             return False
-        self._enqueue(
-            PendingEvents((event,), 0, system, size_bytes, time.monotonic() + self._deadline_s, CommitResult(), on_done)
-        )
+        deadline = time.monotonic() + self._deadline_s
+        self._enqueue(PendingEvents((event,), 0, system, size_bytes, deadline, CommitResult(key), on_done))
         return True
 
     def require_capacity(self, body_bytes: int) -> None:
@@ -203,6 +209,8 @@ class GroupCommit:
         taken = [self._waiting.popleft()]
         events, size_bytes = len(taken[0].events), taken[0].size_bytes + count_system_bytes(taken[0].system)
         systems = {taken[0].system.partner_system_id.int}
+        keyed = KeyedGroup()
+        has_keys = taken[0].result.idempotency_key is not None
         while self._waiting:
             pending = self._waiting[0]
             events += len(pending.events)
@@ -212,6 +220,9 @@ class GroupCommit:
                 systems.add(number)
                 size_bytes += count_system_bytes(pending.system)
             if events > MAX_MESSAGE_EVENTS or size_bytes > MAX_MESSAGE_BYTES:
+                break
+            has_keys = has_keys or pending.result.idempotency_key is not None
+            if has_keys and not keyed.admits(taken, pending):
                 break
             taken.append(self._waiting.popleft())
         self._waiting_events -= sum(len(pending.events) for pending in taken)
@@ -243,8 +254,13 @@ class GroupCommit:
         while True:
             try:
                 timeout_s = max(deadline - time.monotonic(), 0.001)
-                stored = await self._store.commit(
-                    batch_id, created_at, micro_batch.events, is_retry=is_retry, timeout_s=timeout_s
+                outcome = await self._store.commit(
+                    batch_id,
+                    created_at,
+                    micro_batch.events,
+                    is_retry=is_retry,
+                    timeout_s=timeout_s,
+                    claims=micro_batch.claims,
                 )
                 break
             except ROW_ERRORS as error:
@@ -261,7 +277,7 @@ class GroupCommit:
                 await self._bisect(micro_batch, deadline, error, bisection)
                 return
         bisection.has_stored = True
-        fresh = micro_batch.mark_duplicates(stored)
+        fresh = micro_batch.mark_outcome(outcome)
         if fresh:
             batch = CommittedBatch(batch_id, created_at, micro_batch.systems, fresh)
             for receive in self._on_commit:

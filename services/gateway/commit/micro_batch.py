@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
 from uuid import UUID
 
+from services.gateway.commit.claims import CommitOutcome, KeyClaims
 from tracking.contracts.events_tracked import HasSystemContext, count_bytes
-from tracking.domain.errors import Unavailable
+from tracking.domain.errors import Unavailable, Unprocessable
+from tracking.domain.idempotency_key import IdempotencyKey
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import metrics
 
@@ -24,16 +27,18 @@ class CommitResult:
     """The result of submitted events by their position in the request: duplicates, and rejected events with the reason.
 
     Every other position was stored, unless `failure` is set, which means that at least one event could not be stored
-    now and the sender has to repeat the request.
+    now and the sender has to repeat the request, or that its Idempotency-Key was used for another request.
     """
 
-    __slots__ = ("_duplicates", "_rejected", "failure")
+    __slots__ = ("_duplicates", "_earlier_ids", "_rejected", "failure", "idempotency_key")
 
-    def __init__(self) -> None:
+    def __init__(self, idempotency_key: IdempotencyKey | None = None) -> None:
+        self.idempotency_key = idempotency_key
         # Each is created at its first entry, because nearly every request has none.
         self._duplicates: set[int] | None = None
         self._rejected: dict[int, str] | None = None
-        self.failure: Unavailable | None = None
+        self._earlier_ids: dict[int, UUID] | None = None
+        self.failure: Unavailable | Unprocessable | None = None
 
     @property
     def duplicates(self) -> Set[int]:
@@ -45,11 +50,23 @@ class CommitResult:
         """The positions of the events that can never be stored, with the reasons."""
         return self._rejected or _NO_REJECTIONS
 
-    def add_duplicate(self, position: int) -> None:
-        """Record that the event at the position was stored before."""
+    def get_event_id(self, position: int, event: TrackingEvent) -> UUID:
+        """Return the id under which the event at the position is stored."""
+        return event.id if self._earlier_ids is None else self._earlier_ids.get(position, event.id)
+
+    def add_duplicate(self, position: int, earlier_id: UUID | None = None) -> None:
+        """Record that the event at the position was stored before; `earlier_id` is that of an earlier version."""
         if self._duplicates is None:
             self._duplicates = set()
         self._duplicates.add(position)
+        if earlier_id is not None:
+            self._earlier_ids = (self._earlier_ids or {}) | {position: earlier_id}
+
+    def add_conflict(self) -> None:
+        """Record that the request's Idempotency-Key was used before with another body."""
+        self.failure = Unprocessable(
+            "idempotency_key_reused", "This Idempotency-Key was used before for a request with another body."
+        )
 
     def add_rejected(self, position: int, reason: str) -> None:
         """Record that the event at the position can never be stored."""
@@ -74,6 +91,24 @@ class PendingEvents:
     on_done: OnCommitted
 
 
+class KeyedGroup:
+    """Keeps requests with a common event apart as soon as one of them has an Idempotency-Key.
+
+    The request may be refused, and then its version of the event must not be stored in the name of the other.
+    """
+
+    def __init__(self) -> None:
+        self._ids: set[UUID] = set()
+        self._seen = 0
+
+    def admits(self, group: Sequence[PendingEvents], other: PendingEvents) -> bool:
+        """Return whether `other` may be added to the group, to which requests have only been added since last time."""
+        for pending in islice(group, self._seen, None):
+            self._ids.update(event.id for event in pending.events)
+        self._seen = len(group)
+        return self._ids.isdisjoint(event.id for event in other.events)
+
+
 class MicroBatch:
     """The distinct events of a group of requests, and where each stood in its request (made when it is asked for)."""
 
@@ -86,6 +121,7 @@ class MicroBatch:
         # Only an id that a client made can occur twice.
         if any(event.message_id is not None for event in self.events):
             self._merge_repeats()
+        self.claims = self._make_claims() if any(pending.result.idempotency_key for pending in group) else None
 
     def _merge_repeats(self) -> None:
         distinct: list[TrackingEvent] = []
@@ -100,6 +136,13 @@ class MicroBatch:
                 owners[row].append(owner)
         self.events, self._owners = distinct, owners
 
+    def _make_claims(self) -> KeyClaims:
+        claimants = {
+            event.id: {result.idempotency_key for result, _ in owners}
+            for event, owners in zip(self.events, self.get_owners(), strict=True)
+        }
+        return KeyClaims({key for keys in claimants.values() for key in keys if key is not None}, claimants)
+
     def get_owners(self) -> list[list[tuple[CommitResult, int]]]:
         """For each event, return the result of its request and its position there; more than one for a repeated one."""
         if self._owners is None:
@@ -110,11 +153,9 @@ class MicroBatch:
             ]
         return self._owners
 
-    def mark_duplicates(self, stored: frozenset[UUID] | None) -> Sequence[TrackingEvent]:
-        """Record the duplicates in their requests' results, and return the events that are new.
-
-        `stored` holds the ids of the new events; None means that all are new.
-        """
+    def mark_outcome(self, outcome: CommitOutcome) -> Sequence[TrackingEvent]:
+        """Record duplicates and conflicts in their requests' results, and return the events that are new."""
+        stored = outcome.stored
         if stored is None and self._owners is None:
             return self.events
         fresh: list[TrackingEvent] = []
@@ -123,8 +164,10 @@ class MicroBatch:
             is_new = stored is None or event.id in stored
             if is_new:
                 fresh.append(event)
+            if outcome.conflicting:
+                owners = _mark_conflicts(owners, outcome.conflicting)
             for result, position in owners[1:] if is_new else owners:
-                result.add_duplicate(position)
+                result.add_duplicate(position, outcome.earlier.get(event.id))
                 duplicates += 1
         metrics.events_duplicate.inc(duplicates)
         return fresh
@@ -148,8 +191,22 @@ class MicroBatch:
         for part in (slice(0, middle), slice(middle, None)):
             half = MicroBatch(())
             half.events, half._owners, half.systems = self.events[part], self.get_owners()[part], self.systems
+            half.claims = half._make_claims() if self.claims is not None else None
             halves.append(half)
         return halves
+
+
+def _mark_conflicts(
+    owners: Sequence[tuple[CommitResult, int]], conflicting: Set[IdempotencyKey]
+) -> list[tuple[CommitResult, int]]:
+    """Record the conflicts of the requests with these keys, and return the owners among the others."""
+    others = []
+    for result, position in owners:
+        if result.idempotency_key in conflicting:
+            result.add_conflict()
+        else:
+            others.append((result, position))
+    return others
 
 
 def split_into_messages(events: Sequence[TrackingEvent]) -> Iterator[tuple[int, Sequence[TrackingEvent], int]]:

@@ -6,20 +6,24 @@ while committing, the next attempt looks for it and knows.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
 
+from services.gateway.commit.claims import CommitOutcome, EarlierPlaces, KeyClaims
+from tracking.domain.idempotency_key import IdempotencyKey
+from tracking.domain.ids import is_named_id
 from tracking.domain.timestamps import to_unix_ms
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import copy_binary, postgres
 from tracking.infra.copy_binary import Columns, CopyRows
 from tracking.infra.postgres import Connection, DedicatedConnection
-from tracking.tables import event_batches
+from tracking.tables import event_batches, idempotency_keys
 from tracking.tables.event_batches import BATCH_ENCODERS, BatchRow
 from tracking.tables.event_columns import WRITE_ENCODERS
+from tracking.tables.idempotency_keys import IDEMPOTENCY_KEY_ENCODERS
 
 
 class RowSkipped(Exception):
@@ -79,6 +83,7 @@ class EventStore:
         self._url = url
         self._connect_timeout_s = connect_timeout_s
         self._idle: list[DedicatedConnection] = []
+        self._earlier_places = EarlierPlaces()
 
     async def commit(
         self,
@@ -88,8 +93,9 @@ class EventStore:
         *,
         is_retry: bool,
         timeout_s: float,
-    ) -> frozenset[UUID] | None:
-        """Store the events that are new, with their batch row; return the ids of those, or None if all were new.
+        claims: KeyClaims | None = None,
+    ) -> CommitOutcome:
+        """Store the events that are new, with their batch row and the keys of their requests.
 
         The ids within `events` are unique for each system. After a failure whose outcome is unknown, call it again with
         the same batch id and `is_retry`. Past `timeout_s` the connection is cut. Raises postgres.TRANSIENT (nothing is
@@ -100,7 +106,7 @@ class EventStore:
         # cutting the connection rather than cancelling: a cancelled transaction would wait for its own rollback
         watchdog = asyncio.get_running_loop().call_later(timeout_s, connection.terminate)
         try:
-            stored = await self._commit(connection, batch_id, created_at, events, is_retry=is_retry)
+            outcome = await self._commit(connection, batch_id, created_at, events, claims, is_retry=is_retry)
         except AttributeError as error:
             # asyncpg, between two questions of a statement, of the protocol that a cut connection no longer has
             was_cut = connection.is_closed()
@@ -118,7 +124,7 @@ class EventStore:
         finally:
             watchdog.cancel()
         self._idle.append(connection)
-        return stored
+        return outcome
 
     async def _commit(
         self,
@@ -126,29 +132,44 @@ class EventStore:
         batch_id: UUID,
         created_at: datetime,
         events: Sequence[TrackingEvent],
+        claims: KeyClaims | None,
         *,
         is_retry: bool,
-    ) -> frozenset[UUID] | None:
+    ) -> CommitOutcome:
+        earlier = await self._earlier_places.find(connection, events)
         if is_retry and (known := await self._known(connection, batch_id)) is not None:
-            return known
+            if claims is None:
+                return CommitOutcome(known, earlier)
+            conflicting = await idempotency_keys.list_keys_of_other_bodies(connection, claims.keys)
+            return CommitOutcome(known, earlier, conflicting)
         try:
-            if await self._commit_all(connection, batch_id, created_at, events):
-                return None
-            return await self._commit_new(connection, batch_id, created_at, events)
+            if not earlier and await self._commit_all(connection, batch_id, created_at, events, claims):
+                return CommitOutcome(None)
+            events = [event for event in events if event.id not in earlier]
+            stored, refused = await self._commit_new(connection, batch_id, created_at, events, claims)
+            return CommitOutcome(stored, earlier, refused)
         except ROW_ERRORS as fault:
             if _is_of_batch_row(fault):
                 raise OSError(f"no batch row: {describe_row_error(fault)}") from fault  # no event had a part in it
             raise
 
     async def _commit_all(
-        self, connection: DedicatedConnection, batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]
+        self,
+        connection: DedicatedConnection,
+        batch_id: UUID,
+        created_at: datetime,
+        events: Sequence[TrackingEvent],
+        claims: KeyClaims | None,
     ) -> bool:
-        """False if at least one of them is stored already, and nothing was stored now."""
-        batch = CopyRows("write.event_batches", BATCH_ENCODERS, _batch_columns(batch_id, created_at, events))
+        """False if at least one event or key is stored already, and nothing was stored now."""
+        before = [CopyRows("write.event_batches", BATCH_ENCODERS, _batch_columns(batch_id, created_at, events))]
+        if claims is not None:
+            columns = idempotency_keys.to_columns(claims.keys, created_at)
+            before.insert(0, CopyRows("write.idempotency_keys", IDEMPOTENCY_KEY_ENCODERS, columns))
         try:
             # not committed in the same breath: if a trigger left out a row, all of it must be undone
             stored = await copy_binary.begin_and_copy(
-                connection, batch, CopyRows("write.tracking_events", WRITE_ENCODERS, _columns(events))
+                connection, *before, CopyRows("write.tracking_events", WRITE_ENCODERS, _columns(events))
             )
             _require_all(stored, events)
             await connection.execute("commit")
@@ -161,24 +182,39 @@ class EventStore:
         return True
 
     async def _commit_new(
-        self, connection: Connection, batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]
-    ) -> frozenset[UUID]:
+        self,
+        connection: Connection,
+        batch_id: UUID,
+        created_at: datetime,
+        events: Sequence[TrackingEvent],
+        claims: KeyClaims | None,
+    ) -> tuple[frozenset[UUID], Set[IdempotencyKey]]:
+        """Return the ids of the events that were new, and the keys that were used before with another body."""
         await connection.execute(_CREATE_STAGING)
+        conflicting: Set[IdempotencyKey] = frozenset()
         async with connection.transaction():
-            staged = await copy_binary.copy(
-                connection, "staged_events", schema="pg_temp", encoders=WRITE_ENCODERS, groups=[_columns(events)]
-            )
-            _require_all(staged, events)
-            stored = frozenset(row["id"] for row in await connection.fetch(_INSERT_NEW))
-            _require_all(await connection.fetchval(_COUNT_STORED), events)
-            if stored:
-                batch = _batch_columns(batch_id, created_at, [event for event in events if event.id in stored])
-                await copy_binary.copy(
-                    connection, "event_batches", schema="write", encoders=BATCH_ENCODERS, groups=[batch]
-                )
+            if claims is not None:
+                await idempotency_keys.insert_new_keys(connection, claims.keys, created_at)
+                conflicting = await idempotency_keys.list_keys_of_other_bodies(connection, claims.keys)
+                events = claims.drop_conflicting(events, conflicting)
+            stored = await self._insert_new(connection, batch_id, created_at, events) if events else frozenset()
         # an earlier attempt of this gateway may have been committing all the while
         known = None if stored else await self._known(connection, batch_id)
-        return stored if known is None else known
+        return stored if known is None else known, conflicting
+
+    async def _insert_new(
+        self, connection: Connection, batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]
+    ) -> frozenset[UUID]:
+        staged = await copy_binary.copy(
+            connection, "staged_events", schema="pg_temp", encoders=WRITE_ENCODERS, groups=[_columns(events)]
+        )
+        _require_all(staged, events)
+        stored = frozenset(row["id"] for row in await connection.fetch(_INSERT_NEW))
+        _require_all(await connection.fetchval(_COUNT_STORED), events)
+        if stored:
+            batch = _batch_columns(batch_id, created_at, [event for event in events if event.id in stored])
+            await copy_binary.copy(connection, "event_batches", schema="write", encoders=BATCH_ENCODERS, groups=[batch])
+        return stored
 
     async def _known(self, connection: Connection, batch_id: UUID) -> frozenset[UUID] | None:
         batch = await event_batches.find_batch(connection, batch_id)
@@ -197,6 +233,7 @@ class EventStore:
                 server_settings={"application_name": "tracking-gateway-commit", "timezone": "UTC"},
             )
             await postgres.prepare_connection(opened)
+            await self._earlier_places.prepare(opened)
         except _CONNECT_ERRORS as error:
             if opened is not None:
                 opened.terminate()
@@ -243,8 +280,11 @@ def is_permanent_error(event: TrackingEvent, fault: BaseException) -> bool:
         and fault.table_name is not None
         and fault.constraint_name is None
     )
+    if not has_no_partition:
+        return True
     at_ms, now_ms = event.id.int >> 80, to_unix_ms(event.received_at)
-    return not has_no_partition or abs(at_ms - now_ms) > _MAX_DISTANCE_TO_PARTITIONS / timedelta(milliseconds=1)
+    is_far_away = abs(at_ms - now_ms) > _MAX_DISTANCE_TO_PARTITIONS / timedelta(milliseconds=1)
+    return is_far_away and not is_named_id(event.id)
 
 
 def describe_row_error(fault: BaseException) -> str:

@@ -20,6 +20,7 @@ from services.gateway.events.rejection import EventErrors, Rejection
 from services.gateway.events.structure_index import StructureIndex
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed
+from tracking.domain.idempotency_key import IdempotencyKey
 from tracking.domain.identity_link import MAX_ID_CHARACTERS
 from tracking.domain.ids import derive_event_id, get_unix_ms, make_uuid7
 from tracking.domain.placeholder_ids import is_placeholder_id
@@ -45,6 +46,8 @@ class IngestContext:
     event_bytes: int
     sent_at: datetime | None = None
     idempotency_key: str | None = None
+    # the same key with the body that came with it
+    request_key: IdempotencyKey | None = None
     is_dry_run: bool = False
     # Events from before it are not kept; None: there is no such time.
     raw_since: datetime | None = None
@@ -129,15 +132,28 @@ def _flag_previous_id(properties: Any, notes: EventErrors) -> None:
         _flag_placeholder("previousId", previous_id, notes)
 
 
-def _client_id(envelope: dict[str, Any], sender: IngestContext, position: int, notes: EventErrors) -> str | None:
-    """Return the id that the client gave: `eventId`, its alias `messageId`, or one derived from the Idempotency-Key."""
+def _client_id(envelope: dict[str, Any], notes: EventErrors) -> str | None:
+    """Return the id that the client gave: `eventId`, or its alias `messageId`."""
     for name in ("eventId", "messageId"):
         if name in envelope:
             found = _text(envelope, name, MAX_CLIENT_ID_CHARACTERS, notes)
             if found is not None:
                 return found
+    return None
+
+
+def _derive_id(
+    client_id: str | None, original: datetime | None, sender: IngestContext, position: int
+) -> tuple[str | None, UUID]:
+    """Return the event's message id and id. An Idempotency-Key is a name for events without an id of their own.
+
+    In a batch the name ends with the position, counted over all its elements.
+    """
+    if client_id is not None:
+        return client_id, derive_event_id(sender.key.partner_system_id, client_id, original)
     key = sender.idempotency_key
-    return f"{key}:{position}" if key is not None and position else key
+    name = f"{key}:{position}" if position else f"{key}"
+    return name, derive_event_id(sender.key.partner_system_id, name, original, is_name=True)
 
 
 def decide(
@@ -156,7 +172,7 @@ def decide(
         notes.add_flags(envelope.flags)
     name = _text(envelope, "eventName", 200, notes)
     user_id, anonymous_id = _read_actor(envelope, notes)
-    client_id = _client_id(envelope, sender, position, notes)
+    client_id = _client_id(envelope, notes)
     original = _timestamp(envelope, "eventTimestamp", notes)
     sent_at = (_timestamp(envelope, "sentAt", notes) if "sentAt" in envelope else None) or sender.sent_at
     version = _schema_version(envelope, notes) if "schemaVersion" in envelope else None
@@ -178,10 +194,10 @@ def decide(
     if kind == "alias":
         _flag_previous_id(properties, notes)
 
-    identity = (
-        make_uuid7(sender.received_ms, random_bits)
-        if client_id is None
-        else derive_event_id(sender.key.partner_system_id, client_id, original)
+    client_id, identity = (
+        (None, make_uuid7(sender.received_ms, random_bits))
+        if client_id is None and sender.idempotency_key is None
+        else _derive_id(client_id, original, sender, position)
     )
     event_timestamp, clock_adjusted = correct_clock_skew(original, sent_at, sender.received_at)
     if sender.raw_since is not None and _is_too_old(identity, event_timestamp, sender.raw_since):

@@ -22,6 +22,7 @@ from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.rate_limits import RateLimiter
 from services.gateway.lookups.retention import RetentionLookup
 from tracking.domain.errors import TrackingError
+from tracking.domain.idempotency_key import make_idempotency_key
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.http.errors import encode_error_body, encode_error_headers, to_tracking_error
 from tracking.http.protocol import DeferredResponse, Headers
@@ -70,14 +71,16 @@ class SingleEventFastPath:
                 key, received_at, get_receive_ms(received_at), head.correlation_id, self._limits.event_bytes
             )
             sender.raw_since = self._retention.raw_since
-            sender.idempotency_key = head.get_idempotency_key()
+            name = sender.idempotency_key = head.get_idempotency_key()
+            if name is not None:
+                sender.request_key = make_idempotency_key(key.partner_system_id, name, body)
             event = decide(envelope, sender, self._structures, getrandbits(74))
         except (TrackingError, SchemaNotLoaded):
             return False
         if isinstance(event, Rejection) or not self._rate_limiter.try_acquire(key.partner_system_id, key.settings, 1):
             return False
         pending = _PendingResponse(response, event, started)
-        return self._commits.try_submit(event, key, pending.respond)
+        return self._commits.try_submit(event, key, pending.respond, sender.request_key)
 
 
 class _PendingResponse:

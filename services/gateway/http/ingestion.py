@@ -28,6 +28,7 @@ from services.gateway.lookups.rate_limits import RateLimiter
 from services.gateway.lookups.retention import RetentionLookup
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Forbidden, Malformed, TooLarge, TrackingError
+from tracking.domain.idempotency_key import make_idempotency_key
 from tracking.domain.timestamps import parse_timestamp
 from tracking.domain.tracking_event import TrackingEvent
 
@@ -91,6 +92,7 @@ class Ingestion:
         if request.is_from_browser:
             address = self._addresses.find(request.peer_address, request.all_headers)
             user_agent = request.user_agent
+        name = request.get_idempotency_key()
         return IngestContext(
             key=key,
             address=address,
@@ -100,7 +102,8 @@ class Ingestion:
             correlation_id=request.correlation_id,
             event_bytes=self._limits.event_bytes,
             sent_at=parse_timestamp(sent_at) if isinstance(sent_at, str) else None,
-            idempotency_key=request.get_idempotency_key(),
+            idempotency_key=name,
+            request_key=make_idempotency_key(key.partner_system_id, name, request.raw_body or b"") if name else None,
             is_dry_run=is_dry_run,
             raw_since=self._retention.raw_since,
         )
@@ -137,7 +140,7 @@ class Ingestion:
         return decided
 
     async def submit(self, decided: Decided, sender: IngestContext) -> CommitResult:
-        """Commit the events; positions in the result count events only. Raises Unavailable.
+        """Commit the events; positions in the result count events only. Raises Unprocessable, Unavailable.
 
         The events of a dry run are not stored.
         """
@@ -145,7 +148,7 @@ class Ingestion:
         if not events:
             return CommitResult()
         commits = self._dry_run if sender.is_dry_run else self._commits
-        return await commits.submit(events, sender.key)
+        return await commits.submit(events, sender.key, sender.request_key)
 
     def record_rejected(
         self, request: GatewayRequest, envelopes: Sequence[Any], decided: Decided, result: CommitResult

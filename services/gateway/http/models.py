@@ -48,7 +48,7 @@ class TrackedEvent(JsonModel):
     event_properties: Annotated[
         dict[str, Any] | str | None, Field(description="An object, or a string that holds one.")
     ] = None
-    event_id: Annotated[str | None, Field(max_length=100, description="Yours; makes repeats harmless.")] = None
+    event_id: Annotated[str | None, Field(max_length=100, description="Yours; decides what is a repeat.")] = None
     message_id: Annotated[str | None, Field(max_length=100, description="Another name of eventId.")] = None
     sent_at: Annotated[datetime | None, Field(description="The client's clock when sending; corrects skew.")] = None
     schema_version: Annotated[int | None, Field(ge=1)] = None

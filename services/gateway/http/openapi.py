@@ -30,7 +30,7 @@ from tracking.domain.tracking_event import EVENT_TYPES
 from tracking.http.json_api import ErrorBody
 from tracking.http.openapi import OpenApiDocument
 
-_ERRORS: dict[int, type[BaseModel] | None] = dict.fromkeys((400, 401, 403, 413, 429, 503), ErrorBody)
+_ERRORS: dict[int, type[BaseModel] | None] = dict.fromkeys((400, 401, 403, 413, 422, 429, 503), ErrorBody)
 
 
 Handler = Callable[..., Any]

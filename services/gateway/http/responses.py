@@ -38,7 +38,7 @@ def render_event(event: TrackingEvent, commit_result: CommitResult, *, is_dry_ru
         raise Malformed("not_storable", f"PostgreSQL cannot hold this event: {commit_result.rejected[0]}")
     # orjson is fastest for ids and times, but for the constant text around them this is faster.
     return b'{"eventId":%b,"isValid":%b,"validationErrors":%b,"receivedAt":%b%b%b}' % (
-        orjson.dumps(event.id),
+        orjson.dumps(commit_result.get_event_id(0, event)),
         b"true" if event.is_valid else b"false",
         b"null" if event.validation_errors is None else event.validation_errors,
         format_quoted_timestamp_ms(event.received_at),
@@ -92,11 +92,12 @@ def _results(
             result = {"status": "refused", "code": "not_storable", "message": commit_result.rejected[position - 1]}
         else:
             is_duplicate = position in commit_result.duplicates
+            event_id = commit_result.get_event_id(position, item)
             position += 1
             invalid += not is_duplicate and not item.is_valid
             result = {
                 "status": "duplicate" if is_duplicate else "accepted",
-                "eventId": item.id,
+                "eventId": event_id,
                 "isValid": item.is_valid,
                 "validationErrors": _errors(item),
             }

@@ -41,9 +41,14 @@
   var silent = !key || store.getItem(OFF) || (asked && options.respectSignals !== "false");
   function leaveNothing() { drop(queue().concat(ANONYMOUS, USER)); }
 
+  /* A UUID of version 4; crypto.randomUUID is missing on pages without https. */
   function id() {
     var text = "";
-    w.crypto.getRandomValues(new Uint8Array(16)).forEach(function (byte) { text += (byte + 256).toString(16).slice(1); });
+    w.crypto.getRandomValues(new Uint8Array(16)).forEach(function (byte, place) {
+      if (place === 6) byte = byte & 15 | 64;
+      if (place === 8) byte = byte & 63 | 128;
+      text += (place > 3 && place < 11 && place % 2 === 0 ? "-" : "") + (byte + 256).toString(16).slice(1);
+    });
     return text;
   }
   function anonymous() {
