@@ -95,6 +95,12 @@ class SettingsChange(JsonModel):
     ip_policy: Ip | None = None
     privacy_rules: Rules | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def read_empty_array(cls, value: Any) -> Any:
+        """Return {} for `[]`, which is how PHP writes an object without members."""
+        return {} if value == [] else value
+
     def apply_to(self, settings: SystemSettings) -> SystemSettings:
         """Return `settings` with the fields of this change replaced. Raises Malformed, with an error for each field."""
         values: dict[str, Any] = {}

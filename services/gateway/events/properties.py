@@ -1,6 +1,7 @@
 """Normalizes the JSON objects of an event, properties and context, for validation and for PostgreSQL.
 
 The event is kept whatever the value is: a value that is not an object becomes `{"$raw": ...}`, U+0000 becomes U+FFFD.
+PHP writes an object without members as `[]`, so an empty array is an empty object wherever an object is meant.
 """
 
 from typing import Any
@@ -13,6 +14,22 @@ _MAX_DEPTH = 64
 _TOO_DEEP = f"eventProperties is nested deeper than {_MAX_DEPTH} levels."
 NUL = "\x00"
 REPLACEMENT = "\ufffd"
+# The members of a context that are objects, of which PHP makes an array if they are empty.
+_CONTEXT_OBJECTS = (
+    "app",
+    "campaign",
+    "consent",
+    "device",
+    "library",
+    "location",
+    "network",
+    "os",
+    "page",
+    "referrer",
+    "screen",
+    "traits",
+    "userAgentData",
+)
 
 
 def normalize_object(
@@ -26,6 +43,8 @@ def normalize_object(
             value, text = _object(value, notes, field)
     except orjson.JSONEncodeError:
         return Rejection("too_deep", _TOO_DEEP)  # orjson reads 1 024 levels but writes only 254
+    if b"[]" in text and field == "context":
+        value, text = _with_empty_objects(value)
     size_bytes = len(text) + beside_bytes
     if size_bytes > most_bytes:
         return Rejection("event_too_large", f"The event has {size_bytes} bytes; the limit is {most_bytes}.")
@@ -41,18 +60,24 @@ def normalize_object(
 
 
 def _object(value: Any, notes: EventErrors, field: str) -> tuple[Any, bytes]:
-    if value is None:
+    if value is None or value == []:
         return {}, b"{}"
     if isinstance(value, str):
         try:
             inner = orjson.loads(value)
         except orjson.JSONDecodeError:
             inner = None
-        if isinstance(inner, dict):
-            return inner, orjson.dumps(inner)
+        if isinstance(inner, dict) or inner == []:
+            return inner or {}, orjson.dumps(inner or {})
     notes.add_validation_error("not_an_object", f"{field} is no JSON object; it is kept under $raw")
     kept = {"$raw": value}
     return kept, orjson.dumps(kept)
+
+
+def _with_empty_objects(context: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    empty: dict[str, Any] = {name: {} for name in _CONTEXT_OBJECTS if context.get(name) == []}
+    context = {**context, **empty}
+    return context, orjson.dumps(context)
 
 
 def _is_too_deep(value: Any) -> bool:

@@ -88,13 +88,18 @@ def _id(value: Any) -> Any:
     return str(value) if type(value) in (int, float) else value
 
 
+def _object(value: Any) -> Any:
+    """Return None for an empty array, which is how PHP writes an object without members."""
+    return None if value == [] else value
+
+
 def _properties(message: dict[str, Any], event_type: str, context: dict[str, Any]) -> Any:
     """Return the properties or traits of the message, with the name of a page, the group and the earlier id."""
     if event_type in ("track", "page", "screen"):
-        properties = message.get("properties")
+        properties = _object(message.get("properties"))
         extra = {} if event_type == "track" else {name: message.get(name) for name in ("name", "category")}
     else:
-        traits = message.get("traits")
+        traits = _object(message.get("traits"))
         properties = traits if traits is not None or event_type == "group" else context.get("traits")
         extra = {
             "group": {"groupId": _id(message.get("groupId"))},
