@@ -14,7 +14,7 @@ from tracking.infra import postgres
 from tracking.tables import retention
 
 _log = logging.getLogger(__name__)
-_INTERVAL_S = 1.0
+_INTERVAL_S = 2.0
 # less than the relay waits between announcing and dropping
 _MAX_AGE_S = 8.0
 
