@@ -47,7 +47,7 @@ class Relay:
         for consumer in topology.CONSUMERS:
             collector = DeadLetterCollector(consumer, write, read, publisher, rabbitmq_url, connect_timeout_s)
             self._steps[f"collect {consumer}"] = collector.collect
-            self._steps[f"retry {consumer}"] = DeadLetterRetrier(consumer, write, publisher).retry
+            self._steps[f"retry {consumer}"] = DeadLetterRetrier(consumer, write, read, publisher).retry
             self._steps[f"reconcile {consumer}"] = Reconciler(
                 consumer, write, read, publisher, unapplied_after
             ).reconcile

@@ -28,7 +28,7 @@ from tests.support.registry import Registered, register_system
 from tests.support.schema_change import change_schema
 from tests.support.service_processes import ROOT, ServiceProcesses, run_services
 from tests.support.stack import Stack
-from tracking.contracts import topology
+from tracking.tables.apply_failures import MAX_ATTEMPTS
 
 EXAMPLES = Path(ROOT) / "libs/tracking/contracts/examples"
 
@@ -45,7 +45,12 @@ async def services(stack: Stack, sender: Registered) -> AsyncIterator[ServicePro
 
     A batch that fails again and again is in the hands of its worker for seconds on a busy machine, and is not lost.
     """
-    settings = {**QUICK, "TRACKING_DEAD_LETTER_LIMIT": "3", "TRACKING_UNAPPLIED_AFTER_S": "8"}
+    settings = {
+        **QUICK,
+        "TRACKING_DEAD_LETTER_LIMIT": "3",
+        "TRACKING_UNAPPLIED_AFTER_S": "8",
+        "TRACKING_RETRY_PAUSE_S": "0.005",
+    }
     async with run_services(stack, "gateway", *WORKERS, settings=settings) as services:
         yield services
 
@@ -72,7 +77,7 @@ async def test_a_batch_that_cannot_be_applied_is_kept_and_its_neighbours_are_app
         "reason": "not_applicable",
         "batchId": str(batch["id"]),
         "eventCount": 3,
-        "deliveries": topology.DELIVERY_LIMIT + 1,
+        "deliveries": MAX_ATTEMPTS,
         "times": 1,
     }
     assert "no_poison" in letter["error"]

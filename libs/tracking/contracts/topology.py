@@ -10,7 +10,9 @@ EVENTS_EXCHANGE = "tracking.events"
 DEAD_LETTER_EXCHANGE = "tracking.dead"
 CONSUMERS = ("projector", "statistics")
 
-# A message that was delivered this often without an ack goes to the dead-letter queue.
+# The broker moves a message to the dead-letter queue that it counts so often. What it counts depends on its version, so
+# nothing is decided by it: a consumer counts attempts itself, and the relay sends back what only the broker gave up.
+# The limit stays because the arguments of a queue that exists cannot be changed.
 DELIVERY_LIMIT = 20
 # Past this the broker refuses publishes; the batch then waits in the write database, where there is more space.
 MAX_QUEUE_BYTES = 1024 * 1024 * 1024

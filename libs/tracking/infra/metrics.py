@@ -63,6 +63,14 @@ partitions_waiting = Gauge(
     "tracking_partitions_waiting", "Monthly partitions to create or drop that wait for a lock.", ["database"]
 )
 events_applied = Counter("tracking_events_applied_total", "Events a consumer applied.", ["consumer"])
+apply_retries = Counter(
+    "tracking_apply_retries_total",
+    "Attempts to apply batches that are made again, by why: outage of the database, or failure of a batch.",
+    ["consumer", "reason"],
+)
+batches_waiting = Gauge(
+    "tracking_batches_waiting", "Batches in a consumer's hands that wait for another attempt.", ["consumer"]
+)
 batches_redelivered = Counter("tracking_batches_redelivered_total", "Batches that were applied before.", ["consumer"])
 apply_seconds = Histogram(
     "tracking_apply_duration_seconds", "One transaction of a consumer.", ["consumer"], buckets=_FAST

@@ -39,6 +39,25 @@ TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
 # All errors of PostgreSQL, for statements that no input can make wrong: a right or a table may be missing.
 POSTGRES_ERRORS: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, asyncpg.PostgresError)
 
+# What PostgreSQL (or asyncpg on its behalf) may say against the data of one row, for ever.
+ROW_ERRORS: tuple[type[BaseException], ...] = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.WithCheckOptionViolationError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.CardinalityViolationError,
+    # what a trigger raises
+    asyncpg.TriggeredActionError,
+    asyncpg.TriggeredDataChangeViolationError,
+    asyncpg.PLPGSQLError,
+    asyncpg.SQLRoutineError,
+    asyncpg.ExternalRoutineError,
+    asyncpg.ExternalRoutineInvocationError,
+    ValueError,
+    OverflowError,
+    TypeError,
+)
+
 # For transactions that look up many rows by their keys: without statistics of a new month, the planner takes the keys
 # for so many rows that it would read a whole partition. The second also has each statement planned with its values:
 # asyncpg prepares statements, and after five runs PostgreSQL may change to one plan for all values.
@@ -130,8 +149,13 @@ async def ping(pool: Pool, timeout_s: float = 2) -> None:
     try:
         async with asyncio.timeout(timeout_s), pool.acquire() as connection:
             await connection.execute("select 1")
-    except TRANSIENT_ERRORS as error:
+    except POSTGRES_ERRORS as error:
         raise Unavailable("postgres_unavailable", f"PostgreSQL does not answer: {describe_error(error)}") from error
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether PostgreSQL failed for a reason that no row can have: away, full, too slow, a right or table missing."""
+    return isinstance(error, POSTGRES_ERRORS) and not isinstance(error, ROW_ERRORS)
 
 
 def describe_error(error: BaseException) -> str:

@@ -1,36 +1,30 @@
-"""Consumes the queue of a worker: takes the messages at hand as a group, applies it by the inbox, then acknowledges.
+"""Consumes the queue of a worker: takes the messages at hand and has them applied and acknowledged (`deliveries`).
 
-When the group fails:
-    the database is away        keep the messages and try again; after a while requeue them and wait for the database
-    a message cannot be read    move it to the dead-letter queue at once
-    a message cannot be applied find it by applying one at a time; requeue it, until the broker's delivery limit
-                                moves it to the dead-letter queue; the others of the group are applied
-    too many dead letters       stop consuming and report it, until an operator has decided about them
+a message cannot be read    It is moved to the dead-letter queue at once.
+a batch cannot be applied   It stays in hand and is tried again, whatever the reason. Giving messages back to the
+                            queue would raise the broker's count, and help nobody.
+too many dead letters       The consumer stops and reports it, until an operator has decided about them.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic
-from uuid import UUID
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from tracking.contracts import topology
 from tracking.domain.errors import Unavailable
-from tracking.infra import metrics, postgres, rabbitmq, telemetry
+from tracking.infra import metrics, postgres, rabbitmq
 from tracking.infra.postgres import Pool
-from tracking.tables import apply_failures, consumer_progress
-from tracking.tables.apply_failures import ApplyFailure
+from tracking.tables import consumer_progress
 from tracking.worker.batch_parts import B
-from tracking.worker.inbox import Inbox
+from tracking.worker.deliveries import Deliveries
 
 _log = logging.getLogger(__name__)
-_MAX_DATABASE_WAIT_S = 30.0
 _RETRY_DELAY_S = 5.0
-_ERROR_CHARACTERS = 2000
+_BEAT_INTERVAL_S = 1.0
 _QUEUE_CHECK_INTERVAL_S = 5.0
 # Under load, not more than a transaction in this time: what each costs is shared by the events that gather meanwhile.
 # The first after a pause is applied at once.
@@ -51,16 +45,11 @@ class _SessionOver(Exception):
 _RECONNECT_ERRORS: tuple[type[BaseException], ...] = (_SessionOver, Unavailable, *rabbitmq.BROKER_ERRORS)
 
 
-@dataclass(slots=True)
-class _Delivery(Generic[B]):
-    message: AbstractIncomingMessage
-    batch: B
-
-
 class InboxConsumer(Generic[B]):
     """Consumes the queue of `consumer` into its inbox; `pool` is of the read database.
 
-    `decode` turns the body of a message into a batch, and raises `unreadable` if it cannot.
+    `decode` turns the body of a message into a batch, and raises `unreadable` if it cannot. `take_deliveries` makes the
+    deliveries of a new channel.
     """
 
     def __init__(
@@ -71,9 +60,7 @@ class InboxConsumer(Generic[B]):
         pool: Pool,
         decode: Callable[[bytes], B],
         unreadable: type[Exception],
-        inbox: Inbox[B],
-        group_events: int,
-        group_bytes: int,
+        take_deliveries: Callable[[], Deliveries[B]],
         prefetch_messages: int,
         dead_letter_limit: int,
         timeout_s: float,
@@ -83,9 +70,7 @@ class InboxConsumer(Generic[B]):
         self._pool = pool
         self._decode = decode
         self._unreadable = unreadable
-        self._inbox = inbox
-        self._group_events = group_events
-        self._group_bytes = group_bytes
+        self._take_deliveries = take_deliveries
         self._prefetch = prefetch_messages
         self._dead_letter_limit = dead_letter_limit
         self._timeout_s = timeout_s
@@ -160,116 +145,112 @@ class InboxConsumer(Generic[B]):
         self.state = "consuming"
         stopping = asyncio.create_task(self._stopping.wait())
         stopping.add_done_callback(on_end)
-        checked_at = time.monotonic()
+        deliveries = self._take_deliveries()
+        checked_at, checked_with = time.monotonic(), 0
         try:
             while True:
                 beat()
-                # also between failures: the broker moves a dead letter, and the relay counts it, a little later
-                if time.monotonic() - checked_at > _QUEUE_CHECK_INTERVAL_S:
-                    await self._check_dead_letters(channel)
-                    checked_at = time.monotonic()
-                group, is_over = await self._take(arrived, channel)
-                if group:
-                    await self._apply_group(channel, group)
+                # also now and then: the broker moves a dead letter, and the relay counts it, a little later
+                if deliveries.given_up != checked_with or time.monotonic() - checked_at > _QUEUE_CHECK_INTERVAL_S:
+                    await self._check_dead_letters(channel, needs_database=False)
+                    checked_at, checked_with = time.monotonic(), deliveries.given_up
+                is_over = await self._receive(arrived, channel, deliveries)
+                await self._keep_beating(deliveries.apply_next(), beat)
+                self.state = f"waiting for its database: {deliveries.outage}" if deliveries.outage else "consuming"
                 if is_over and not self._stopping.is_set():
                     raise _SessionOver("the channel or the queue has gone")
                 if self._stopping.is_set():
                     await queue.cancel(tag, timeout=self._timeout_s)
-                    await self._drain(arrived, channel)
+                    await self._drain(arrived, channel, deliveries, beat)
                     return
         finally:
             stopping.cancel()
 
-    async def _drain(self, arrived: asyncio.Queue[AbstractIncomingMessage | None], channel: AbstractChannel) -> None:
-        # handing prefetched messages back would count as deliveries of theirs, so they are finished
-        while not arrived.empty():
-            group, _ = await self._take(arrived, channel)
-            if group:
-                await self._apply_group(channel, group)
-
-    async def _take(
-        self, arrived: asyncio.Queue[AbstractIncomingMessage | None], channel: AbstractChannel
-    ) -> tuple[list[_Delivery[B]], bool]:
-        """Wait for a message, then take those that have arrived, up to the group's size.
-
-        Returns the group, and True at the end of the session.
-        """
-        group: list[_Delivery[B]] = []
-        events = size_bytes = 0
+    async def _keep_beating(self, work: Coroutine[Any, Any, None], beat: Callable[[], None]) -> None:
+        """Wait for the work, which ends by the time limits of the database, and report to liveness meanwhile."""
+        task = asyncio.create_task(work)
         try:
-            message = await asyncio.wait_for(arrived.get(), _QUEUE_CHECK_INTERVAL_S)
-        except TimeoutError:
-            # Nothing came: make sure that the queue is there and empty. One that was deleted, and created again by
-            # another worker at the same moment, has no consumer here, and the broker does not say so.
-            waiting = await rabbitmq.get_queue_depth(channel, self._queue.work, self._timeout_s)
-            self._unserved = self._unserved + 1 if waiting else 0
-            if self._unserved >= _MAX_UNSERVED_READINGS:
-                raise _SessionOver(f"{waiting} messages wait in the queue and do not come") from None
-            return group, False
-        # with a backlog there is nothing to wait for, and what was handed back is tried again at once
-        is_first_try = message is not None and not message.redelivered
-        if is_first_try and arrived.qsize() < self._prefetch // 2:
-            await asyncio.sleep(max(0.0, self._next_group_at - time.monotonic()))
-        self._next_group_at = time.monotonic() + _MIN_GROUP_INTERVAL_S
+            while not task.done():
+                await asyncio.wait({task}, timeout=_BEAT_INTERVAL_S)
+                beat()
+            await task
+        finally:
+            task.cancel()
+
+    async def _drain(
+        self,
+        arrived: asyncio.Queue[AbstractIncomingMessage | None],
+        channel: AbstractChannel,
+        deliveries: Deliveries[B],
+        beat: Callable[[], None],
+    ) -> None:
+        """Finish the messages that were prefetched, so that no other process begins them again.
+
+        Those that cannot be applied now return to the queue when the connection is closed.
+        """
         while True:
-            if message is None:
-                return group, True
-            try:
-                body = rabbitmq.decode_body(message)
-                batch = self._decode(body)
-            except (self._unreadable, rabbitmq.UnreadableContent) as error:
-                await self._dead_letter(channel, message, "unreadable", error)
-            else:
-                group.append(_Delivery(message, batch))
-                events += batch.event_count
-                size_bytes += len(body)
-            if events >= self._group_events or size_bytes >= self._group_bytes or arrived.empty():
-                return group, False
-            message = arrived.get_nowait()
-
-    async def _apply_group(self, channel: AbstractChannel, group: list[_Delivery[B]]) -> None:
-        parent = telemetry.extract_trace_context(dict(group[0].message.headers))
-        with telemetry.span(f"apply {self._consumer}", parent=parent, batches=len(group)):
-            try:
-                await self._apply_with_retries([delivery.batch for delivery in group])
-            except Unavailable:
-                raise
-            except Exception as error:
-                if len(group) == 1:
-                    await self._requeue(channel, group[0], error)
-                    return
-                _log.warning("a group of %d batches failed, trying one by one: %s", len(group), _describe(error))
-                for delivery in group:
-                    await self._apply_group(channel, [delivery])
+            while not arrived.empty():
+                await self._decode_into(deliveries, arrived.get_nowait(), channel)
+            if not deliveries.is_ready or deliveries.outage:
                 return
-        # deliveries are settled in their order, so nothing before this group is open
-        await group[-1].message.ack(multiple=True)
+            await self._keep_beating(deliveries.apply_next(), beat)
 
-    async def _apply_with_retries(self, batches: Sequence[B]) -> None:
-        """Apply batches. While the database is away, keep the messages, as a requeue would count as a delivery."""
-        started = time.monotonic()
-        pause_s = 0.1
-        while True:
+    async def _receive(
+        self,
+        arrived: asyncio.Queue[AbstractIncomingMessage | None],
+        channel: AbstractChannel,
+        deliveries: Deliveries[B],
+    ) -> bool:
+        """Wait until there is something to apply, then take messages that have arrived, up to the group's size.
+
+        Returns True at the end of the session.
+        """
+        wait_s = deliveries.get_wait_s()
+        if wait_s != 0.0:
+            limit_s = _QUEUE_CHECK_INTERVAL_S if wait_s is None else min(wait_s, _QUEUE_CHECK_INTERVAL_S)
             try:
-                await self._inbox.apply(batches)
-                return
-            except postgres.TRANSIENT_ERRORS as error:
-                if time.monotonic() - started > _MAX_DATABASE_WAIT_S:
-                    raise Unavailable("postgres_unavailable", f"{postgres.describe_error(error)}") from error
-                _log.warning("%s waits for its database: %s", self._consumer, postgres.describe_error(error))
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, 2.0)
+                message = await asyncio.wait_for(arrived.get(), limit_s)
+            except TimeoutError:
+                if wait_s is None or wait_s > limit_s:
+                    await self._check_unserved(channel, deliveries)
+                return False
+            # with a backlog there is nothing to wait for, and what was handed back is tried again at once
+            is_first_try = message is not None and not message.redelivered
+            if is_first_try and arrived.qsize() < self._prefetch // 2:
+                await asyncio.sleep(max(0.0, self._next_group_at - time.monotonic()))
+            self._next_group_at = time.monotonic() + _MIN_GROUP_INTERVAL_S
+            if await self._decode_into(deliveries, message, channel):
+                return True
+        while not arrived.empty() and not deliveries.has_full_group:
+            if await self._decode_into(deliveries, arrived.get_nowait(), channel):
+                return True
+        return False
 
-    async def _requeue(self, channel: AbstractChannel, delivery: _Delivery[B], error: Exception) -> None:
-        message, batch_id = delivery.message, delivery.batch.batch_id
-        delivered = int(str(message.headers.get("x-delivery-count", 0))) + 1
-        said = _describe(error)
-        _log.error("%s cannot apply batch %s (delivery %d): %s", self._consumer, batch_id, delivered, said)
-        await self._save_failure(batch_id, ApplyFailure(said, delivered))
-        await message.nack(requeue=True)
-        if delivered > topology.DELIVERY_LIMIT:
-            metrics.dead_letters.labels(self._consumer, "not_applicable").inc()
-        await self._check_dead_letters(channel)
+    async def _check_unserved(self, channel: AbstractChannel, deliveries: Deliveries[B]) -> None:
+        """Nothing came: make sure that the queue is there and empty, unless no more may come.
+
+        A queue that was deleted, and created again by another worker at the same moment, has no consumer here, and the
+        broker does not say so.
+        """
+        waiting = await rabbitmq.get_queue_depth(channel, self._queue.work, self._timeout_s)
+        self._unserved = self._unserved + 1 if waiting and len(deliveries) < self._prefetch else 0
+        if self._unserved >= _MAX_UNSERVED_READINGS:
+            raise _SessionOver(f"{waiting} messages wait in the queue and do not come")
+
+    async def _decode_into(
+        self, deliveries: Deliveries[B], message: AbstractIncomingMessage | None, channel: AbstractChannel
+    ) -> bool:
+        """Add a message to the deliveries, or reject one that nobody can read. None ends the session: returns True."""
+        if message is None:
+            return True
+        try:
+            body = rabbitmq.decode_body(message)
+            batch = self._decode(body)
+        except (self._unreadable, rabbitmq.UnreadableContent) as error:
+            await self._dead_letter(channel, message, "unreadable", error)
+        else:
+            await deliveries.add(message, batch, len(body))
+        return False
 
     async def _dead_letter(
         self, channel: AbstractChannel, message: AbstractIncomingMessage, reason: str, error: Exception
@@ -279,30 +260,21 @@ class InboxConsumer(Generic[B]):
         metrics.dead_letters.labels(self._consumer, reason).inc()
         await self._check_dead_letters(channel)
 
-    async def _check_dead_letters(self, channel: AbstractChannel) -> None:
+    async def _check_dead_letters(self, channel: AbstractChannel, *, needs_database: bool = True) -> None:
         """Raise DeadLetterLimitReached if there are too many.
 
-        Dead letters that the relay has collected count until a person decides about them.
+        Dead letters that the relay has collected count until a person decides about them. A database that does not
+        answer is Unavailable if it is needed. Messages in hand are not given back for that.
         """
         count = await rabbitmq.get_queue_depth(channel, self._queue.dead_letter, self._timeout_s)
         try:
             count += await consumer_progress.read_open_dead_letters(self._pool, self._consumer)
-        except postgres.TRANSIENT_ERRORS as error:
+        except postgres.POSTGRES_ERRORS as error:
+            if not needs_database:
+                return
             raise Unavailable("postgres_unavailable", postgres.describe_error(error)) from error
         if count >= self._dead_letter_limit:
             raise DeadLetterLimitReached(
                 f"{self._consumer} has {count} dead letters (limit {self._dead_letter_limit}): retry or discard them "
                 f"(dead-letters list --consumer {self._consumer}), then consumption goes on by itself"
             )
-
-    async def _save_failure(self, batch_id: UUID, failure: ApplyFailure) -> None:
-        """Save the failure for the person who decides about the dead letter. It is logged in any case."""
-        try:
-            await apply_failures.save_failure(self._pool, self._consumer, batch_id, failure)
-        except postgres.POSTGRES_ERRORS as error:
-            _log.warning("the failure of batch %s is in the log only: %s", batch_id, postgres.describe_error(error))
-
-
-def _describe(error: Exception) -> str:
-    """Return the first line of an error's text. Further lines of PostgreSQL quote the row, which may be personal."""
-    return f"{type(error).__name__}: {error}".partition("\n")[0].replace("\0", "\ufffd")[:_ERROR_CHARACTERS]

@@ -17,3 +17,5 @@ class WorkerSettings(ProcessSettings):
     group_bytes: Annotated[int, Field(ge=1)] = 8 * 1024 * 1024
     prefetch_messages: Annotated[int, Field(ge=1, le=1000)] = 64
     dead_letter_limit: Annotated[int, Field(ge=1)] = 100
+    # before the second attempt to apply a batch; it doubles each time, so the tenth and last comes after 26 s
+    retry_pause_s: Annotated[float, Field(gt=0, le=60)] = 0.05

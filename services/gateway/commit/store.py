@@ -30,25 +30,8 @@ class RowSkipped(Exception):
     """A trigger of the table skipped the row without raising an error; the event must not be reported as stored."""
 
 
-# What PostgreSQL (or asyncpg on its behalf) may say against one row, for ever; its neighbours are stored all the same.
-ROW_ERRORS: tuple[type[BaseException], ...] = (
-    RowSkipped,
-    asyncpg.DataError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.WithCheckOptionViolationError,
-    asyncpg.ProgramLimitExceededError,
-    asyncpg.CardinalityViolationError,
-    # what a trigger raises
-    asyncpg.TriggeredActionError,
-    asyncpg.TriggeredDataChangeViolationError,
-    asyncpg.PLPGSQLError,
-    asyncpg.SQLRoutineError,
-    asyncpg.ExternalRoutineError,
-    asyncpg.ExternalRoutineInvocationError,
-    ValueError,
-    OverflowError,
-    TypeError,
-)
+# What is wrong with one row, for ever; its neighbours are stored all the same.
+ROW_ERRORS: tuple[type[BaseException], ...] = (RowSkipped, *postgres.ROW_ERRORS)
 
 _CONNECT_ERRORS: tuple[type[BaseException], ...] = (*postgres.POSTGRES_ERRORS, ValueError)
 # A client's time further off than this may lie where no partition is meant to be.

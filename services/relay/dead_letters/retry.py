@@ -9,7 +9,7 @@ from tracking.contracts import topology
 from tracking.domain.errors import Unavailable
 from tracking.infra.postgres import Connection, Pool
 from tracking.infra.rabbitmq import MessageTooLarge, Publisher
-from tracking.tables import event_batches
+from tracking.tables import apply_failures, event_batches
 from tracking.tables.dead_letters import delivery
 from tracking.tables.dead_letters.delivery import EVENTS_ARE_GONE, LetterToSend
 
@@ -23,6 +23,7 @@ class DeadLetterRetrier:
 
     consumer: str
     write: Pool
+    read: Pool
     publisher: Publisher
     _postponed: Postponed = field(init=False)
 
@@ -40,6 +41,8 @@ class DeadLetterRetrier:
                 return
             waiting = self._postponed.list_waiting()
             for letter in await delivery.list_to_send(connection, self.consumer, _MAX_LETTERS_PER_RUN, waiting):
+                # the consumer counts its attempts anew
+                await apply_failures.delete_failures(self.read, self.consumer, letter.batch_id)
                 try:
                     error = await self._send(connection, letter)
                 except Unavailable as failure:
