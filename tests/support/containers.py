@@ -16,7 +16,7 @@ from deploy.local.postgres import THROWAWAY_SETTINGS
 from deploy.local.server import random_secret, wait_until
 from tests.support.backing_services import REDIS_DATABASES, START_TIMEOUT_S
 
-POSTGRES, REDIS, RABBITMQ = "postgres:18", "redis:7", "rabbitmq:4-management"
+POSTGRES, REDIS, RABBITMQ = "postgres:18.6", "redis:7.4.9", "rabbitmq:4.3.5-management"
 
 
 def engine_answers() -> bool:
