@@ -2,7 +2,8 @@
 (function (w, d) {
   "use strict";
   const ROUTE = "beacon";
-  var script = d.currentScript, nav = w.navigator;
+  /* a module has no currentScript */
+  var script = d.currentScript || d.querySelector("script[type=module][data-key][src]"), nav = w.navigator;
   var options = script.dataset, name = options.name || "tracker", key = options.key || "";
   if (w[name]) return;
   var url = (options.host || new URL(".", script.src).href) + ROUTE + "?writeKey=" + encodeURIComponent(key);
@@ -38,7 +39,11 @@
   function drop(items) { forget.apply(null, items); }
 
   var asked = nav.globalPrivacyControl || nav.doNotTrack === "1" || w.doNotTrack === "1";
-  var silent = !key || store.getItem(OFF) || (asked && options.respectSignals !== "false");
+  var host = w.location.hostname;
+  function has(list, item) { return list.split(/[\s,]+/).indexOf(item) >= 0; }
+  var away = (options.domains && !has(options.domains, host)) ||
+    (options.localhost === "false" && /^$|^127\.|^\[::1\]$|(^|\.)localhost$/.test(host));
+  var silent = !key || away || store.getItem(OFF) || (asked && options.respectSignals !== "false");
   function leaveNothing() { drop(queue().concat(ANONYMOUS, USER)); }
 
   /* A UUID of version 4; crypto.randomUUID is missing on pages without https. */
@@ -107,12 +112,26 @@
     }
   }
 
-  var referrer = d.referrer, seen = null;
+  /* What of an address is sent: without #…, and of the query only what data-query allows. Both may hold secrets. */
+  function clean(address) {
+    var parts = address.split("#")[0].split("?"), allowed = options.query || "true";
+    var query = parts.slice(1).join("?");
+    if (allowed !== "true") {
+      query = query.split("&").filter(function (pair) { return has(allowed, pair.split("=")[0]); }).join("&");
+    }
+    return parts[0] + (query && "?" + query);
+  }
+
+  var referrer = d.referrer, seen = null, early = [];
   function send(type, message) {
     if (silent) return;
-    /* without #…, which may hold what is nobody's business */
-    var page = { url: w.location.href.split("#")[0], path: w.location.pathname, search: w.location.search, title: d.title };
-    page.referrer = referrer;
+    /* a page that is rendered ahead may never be opened */
+    if (d.prerendering) {
+      early.push([type, message]);
+      return;
+    }
+    var url = clean(w.location.href), path = w.location.pathname;
+    var page = { url: url, path: path, search: url.replace(/^[^?]*/, ""), title: d.title, referrer: clean(referrer) };
     message.type = type;
     message.messageId = id();
     message.anonymousId = anonymous();
@@ -144,12 +163,20 @@
     send("page", {});
   }
 
+  /* what programs say when they have no id; the gateway has a longer list (docs/gateway.md) */
+  var NOBODY = new RegExp("^[\\s\"'`]*(undefined|null|nan|none|true|false|0|anonymous|guest|user_?id|" +
+    "\\[object object\\]|[0-]{32,36})?[\\s\"'`]*$", "i");
+
   w[name] = {
     track: function (event, properties) { send("track", { event: event, properties: properties }); },
     page: function (properties) { send("page", { properties: properties }); },
     identify: function (userId, traits) {
       if (silent) return;
       var before = store.getItem(USER);
+      if (NOBODY.test(typeof userId === "number" ? userId : typeof userId === "string" ? userId : "")) {
+        console.error(name + ": identify is ignored: " + userId + " is no id of a user");
+        return;
+      }
       if (before !== null && before !== String(userId)) forget(ANONYMOUS); /* another person */
       note(USER, String(userId));
       send("identify", { traits: traits });
@@ -157,11 +184,14 @@
     reset: function () { forget(ANONYMOUS, USER); },
     flush: flush,
     optOut: function () { leaveNothing(); note(OFF, "1"); silent = true; },
-    optIn: function () { forget(OFF); silent = !key; }
+    optIn: function () { forget(OFF); silent = !key || away; }
   };
   if (silent) leaveNothing();
   else anonymous(); /* now, for the next tab to find */
 
+  d.addEventListener("prerenderingchange", function () {
+    early.splice(0).forEach(function (call) { send(call[0], call[1]); });
+  });
   w.addEventListener("online", flush);
   w.addEventListener("pagehide", leave);
   d.addEventListener("visibilitychange", function () { if (d.visibilityState === "hidden") leave(); });
@@ -176,6 +206,13 @@
     });
     w.addEventListener("popstate", view);
     w.addEventListener("hashchange", view);
+    /* opened again by Back, as it was left */
+    w.addEventListener("pageshow", function (event) {
+      if (event.persisted) {
+        seen = null;
+        view();
+      }
+    });
     view();
   }
   if (queue().length) later(0);
