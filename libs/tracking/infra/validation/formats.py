@@ -18,10 +18,15 @@ _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 _TIME = re.compile(r"([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]++)?(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))")
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-_REFERENCE = re.compile(
-    r"(?:[A-Za-z0-9._~:/?@!$&'()*+,;=\[\]-]|%[0-9A-Fa-f]{2})*(?:#(?:[A-Za-z0-9._~:/?@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)?"
-)
+# RFC 3986 appendix B takes a reference apart; the parts are then held against their own rules. rfc3986-validator, which
+# has one expression for all, backtracks.
+_PARTS = re.compile(r"(?:([^:/?#]++):)?+(?://([^/?#]*+))?+([^?#]*+)(?:\?([^#]*+))?+(?:#(.*+))?+", re.DOTALL)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*+")
+_CHARACTERS = r"(?:[A-Za-z0-9._~!$&'()*+,;={}-]|%[0-9A-Fa-f]{{2}})*+"
+_AUTHORITY = re.compile(rf"(?:{_CHARACTERS.format(':')}@)?(?:\[([^\[\]]*+)\]|{_CHARACTERS.format('')})(?::[0-9]*+)?")
+_PATH = re.compile(_CHARACTERS.format(":@/"))
+_QUERY = re.compile(_CHARACTERS.format(":@/?"))
+_FUTURE_ADDRESS = re.compile(r"[vV][0-9A-Fa-f]++\.[A-Za-z0-9._~!$&'()*+,;=:-]++")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _JSON_POINTER = re.compile(r"(?:/(?:[^/~]++|~[01])*+)*+")
 _MAX_HOSTNAME_CHARACTERS = 253
@@ -98,12 +103,37 @@ def _is_address(text: str, kind: Callable[[str], object]) -> bool:
 
 def is_uri(text: str) -> bool:
     """RFC 3986 with its scheme."""
-    return _SCHEME.match(text) is not None and is_uri_reference(text)
+    return _is_reference(text, needs_scheme=True)
 
 
 def is_uri_reference(text: str) -> bool:
-    """The characters RFC 3986 allows, percent signs before two hexadecimal digits, at most one fragment."""
-    return _REFERENCE.fullmatch(text) is not None
+    """RFC 3986 with or without a scheme: characters and percent signs, authority with its host and port, path."""
+    return _is_reference(text, needs_scheme=False)
+
+
+def _is_reference(text: str, *, needs_scheme: bool) -> bool:
+    parts = _PARTS.fullmatch(text)
+    if parts is None:
+        return False
+    scheme, authority, path, query, fragment = parts.groups()
+    if scheme is None:
+        # without a scheme the first part of a path has no colon, else it would be one (4.2)
+        is_right = not needs_scheme and (authority is not None or ":" not in path.partition("/")[0])
+    else:
+        is_right = _SCHEME.fullmatch(scheme) is not None
+    return (
+        is_right
+        and (authority is None or _is_authority(authority))
+        and _PATH.fullmatch(path) is not None
+        and all(_QUERY.fullmatch(part or "") is not None for part in (query, fragment))
+    )
+
+
+def _is_authority(text: str) -> bool:
+    found = _AUTHORITY.fullmatch(text)
+    if found is None:
+        return False
+    return found[1] is None or is_ipv6(found[1]) or _FUTURE_ADDRESS.fullmatch(found[1]) is not None
 
 
 def is_uuid(text: str) -> bool:

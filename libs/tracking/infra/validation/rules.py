@@ -25,13 +25,28 @@ MAX_ENUM_VALUES = 1_000
 MAX_ENUM_DEPTH = 5
 MAX_NAMES = 1_000
 _DRAFT_07 = ("http://json-schema.org/draft-07/schema#", "http://json-schema.org/draft-07/schema")
-_LATER_DRAFTS = frozenset(
-    {
-        "$anchor", "$dynamicAnchor", "$dynamicRef", "$recursiveAnchor", "$recursiveRef", "$vocabulary", "contentSchema",
-        "dependentRequired", "dependentSchemas", "maxContains", "minContains", "prefixItems", "unevaluatedItems",
-        "unevaluatedProperties",
-    }
-)  # fmt: skip
+_IN_DRAFT_07 = {
+    "nullable": 'in draft-07 it is "type": ["string", "null"], or anyOf with {"type": "null"}',
+    "id": "in draft-07 it is $id",
+    "extends": "in draft-07 it is allOf",
+    "discriminator": "in draft-07 it is oneOf, with a const in each",
+    "example": "in draft-07 it is examples, an array",
+    "$anchor": "in draft-07 a $ref names the place: #/definitions/...",
+    "$dynamicAnchor": "in draft-07 a $ref names the place: #/definitions/...",
+    "$dynamicRef": "in draft-07 it is $ref, to a place in this schema",
+    "$recursiveAnchor": "in draft-07 it is $ref, to #",
+    "$recursiveRef": "in draft-07 it is $ref, to #",
+    "$vocabulary": "draft-07 has one vocabulary; leave it out",
+    "contentSchema": "draft-07 does not look into a text; leave it out",
+    "dependentRequired": "in draft-07 it is dependencies, with an array of names",
+    "dependentSchemas": "in draft-07 it is dependencies, with a schema",
+    "maxContains": "draft-07 does not count what contains finds; leave it out",
+    "minContains": "draft-07 does not count what contains finds; contains alone means at least one",
+    "prefixItems": "in draft-07 it is items with an array, and what was items is additionalItems",
+    "unevaluatedItems": "in draft-07 list all places in items, and use additionalItems",
+    "unevaluatedProperties": "in draft-07 list all names in properties, and use additionalProperties",
+}
+"""For keywords of other drafts and of OpenAPI: how the same is written in draft-07."""
 _ANNOTATIONS = frozenset(
     {
         "$comment", "$defs", "$id", "$schema", "default", "definitions", "deprecated", "description", "examples",
@@ -134,13 +149,17 @@ def _is_nested(value: Any, levels: int) -> bool:
 def _keyword_faults(node: SchemaNode, found: dict[str, Any]) -> Iterator[Fault]:
     for keyword in found:
         if keyword not in _ASSERTIONS and keyword not in _ANNOTATIONS and not keyword.startswith("x-"):
-            reason = "belongs to a later draft" if keyword in _LATER_DRAFTS else "is no keyword of draft-07"
-            yield (
-                join_pointer(node.pointer, keyword),
-                f"{reason}, so it would be ignored; names of your own start with x-",
-            )
-    if "$schema" in found and (node.depth > 0 or found["$schema"] not in _DRAFT_07):
-        yield join_pointer(node.pointer, "$schema"), f"only at the top, and only {_DRAFT_07[0]}"
+            way = _IN_DRAFT_07.get(keyword, "names of your own start with x-")
+            yield join_pointer(node.pointer, keyword), f"is no keyword of draft-07, so it would be ignored; {way}"
+    if "$schema" in found and node.depth > 0:
+        yield join_pointer(node.pointer, "$schema"), "only at the top"
+    elif "$schema" in found and found["$schema"] not in _DRAFT_07:
+        yield (
+            join_pointer(node.pointer, "$schema"),
+            f"only {_DRAFT_07[0]}, or leave it out. Of a later draft, $defs may stay; prefixItems becomes items with "
+            "an array, dependentRequired and dependentSchemas become dependencies, and what stands beside a $ref goes "
+            "into allOf with it",
+        )
     if "$id" in found and (node.depth > 0 or "#" in found["$id"]):
         yield (
             join_pointer(node.pointer, "$id"),
