@@ -76,7 +76,7 @@ def _syntax(table: Table) -> Iterator[Case]:
     yield table.event("JSON: the same name twice, the last one wrong", twice, 400, "invalid_event")
     yield table.event("JSON: 10 000 equal names", b'{%b"eventName":"a","userId":"u"}' % (b'"a":1,' * 10_000), 202)
     yield table.event("JSON: unknown names", b'{"eventName":"a","userId":"u","__proto__":{},"constructor":[]}', 202)
-    yield table.event("JSON: names in another case", b'{"EventName":"a","UserId":"u"}', 400, "invalid_event")
+    yield table.event("JSON: names in another case", b'{"EventName":"a","UserId":"u"}', 202)
     for name, value in SURROGATES.items():
         yield table.field(name, "eventProperties", value, 202)
         yield table.field(name, "eventName", value, 400 if value.startswith(b"{") else 202)

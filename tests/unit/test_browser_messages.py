@@ -38,7 +38,10 @@ def test_the_pixel_is_a_gif_of_43_bytes() -> None:
             b"eventName=e&eventId=m&eventTimestamp=t&x=1&x=2&x=&dryRun=true&apiKey=k",
             {"type": "track", "event": "e", "messageId": "m", "timestamp": "t", "properties": {"x": ["1", "2", ""]}},
         ),
-        (b"event=first&event=second", {"type": "track", "event": "first", "properties": {}}),
+        (
+            b"event=first&event=second&event=first",
+            {"type": "track", "event": "first", "properties": {"event": "second"}},
+        ),
         (b"event=%ff%00&%C3%A9=%E2%82%AC", {"type": "track", "event": "\ufffd\x00", "properties": {"é": "€"}}),
         (b"", {"type": "page", "properties": {}}),
     ],

@@ -99,7 +99,7 @@ def count_for_the_rollup(number: int) -> Callable[[], object]:
 @pytest.mark.parametrize(
     ("work", "most"),
     [
-        (decide_all, 49),
+        (decide_all, 50),
         (encode_for_the_write_database, 19),
         (encode_the_message, 1.1),
         (decode_the_message, 0.1),

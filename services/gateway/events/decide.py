@@ -14,6 +14,7 @@ from uuid import UUID
 import orjson
 
 from services.gateway.events.envelope import FlaggedEnvelope
+from services.gateway.events.members import EVENT_MEMBERS, adopt_members, keep_unknown
 from services.gateway.events.privacy import PersonalData, apply_privacy
 from services.gateway.events.properties import NUL, REPLACEMENT, normalize_object
 from services.gateway.events.rejection import EventErrors, Rejection
@@ -166,10 +167,10 @@ def decide(
     validator and call again.
     """
     notes = EventErrors()
-    if envelope.__class__ is not dict:
-        if not isinstance(envelope, FlaggedEnvelope):
-            return _reject_value(envelope)
-        notes.add_flags(envelope.flags)
+    if envelope.__class__ is not dict and not isinstance(envelope, FlaggedEnvelope):
+        return _reject_value(envelope)
+    if not EVENT_MEMBERS.issuperset(envelope):
+        envelope = adopt_members(envelope)
     name = _text(envelope, "eventName", 200, notes)
     user_id, anonymous_id = _read_actor(envelope, notes)
     client_id = _client_id(envelope, notes)
@@ -185,11 +186,10 @@ def decide(
         return kept
     properties, text = kept
     context = None
-    if envelope.get("context") is not None:
-        kept = normalize_object(envelope["context"], sender.event_bytes, notes, "context", len(text))
-        if isinstance(kept, Rejection):
-            return kept
-        context = kept[0]
+    if envelope.get("context") is not None or envelope.__class__ is not dict:
+        context = _read_context(envelope, sender, len(text), notes)
+        if isinstance(context, Rejection):
+            return context
     _validate(properties, len(text), sender.key.partner_id, name, version, structures, notes)
     if kind == "alias":
         _flag_previous_id(properties, notes)
@@ -250,6 +250,25 @@ def _apply_privacy(
         text = orjson.dumps(person.properties or {})
     context = orjson.dumps(person.context) if person.context else None
     return (person.user_id, person.anonymous_id), text, context, is_bot
+
+
+def _read_context(
+    envelope: dict[str, Any], sender: IngestContext, beside_bytes: int, notes: EventErrors
+) -> dict[str, Any] | Rejection | None:
+    """Return the context, with the unknown members; the flags of the envelope are added."""
+    context: dict[str, Any] | None = None
+    if envelope.get("context") is not None:
+        kept = normalize_object(envelope["context"], sender.event_bytes, notes, "context", beside_bytes)
+        if isinstance(kept, Rejection):
+            return kept
+        context = kept[0]
+    if not isinstance(envelope, FlaggedEnvelope):
+        return context
+    notes.add_flags(envelope.flags)
+    if not envelope.unknown:
+        return context
+    has_rules = bool(sender.key.settings.privacy_rules)
+    return keep_unknown(context, envelope.unknown, sender.event_bytes, beside_bytes, notes, has_privacy_rules=has_rules)
 
 
 def _reject_value(value: Any) -> Rejection:

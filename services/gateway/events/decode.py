@@ -12,11 +12,13 @@ import orjson
 
 from services.gateway.events.envelope import FlaggedEnvelope
 from services.gateway.events.lenient_json import decode_leniently
+from services.gateway.events.members import share_members
 from services.gateway.events.rejection import Rejection
 from services.gateway.events.salvage import decode_element, salvage_batch
 from tracking.domain.errors import Malformed, TooLarge
 
 _MAX_LINES = 100_000  # more would hold up others while they are counted
+_BATCH_MEMBERS = frozenset({"apiKey", "events", "sentAt"})
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -87,6 +89,8 @@ def decode_batch(body: bytes, max_events: int = _MAX_LINES) -> BatchBody:
         fault = {"field": "events", "message": "must be an array of events"}
         raise Malformed("invalid_batch", "A batch is {events: [...]}, an array, or one event a line.", [fault])
     key = decoded.get("apiKey")
+    if not _BATCH_MEMBERS.issuperset(decoded):
+        decoded["events"] = share_members(decoded["events"], decoded, _BATCH_MEMBERS)
     return BatchBody(decoded["events"], key if isinstance(key, str) else None, decoded.get("sentAt"))
 
 

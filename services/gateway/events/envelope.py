@@ -1,6 +1,6 @@
 """An envelope that could not be taken as it was sent, with what was changed in it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 Flag = tuple[str, str]
@@ -8,11 +8,25 @@ Flag = tuple[str, str]
 
 
 class FlaggedEnvelope(dict[str, Any]):
-    """An envelope whose event is stored with `flags`; `raw` is its text as it was sent, if it is not JSON."""
+    """An envelope whose event is stored with `flags`, and with one for each of the `unknown` members.
 
-    __slots__ = ("flags", "raw")
+    `raw` is its text as it was sent, if it is not JSON.
+    """
 
-    def __init__(self, envelope: dict[str, Any], flags: Iterable[Flag], raw: bytes | None = None) -> None:
+    __slots__ = ("flags", "raw", "unknown")
+
+    def __init__(
+        self,
+        envelope: dict[str, Any],
+        flags: Iterable[Flag] = (),
+        raw: bytes | None = None,
+        unknown: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(envelope)
         self.flags = tuple(flags)
         self.raw = raw
+        self.unknown: dict[str, Any] = dict(unknown or {})
+
+    def replace(self, envelope: dict[str, Any], unknown: Mapping[str, Any]) -> "FlaggedEnvelope":
+        """Return the same envelope with other members, and further unknown ones."""
+        return FlaggedEnvelope(envelope, self.flags, self.raw, {**self.unknown, **unknown})

@@ -4,6 +4,7 @@ import re
 from typing import Any
 from urllib.parse import parse_qsl
 
+from services.gateway.events.members import normalize_name
 from tracking.domain.errors import Malformed
 
 _MAX_PARAMETERS = 200
@@ -25,6 +26,15 @@ _FIELDS = {
     "eventTimestamp": "timestamp",
     "sentAt": "sentAt",
 }
+_OTHER_NAMES = {normalize_name(name): field for name, field in _FIELDS.items()}
+# A field is one of messages of these types alone.
+_ONLY_OF_TYPES = {
+    "event": ("track",),
+    "name": ("page", "screen"),
+    "category": ("page", "screen"),
+    "previousId": ("alias",),
+    "groupId": ("group",),
+}
 
 
 def parse_pixel_query(query: bytes, referrer: str | None = None, event_type: str | None = None) -> dict[str, Any]:
@@ -32,7 +42,8 @@ def parse_pixel_query(query: bytes, referrer: str | None = None, event_type: str
 
     A parameter that is not a field of a message becomes a property with a text, or with a list if it is given several
     times; `properties.color` and `traits.color` are `color`, as RudderStack writes them. Of a field that is given
-    several times the first value counts, as with the key. Bytes that are not UTF-8 become U+FFFD. `event_type` is that
+    several times the first value counts, and the others become properties, as does a field that the type of the message
+    does not have. Bytes that are not UTF-8 become U+FFFD. `event_type` is that
     of the path, if the path has one.
     """
     try:
@@ -44,9 +55,10 @@ def parse_pixel_query(query: bytes, referrer: str | None = None, event_type: str
     message: dict[str, Any] = {}
     properties: dict[str, Any] = {}
     for name, value in pairs:
-        if name in _FIELDS:
-            message.setdefault(_FIELDS[name], value)
-        elif name not in _KEYS:
+        field = _FIELDS.get(name) or _OTHER_NAMES.get(normalize_name(name))
+        if field is not None and field not in message:
+            message[field] = value
+        elif name not in _KEYS and (field is None or message[field] != value):
             name = _PREFIX.sub("", name, count=1)
             before = properties.get(name)
             if before is None:
@@ -56,6 +68,9 @@ def parse_pixel_query(query: bytes, referrer: str | None = None, event_type: str
             else:
                 properties[name] = [before, value]
     message["type"] = event_type or message.get("type") or ("track" if "event" in message else "page")
+    for field, event_types in _ONLY_OF_TYPES.items():
+        if field in message and message["type"] not in event_types:
+            properties.setdefault(field, message.pop(field))
     message["properties" if message["type"] in ("track", "page", "screen") else "traits"] = properties
     if referrer:
         message["context"] = {"page": {"url": referrer}}

@@ -39,9 +39,9 @@ class EventErrors:
         """Add an error of the field `name`, which rejects the event."""
         self.field_errors.append({"field": name, "message": message})
 
-    def add_validation_error(self, code: str, message: str) -> None:
+    def add_validation_error(self, code: str, message: str, path: str = "") -> None:
         """Add an error that flags the event and does not belong to a field of its schema."""
-        self.validation_errors.append({"code": code, "path": "", "schemaPath": "", "message": message})
+        self.validation_errors.append({"code": code, "path": path, "schemaPath": "", "message": message})
 
     def add_flags(self, flags: Iterable[Flag]) -> None:
         """Add the validation errors of an envelope that had to be changed."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.gateway.events.envelope import FlaggedEnvelope
+from services.gateway.events.members import adopt_members, share_members
 from services.gateway.events.rejection import Rejection
 from tracking.domain.tracking_event import EVENT_TYPES
 
@@ -18,6 +19,45 @@ EVENT_TYPE_BY_PATH: Mapping[str, str] = {event_type: event_type for event_type i
 # RudderStack's message that says which values belong to one person; no event type of its own is stored
 MERGE = "merge"
 BATCH_PATHS = ("batch", "b", "import")
+# Members that SDKs and their servers write for each other; they say nothing about the event.
+_PROTOCOL = frozenset(
+    {
+        "_metadata",
+        "channel",
+        "integrations",
+        "library",
+        "metadata",
+        "originalTimestamp",
+        "projectId",
+        "receivedAt",
+        "rudderId",
+        "sentAt",
+        "timestamp",
+        "type",
+        "version",
+        "writeKey",
+    }
+)
+_BATCH_MEMBERS = _PROTOCOL | {"batch", "messageId"}
+_IN_MESSAGES = _PROTOCOL | {"anonymousId", "context", "messageId", "userId"}
+_OF_TYPE = {
+    "track": {"event", "properties"},
+    "page": {"category", "name", "properties"},
+    "screen": {"category", "name", "properties"},
+    "identify": {"traits"},
+    "group": {"groupId", "traits"},
+    "alias": {"previousId", "traits"},
+}
+_MEMBERS_BY_TYPE = {event_type: _IN_MESSAGES | names for event_type, names in _OF_TYPE.items()}
+_NAMES = {"eventTimestamp": "timestamp", "eventId": "messageId", "eventType": "", "schemaVersion": ""}
+_NAMES_BY_TYPE = {
+    event_type: {
+        **_NAMES,
+        "eventProperties": "properties" if "properties" in names else "traits",
+        "eventName": "event" if event_type == "track" else "name",
+    }
+    for event_type, names in _OF_TYPE.items()
+}
 
 
 def read_sdk_messages(body: Any, event_type: str | None) -> tuple[list[Any], Any, Any]:
@@ -31,7 +71,10 @@ def read_sdk_messages(body: Any, event_type: str | None) -> tuple[list[Any], Any
     if not isinstance(body, dict):
         return [body], None, None
     if event_type is None and isinstance(body.get("batch"), list):
-        return body["batch"], body.get("sentAt"), body.get("writeKey")
+        messages = body["batch"]
+        if not _BATCH_MEMBERS.issuperset(body):
+            messages = share_members(messages, body, _BATCH_MEMBERS)
+        return messages, body.get("sentAt"), body.get("writeKey")
     return [body], body.get("sentAt"), body.get("writeKey")
 
 
@@ -48,6 +91,8 @@ def to_envelope(message: Any, event_type: str | None) -> dict[str, Any] | Reject
     if not isinstance(event_type, str) or event_type not in EVENT_TYPES:
         fault = {"field": "type", "message": f"must be one of {', '.join(EVENT_TYPES)}"}
         return Rejection("invalid_event", f"Not an event: type: {fault['message']}.", (fault,))
+    if not _MEMBERS_BY_TYPE[event_type].issuperset(message):
+        message = _adopt(message, event_type)
     context = message.get("context")
     envelope = {
         "eventName": message.get("event") if event_type == "track" else event_type,
@@ -60,7 +105,20 @@ def to_envelope(message: Any, event_type: str | None) -> dict[str, Any] | Reject
         "eventProperties": _properties(message, event_type, context if isinstance(context, dict) else {}),
         "context": context,
     }
-    return FlaggedEnvelope(envelope, message.flags) if isinstance(message, FlaggedEnvelope) else envelope
+    return message.replace(envelope, {}) if isinstance(message, FlaggedEnvelope) else envelope
+
+
+def _adopt(message: dict[str, Any], event_type: str) -> FlaggedEnvelope:
+    """Return the message with members of other names under their own, and what its type does not have as unknown.
+
+    SDKs write members of other types as well, with empty values, or with the type or the page's name as the event's.
+    """
+    known = _MEMBERS_BY_TYPE[event_type]
+    said: tuple[Any, ...] = ("", [], {}, event_type, message.get("name"))
+    members = {name: value for name, value in message.items() if name in known or value not in said}
+    if isinstance(message, FlaggedEnvelope):
+        members = message.replace(members, {})
+    return adopt_members(members, known, _NAMES_BY_TYPE[event_type])
 
 
 def _from_merge(message: dict[str, Any]) -> dict[str, Any]:
@@ -77,10 +135,16 @@ def _from_merge(message: dict[str, Any]) -> dict[str, Any]:
     properties = {"mergeProperties": given}
     if users and len(users) + len(visitors) == 2:
         previous_id = visitors[0] if visitors else users[1]
-        return {**message, "type": "alias", "userId": users[0], "previousId": previous_id, "traits": properties}
+        changed = {"type": "alias", "userId": users[0], "previousId": previous_id, "traits": properties}
+        return _change(message, changed)
     first = next((value for _, value in pairs if isinstance(value, str) and value), None)
     actor = {} if message.get("userId") or message.get("anonymousId") else {"userId": first}
-    return {**message, **actor, "type": "track", "event": MERGE, "properties": properties}
+    return _change(message, {**actor, "type": "track", "event": MERGE, "properties": properties})
+
+
+def _change(message: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
+    members = {name: value for name, value in message.items() if name != "mergeProperties"} | changed
+    return message.replace(members, {}) if isinstance(message, FlaggedEnvelope) else members
 
 
 def _id(value: Any) -> Any:

@@ -37,7 +37,7 @@ _BATCH_ANSWER: dict[str, JsonValue] = {
 
 
 class TrackedEvent(JsonModel):
-    """One event. Either `userId` or `anonymousId` is needed; unknown fields are let through and not kept."""
+    """One event. Either `userId` or `anonymousId` is needed; an unknown member flags the event."""
 
     model_config = ConfigDict(extra="ignore", json_schema_extra={"examples": [_EVENT]})
 
@@ -136,7 +136,7 @@ _MESSAGE: dict[str, JsonValue] = {
 
 
 class SdkMessage(JsonModel):
-    """A message of the Segment specification. What is not named here is let through and not kept."""
+    """A message of the Segment specification. Another member flags it `unknown_member`."""
 
     model_config = ConfigDict(extra="ignore", json_schema_extra={"examples": [_MESSAGE]})
 
