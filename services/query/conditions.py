@@ -1,7 +1,8 @@
 """The filters of a list of events, and the conditions that find its events in `read.tracking_events_read_model`.
 
 A statement with these conditions binds `partner_system_id`. Which conditions it has depends on the filters that are
-given. It is planned with its values (`SESSION_SETTINGS`), so the index is chosen by what is known of them.
+given. It is planned with its values (`plan_cache_mode`, a setting of query's role), so the index is chosen by what is
+known of them.
 """
 
 from collections.abc import Iterator

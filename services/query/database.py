@@ -1,4 +1,4 @@
-"""Sessions of the read database, and its failures as errors of the API."""
+"""Failures of the read database as errors of the API."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,15 +9,6 @@ import asyncpg
 from tracking.domain.errors import Unavailable
 from tracking.infra import postgres
 
-# Of every session. Without sorting, a page is read in the order of an index and ends with its last row, even where the
-# planner believes that few rows match; what must be sorted is, at a price that would switch compiling on. To start
-# processes that work side by side takes ten times as long as to count a day; for a year it pays.
-SESSION_SETTINGS = {
-    "plan_cache_mode": "force_custom_plan",
-    "enable_sort": "off",
-    "jit": "off",
-    "parallel_setup_cost": "5000",
-}
 Row = Any
 
 

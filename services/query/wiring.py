@@ -7,7 +7,7 @@ Access tokens are first looked for in the write database.
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from services.query import SERVICE, database
+from services.query import SERVICE
 from services.query.budget import Budget, EventLimits
 from services.query.lanes import Lane, LaneLimits
 from tracking.infra import postgres
@@ -68,7 +68,6 @@ async def _open_pool(read: ReadDatabase, size: int, statement_timeout_s: float, 
         connect_timeout_s=read.connect_timeout_s,
         query_timeout_s=statement_timeout_s,
         size=size,
-        settings=database.SESSION_SETTINGS,
     )
     resources.push_async_callback(postgres.close_pool, pool)
     return pool

@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from services.query import database, events, statistics
+from services.query import events, statistics
 from services.query.conditions import EventFilters
 from services.query.cursor import PagePosition
 from services.query.sql import Statement
@@ -57,9 +57,7 @@ async def add_weeks(stack: Stack, systems: list[System], begin: datetime) -> Non
 
 async def blocks(stack: Stack, statement: Statement) -> int:
     """Read or found in memory, while it ran as the service runs it."""
-    connection = await asyncpg.connect(
-        stack.read_url("query"), server_settings={"timezone": "UTC"} | database.SESSION_SETTINGS
-    )
+    connection = await asyncpg.connect(stack.read_url("query"), server_settings={"timezone": "UTC"})
     try:
         text = await connection.fetchval(
             "explain (analyze, buffers, format json) " + statement.text, *statement.arguments

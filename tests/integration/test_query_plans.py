@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from services.query import actors, database, events, statistics
+from services.query import actors, events, statistics
 from services.query.actors import Actor, ActorsQuestion
 from services.query.conditions import EventFilters
 from services.query.cursor import PagePosition
@@ -65,9 +65,7 @@ async def explained(stack: Stack, statement: Fragment, before: str = "select") -
 
 async def explained_text(stack: Stack, statement: Statement, before: str = "select") -> list[dict[str, Any]]:
     """As `explained`."""
-    connection = await asyncpg.connect(
-        stack.read_url("query"), server_settings={"timezone": "UTC"} | database.SESSION_SETTINGS
-    )
+    connection = await asyncpg.connect(stack.read_url("query"), server_settings={"timezone": "UTC"})
     try:
         async with connection.transaction():
             await connection.execute(before)

@@ -40,7 +40,7 @@ select count(*)
 @pytest.fixture
 async def connection(stack: Stack) -> AsyncIterator[postgres.Connection]:
     """As one of query's, but never without an index."""
-    settings = {"timezone": "UTC", **database.SESSION_SETTINGS, "enable_seqscan": "off"}
+    settings = {"timezone": "UTC", "enable_seqscan": "off"}
     connection = await asyncpg.connect(stack.read_url("query"), server_settings=settings)
     try:
         await postgres.prepare_connection(connection)

@@ -1,7 +1,7 @@
 """PostgreSQL by asyncpg: pools with time limits, jsonb as the bytes it is, and which failures are worth a retry."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -109,12 +109,11 @@ async def open_pool(
     query_timeout_s: float,
     size: int = 10,
     prepare: Callable[[Connection], Coroutine[Any, Any, None]] = prepare_connection,
-    settings: Mapping[str, str] | None = None,
 ) -> Pool:
     """Open a pool that connects when needed, so that a process can start, and report it, without its database.
 
-    Every statement has `query_timeout_s` on the client and, a little later, on the server, so that none goes on there.
-    `settings` are PostgreSQL's, for each session.
+    Every statement has `query_timeout_s` on the client. Longer limits on the server, and how it plans, are settings of
+    the role (tracking/migrations/role_settings.py), because a pooler would not let a connection bring its own.
     """
     pool = asyncpg.create_pool(
         url,
@@ -124,13 +123,8 @@ async def open_pool(
         timeout=connect_timeout_s,
         command_timeout=query_timeout_s,
         init=prepare,
-        server_settings={
-            "application_name": f"tracking-{service}",
-            "timezone": "UTC",
-            "statement_timeout": str(int(query_timeout_s * 1000) + 1000),
-            "idle_in_transaction_session_timeout": str(int(query_timeout_s * 1000) + 5000),
-            **(settings or {}),
-        },
+        # PgBouncer knows these two, and keeps them for each client
+        server_settings={"application_name": f"tracking-{service}", "timezone": "UTC"},
     )
     await pool
     return pool

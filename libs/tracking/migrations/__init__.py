@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 from yoyo import get_backend, read_migrations
 
+from tracking.migrations.role_settings import set_role_settings
 from tracking.tables.partitions import MONTHS_AHEAD, MONTHS_BACK, PARTITIONED_TABLES, list_months_around
 
 ROLES = ("admin", "gateway", "operate", "projector", "query", "relay", "statistics")
@@ -38,6 +39,7 @@ def migrate(
         _create_database(url, say)
         with psycopg.connect(url, autocommit=True) as connection:
             _create_roles(connection, passwords)
+            set_role_settings(connection)
             _admit_roles(connection, name)
         _apply(name, url, say)
         with psycopg.connect(url, autocommit=True) as connection:
@@ -92,7 +94,7 @@ def _admit_roles(connection: psycopg.Connection, name: str) -> None:
         role = sql.Identifier(f"tracking_{service}")
         connection.execute(sql.SQL("grant connect on database {} to {}").format(database, role))
     if name == "write":
-        # the staging table of the gateway's path for duplicates
+        # older gateways, which still run in a rolling upgrade, use a temporary table for duplicates
         connection.execute(sql.SQL("grant temporary on database {} to tracking_gateway").format(database))
 
 

@@ -152,11 +152,7 @@ class CredentialChanges:
         self._connection = await asyncpg.connect(
             self._url,
             timeout=_POLL_TIMEOUT_S,
-            server_settings={
-                "application_name": f"tracking-{self._service}-changes",
-                "timezone": "UTC",
-                "statement_timeout": str(int(_POLL_TIMEOUT_S * 1000)),
-            },
+            server_settings={"application_name": f"tracking-{self._service}-changes", "timezone": "UTC"},
         )
         return self._connection
 

@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 import httpx
 
-from services.query import auth, database
+from services.query import auth
 from services.query.app import QueryRoutes, create_app
 from services.query.auth import AccessTokenLookup, SystemOwners
 from services.query.budget import Budget, EventLimits
@@ -96,7 +96,7 @@ async def plans(url: str, token: str) -> AsyncIterator[Plans]:
         max_size=1,
         command_timeout=300,
         init=postgres.prepare_connection,
-        server_settings={"timezone": "UTC", **database.SESSION_SETTINGS},
+        server_settings={"timezone": "UTC", "statement_timeout": "300s"},
     )
     redis = open_redis("redis://127.0.0.1:1", timeout_s=1)
     beside = CacheAside(redis)
