@@ -11,7 +11,8 @@ from services.gateway.commit.event_metrics import EventMetrics
 from services.gateway.commit.group_commit import GroupCommit
 from services.gateway.commit.publish import BatchPublisher
 from services.gateway.commit.rejected import RejectedEventWriter
-from services.gateway.commit.store import EventStore
+from services.gateway.commit.stalled_copies import StalledCopies
+from services.gateway.commit.store import APPLICATION_NAME, EventStore
 from services.gateway.http.app import create_app
 from services.gateway.http.browser import BrowserRouteNames
 from services.gateway.http.client_address import ClientAddressFinder
@@ -121,6 +122,7 @@ async def run(
             structures.run(),
             retention.run(),
             rejected_events.run(),
+            StalledCopies(clients.pool, APPLICATION_NAME).run(),
         ):
             await server.serve(app, health, server_options, fast_path_handlers)
         await rejected_events.flush()

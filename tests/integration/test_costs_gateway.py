@@ -59,11 +59,10 @@ class GatewayUnderTest:
 
     async def singles_at_once(self, number: int) -> int:
         """So many requests that all wait for the database at the same time; how many commits that took."""
-        owner = await self._stack.write()
         before = await self._commits()
         async with asyncio.TaskGroup() as requests:
-            async with owner.transaction():
-                await owner.execute("lock table write.tracking_events in access exclusive mode")
+            # on the wire: a gateway waits for a lock for a moment only, and then tries again
+            with self.wires["write"].held():
                 for n in range(number):
                     requests.create_task(self._on_its_own_connection(n))
                 await until(self._waiting, lambda waiting: waiting == number)

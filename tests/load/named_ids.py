@@ -87,7 +87,7 @@ async def _commit(store: EventStore, events: list[TrackingEvent], random: Random
     now = datetime.now(UTC)
     batch_id = make_uuid7(to_unix_ms(now), random.getrandbits(74))
     started = time.perf_counter()
-    await store.commit(batch_id, now, events, is_retry=False, timeout_s=60)
+    await store.commit(batch_id, now, events, is_retry=False, is_brief=False, timeout_s=60)
     return (time.perf_counter() - started) * 1000
 
 

@@ -9,7 +9,7 @@ import contextlib
 import struct
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -155,6 +155,8 @@ class WireProxy:
         self._reader = reader
         self.said = WireTraffic()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._flows = asyncio.Event()
+        self._flows.set()
 
     def take(self) -> WireTraffic:
         """Return the traffic since the last call, without traffic that no request causes."""
@@ -162,6 +164,15 @@ class WireProxy:
         self.said.statements.clear()
         self.said.waits.clear()
         return said
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold back inside what the client sends."""
+        self._flows.clear()
+        try:
+            yield
+        finally:
+            self._flows.set()
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator["WireProxy"]:
@@ -211,6 +222,7 @@ class WireProxy:
                     part = bytes(held[:wanted])
                     del held[:wanted]
                     wanted = parts.send(part)
+                await self._flows.wait()
                 writer.write(piece)
                 await writer.drain()
                 piece = await reader.read(_PIECE_BYTES)

@@ -77,26 +77,27 @@ class CopyRows(NamedTuple):
     columns: Columns
 
 
-async def begin_and_copy(connection: DedicatedConnection, *copies: CopyRows) -> int:
+async def begin_and_copy(connection: DedicatedConnection, *copies: CopyRows, begin: str = "begin") -> int:
     """Begin a transaction and copy into several tables, in one round trip; return how many rows the last one stored.
 
-    The caller commits or rolls back. Raises ValueError or TypeError before anything is sent for a value that is not of
-    its column's type, otherwise what asyncpg raises: the transaction is then begun and has failed. With an asyncpg that
-    was not tested it takes a round trip for each statement.
+    `begin` are the statements before the first COPY. The caller commits or rolls back. Raises
+    ValueError or TypeError before anything is sent for a value that is not of its column's type, otherwise what asyncpg
+    raises: the transaction is then begun and has failed. With an asyncpg that was not tested it takes a round trip for
+    each statement.
     """
     streams = [_HEADER + encode_rows(rows.encoders.values(), rows.columns) + _TRAILER for rows in copies]
     if not ASYNCPG.is_usable():
-        return await _begin_and_copy_in_turn(connection, copies, streams)
+        return await _begin_and_copy_in_turn(connection, begin, copies, streams)
     statements = [f"copy {rows.table} ({', '.join(rows.encoders)}) from stdin (format binary)" for rows in copies]
     data = b"".join(b"d%b%b%b" % (_size(len(stream) + _SIZE_BYTES), stream, _COPY_DONE) for stream in streams)
-    return postgres.parse_row_count(await _PipelinedCopy(connection, "; ".join(["begin", *statements]), data))
+    return postgres.parse_row_count(await _PipelinedCopy(connection, "; ".join([begin, *statements]), data))
 
 
 async def _begin_and_copy_in_turn(
-    connection: DedicatedConnection, copies: Sequence[CopyRows], streams: Sequence[bytes]
+    connection: DedicatedConnection, begin: str, copies: Sequence[CopyRows], streams: Sequence[bytes]
 ) -> int:
     """As `begin_and_copy`, by asyncpg's public interface alone."""
-    await connection.execute("begin")
+    await connection.execute(begin)
     answer = ""
     for rows, stream in zip(copies, streams, strict=True):
         schema, _, table = rows.table.rpartition(".")

@@ -37,6 +37,9 @@ commit_events = Histogram(
     buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1000),
 )
 commit_seconds = Histogram("tracking_commit_duration_seconds", "One commit of the gateway.", buckets=_FAST)
+held_events = Counter(
+    "tracking_gateway_held_events_total", "Events tried apart because an unfinished transaction held their id."
+)
 buffered_events = Gauge("tracking_gateway_buffered_events", "Events that wait for a commit.")
 batches_published = Counter("tracking_batches_published_total", "Batches the broker confirmed.", ["service"])
 publish_failures = Counter("tracking_publish_failures_total", "Batches left to the relay, by reason.", ["reason"])

@@ -21,18 +21,23 @@ def to_columns(keys: Collection[IdempotencyKey], created_at: datetime) -> Column
     return [*zip(*sorted(keys), strict=True), [created_at] * len(keys)]
 
 
-_INSERT_NEW = """
-insert into write.idempotency_keys (partner_system_id, id, fingerprint, created_at)
-select partner_system_id, id, fingerprint, $4
-  from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as given (partner_system_id, id, fingerprint)
- order by partner_system_id, id
-    on conflict (partner_system_id, id) do nothing
+_SELECT_USED = """
+select known.partner_system_id, known.id, known.fingerprint
+  from unnest($1::uuid[], $2::uuid[]) as given (partner_system_id, id)
+ cross join lateral (
+           select stored.partner_system_id, stored.id, stored.fingerprint
+             from write.idempotency_keys as stored
+            where stored.partner_system_id = given.partner_system_id
+              and stored.id = given.id
+            limit 1
+       ) as known
 """
 
 
-async def insert_new_keys(connection: Connection, keys: Collection[IdempotencyKey], created_at: datetime) -> None:
-    """Insert the keys that were never used, in their order, so that two transactions wait for each other one way."""
-    await connection.execute(_INSERT_NEW, *zip(*sorted(keys), strict=True), created_at)
+async def list_used_keys(connection: Connection, keys: Collection[IdempotencyKey]) -> list[IdempotencyKey]:
+    """Return what is stored under the places of these keys, with the bodies that came with it."""
+    systems, ids, _ = zip(*keys, strict=True)
+    return [IdempotencyKey(*row) for row in await connection.fetch(_SELECT_USED, systems, ids)]
 
 
 _SELECT_OF_OTHER_BODIES = """

@@ -13,15 +13,19 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from itertools import compress
+from operator import not_
 from random import getrandbits
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 
+from services.gateway.commit.held_rows import HeldRows
 from services.gateway.commit.micro_batch import (
     MAX_MESSAGE_BYTES,
     MAX_MESSAGE_EVENTS,
@@ -31,9 +35,10 @@ from services.gateway.commit.micro_batch import (
     OnCommitted,
     PendingEvents,
     count_system_bytes,
+    get_event_key,
     split_into_messages,
 )
-from services.gateway.commit.store import ROW_ERRORS, EventStore, describe_row_error, is_permanent_error
+from services.gateway.commit.store import ROW_ERRORS, EventStore, KeyHeld, describe_row_error, is_permanent_error
 from tracking.contracts.events_tracked import HasSystemContext, count_bytes
 from tracking.domain.errors import Unavailable
 from tracking.domain.idempotency_key import IdempotencyKey
@@ -64,11 +69,14 @@ class CommittedBatch:
 
 
 @dataclass(slots=True)
-class _Bisection:
-    """The state of the search for a bad row within one micro-batch."""
+class _Search:
+    """The state of the search for rows of a group that cannot be stored now: bad ones by bisection, and held ones."""
 
     has_stored: bool = False
     tried_in_vain: int = 0
+    # Once a row was found to be held, the others are tried without a wait, as there may be more of its kind.
+    is_brief: bool = False
+    held: list[MicroBatch] = field(default_factory=list)
 
     @property
     def is_hopeless(self) -> bool:
@@ -103,6 +111,7 @@ class GroupCommit:
         self._paced_until = 0.0
         self._is_closing = False
         self._loop = asyncio.get_running_loop()
+        self._held = HeldRows(self._try_held)
         metrics.buffered_events.set_function(lambda: buffer_events - self._free_events)
 
     async def submit(
@@ -231,23 +240,52 @@ class GroupCommit:
 
     async def _flush(self, group: list[PendingEvents]) -> None:
         started = time.perf_counter()
+        search = _Search()
+        deadline = min(pending.deadline for pending in group)
         try:
-            await self._commit(MicroBatch(group), min(pending.deadline for pending in group), _Bisection())
+            if not await self._is_done(group, self._commit_group(group, deadline, search)):
+                return
+        finally:
+            self._in_flight -= 1
+            self._wake.set()
+        held_results = {id(result) for part in search.held for owners in part.get_owners() for result, _ in owners}
+        is_held = [id(pending.result) in held_results for pending in group] if held_results else []
+        self._release(list(compress(group, map(not_, is_held))) if is_held else group)
+        metrics.commit_events.observe(sum(len(pending.events) for pending in group))
+        metrics.commit_seconds.observe(time.perf_counter() - started)
+        if is_held:
+            group = list(compress(group, is_held))
+            if await self._is_done(group, self._held.finish(search.held, deadline)):
+                self._release(group)
+
+    async def _is_done(self, group: list[PendingEvents], work: Coroutine[Any, Any, None]) -> bool:
+        """Await work for a group; if it fails, give the failure to its requests, so that other groups can continue."""
+        try:
+            await work
         except BaseException as error:
-            # The other groups must continue; the requests of this group receive the failure.
             self._release(group, error)
             if not isinstance(error, Exception):
                 raise
             _log.exception("a micro-batch failed for a reason that nobody expected")
-        else:
-            self._release(group, None)
-        finally:
-            self._in_flight -= 1
-            self._wake.set()
-        metrics.commit_events.observe(sum(len(pending.events) for pending in group))
-        metrics.commit_seconds.observe(time.perf_counter() - started)
+            return False
+        return True
 
-    async def _commit(self, micro_batch: MicroBatch, deadline: float, bisection: _Bisection) -> None:
+    async def _commit_group(self, group: list[PendingEvents], deadline: float, search: _Search) -> None:
+        micro_batch = MicroBatch(group)
+        if self._held.has_keys():
+            search.is_brief = True
+            if rows := self._held.find(micro_batch.events):
+                search.held.append(micro_batch.take_out(rows))
+                if not micro_batch.events:
+                    return
+        await self._commit(micro_batch, deadline, search)
+
+    async def _try_held(self, micro_batch: MicroBatch, deadline: float) -> Sequence[MicroBatch]:
+        search = _Search(is_brief=True)
+        await self._commit(micro_batch, deadline, search)
+        return search.held
+
+    async def _commit(self, micro_batch: MicroBatch, deadline: float, search: _Search) -> None:
         batch_id = make_uuid7(time.time_ns() // 1_000_000, getrandbits(74))
         created_at = datetime.now(UTC)
         is_retry = False
@@ -259,49 +297,60 @@ class GroupCommit:
                     created_at,
                     micro_batch.events,
                     is_retry=is_retry,
+                    is_brief=search.is_brief,
                     timeout_s=timeout_s,
                     claims=micro_batch.claims,
                 )
                 break
+            except KeyHeld as error:
+                self._take_out_held(micro_batch, error, search)
+                if not micro_batch.events:
+                    return
             except ROW_ERRORS as error:
-                await self._bisect(micro_batch, deadline, error, bisection)
+                await self._bisect(micro_batch, deadline, error, search)
                 return
             except postgres.TRANSIENT_ERRORS as error:
-                is_retry = True
+                # A wait for a lock on more than one row is no reason to wait for none.
+                is_retry, search.is_brief = True, False
                 if time.monotonic() + _RETRY_DELAY_S >= deadline:
                     _log.warning("not committed within the deadline: %s", postgres.describe_error(error))
                     micro_batch.mark_unavailable()
                     return
                 await asyncio.sleep(_RETRY_DELAY_S)
             except asyncpg.PostgresError as error:
-                await self._bisect(micro_batch, deadline, error, bisection)
+                await self._bisect(micro_batch, deadline, error, search)
                 return
-        bisection.has_stored = True
+        search.has_stored = True
         fresh = micro_batch.mark_outcome(outcome)
         if fresh:
             batch = CommittedBatch(batch_id, created_at, micro_batch.systems, fresh)
             for receive in self._on_commit:
                 receive(batch)
 
-    async def _bisect(
-        self, micro_batch: MicroBatch, deadline: float, error: BaseException, bisection: _Bisection
-    ) -> None:
+    def _take_out_held(self, micro_batch: MicroBatch, error: KeyHeld, search: _Search) -> None:
+        key = get_event_key(error.event)
+        self._held.add(key)
+        row = next(row for row, event in enumerate(micro_batch.events) if get_event_key(event) == key)
+        search.held.append(micro_batch.take_out([row]))
+        search.is_brief = True
+
+    async def _bisect(self, micro_batch: MicroBatch, deadline: float, error: BaseException, search: _Search) -> None:
         """Halve the micro-batch until the row that PostgreSQL rejects stands alone; the other rows commit."""
         if len(micro_batch.events) > 1:
             for half in micro_batch.split():
-                if bisection.is_hopeless:
+                if search.is_hopeless:
                     half.mark_unavailable()
                 else:
-                    await self._commit(half, deadline, bisection)
+                    await self._commit(half, deadline, search)
         elif is_permanent_error(micro_batch.events[0], error):
             _log.warning("PostgreSQL refuses an event: %s", describe_row_error(error))
             micro_batch.mark_rejected(describe_row_error(error))
         else:
-            bisection.tried_in_vain += 1
+            search.tried_in_vain += 1
             _log.error("PostgreSQL stores nothing, and no event is at fault: %s", describe_row_error(error))
             micro_batch.mark_unavailable()
 
-    def _release(self, group: list[PendingEvents], error: BaseException | None) -> None:
+    def _release(self, group: Sequence[PendingEvents], error: BaseException | None = None) -> None:
         for pending in group:
             self._free_events += len(pending.events)
             self._free_bytes += pending.size_bytes

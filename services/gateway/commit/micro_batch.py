@@ -1,8 +1,9 @@
 """Micro-batches: the events of some requests that share a transaction, and the result of each event."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
+from operator import attrgetter
 from types import MappingProxyType
 from uuid import UUID
 
@@ -21,6 +22,10 @@ MAX_MESSAGE_BYTES = 256 * 1024
 _SYSTEM_BYTES = 180
 _NO_DUPLICATES: Set[int] = frozenset()
 _NO_REJECTIONS: Mapping[int, str] = MappingProxyType({})
+
+EventKey = tuple[int, int]
+"""The primary key of an event as numbers, which are hashed and compared faster than UUIDs: its id, then its system."""
+get_event_key: Callable[[TrackingEvent], EventKey] = attrgetter("id.int", "partner_system_id.int")
 
 
 class CommitResult:
@@ -110,7 +115,11 @@ class KeyedGroup:
 
 
 class MicroBatch:
-    """The distinct events of a group of requests, and where each stood in its request (made when it is asked for)."""
+    """The distinct events of a group of requests, and where each stood in its request (made when it is asked for).
+
+    Events with ids that a client made are in the order of their keys, in every gateway. Two gateways that store the
+    same events therefore wait for each other in one direction only, and never end in a deadlock.
+    """
 
     def __init__(self, group: Sequence[PendingEvents]) -> None:
         # A number is hashed faster than a UUID.
@@ -121,27 +130,29 @@ class MicroBatch:
         # Only an id that a client made can occur twice.
         if any(event.message_id is not None for event in self.events):
             self._merge_repeats()
-        self.claims = self._make_claims() if any(pending.result.idempotency_key for pending in group) else None
+        has_keys = any(pending.result.idempotency_key for pending in group)
+        self.claims: KeyClaims | None = self._make_claims() if has_keys else None
 
     def _merge_repeats(self) -> None:
-        distinct: list[TrackingEvent] = []
-        owners: list[list[tuple[CommitResult, int]]] = []
-        seen: dict[tuple[UUID, UUID], int] = {}
-        for event, [owner] in zip(self.events, self.get_owners(), strict=True):
-            row = seen.setdefault((event.partner_system_id, event.id), len(distinct))
-            if row == len(distinct):
-                distinct.append(event)
-                owners.append([owner])
+        events, owners = self.events, self.get_owners()
+        keys = list(map(get_event_key, events))
+        distinct: list[int] = []
+        last: EventKey | None = None
+        for row in sorted(range(len(keys)), key=keys.__getitem__):
+            if keys[row] == last:
+                owners[distinct[-1]] += owners[row]
             else:
-                owners[row].append(owner)
-        self.events, self._owners = distinct, owners
+                distinct.append(row)
+                last = keys[row]
+        self.events, self._owners = [events[row] for row in distinct], [owners[row] for row in distinct]
 
-    def _make_claims(self) -> KeyClaims:
+    def _make_claims(self) -> KeyClaims | None:
         claimants = {
             event.id: {result.idempotency_key for result, _ in owners}
             for event, owners in zip(self.events, self.get_owners(), strict=True)
         }
-        return KeyClaims({key for keys in claimants.values() for key in keys if key is not None}, claimants)
+        keys = {key for keys in claimants.values() for key in keys if key is not None}
+        return KeyClaims(keys, claimants) if keys else None
 
     def get_owners(self) -> list[list[tuple[CommitResult, int]]]:
         """For each event, return the result of its request and its position there; more than one for a repeated one."""
@@ -187,13 +198,38 @@ class MicroBatch:
     def split(self) -> "list[MicroBatch]":
         """Split the micro-batch into two parts that can be committed independently."""
         middle = len(self.events) // 2
-        halves = []
-        for part in (slice(0, middle), slice(middle, None)):
-            half = MicroBatch(())
-            half.events, half._owners, half.systems = self.events[part], self.get_owners()[part], self.systems
-            half.claims = half._make_claims() if self.claims is not None else None
-            halves.append(half)
-        return halves
+        owners = self.get_owners()
+        return [self._make_part(self.events[part], owners[part]) for part in (slice(0, middle), slice(middle, None))]
+
+    def take_out(self, rows: Iterable[int]) -> "MicroBatch":
+        """Remove all events of the requests that these rows belong to, and return them as another micro-batch."""
+        owners = self.get_owners()
+        requests = {id(result) for row in rows for result, _ in owners[row]}
+        is_taken = [any(id(result) in requests for result, _ in owned) for owned in owners]
+        is_left = [not taken for taken in is_taken]
+        taken = self._make_part(list(compress(self.events, is_taken)), list(compress(owners, is_taken)))
+        self.events, self._owners = list(compress(self.events, is_left)), list(compress(owners, is_left))
+        self.claims = self._make_claims() if self.claims is not None else None
+        return taken
+
+    @staticmethod
+    def join(parts: "Sequence[MicroBatch]") -> "MicroBatch":
+        """Return the rows of parts that were taken out, as one micro-batch in the order of their keys."""
+        rows = [row for part in parts for row in zip(part.events, part.get_owners(), strict=True)]
+        rows.sort(key=lambda row: get_event_key(row[0]))
+        joined = MicroBatch(())
+        joined.events, joined._owners = [event for event, _ in rows], [owners for _, owners in rows]
+        joined.systems = list({s.partner_system_id.int: s for part in parts for s in part.systems}.values())
+        joined.claims = joined._make_claims() if any(part.claims for part in parts) else None
+        return joined
+
+    def _make_part(
+        self, events: Sequence[TrackingEvent], owners: "list[list[tuple[CommitResult, int]]]"
+    ) -> "MicroBatch":
+        part = MicroBatch(())
+        part.events, part._owners, part.systems = events, owners, self.systems
+        part.claims = part._make_claims() if self.claims is not None else None
+        return part
 
 
 def _mark_conflicts(

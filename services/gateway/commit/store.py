@@ -1,25 +1,32 @@
 """Writes a micro-batch: its events and its batch row in one transaction, committed with fsync or not at all.
 
-COPY first, because nearly every event is new; on a duplicate the transaction is rolled back and the rows go through a
-temporary table with ON CONFLICT DO NOTHING. The batch row is also the witness of the commit: if the connection breaks
-while committing, the next attempt looks for it and knows.
+COPY first, because nearly every event is new. If it meets a duplicate, the transaction is rolled back, the events that
+are stored already are looked up, and the others are copied. The batch row is also the witness of the commit: if the
+connection breaks while committing, the next attempt looks for it and knows.
+
+A COPY waits for a transaction that has inserted the same key and is not decided yet. The role of the gateway has a
+`lock_timeout` (tracking/migrations/role_settings.py), after which the wait ends as `KeyHeld`.
 """
 
 import asyncio
-from collections.abc import Sequence, Set
+import contextlib
+import re
+from collections.abc import Mapping, Sequence, Set
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
 
 from services.gateway.commit.claims import CommitOutcome, EarlierPlaces, KeyClaims
+from services.gateway.commit.micro_batch import EventKey, get_event_key
 from tracking.domain.idempotency_key import IdempotencyKey
 from tracking.domain.ids import is_named_id
 from tracking.domain.timestamps import to_unix_ms
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import copy_binary, postgres
 from tracking.infra.copy_binary import Columns, CopyRows
-from tracking.infra.postgres import Connection, DedicatedConnection
+from tracking.infra.postgres import DedicatedConnection
 from tracking.tables import event_batches, idempotency_keys
 from tracking.tables.event_batches import BATCH_ENCODERS, BatchRow
 from tracking.tables.event_columns import WRITE_ENCODERS
@@ -30,33 +37,53 @@ class RowSkipped(Exception):
     """A trigger of the table skipped the row without raising an error; the event must not be reported as stored."""
 
 
+class KeyHeld(Exception):
+    """An unfinished transaction of another session has inserted the key of the event in this row; nothing is stored."""
+
+    def __init__(self, event: TrackingEvent) -> None:
+        super().__init__("another transaction, not decided yet, has inserted this event")
+        self.event = event
+
+
 # What is wrong with one row, for ever; its neighbours are stored all the same.
 ROW_ERRORS: tuple[type[BaseException], ...] = (RowSkipped, *postgres.ROW_ERRORS)
 
+# After these the connection is as good as before, once the transaction is rolled back.
+_ANSWERED_ERRORS: tuple[type[BaseException], ...] = (*ROW_ERRORS, asyncpg.LockNotAvailableError)
+APPLICATION_NAME = "tracking-gateway-commit"
 _CONNECT_ERRORS: tuple[type[BaseException], ...] = (*postgres.POSTGRES_ERRORS, ValueError)
 # A client's time further off than this may lie where no partition is meant to be.
 _MAX_DISTANCE_TO_PARTITIONS = timedelta(days=28)
 
-_CREATE_STAGING = """
-create temporary table if not exists staged_events
-    (like write.tracking_events)
-    on commit delete rows
+# The second is for attempts after a row was found to be held: a row that is free needs no wait.
+_BEGIN = "begin"
+_BEGIN_BRIEF = "begin; set local lock_timeout = '5ms'"
+# For a key, PostgreSQL says the place in the index first: `while inserting index tuple (0,5) in relation "…"`, then
+# `COPY tracking_events, line 4`. A lock on the table or a partition has at most the second line.
+_HELD_ROW = re.compile(r"\(\d+,\d+\).*^COPY (tracking_events|idempotency_keys)\D+(\d+)", re.DOTALL | re.MULTILINE)
+
+# `limit 1` keeps the planner from joining in another way than by the primary key, row by row.
+_SELECT_STORED = """
+select given.partner_system_id, given.id
+  from unnest($1::uuid[], $2::uuid[]) as given (partner_system_id, id)
+ cross join lateral (
+           select
+             from write.tracking_events as stored
+            where stored.partner_system_id = given.partner_system_id
+              and stored.id = given.id
+            limit 1
+       ) as found
 """
 
-_INSERT_NEW = """
-insert into write.tracking_events
-select *
-  from pg_temp.staged_events
- order by partner_system_id, id
-    on conflict (partner_system_id, id) do nothing
-returning id
-"""
 
-_COUNT_STORED = """
-select count(*)
-  from pg_temp.staged_events as staged
-  join write.tracking_events as stored using (partner_system_id, id)
-"""
+class _Batch(NamedTuple):
+    """The id and time of the batch row, what may be stored with it, and the statements that begin its transaction."""
+
+    id: UUID
+    created_at: datetime
+    events: Sequence[TrackingEvent]
+    claims: KeyClaims | None
+    begin: str
 
 
 class EventStore:
@@ -75,21 +102,27 @@ class EventStore:
         events: Sequence[TrackingEvent],
         *,
         is_retry: bool,
+        is_brief: bool,
         timeout_s: float,
         claims: KeyClaims | None = None,
     ) -> CommitOutcome:
         """Store the events that are new, with their batch row and the keys of their requests.
 
-        The ids within `events` are unique for each system. After a failure whose outcome is unknown, call it again with
-        the same batch id and `is_retry`. Past `timeout_s` the connection is cut. Raises postgres.TRANSIENT (nothing is
-        known to be stored), ROW_FAULTS (nothing is stored, at least one row can never be) or another PostgresError
-        (nothing is stored; whether that is due to a row shows when the rows are tried apart).
+        The keys of `events` are unique and in order. After a failure whose outcome is unknown, call it again with the
+        same batch id and `is_retry`. With `is_brief` it waits for no lock. Past `timeout_s` the connection is cut.
+        Raises KeyHeld (nothing is stored), postgres.TRANSIENT_ERRORS (nothing is known to be stored), ROW_ERRORS
+        (nothing is stored, at least one row can never be) or another PostgresError (nothing is stored; whether that is
+        due to a row shows when the rows are tried apart).
         """
         connection = await self._open(timeout_s)
+        begin = _BEGIN_BRIEF if is_brief else _BEGIN
         # cutting the connection rather than cancelling: a cancelled transaction would wait for its own rollback
         watchdog = asyncio.get_running_loop().call_later(timeout_s, connection.terminate)
         try:
-            outcome = await self._commit(connection, batch_id, created_at, events, claims, is_retry=is_retry)
+            earlier = await self._earlier_places.find(connection, events)
+            outcome = await self._find_outcome(connection, batch_id, earlier, claims) if is_retry else None
+            if outcome is None:
+                outcome = await self._commit(connection, _Batch(batch_id, created_at, events, claims, begin), earlier)
         except AttributeError as error:
             # asyncpg, between two questions of a statement, of the protocol that a cut connection no longer has
             was_cut = connection.is_closed()
@@ -98,110 +131,119 @@ class EventStore:
                 raise ConnectionError("the connection was cut at the deadline") from error
             raise
         except BaseException as error:
-            # a search for a bad row goes on here; after any other failure the protocol's state may be unknown
-            if not isinstance(error, ROW_ERRORS) or connection.is_closed() or connection.is_in_transaction():
-                connection.terminate()
-            else:
+            # a search for a row goes on here; after any other failure the protocol's state may be unknown
+            is_answered = isinstance(error, (*_ANSWERED_ERRORS, KeyHeld))
+            if is_answered and not connection.is_closed() and not connection.is_in_transaction():
                 self._idle.append(connection)
+            else:
+                connection.terminate()
             raise
         finally:
             watchdog.cancel()
         self._idle.append(connection)
         return outcome
 
-    async def _commit(
+    async def _find_outcome(
         self,
         connection: DedicatedConnection,
         batch_id: UUID,
-        created_at: datetime,
-        events: Sequence[TrackingEvent],
+        earlier: Mapping[UUID, UUID],
         claims: KeyClaims | None,
-        *,
-        is_retry: bool,
-    ) -> CommitOutcome:
-        earlier = await self._earlier_places.find(connection, events)
-        if is_retry and (known := await self._known(connection, batch_id)) is not None:
-            if claims is None:
-                return CommitOutcome(known, earlier)
-            conflicting = await idempotency_keys.list_keys_of_other_bodies(connection, claims.keys)
-            return CommitOutcome(known, earlier, conflicting)
-        try:
-            if not earlier and await self._commit_all(connection, batch_id, created_at, events, claims):
-                return CommitOutcome(None)
-            events = [event for event in events if event.id not in earlier]
-            stored, refused = await self._commit_new(connection, batch_id, created_at, events, claims)
-            return CommitOutcome(stored, earlier, refused)
-        except ROW_ERRORS as fault:
-            if _is_of_batch_row(fault):
-                raise OSError(f"no batch row: {describe_row_error(fault)}") from fault  # no event had a part in it
-            raise
-
-    async def _commit_all(
-        self,
-        connection: DedicatedConnection,
-        batch_id: UUID,
-        created_at: datetime,
-        events: Sequence[TrackingEvent],
-        claims: KeyClaims | None,
-    ) -> bool:
-        """False if at least one event or key is stored already, and nothing was stored now."""
-        before = [CopyRows("write.event_batches", BATCH_ENCODERS, _batch_columns(batch_id, created_at, events))]
+    ) -> CommitOutcome | None:
+        """Return the outcome of an attempt that was committed, or None if there was none."""
+        known = await event_batches.find_batch(connection, batch_id)
+        if known is None:
+            return None
+        conflicting: Set[IdempotencyKey] = frozenset()
         if claims is not None:
-            columns = idempotency_keys.to_columns(claims.keys, created_at)
-            before.insert(0, CopyRows("write.idempotency_keys", IDEMPOTENCY_KEY_ENCODERS, columns))
+            conflicting = await idempotency_keys.list_keys_of_other_bodies(connection, claims.keys)
+        return CommitOutcome(frozenset(known.event_ids), earlier, conflicting)
+
+    async def _commit(
+        self, connection: DedicatedConnection, batch: _Batch, earlier: Mapping[UUID, UUID]
+    ) -> CommitOutcome:
+        claims = batch.claims
+        keys: Sequence[IdempotencyKey] = sorted(claims.keys) if claims is not None else ()
+        if not earlier:
+            with contextlib.suppress(asyncpg.UniqueViolationError):
+                await self._copy(connection, batch, batch.events, keys)
+                return CommitOutcome(None)
+        conflicting: Set[IdempotencyKey] = frozenset()
+        left: Sequence[TrackingEvent] = [event for event in batch.events if event.id not in earlier]
+        last = (-1, -1)
+        while True:
+            if claims is not None:
+                keys, conflicting = await self._find_new_keys(connection, claims)
+                left = claims.drop_conflicting(left, conflicting)
+            stored = await self._find_stored(connection, left)
+            left = [event for event in left if get_event_key(event) not in stored]
+            if not left and not keys:
+                # an earlier attempt of this gateway may have been committing all the while
+                outcome = await self._find_outcome(connection, batch.id, earlier, claims)
+                return outcome or CommitOutcome(frozenset(), earlier, conflicting)
+            try:
+                await self._copy(connection, batch, left, keys)
+                return CommitOutcome(frozenset(event.id for event in left), earlier, conflicting)
+            except asyncpg.UniqueViolationError:
+                # what violates an index though it is stored nowhere violates another index than that of the keys
+                if (len(left), len(keys)) == last:
+                    raise
+                last = len(left), len(keys)
+
+    async def _copy(
+        self,
+        connection: DedicatedConnection,
+        batch: _Batch,
+        events: Sequence[TrackingEvent],
+        keys: Sequence[IdempotencyKey],
+    ) -> None:
+        """Store the keys, the batch row and the events. Raises as `commit`, the transaction is rolled back then."""
+        rows = [CopyRows("write.tracking_events", WRITE_ENCODERS, _columns(events))] if events else []
+        if events:
+            rows.insert(0, CopyRows("write.event_batches", BATCH_ENCODERS, _batch_columns(batch, events)))
+        if keys:
+            columns = idempotency_keys.to_columns(keys, batch.created_at)
+            rows.insert(0, CopyRows("write.idempotency_keys", IDEMPOTENCY_KEY_ENCODERS, columns))
         try:
             # not committed in the same breath: if a trigger left out a row, all of it must be undone
-            stored = await copy_binary.begin_and_copy(
-                connection, *before, CopyRows("write.tracking_events", WRITE_ENCODERS, _columns(events))
-            )
-            _require_all(stored, events)
+            stored = await copy_binary.begin_and_copy(connection, *rows, begin=batch.begin)
+            if events and stored != len(events):
+                raise RowSkipped("a trigger of the table skips this event")
             await connection.execute("commit")
-        except ROW_ERRORS as fault:
+        except _ANSWERED_ERRORS as error:
             if connection.is_in_transaction():
                 await connection.execute("rollback")
-            if isinstance(fault, asyncpg.UniqueViolationError) and not _is_of_batch_row(fault):
-                return False
-            raise
-        return True
+            if _is_of_batch_row(error):
+                raise OSError(f"no batch row: {describe_row_error(error)}") from error  # no event had a part in it
+            held = _HELD_ROW.search(error.context or "") if isinstance(error, asyncpg.LockNotAvailableError) else None
+            if held is None:
+                raise
+            table, row = held[1], int(held[2]) - 1
+            if table == "tracking_events":
+                raise KeyHeld(events[row]) from error
+            raise KeyHeld(_find_claimed(batch, keys[row])) from error
 
-    async def _commit_new(
-        self,
-        connection: Connection,
-        batch_id: UUID,
-        created_at: datetime,
-        events: Sequence[TrackingEvent],
-        claims: KeyClaims | None,
-    ) -> tuple[frozenset[UUID], Set[IdempotencyKey]]:
-        """Return the ids of the events that were new, and the keys that were used before with another body."""
-        await connection.execute(_CREATE_STAGING)
-        conflicting: Set[IdempotencyKey] = frozenset()
-        async with connection.transaction():
-            if claims is not None:
-                await idempotency_keys.insert_new_keys(connection, claims.keys, created_at)
-                conflicting = await idempotency_keys.list_keys_of_other_bodies(connection, claims.keys)
-                events = claims.drop_conflicting(events, conflicting)
-            stored = await self._insert_new(connection, batch_id, created_at, events) if events else frozenset()
-        # an earlier attempt of this gateway may have been committing all the while
-        known = None if stored else await self._known(connection, batch_id)
-        return stored if known is None else known, conflicting
-
-    async def _insert_new(
-        self, connection: Connection, batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]
-    ) -> frozenset[UUID]:
-        staged = await copy_binary.copy(
-            connection, "staged_events", schema="pg_temp", encoders=WRITE_ENCODERS, groups=[_columns(events)]
+    async def _find_new_keys(
+        self, connection: DedicatedConnection, claims: KeyClaims
+    ) -> tuple[Sequence[IdempotencyKey], Set[IdempotencyKey]]:
+        """Return the keys that were never used, and those that were used for another body."""
+        keys = sorted(claims.keys)
+        used = await idempotency_keys.list_used_keys(connection, keys)
+        bodies = {(key.partner_system_id, key.id): key.fingerprint for key in used}
+        new = {(key.partner_system_id, key.id): key for key in reversed(keys)}
+        conflicting = frozenset(
+            key for key in keys if (bodies.get(key[:2]) or new[key[:2]].fingerprint) != key.fingerprint
         )
-        _require_all(staged, events)
-        stored = frozenset(row["id"] for row in await connection.fetch(_INSERT_NEW))
-        _require_all(await connection.fetchval(_COUNT_STORED), events)
-        if stored:
-            batch = _batch_columns(batch_id, created_at, [event for event in events if event.id in stored])
-            await copy_binary.copy(connection, "event_batches", schema="write", encoders=BATCH_ENCODERS, groups=[batch])
-        return stored
+        return sorted(key for place, key in new.items() if place not in bodies), conflicting
 
-    async def _known(self, connection: Connection, batch_id: UUID) -> frozenset[UUID] | None:
-        batch = await event_batches.find_batch(connection, batch_id)
-        return None if batch is None else frozenset(batch.event_ids)
+    async def _find_stored(
+        self, connection: DedicatedConnection, events: Sequence[TrackingEvent]
+    ) -> frozenset[EventKey]:
+        if not events:
+            return frozenset()
+        systems = [event.partner_system_id for event in events]
+        rows = await connection.fetch(_SELECT_STORED, systems, [event.id for event in events])
+        return frozenset((row["id"].int, row["partner_system_id"].int) for row in rows)
 
     async def _open(self, timeout_s: float) -> DedicatedConnection:
         while self._idle:
@@ -213,7 +255,7 @@ class EventStore:
             opened = await asyncpg.connect(
                 self._url,
                 timeout=min(self._connect_timeout_s, timeout_s),
-                server_settings={"application_name": "tracking-gateway-commit", "timezone": "UTC"},
+                server_settings={"application_name": APPLICATION_NAME, "timezone": "UTC"},
             )
             await postgres.prepare_connection(opened)
             await self._earlier_places.prepare(opened)
@@ -233,14 +275,15 @@ def _columns(events: Sequence[TrackingEvent]) -> Columns:
     return list(zip(*events, strict=True))
 
 
-def _batch_columns(batch_id: UUID, created_at: datetime, events: Sequence[TrackingEvent]) -> Columns:
+def _batch_columns(batch: _Batch, events: Sequence[TrackingEvent]) -> Columns:
     systems = [event.partner_system_id for event in events]
-    return event_batches.to_columns(BatchRow(batch_id, created_at, systems, [event.id for event in events]))
+    return event_batches.to_columns(BatchRow(batch.id, batch.created_at, systems, [event.id for event in events]))
 
 
-def _require_all(stored: int, events: Sequence[TrackingEvent]) -> None:
-    if stored != len(events):
-        raise RowSkipped("a trigger of the table skips this event")
+def _find_claimed(batch: _Batch, key: IdempotencyKey) -> TrackingEvent:
+    """Return an event of the request that has this key."""
+    claims = batch.claims
+    return next(event for event in batch.events if claims is not None and key in claims.claimants[event.id])
 
 
 def _is_of_batch_row(fault: BaseException) -> bool:
