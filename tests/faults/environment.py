@@ -21,6 +21,8 @@ from tests.support.registry import publish_structure, register_system
 from tests.support.service_processes import ROOT, ServiceProcesses, run_services
 from tests.support.stack import Stack
 
+# a gateway whose network to PostgreSQL and RabbitMQ nothing breaks
+SPARE_GATEWAY = "gateway-spare"
 OTHERS = ("relay", "projector", "statistics", "admin", "query")
 
 
@@ -42,7 +44,7 @@ class FaultEnvironment:
 
     def services(self, name: str) -> ServiceProcesses:
         """Those among which the process is."""
-        return self.gateways if name.startswith("gateway") else self.others
+        return self.gateways if name.startswith("gateway") and name != SPARE_GATEWAY else self.others
 
     async def pause(self, least_s: float, most_s: float) -> None:
         """At random: a fault is to meet the system at any moment."""
@@ -70,6 +72,7 @@ async def open_environment(
     pace: float = 1.0,
     gateways: Sequence[str] = ("gateway",),
     is_proxied: bool = False,
+    has_spare_gateway: bool = False,
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[FaultEnvironment]:
     """Run everything inside. At the end each process must still run, or must have ended because it was stopped."""
@@ -85,7 +88,8 @@ async def open_environment(
             ):
                 networks[name] = await opening.enter_async_context(proxied(urlsplit(url).port or 0))
                 changed[variable] = _through(url, networks[name].port)
-        others = await opening.enter_async_context(run_services(stack, *OTHERS, settings=other_settings))
+        names = (*OTHERS, SPARE_GATEWAY) if has_spare_gateway else OTHERS
+        others = await opening.enter_async_context(run_services(stack, *names, settings=other_settings))
         running_gateways = await opening.enter_async_context(run_services(stack, *gateways, settings=gateway_settings))
         yield FaultEnvironment(backing, stack, running_gateways, others, networks, Random(seed), pace)  # noqa: S311
 

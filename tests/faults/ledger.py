@@ -25,11 +25,16 @@ class Sent:
 
 @dataclass(slots=True)
 class Attempt:
-    """One request, each repeat by itself: when (monotonic clock of the machine), and its status, 0 = no answer."""
+    """One request, each repeat by itself: when (monotonic clock of the machine), and its status, 0 = no answer.
+
+    `gateway` is the position of its URL in the plan; `is_repeat` is false for the first attempt.
+    """
 
     sent_at: float
     ended_at: float
     status: int
+    gateway: int = 0
+    is_repeat: bool = False
 
 
 @dataclass(slots=True)

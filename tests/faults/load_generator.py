@@ -11,7 +11,8 @@ import json
 import resource
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -29,12 +30,17 @@ _PAUSE_S = (0.1, 0.5)
 
 @dataclass(slots=True)
 class LoadPlan:
-    """The plan of a load. `per_second` requests are shared by `senders`, each of which has one connection."""
+    """The plan of a load. `per_second` requests are shared by `senders`, each of which has one connection.
+
+    A sender begins at one of `url` and `other_urls` in turn, and sends each repeat to the next one.
+    """
 
     url: str
     systems: list[SenderSystem]
     seed: int
     file: str = ""
+    other_urls: list[str] = field(default_factory=list)
+    timeout_s: float = TIMEOUT_S
     per_second: float = 120.0
     senders: int = 24
     certificate: str | None = None
@@ -61,13 +67,14 @@ class LoadGenerator:
         self._rng = Random(plan.seed)  # noqa: S311
         self._stopping = asyncio.Event()
         self._give_up_at = float("inf")
+        self._urls = [plan.url, *plan.other_urls]
 
     async def run(self) -> None:
         """Send until standard input ends, then until everything repeatable is answered."""
         began = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(self._plan.senders):
-                tasks.create_task(self._send_on_and_on())
+            for number in range(self._plan.senders):
+                tasks.create_task(self._send_on_and_on(number))
             await asyncio.to_thread(sys.stdin.read)
             self._give_up_at = time.monotonic() + _TIMEOUT_S
             self._stopping.set()
@@ -75,32 +82,38 @@ class LoadGenerator:
         self.ledger.ended_at = time.monotonic()
         self.ledger.cpu_share = (used.ru_utime + used.ru_stime) / (self.ledger.ended_at - began)
 
-    async def _send_on_and_on(self) -> None:
+    async def _send_on_and_on(self, number: int) -> None:
         between_s = self._plan.senders / self._plan.per_second
-        options: Any = {"timeout": TIMEOUT_S, "verify": self._plan.certificate or False, "trust_env": False}
-        async with httpx.AsyncClient(base_url=self._plan.url, **options) as client:
+        options: Any = {"timeout": self._plan.timeout_s, "verify": self._plan.certificate or False, "trust_env": False}
+        async with httpx.AsyncClient(**options) as client:
             while not self._stopping.is_set():
                 request = self._requests.next()
                 self.ledger.events.extend(request.events)
-                await self._send(client, request)
+                await self._send(client, request, number)
+                number += 1
                 await asyncio.sleep(self._rng.expovariate(1 / between_s))
 
-    async def _send(self, client: httpx.AsyncClient, request: PlannedRequest) -> None:
-        while not await self._attempt(client, request):
+    async def _send(self, client: httpx.AsyncClient, request: PlannedRequest, number: int) -> None:
+        for attempt in count(number):
+            if await self._attempt(client, request, attempt % len(self._urls), is_repeat=attempt > number):
+                return
             if not request.is_repeatable or time.monotonic() > self._give_up_at:
                 return
             await asyncio.sleep(self._rng.uniform(*_PAUSE_S))
 
-    async def _attempt(self, client: httpx.AsyncClient, request: PlannedRequest) -> bool:
+    async def _attempt(
+        self, client: httpx.AsyncClient, request: PlannedRequest, gateway: int, *, is_repeat: bool
+    ) -> bool:
         """True if there was an answer that settles the request."""
         sent_at = time.monotonic()
         headers = {"Content-Type": "application/json"}
         try:
-            response = await client.post(request.path, content=request.body, headers=headers)
+            response = await client.post(self._urls[gateway] + request.path, content=request.body, headers=headers)
         except httpx.TransportError:
-            self.ledger.attempts.append(Attempt(sent_at, time.monotonic(), 0))
+            self.ledger.attempts.append(Attempt(sent_at, time.monotonic(), 0, gateway, is_repeat))
             return False
-        self.ledger.attempts.append(Attempt(sent_at, time.monotonic(), response.status_code))
+        attempt = Attempt(sent_at, time.monotonic(), response.status_code, gateway, is_repeat)
+        self.ledger.attempts.append(attempt)
         if response.status_code in (408, 429) or response.status_code >= 500:
             return False
         _settle(request.events, response)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tests.faults import facts
 from tests.faults.checker import Findings, check
 from tests.faults.edge import edge
-from tests.faults.environment import FaultEnvironment, open_environment, register, run_load
+from tests.faults.environment import SPARE_GATEWAY, FaultEnvironment, open_environment, register, run_load
 from tests.faults.ledger import Ledger
 from tests.faults.load_generator import LoadPlan
 from tests.faults.rolling_restart import DRAIN_DELAY_S
@@ -18,6 +18,8 @@ from tests.support.backing_services import LocalServices
 from tests.support.stack import Stack
 
 VISIBLE_WITHIN_S = 60.0
+# A sender of this haste repeats an event while the gateway that froze still holds its key.
+HASTY_S = 1.0
 
 
 @dataclass(slots=True)
@@ -55,9 +57,14 @@ async def run_fault(
 ) -> FaultRow:
     """Its line, with `settings` for every process. What the checker does not look for stands in `other` too."""
     row = FaultRow(fault.name, fault.what)
+    if fault.max_connections is not None:
+        backing.set_max_connections(fault.max_connections)
     try:
         async with _opened(fault, backing, stack, seed, pace, {**fault.settings, **(settings or {})}) as (site, url):
-            async with run_load(LoadPlan(url, await register(stack), seed, per_second=fault.per_second)) as ledger:
+            plan = LoadPlan(url, await register(stack), seed, per_second=fault.per_second)
+            if fault.has_spare_gateway:
+                plan.other_urls, plan.timeout_s = [site.others.url(SPARE_GATEWAY)], HASTY_S
+            async with run_load(plan) as ledger:
                 await site.pause(2, 3)
                 await fault.run(site)
                 await site.pause(2, 3)
@@ -65,10 +72,15 @@ async def run_fault(
             row.other += site.broken_promises
             if not fault.may_fail_requests:
                 row.other += failed_requests(ledger)
+            if fault.has_spare_gateway:
+                row.other += unavailable_first_attempts(ledger, gateway=1)
             row.visible_s = await facts.until_visible(stack, ledger, VISIBLE_WITHIN_S)
             fill_findings(row, ledger, check(await facts.gather(stack, ledger, site.others)))
     except Exception as error:  # the other faults are to be tried all the same
         row.other.append(f"{type(error).__name__}: {error}")
+    finally:
+        if fault.max_connections is not None:
+            backing.set_max_connections(None)
     return row
 
 
@@ -85,6 +97,7 @@ async def _opened(
             pace=pace,
             gateways=fault.gateways,
             is_proxied=fault.is_proxied,
+            has_spare_gateway=fault.has_spare_gateway,
             settings=settings,
         ) as site:
             yield site, site.gateways.url("gateway")
@@ -102,6 +115,13 @@ def failed_requests(ledger: Ledger) -> list[str]:
     """Describe failed requests by status. 202 means stored, and 400 is expected for envelopes that are no events."""
     failed = Counter(attempt.status for attempt in ledger.attempts if attempt.status not in (202, 400))
     return [f"{failed.total()} of {len(ledger.attempts)} requests failed: {dict(failed)}"] if failed else []
+
+
+def unavailable_first_attempts(ledger: Ledger, gateway: int) -> list[str]:
+    """Describe the events that no other gateway can have begun to store, and that this one did not take."""
+    first = [attempt for attempt in ledger.attempts if attempt.gateway == gateway and not attempt.is_repeat]
+    number = sum(attempt.status >= 500 for attempt in first)
+    return [f"{number} of {len(first)} first attempts at gateway {gateway} were not taken"] if number else []
 
 
 def fill_times(row: FaultRow, ledger: Ledger, broken_at: Sequence[float], mended_at: Sequence[float]) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 
 import redis
 
-from tests.faults import revocations
+from tests.faults import revocations, unfinished_commits
 from tests.faults.dump import RETENTION_MONTHS, dump_during_upkeep
 from tests.faults.environment import OTHERS, FaultEnvironment
 from tests.faults.rolling_restart import restart_in_turn
@@ -28,6 +28,10 @@ class Fault:
     is_proxied: bool = False
     gateways: Sequence[str] = ("gateway",)
     """The load goes to the first."""
+    max_connections: int | None = None
+    has_spare_gateway: bool = False
+    """Half of the load goes to a second gateway that nothing breaks, and each repeat to the other one; the first
+    attempts at the second are all stored."""
     is_behind_edge: bool = False
     """Two gateways behind an edge: no request may fail at all, and processes drain as long as they do by default."""
     may_fail_requests: bool = True
@@ -201,6 +205,28 @@ FAULTS = (
             ("admin-cut", "admin is cut off from Redis", revocations.admin_is_cut_off),
             ("redis-rollback", "Redis loses its last writes", revocations.last_writes_are_lost),
             ("redis-cut", "the network from two gateways to Redis is silent", revocations.gateways_are_cut_off),
+        )
+    ),
+    *(
+        Fault(
+            name,
+            what,
+            run,
+            is_proxied=True,
+            has_spare_gateway=True,
+            max_connections=unfinished_commits.MAX_CONNECTIONS,
+        )
+        for name, what, run in (
+            (
+                "gateway-frozen-mid-commit",
+                "gateway: SIGSTOP between COPY and COMMIT, three times",
+                unfinished_commits.freeze,
+            ),
+            (
+                "gateway-host-gone",
+                "gateway: its host disappears between COPY and COMMIT, three times",
+                unfinished_commits.let_host_disappear,
+            ),
         )
     ),
     Fault("power-cut", "every process and server: SIGKILL at once", _cut_power),

@@ -1,4 +1,4 @@
-"""A network that can be cut: a TCP proxy on loopback that can hold back all bytes or reset all connections.
+"""A network that can be cut: a TCP proxy on loopback that can hold back all bytes, lose them, or reset all connections.
 
 No library: the well kept ones (toxiproxy) are no Python packages, and two loops that copy bytes are all that is needed.
 """
@@ -11,21 +11,51 @@ from contextlib import asynccontextmanager
 _PIECE_BYTES = 256 * 1024
 
 
+class _Line:
+    """What the connections of a time share: whether bytes pass, and whether their host has disappeared."""
+
+    def __init__(self) -> None:
+        self.flows = asyncio.Event()
+        self.flows.set()
+        self.is_gone = False
+
+
 class TcpProxy:
     """Listens on `port` and forwards to `target` on loopback."""
 
     def __init__(self, target: int) -> None:
         self.port = 0
         self._target = target
-        self._flows = asyncio.Event()
-        self._flows.set()
+        self._line = _Line()
+        self._gone: list[_Line] = []
+        self._marker: bytes | None = None
+        self._has_held = asyncio.Event()
         self._is_refusing = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def hold(self) -> None:
         """As a cable that is pulled: connections stay open and nothing passes, nor does a new one get an answer."""
-        self._flows.clear()
+        self._line.flows.clear()
+
+    async def hold_at(self, marker: bytes) -> None:
+        """As `hold`, from the moment when a client sends a piece with `marker`, which does not pass either."""
+        self._marker = marker
+        self._has_held.clear()
+        await self._has_held.wait()
+
+    def lose(self) -> None:
+        """As a host that disappears: its connections stay open and silent for ever. New ones work."""
+        self._line.is_gone = True
+        self._line.flows.clear()
+        self._gone.append(self._line)
+        self._line = _Line()
+
+    def end_lost(self) -> None:
+        """As keepalives that found nobody: the server is told that the connections which were lost have ended."""
+        for line in self._gone:
+            line.flows.set()
+        self._gone.clear()
 
     def reset(self) -> None:
         """As a firewall that forgets: every connection is reset, and new ones too until `mend`."""
@@ -36,7 +66,7 @@ class TcpProxy:
     def mend(self) -> None:
         """Everything passes again, first what was held back."""
         self._is_refusing = False
-        self._flows.set()
+        self._line.flows.set()
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
@@ -47,13 +77,15 @@ class TcpProxy:
     async def close(self) -> None:
         """Reset every connection, and wait until each is gone."""
         self.reset()
-        self._flows.set()
+        self.end_lost()
+        self._line.flows.set()
         while self._tasks:
             await asyncio.wait(self._tasks)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = self._line
         if not self._is_refusing:
-            await self._flows.wait()
+            await line.flows.wait()
         if self._is_refusing:
             writer.transport.abort()
             return
@@ -66,19 +98,29 @@ class TcpProxy:
         self._writers |= ends
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._copy(reader, far_writer))
-                tasks.create_task(self._copy(far_reader, writer))
+                tasks.create_task(self._copy(line, reader, far_writer, is_watched=True))
+                tasks.create_task(self._copy(line, far_reader, writer))
         finally:
             self._writers -= ends
             for end in ends:
                 end.transport.abort()
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(
+        self, line: _Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_watched: bool = False
+    ) -> None:
         with contextlib.suppress(OSError):
             while piece := await reader.read(_PIECE_BYTES):
-                await self._flows.wait()
+                if is_watched and self._marker is not None and self._marker in piece:
+                    self._marker = None
+                    self.hold()
+                    self._has_held.set()
+                await line.flows.wait()
+                if line.is_gone:
+                    break
                 writer.write(piece)
                 await writer.drain()
+        # nobody hears of the end of a connection that is held or lost
+        await line.flows.wait()
         writer.close()
 
 

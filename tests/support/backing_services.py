@@ -167,7 +167,7 @@ class LocalServices:
 
     @cached_property
     def postgres_url(self) -> str:
-        settings = SETTINGS if self._is_durable else SETTINGS | THROWAWAY_SETTINGS
+        settings = SETTINGS | ({} if self._is_durable else THROWAWAY_SETTINGS)
         return self._start(Postgres(self._folder / "postgres", free_port(), random_secret(), settings=settings)).url(
             "postgres"
         )
@@ -216,6 +216,14 @@ class LocalServices:
         process.wait(timeout_s)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # what a server leaves behind would hold its files
+
+    def set_max_connections(self, number: int | None) -> None:
+        """Restart PostgreSQL with this `max_connections`, or with that of its settings again."""
+        server = self._started["postgres"][0]
+        assert isinstance(server, Postgres)
+        server.settings["max_connections"] = SETTINGS["max_connections"] if number is None else str(number)
+        self.stop("postgres")
+        self.start_again("postgres")
 
     def start_again(self, name: str) -> None:
         """On the same port, data and password, after `kill` or `stop`; returns once it answers.
