@@ -4,25 +4,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tracking.domain.timestamps import parse_timestamp
+from tracking.domain.timestamps import names_day, parse_timestamp
 
 STEP = timedelta(microseconds=1)
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
 _DEFAULT_LENGTH = timedelta(days=30)
-_DATE_CHARACTERS = 10
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 def parse_time(value: Any) -> Any:
-    """ISO 8601 text to a time in UTC; anything but text is returned.
+    """A text to a time in UTC; anything but text is returned.
 
-    A "+" that was not percent-encoded arrives as a space and is read as "+". Raises ValueError.
+    ISO 8601, or a number of seconds, milliseconds, microseconds or nanoseconds since 1970. Raises ValueError.
     """
     if not isinstance(value, str):
         return value
-    parsed = parse_timestamp(value.replace(" ", "+") if "T" in value else value)
+    parsed = parse_timestamp(value)
     if parsed is None:
         raise ValueError("not an ISO 8601 time such as 2025-12-01T00:00:00Z")
     return parsed
@@ -31,7 +30,7 @@ def parse_time(value: Any) -> Any:
 def parse_last_moment(value: Any) -> Any:
     """As `parse_time`, but a date alone means the last moment of its day."""
     parsed = parse_time(value)
-    if isinstance(value, str) and len(value) <= _DATE_CHARACTERS and isinstance(parsed, datetime):
+    if isinstance(value, str) and isinstance(parsed, datetime) and names_day(value):
         return parsed + (_DAY - STEP)
     return parsed
 

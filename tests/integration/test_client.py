@@ -214,7 +214,7 @@ async def test_what_the_gateway_rejects_is_told_with_its_reason(
         good = client.calls.track("e", user_id="u")
         nobodys = client.calls.track("e")
         too_long = client.calls.track("n" * 201, user_id="u")
-        never = client.calls.track("e", user_id="u", timestamp="yesterday")
+        timeless = client.calls.track("e", user_id="u", timestamp="yesterday")
         large = client.calls.track("e", user_id="u", properties={"text": "x" * 70_000})
         broken = client.calls.track("Order Completed", user_id="u", properties={"total": "much"})
 
@@ -223,13 +223,13 @@ async def test_what_the_gateway_rejects_is_told_with_its_reason(
         assert [(failure.event["eventId"], failure.code) for failure in client.failures] == [
             (nobodys, "invalid_event"),
             (too_long, "invalid_event"),
-            (never, "invalid_event"),
             (large, "event_too_large"),
         ]
         assert "anonymousId: required when userId is missing" in client.failures[0].message
-        assert await stored_ids(stack) == Counter([good, broken])
-        assert [stored.is_valid for stored in client.stored] == [True, False]
-        assert client.stored[1].validation_errors[0]["path"] == "/total"
+        assert await stored_ids(stack) == Counter([good, timeless, broken])
+        assert [stored.is_valid for stored in client.stored] == [True, False, False]
+        assert client.stored[1].validation_errors[0]["code"] == "unreadable_time"
+        assert client.stored[2].validation_errors[0]["path"] == "/total"
 
 
 async def test_a_wrong_key_is_told_and_not_tried_again(kind: str, services: ServiceProcesses) -> None:

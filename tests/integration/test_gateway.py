@@ -168,7 +168,7 @@ async def test_a_batch_says_what_became_of_each_event(client: httpx.AsyncClient,
         an_envelope(eventId="1"),
         "no object",
         an_envelope(anonymousId=...),
-        an_envelope(eventTimestamp="yesterday"),
+        an_envelope(schemaVersion=0),
     ]
 
     response = await client.post(BATCH, json={"events": events})

@@ -1,4 +1,4 @@
-"""Ids and timestamps of events: the rules that make a retry harmless."""
+"""Ids of events, and clocks: the rules that make a retry harmless. Texts of times are in `test_times.py`."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracking.domain.ids import derive_dated_id, get_previous_id, get_usable_unix_ms, make_lowest_id, make_uuid7
-from tracking.domain.timestamps import correct_clock_skew, parse_timestamp
+from tracking.domain.timestamps import correct_clock_skew
 
 SYSTEM, OTHER_SYSTEM = UUID(int=1), UUID(int=2)
 NOON = datetime(2025, 12, 24, 12, tzinfo=UTC)
@@ -64,37 +64,6 @@ def test_the_first_id_of_a_moment_is_below_every_id_of_it() -> None:
 
     assert make_lowest_id(NOON) < make_uuid7(ms, 0)
     assert make_lowest_id(NOON) > make_uuid7(ms - 1, (1 << 80) - 1)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("2025-12-24T12:00:00Z", NOON),
-        ("2025-12-24T12:00:00", NOON),
-        ("2025-12-24T17:30:00+05:30", NOON),
-        ("2025-12-24T12:00:00.123456+00:00", NOON + timedelta(microseconds=123456)),
-        ("2025-12-24T12:00:00.123Z", NOON + timedelta(milliseconds=123)),
-        ("2025-12-24", NOON.replace(hour=0)),
-    ],
-)
-def test_iso_8601_is_read_as_utc(text: str, expected: datetime) -> None:
-    assert parse_timestamp(text) == expected
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "yesterday", "2025-13-01T00:00:00Z", "2025-02-30", "25:00", "0001-01-01T00:00:00+14:00",
-     "9999-12-31T23:59:59-14:00", "2025-12-24T12:00:00Z" * 3, "1735036200", "2025-12-24T12:00:60Z"],
-)  # fmt: skip
-def test_what_is_no_timestamp_is_none(text: str) -> None:
-    assert parse_timestamp(text) is None
-
-
-@given(st.text(max_size=50))
-def test_no_text_makes_the_timestamp_reader_fail(text: str) -> None:
-    parsed = parse_timestamp(text)
-
-    assert parsed is None or parsed.utcoffset() == timedelta(0)
 
 
 def test_without_a_client_time_the_server_decides() -> None:

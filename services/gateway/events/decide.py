@@ -25,10 +25,11 @@ from tracking.domain.idempotency_key import IdempotencyKey
 from tracking.domain.identity_link import MAX_ID_CHARACTERS
 from tracking.domain.ids import derive_event_id, get_unix_ms, make_uuid7
 from tracking.domain.placeholder_ids import is_placeholder_id
-from tracking.domain.timestamps import correct_clock_skew, parse_timestamp, to_unix_ms
+from tracking.domain.timestamps import correct_clock_skew, parse_timestamp, read_time, to_unix_ms
 from tracking.domain.tracking_event import EVENT_TYPES, MAX_CLIENT_ID_CHARACTERS, TrackingEvent
 
 _MAX_ERRORS = 20
+_MAX_SHOWN_CHARACTERS = 60
 _MAX_SCHEMA_VERSION = 2**31 - 1
 # `_Event.__new__(_Event, …)` is TrackingEvent(…) by name, as fast as by position: for more than 14 arguments by name
 # CPython 3.11 builds a dictionary, which takes a microsecond, unless it compiles the call as that of a method
@@ -75,13 +76,14 @@ def _text(envelope: dict[str, Any], name: str, most: int, notes: EventErrors) ->
 
 
 def _timestamp(envelope: dict[str, Any], name: str, notes: EventErrors) -> datetime | None:
-    """Return an ISO 8601 timestamp in UTC."""
+    """Return a time in UTC; null and "" count as missing, and one that cannot be read flags the event."""
     value = envelope.get(name)
-    if value is None:
+    if value is None or value == "":
         return None
-    parsed = parse_timestamp(value) if isinstance(value, str) else None
+    parsed = parse_timestamp(value) if isinstance(value, str) else read_time(value)
     if parsed is None:
-        notes.add_field_error(name, "not an ISO 8601 timestamp such as 2025-12-24T10:30:00Z")
+        shown = repr(value)[:_MAX_SHOWN_CHARACTERS].replace(NUL, REPLACEMENT)
+        notes.add_validation_error("unreadable_time", f"{name}: {shown} is no time such as 2025-12-24T10:30:00Z")
     return parsed
 
 

@@ -29,7 +29,7 @@ from services.gateway.lookups.retention import RetentionLookup
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Forbidden, Malformed, TooLarge, TrackingError
 from tracking.domain.idempotency_key import make_idempotency_key
-from tracking.domain.timestamps import parse_timestamp
+from tracking.domain.timestamps import read_time
 from tracking.domain.tracking_event import TrackingEvent
 
 Decided = Sequence[TrackingEvent | Rejection]
@@ -101,7 +101,7 @@ class Ingestion:
             received_ms=get_receive_ms(received_at),
             correlation_id=request.correlation_id,
             event_bytes=self._limits.event_bytes,
-            sent_at=parse_timestamp(sent_at) if isinstance(sent_at, str) else None,
+            sent_at=read_time(sent_at),
             idempotency_key=name,
             request_key=make_idempotency_key(key.partner_system_id, name, request.raw_body or b"") if name else None,
             is_dry_run=is_dry_run,

@@ -42,7 +42,10 @@ class TrackedEvent(JsonModel):
     model_config = ConfigDict(extra="ignore", json_schema_extra={"examples": [_EVENT]})
 
     event_name: Annotated[str, Field(min_length=1, max_length=200)]
-    event_timestamp: Annotated[datetime | None, Field(description="When it happened, ISO 8601; now if missing.")] = None
+    event_timestamp: Annotated[
+        datetime | str | float | None,
+        Field(description="When it happened: ISO 8601, or a number since 1970; now if missing."),
+    ] = None
     user_id: Annotated[str | None, Field(max_length=255)] = None
     anonymous_id: Annotated[str | None, Field(max_length=255)] = None
     event_properties: Annotated[
@@ -50,7 +53,9 @@ class TrackedEvent(JsonModel):
     ] = None
     event_id: Annotated[str | None, Field(max_length=100, description="Yours; decides what is a repeat.")] = None
     message_id: Annotated[str | None, Field(max_length=100, description="Another name of eventId.")] = None
-    sent_at: Annotated[datetime | None, Field(description="The client's clock when sending; corrects skew.")] = None
+    sent_at: Annotated[
+        datetime | str | float | None, Field(description="The client's clock when sending; corrects skew.")
+    ] = None
     schema_version: Annotated[int | None, Field(ge=1)] = None
     event_type: Annotated[
         EventType | None, Field(description="What kind of call of an SDK it was; track if missing.")
@@ -93,7 +98,7 @@ class BatchRequest(JsonModel):
     )
 
     api_key: str | None = None
-    sent_at: datetime | None = None
+    sent_at: datetime | str | float | None = None
     events: list[TrackedEvent]
 
 
@@ -147,9 +152,13 @@ class SdkMessage(JsonModel):
     previous_id: Annotated[str | None, Field(description="Of alias: who the user was before.")] = None
     group_id: Annotated[str | int | float | None, Field(description="Of group.")] = None
     message_id: Annotated[str | None, Field(max_length=100, description="Makes repeats harmless.")] = None
-    timestamp: Annotated[datetime | None, Field(description="When it happened; originalTimestamp if missing.")] = None
-    original_timestamp: datetime | None = None
-    sent_at: Annotated[datetime | None, Field(description="The client's clock when sending; corrects skew.")] = None
+    timestamp: Annotated[
+        datetime | str | float | None, Field(description="When it happened; originalTimestamp if missing.")
+    ] = None
+    original_timestamp: datetime | str | float | None = None
+    sent_at: Annotated[
+        datetime | str | float | None, Field(description="The client's clock when sending; corrects skew.")
+    ] = None
     properties: Annotated[dict[str, Any] | None, Field(description="Of track, page and screen.")] = None
     traits: Annotated[
         dict[str, Any] | None, Field(description="Of identify, group and alias; context.traits if missing.")
@@ -170,7 +179,7 @@ class SdkBatch(JsonModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{"batch": [_MESSAGE], "writeKey": _EVENT["apiKey"]}]})
 
     batch: list[SdkBatchMessage]
-    sent_at: datetime | None = None
+    sent_at: datetime | str | float | None = None
     write_key: str | None = None
 
 
