@@ -84,6 +84,11 @@ def test_a_client_clock_that_is_off_keeps_its_distances() -> None:
     assert corrected == (NOON - timedelta(hours=1), True)
 
 
+def test_a_clock_that_sent_before_the_event_proves_nothing() -> None:
+    for original in (NOON, NOON - timedelta(hours=5)):
+        assert correct_clock_skew(original, original - timedelta(microseconds=1), NOON) == (original, False)
+
+
 def test_a_time_far_ahead_is_clamped_to_the_receive_time() -> None:
     assert correct_clock_skew(NOON + timedelta(hours=23), None, NOON) == (NOON + timedelta(hours=23), False)
     assert correct_clock_skew(NOON + timedelta(hours=23, seconds=1), None, NOON) == (NOON, True)

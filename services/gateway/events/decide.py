@@ -18,6 +18,7 @@ from services.gateway.events.members import EVENT_MEMBERS, adopt_members, keep_u
 from services.gateway.events.privacy import PersonalData, apply_privacy
 from services.gateway.events.properties import NUL, REPLACEMENT, normalize_object
 from services.gateway.events.rejection import EventErrors, Rejection
+from services.gateway.events.segment import is_historical
 from services.gateway.events.structure_index import StructureIndex
 from tracking.contracts.cache_entries import ApiKeyEntry
 from tracking.domain.errors import Malformed
@@ -47,6 +48,7 @@ class IngestContext:
     correlation_id: str
     event_bytes: int
     sent_at: datetime | None = None
+    is_historical: bool = False
     idempotency_key: str | None = None
     # the same key with the body that came with it
     request_key: IdempotencyKey | None = None
@@ -85,6 +87,18 @@ def _timestamp(envelope: dict[str, Any], name: str, notes: EventErrors) -> datet
         shown = repr(value)[:_MAX_SHOWN_CHARACTERS].replace(NUL, REPLACEMENT)
         notes.add_validation_error("unreadable_time", f"{name}: {shown} is no time such as 2025-12-24T10:30:00Z")
     return parsed
+
+
+def _find_proof(envelope: dict[str, Any], sent_at: datetime, sender: IngestContext) -> datetime | None:
+    """Return `sentAt` if it tells what the client's clock said when it sent the event to this gateway.
+
+    An event of an archive was sent elsewhere, long ago. One that was passed on, which shows by `receivedAt` or by a
+    timestamp beside the client's own, was corrected by the service that received it first.
+    """
+    if sender.is_historical or is_historical(envelope) or envelope.get("receivedAt") is not None:
+        return None
+    was_passed_on = envelope.get("originalTimestamp") and envelope.get("eventTimestamp")
+    return None if was_passed_on else sent_at
 
 
 def _schema_version(envelope: dict[str, Any], notes: EventErrors) -> int | None:
@@ -176,7 +190,8 @@ def decide(
     name = _text(envelope, "eventName", 200, notes)
     user_id, anonymous_id = _read_actor(envelope, notes)
     client_id = _client_id(envelope, notes)
-    original = _timestamp(envelope, "eventTimestamp", notes)
+    said = _timestamp(envelope, "eventTimestamp", notes)
+    original = _timestamp(envelope, "originalTimestamp", notes) if "originalTimestamp" in envelope else said
     sent_at = (_timestamp(envelope, "sentAt", notes) if "sentAt" in envelope else None) or sender.sent_at
     version = _schema_version(envelope, notes) if "schemaVersion" in envelope else None
     kind = _event_type(envelope, notes) if "eventType" in envelope else None
@@ -199,9 +214,11 @@ def decide(
     client_id, identity = (
         (None, make_uuid7(sender.received_ms, random_bits))
         if client_id is None and sender.idempotency_key is None
-        else _derive_id(client_id, original, sender, position)
+        else _derive_id(client_id, said or original, sender, position)
     )
-    event_timestamp, clock_adjusted = correct_clock_skew(original, sent_at, sender.received_at)
+    event_timestamp, clock_adjusted = correct_clock_skew(
+        said or original, sent_at and _find_proof(envelope, sent_at, sender), sender.received_at
+    )
     if sender.raw_since is not None and _is_too_old(identity, event_timestamp, sender.raw_since):
         return Rejection("event_too_old", f"Events from before {sender.raw_since.isoformat()} are not kept.")
     surroundings, is_bot = None, False
@@ -215,7 +232,7 @@ def decide(
         id=identity,
         event_name=name,
         event_timestamp=event_timestamp,
-        original_timestamp=original,
+        original_timestamp=original or said,
         sent_at=sent_at,
         received_at=sender.received_at,
         user_id=user_id,

@@ -15,10 +15,11 @@ from services.gateway.events.lenient_json import decode_leniently
 from services.gateway.events.members import share_members
 from services.gateway.events.rejection import Rejection
 from services.gateway.events.salvage import decode_element, salvage_batch
+from services.gateway.events.segment import is_historical
 from tracking.domain.errors import Malformed, TooLarge
 
 _MAX_LINES = 100_000  # more would hold up others while they are counted
-_BATCH_MEMBERS = frozenset({"apiKey", "events", "sentAt"})
+_BATCH_MEMBERS = frozenset({"apiKey", "events", "historical", "sentAt"})
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -67,6 +68,7 @@ class BatchBody:
     envelopes: list[Any]
     api_key: str | None
     sent_at: Any
+    is_historical: bool = False
 
 
 def decode_batch(body: bytes, max_events: int = _MAX_LINES) -> BatchBody:
@@ -91,7 +93,9 @@ def decode_batch(body: bytes, max_events: int = _MAX_LINES) -> BatchBody:
     key = decoded.get("apiKey")
     if not _BATCH_MEMBERS.issuperset(decoded):
         decoded["events"] = share_members(decoded["events"], decoded, _BATCH_MEMBERS)
-    return BatchBody(decoded["events"], key if isinstance(key, str) else None, decoded.get("sentAt"))
+    return BatchBody(
+        decoded["events"], key if isinstance(key, str) else None, decoded.get("sentAt"), is_historical(decoded)
+    )
 
 
 def _decode_lines(body: bytes, max_events: int, error: orjson.JSONDecodeError) -> Any:

@@ -18,12 +18,15 @@ EVENT_TYPE_BY_PATH: Mapping[str, str] = {event_type: event_type for event_type i
 """`track` and `t` → track, and so on: the last part of a path, and the type of its messages."""
 # RudderStack's message that says which values belong to one person; no event type of its own is stored
 MERGE = "merge"
-BATCH_PATHS = ("batch", "b", "import")
+IMPORT = "import"
+"""The path of archives."""
+BATCH_PATHS = ("batch", "b", IMPORT)
 # Members that SDKs and their servers write for each other; they say nothing about the event.
 _PROTOCOL = frozenset(
     {
         "_metadata",
         "channel",
+        "historical",
         "integrations",
         "library",
         "metadata",
@@ -78,6 +81,11 @@ def read_sdk_messages(body: Any, event_type: str | None) -> tuple[list[Any], Any
     return [body], body.get("sentAt"), body.get("writeKey")
 
 
+def is_historical(value: Any) -> bool:
+    """Return whether a batch or an event says that it is of an archive, so that no clock is to be corrected."""
+    return isinstance(value, dict) and value.get("historical") in (True, "true")
+
+
 def to_envelope(message: Any, event_type: str | None) -> dict[str, Any] | Rejection:
     """Return `message` as an envelope for `decide`, or a Rejection if it is not a message or its type is unknown."""
     if not isinstance(message, dict):
@@ -105,6 +113,11 @@ def to_envelope(message: Any, event_type: str | None) -> dict[str, Any] | Reject
         "eventProperties": _properties(message, event_type, context if isinstance(context, dict) else {}),
         "context": context,
     }
+    if message.get("timestamp") and "originalTimestamp" in message:
+        envelope["originalTimestamp"] = message["originalTimestamp"]
+    for name in ("receivedAt", "historical"):
+        if name in message:
+            envelope[name] = message[name]
     return message.replace(envelope, {}) if isinstance(message, FlaggedEnvelope) else envelope
 
 

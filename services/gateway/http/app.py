@@ -65,7 +65,9 @@ class EventRoutes:
         body = await self._ingestion.read_body(request)
         received_at = get_receive_time()
         batch = decode_batch(body, self._ingestion.max_batch_events)
-        sender = await self._ingestion.authenticate(request, batch.api_key, received_at, batch.sent_at)
+        sender = await self._ingestion.authenticate(
+            request, batch.api_key, received_at, batch.sent_at, batch.is_historical
+        )
         decided = await self._ingestion.decide(batch.envelopes, sender)
         result = await self._ingestion.submit(decided, sender)
         self._ingestion.record_rejected(request, batch.envelopes, decided, result)

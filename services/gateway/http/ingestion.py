@@ -73,11 +73,17 @@ class Ingestion:
         return body
 
     async def authenticate(
-        self, request: GatewayRequest, key_in_body: Any, received_at: datetime, sent_at: Any = None
+        self,
+        request: GatewayRequest,
+        key_in_body: Any,
+        received_at: datetime,
+        sent_at: Any = None,
+        is_historical: bool = False,
     ) -> IngestContext:
         """Return the sender. Raises Unauthenticated, Forbidden, Unavailable, Malformed for a bad Idempotency-Key.
 
-        `sent_at` belongs to a whole batch. If it is unreadable, the clocks are not corrected, and nothing else happens.
+        `sent_at` and `is_historical` belong to a whole batch. If `sent_at` is unreadable, the clocks are not corrected,
+        and nothing else happens.
         """
         given = request.find_api_key() or (key_in_body if isinstance(key_in_body, str) else None)
         key = await self._key(given, received_at)
@@ -102,6 +108,7 @@ class Ingestion:
             correlation_id=request.correlation_id,
             event_bytes=self._limits.event_bytes,
             sent_at=read_time(sent_at),
+            is_historical=is_historical,
             idempotency_key=name,
             request_key=make_idempotency_key(key.partner_system_id, name, request.raw_body or b"") if name else None,
             is_dry_run=is_dry_run,

@@ -6,7 +6,15 @@ from functools import partial
 import orjson
 
 from services.gateway.events.decode import decode_event, decode_sdk_batch
-from services.gateway.events.segment import BATCH_PATHS, EVENT_TYPE_BY_PATH, MERGE, read_sdk_messages, to_envelope
+from services.gateway.events.segment import (
+    BATCH_PATHS,
+    EVENT_TYPE_BY_PATH,
+    IMPORT,
+    MERGE,
+    is_historical,
+    read_sdk_messages,
+    to_envelope,
+)
 from services.gateway.http.clock import get_receive_time
 from services.gateway.http.ingestion import Ingestion
 from services.gateway.http.request import GatewayRequest
@@ -51,8 +59,10 @@ class SdkRoutes:
         """
         body = await self._ingestion.read_body(request)
         received_at = get_receive_time()
-        messages, sent_at, write_key = read_sdk_messages(decode_sdk_batch(body, self._ingestion.max_batch_events), None)
-        sender = await self._ingestion.authenticate(request, write_key, received_at, sent_at)
+        decoded = decode_sdk_batch(body, self._ingestion.max_batch_events)
+        messages, sent_at, write_key = read_sdk_messages(decoded, None)
+        is_archive = is_historical(decoded) or request.path == f"{self.prefix}/{IMPORT}"
+        sender = await self._ingestion.authenticate(request, write_key, received_at, sent_at, is_archive)
         decided = await self._ingestion.decide([to_envelope(message, None) for message in messages], sender)
         result = await self._ingestion.submit(decided, sender)
         self._ingestion.record_rejected(request, messages, decided, result)
