@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from tracking.http import openapi_page
 from tracking.http.json_api import ErrorBody
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -74,8 +75,7 @@ class OpenApiDocument:
 
         async def reference(request: Request) -> Response:
             # relative, so that it also works under a path of the edge
-            template: str = importlib.import_module("spectree.page").PAGE_TEMPLATES["scalar"]
-            return HTMLResponse(template.format(spec_url="../openapi/v1.json", spec_path="openapi"))
+            return HTMLResponse(openapi_page.build_page("../openapi/v1.json"), headers=openapi_page.HEADERS)
 
         return [Route("/openapi/v1.json", document), Route("/scalar/v1", reference)]
 
