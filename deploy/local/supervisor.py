@@ -36,6 +36,7 @@ pidfile={home}/supervisord.pid
 directory={root}
 minfds={files}
 nocleanup=true
+umask=077
 {user}
 
 [rpcinterface:supervisor]
@@ -76,6 +77,14 @@ class Process:
         return self.state in ("STARTING", "RUNNING")
 
 
+def keep_logs_private(folder: Path) -> None:
+    """Make the folder of the logs if it is missing, and let only its owner read it: logs hold people's addresses."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    for file in folder.iterdir():
+        file.chmod(0o600)
+
+
 class Supervisor:
     """The supervisor of this checkout."""
 
@@ -92,7 +101,7 @@ class Supervisor:
 
     def configure(self, programs: Iterable[Program]) -> None:
         """Write the configuration; a running supervisor reads it at `changes`."""
-        (HOME / "logs").mkdir(parents=True, exist_ok=True)
+        keep_logs_private(HOME / "logs")
         text = HEAD.format(
             socket=_escaped(self._layout.socket),
             home=_escaped(HOME),

@@ -1,10 +1,13 @@
 """The local stack's decisions: ports, counts, and the environment of each service."""
 
+from pathlib import Path
+
 import pytest
 
 from deploy.local import LocalStackError
 from deploy.local.layout import Layout, ports_from
 from deploy.local.services import MAX_PROCESSES, SERVICES, make_environment
+from deploy.local.supervisor import HEAD, keep_logs_private
 
 
 def layout(processes: int = 1) -> Layout:
@@ -88,3 +91,15 @@ def test_each_service_enters_the_databases_in_its_own_role() -> None:
 
         assert urls
         assert all(f"tracking_{name}@" in url for url in urls)
+
+
+def test_only_the_owner_may_read_the_logs_also_those_of_an_earlier_start(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir(mode=0o755)
+    (logs / "query.log").write_text("")
+    (logs / "query.log").chmod(0o644)
+
+    keep_logs_private(logs)
+
+    assert [path.stat().st_mode & 0o777 for path in (logs, logs / "query.log")] == [0o700, 0o600]
+    assert "umask=077" in HEAD

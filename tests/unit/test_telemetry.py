@@ -73,3 +73,20 @@ def test_any_other_is_replaced_by_a_fresh_one(given: str | None) -> None:
 
     assert made != given
     assert correlation.accept_or_generate(made) == made
+
+
+def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
+    """Also when the file was there before, and of the files that a day leaves behind."""
+    file = tmp_path / "gateway.log"
+    file.write_text("")
+    file.chmod(0o644)
+    telemetry.configure_logging("gateway", "local", "INFO", str(file))
+    [handler] = [h for h in logging.getLogger().handlers if isinstance(h, TimedRotatingFileHandler)]
+
+    logging.getLogger("tests").warning("yesterday")
+    handler.doRollover()
+    logging.getLogger("tests").warning("today")
+
+    files = sorted(tmp_path.iterdir())
+    assert [(path.stat().st_mode & 0o777) for path in files] == [0o600, 0o600]
+    assert ["today" in path.read_text() for path in files] == [True, False]

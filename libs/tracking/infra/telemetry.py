@@ -5,6 +5,7 @@ Tracing costs nothing unless an OTLP endpoint is configured: `request_span` and 
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
@@ -62,9 +63,12 @@ def configure_logging(service: str, environment: str, level: str, log_file: str 
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     if log_file:
         Path(log_file).parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(
-            TimedRotatingFileHandler(log_file, when="midnight", utc=True, backupCount=_LOG_FILES_KEPT, encoding="utf-8")
+        _create_private(log_file)
+        file = TimedRotatingFileHandler(
+            log_file, when="midnight", utc=True, backupCount=_LOG_FILES_KEPT, encoding="utf-8"
         )
+        file.rotator = _rotate
+        handlers.append(file)
     formatter = JsonFormatter(service, environment)
     for handler in handlers:
         handler.setFormatter(formatter)
@@ -72,6 +76,17 @@ def configure_logging(service: str, environment: str, level: str, log_file: str 
     # they report what this code logs in its own words
     for noisy in ("aiormq", "aio_pika", "uvicorn.error", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def _create_private(log_file: str) -> None:
+    """Let only the owner read the file, which may name people's addresses."""
+    os.close(os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
+    Path(log_file).chmod(0o600)
+
+
+def _rotate(source: str, destination: str) -> None:
+    Path(source).replace(destination)
+    _create_private(source)
 
 
 def configure_tracing(service: str, endpoint: str | None, ratio: float, resources: AsyncExitStack) -> None:
