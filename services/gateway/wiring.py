@@ -22,6 +22,7 @@ from services.gateway.http.load_shedding import LoadShedder
 from services.gateway.http.paths import INGEST_PATH
 from services.gateway.http.request import RequestLimits
 from services.gateway.http.sdk import SdkRoutes
+from services.gateway.http.unknown_senders import UnknownSenders
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup
 from services.gateway.lookups.invalidation import make_invalidation_listener
@@ -96,6 +97,9 @@ async def run(
     )
     rate_limiter = RateLimiter(clients.redis)
     rejected_events = RejectedEventWriter(clients.pool)
+    unknown_senders = UnknownSenders(
+        bodies_bytes=limits.bodies_bytes, body_bytes=limits.body_bytes, inflated_bytes=limits.inflated_bytes
+    )
     ingestion = Ingestion(
         keys,
         structures,
@@ -106,10 +110,11 @@ async def run(
         rejected_events,
         DryRunCommit(clients.pool),
         addresses,
+        unknown_senders,
     )
     names = BrowserRouteNames(options.beacon_name, options.pixel_name, options.script_name)
     app = create_app(ingestion, SdkRoutes(ingestion, options.sdk_prefix), health, names)
-    fast_path = SingleEventFastPath(keys, structures.index, retention, commits, rate_limiter, limits)
+    fast_path = SingleEventFastPath(keys, structures.index, retention, commits, rate_limiter, limits, unknown_senders)
     fast_path_handlers = {path: LoadShedder(path, commits).handle for path in app.paths}
     fast_path_handlers[INGEST_PATH] = LoadShedder(INGEST_PATH, commits, fast_path.handle).handle
     async with asyncio.TaskGroup() as work:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -11,6 +12,7 @@ from services.gateway.commit.store import EventStore
 from services.gateway.http import clock
 from services.gateway.http.fast_path import SingleEventFastPath
 from services.gateway.http.request import RequestLimits
+from services.gateway.http.unknown_senders import UnknownSenders
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup
 from services.gateway.lookups.rate_limits import RateLimiter
@@ -75,6 +77,11 @@ def an_event(number: int) -> dict[str, Any]:
     }
 
 
+UNKNOWN = UnknownSenders(
+    bodies_bytes=LIMITS.bodies_bytes, body_bytes=LIMITS.body_bytes, inflated_bytes=LIMITS.inflated_bytes
+)
+
+
 @asynccontextmanager
 async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[FastPathGateway]:
     """In this process, and it knows the key."""
@@ -91,18 +98,22 @@ async def a_gateway(stack: Stack, sender: Registered) -> AsyncIterator[FastPathG
     changes = CredentialChanges(url, service="test")
     keys = ApiKeyLookup(beside, pool, changes, ttl_s=600, wait_s=PATIENCE_S)
     structures = EventStructureLookup(beside, pool)
-    reading = asyncio.create_task(changes.run())
     running = asyncio.create_task(commits.run(lambda: None))
     try:
+        # once and for all, so that no reading is counted among the calls of an event
+        await changes.poll()
+        changes.apply_reading([], math.inf)
         await keys.authenticate(sender.api_key, clock.get_receive_time())
         yield FastPathGateway(
-            SingleEventFastPath(keys, structures.index, RetentionLookup(pool), commits, RateLimiter(redis), LIMITS),
+            SingleEventFastPath(
+                keys, structures.index, RetentionLookup(pool), commits, RateLimiter(redis), LIMITS, UNKNOWN
+            ),
             committed,
         )
     finally:
         commits.close()
         await running
-        reading.cancel()
+        changes.close()
         store.close()
         await redis.aclose()
         await postgres.close_pool(pool)

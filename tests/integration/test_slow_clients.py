@@ -38,7 +38,8 @@ def assert_is_error(answer: RawResponse, status: int, code: str) -> None:
 async def test_a_slow_client_is_ended_at_the_deadline_of_what_it_is_slow_with(stack: Stack, service: str) -> None:
     async with run_services(stack, service, settings=DEADLINES) as services:
         url, head = services.url(service), HEAD % PATHS[service]
-        head += b"Authorization: Bearer " + services.admin_token.encode() + b"\r\n"
+        if service != "gateway":  # which would not wait for a body after a key that is wrong
+            head += b"Authorization: Bearer " + services.admin_token.encode() + b"\r\n"
         sized, chunked = b"Content-Length: 9999\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"
 
         async def check(start: bytes, drop: bytes, code: str, after_s: float) -> None:

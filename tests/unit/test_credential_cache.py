@@ -133,7 +133,7 @@ async def test_an_invalidation_drops_the_entries_that_it_names_and_those_of_an_o
 
     cache.invalidate(names)
 
-    assert set(cache.entries) == left
+    assert {*cache.entries, *cache.unknown} == left
 
 
 async def test_it_holds_no_more_entries_than_it_may() -> None:
@@ -145,6 +145,21 @@ async def test_it_holds_no_more_entries_than_it_may() -> None:
         assert len(cache.entries) <= 10
 
     assert cache.entries is entries
+
+
+async def test_made_up_secrets_push_no_entry_out_and_are_bounded_too() -> None:
+    registry = Registry()
+    cache = a_cache(registry, max_entries=10)
+    await cache.get("good")
+
+    registry.entry = None
+    for number in range(35):
+        await cache.get(str(number))
+        await cache.get(str(number))
+        assert len(cache.unknown) <= 10
+
+    assert set(cache.entries) == {"good"}
+    assert len(registry.looked_up) == 36
 
 
 async def test_a_failed_look_up_is_told_to_all_and_not_kept() -> None:

@@ -4,6 +4,8 @@ After a failure it is not asked again for a moment, so that at most one request 
 and values are the caller's: entries are encoded and decoded there.
 """
 
+from collections.abc import Mapping, Sequence
+
 from redis.asyncio import Redis
 
 from tracking.infra.circuit_breaker import CircuitBreaker
@@ -34,9 +36,33 @@ class CacheAside:
             return None
         return found if isinstance(found, bytes) else None
 
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return the value of each key; None for all if Redis is not asked or fails."""
+        nothing: list[bytes | None] = [None] * len(keys)
+        if not self._is_usable():
+            return nothing
+        try:
+            found = await self._redis.mget(keys)
+        except REDIS_ERRORS as error:
+            self._breaker.record_failure(error)
+            return nothing
+        return [value if isinstance(value, bytes) else None for value in found]
+
     async def put(self, key: str, data: bytes, ttl_s: int) -> None:
         """Keep the value for `ttl_s`, in place of any other."""
         await self._set(key, data, ttl_s, is_fill=False)
+
+    async def put_many(self, values: Mapping[str, bytes], ttl_s: int) -> None:
+        """Keep each value under its key for `ttl_s`, in place of any other."""
+        if not values or not self._is_usable():
+            return
+        try:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for key, data in values.items():
+                    pipeline.set(key, data, ex=ttl_s)
+                await pipeline.execute()
+        except REDIS_ERRORS as error:
+            self._breaker.record_failure(error)
 
     async def fill(self, key: str, data: bytes, ttl_s: int) -> None:
         """Keep the value for `ttl_s` unless there is one.

@@ -28,7 +28,10 @@ def hash_secret(secret: str) -> str:
 
 
 class CredentialCache(Generic[Entry]):
-    """Bounded cache of the entries that `look_up` finds, by the hash of the secret; None is kept for unknown ones."""
+    """Bounded cache of the entries that `look_up` finds, by the hash of the secret.
+
+    Hashes that are not found are kept apart, so that made-up secrets push no entry out.
+    """
 
     def __init__(self, look_up: Callable[[str], Awaitable[Entry | None]], *, ttl_s: float, max_entries: int) -> None:
         self._look_up = look_up
@@ -38,7 +41,8 @@ class CredentialCache(Generic[Entry]):
         self._invalidations = 0
         # `{hash: (entry, when it expires by time.monotonic)}`, for callers that cannot afford a call for each request;
         # they only read it, and it stays the same dictionary.
-        self.entries: dict[str, tuple[Entry | None, float]] = {}
+        self.entries: dict[str, tuple[Entry, float]] = {}
+        self.unknown: dict[str, float] = {}
 
     async def get(self, digest: str) -> Entry | None:
         """Return the entry from memory, or from a look-up that concurrent callers share.
@@ -46,8 +50,11 @@ class CredentialCache(Generic[Entry]):
         Raises what `look_up` raises. A caller that is cancelled does not end the look-up for the others.
         """
         cached = self.entries.get(digest)
-        if cached is not None and cached[1] > time.monotonic():
+        now_s = time.monotonic()
+        if cached is not None and cached[1] > now_s:
             return cached[0]
+        if self.unknown.get(digest, 0.0) > now_s:
+            return None
         task = self._loading.get(digest)
         if task is None:
             task = asyncio.create_task(self._load(digest))
@@ -60,17 +67,17 @@ class CredentialCache(Generic[Entry]):
         self._invalidations += 1
         if names is None:
             self.entries.clear()
+            self.unknown.clear()
             return
         owners = {name for name in names if isinstance(name, UUID)}
         dropped = {name for name in names if isinstance(name, str)}
         if owners:
             dropped.update(
-                digest
-                for digest, (entry, _) in self.entries.items()
-                if entry is not None and not owners.isdisjoint(entry.owner_ids)
+                digest for digest, (entry, _) in self.entries.items() if not owners.isdisjoint(entry.owner_ids)
             )
         for digest in dropped:
             self.entries.pop(digest, None)
+            self.unknown.pop(digest, None)
 
     async def _load(self, digest: str) -> Entry | None:
         while True:
@@ -78,7 +85,18 @@ class CredentialCache(Generic[Entry]):
             entry = await self._look_up(digest)
             if invalidations != self._invalidations:
                 continue
-            if len(self.entries) >= self._max_entries:
-                self.entries.clear()
-            self.entries[digest] = (entry, time.monotonic() + self._ttl_s)
+            self._keep(digest, entry)
             return entry
+
+    def _keep(self, digest: str, entry: Entry | None) -> None:
+        expires_at = time.monotonic() + self._ttl_s
+        if entry is None:
+            self.entries.pop(digest, None)
+            if len(self.unknown) >= self._max_entries:
+                self.unknown.clear()
+            self.unknown[digest] = expires_at
+            return
+        self.unknown.pop(digest, None)
+        if len(self.entries) >= self._max_entries:
+            self.entries.clear()
+        self.entries[digest] = (entry, expires_at)

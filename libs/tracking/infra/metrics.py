@@ -27,6 +27,10 @@ validation_failures = Counter(
 )
 events_duplicate = Counter("tracking_events_duplicate_total", "Events that were stored before.")
 rate_limited = Counter("tracking_events_rate_limited_total", "Events turned away with 429.")
+unknown_sender_bytes = Counter(
+    "tracking_unknown_sender_bytes_total",
+    "Bytes decompressed or parsed for senders whose key was not known when they began.",
+)
 events_rejected = Counter("tracking_events_refused_total", "Events that could not be stored, by reason.", ["reason"])
 rejected_events_dropped = Counter(
     "tracking_refusals_not_kept_total", "Refused events that found no room in the inbox of the refused."

@@ -5,6 +5,7 @@ task is created. Only the common case is handled here: a cached key, uncompresse
 else is declined before any side effect and goes through `http/app.py`, which gives the same response.
 """
 
+import contextlib
 import time
 from random import getrandbits
 
@@ -18,6 +19,7 @@ from services.gateway.http.clock import get_receive_ms, get_receive_time
 from services.gateway.http.paths import INGEST_PATH
 from services.gateway.http.request import RequestHead, RequestLimits
 from services.gateway.http.responses import record_request_metrics, render_event
+from services.gateway.http.unknown_senders import UnknownSenders, find_keys_in_body
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.rate_limits import RateLimiter
 from services.gateway.lookups.retention import RetentionLookup
@@ -40,7 +42,9 @@ class SingleEventFastPath:
         commits: GroupCommit,
         rate_limiter: RateLimiter,
         limits: RequestLimits,
+        unknown_senders: UnknownSenders,
     ) -> None:
+        self._unknown_senders = unknown_senders
         self._rate_limiter = rate_limiter
         self._keys = keys
         self._structures = structures
@@ -62,11 +66,18 @@ class SingleEventFastPath:
         correlation.set_current(head.correlation_id)
         received_at = get_receive_time()
         try:
-            envelope = decode_event(body)
-            given = head.find_api_key() or (envelope.get("apiKey") if isinstance(envelope, dict) else None)
-            key = self._keys.authenticate_cached(given, received_at) if isinstance(given, str) else None
-            if key is None:
+            given = head.find_api_key()
+            key = self._keys.authenticate_cached(given, received_at) if given else None
+            if key is None and given:
                 return False
+            if key is None and self._unknown_senders.is_under_pressure and not self._names_a_known_key(body):
+                return False
+            envelope = decode_event(body)
+            if key is None:
+                given = envelope.get("apiKey") if isinstance(envelope, dict) else None
+                key = self._keys.authenticate_cached(given, received_at) if isinstance(given, str) else None
+                if key is None:
+                    return False
             sender = IngestContext(
                 key, received_at, get_receive_ms(received_at), head.correlation_id, self._limits.event_bytes
             )
@@ -81,6 +92,14 @@ class SingleEventFastPath:
             return False
         pending = _PendingResponse(response, event, started)
         return self._commits.try_submit(event, key, pending.respond, sender.request_key)
+
+    def _names_a_known_key(self, body: bytes) -> bool:
+        """Whether a body may be of a known sender, as far as that is seen without parsing it."""
+        for candidate in find_keys_in_body(body):
+            with contextlib.suppress(TrackingError):
+                if self._keys.authenticate_cached(candidate, get_receive_time()) is not None:
+                    return True
+        return False
 
 
 class _PendingResponse:

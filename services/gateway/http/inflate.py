@@ -30,10 +30,13 @@ class _NotWhole(Exception):
     """The compressed stream ends early, or something follows it."""
 
 
-def inflate(body: bytes, encoding: bytes | None, limit: int, ratio: int) -> bytes:
+def inflate(
+    body: bytes, encoding: bytes | None, limit: int, ratio: int, spend: Callable[[int], None] | None = None
+) -> bytes:
     """Return the JSON in `body`, decompressed by its bytes or by `Content-Encoding`.
 
-    Raises TooLarge beyond `limit` bytes or `ratio` times the body's size, Malformed if the body is not in its encoding.
+    `spend` is called with the size of each piece, and ends the work by raising. Raises TooLarge beyond `limit` bytes or
+    `ratio` times the body's size, Malformed if the body is not in its encoding.
     """
     name, pieces = _decoder(body, encoding)
     if pieces is None:
@@ -44,6 +47,8 @@ def inflate(body: bytes, encoding: bytes | None, limit: int, ratio: int) -> byte
     try:
         for piece in pieces(body):
             size += len(piece)
+            if spend is not None:
+                spend(len(piece))
             if size > most:
                 raise TooLarge("inflated_too_large", f"The body inflates to more than {most} bytes.")
             parts.append(piece)

@@ -22,18 +22,21 @@ from services.gateway.http.client_address import ClientAddressFinder
 from services.gateway.http.clock import get_receive_ms, get_receive_time
 from services.gateway.http.rejections import record_batch, record_request
 from services.gateway.http.request import BodyBudget, GatewayRequest, RequestLimits
+from services.gateway.http.unknown_senders import UnknownSenders, find_keys_in_body
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup
 from services.gateway.lookups.rate_limits import RateLimiter
 from services.gateway.lookups.retention import RetentionLookup
 from tracking.contracts.cache_entries import ApiKeyEntry
-from tracking.domain.errors import Forbidden, Malformed, TooLarge, TrackingError
+from tracking.domain.errors import Forbidden, Malformed, TooLarge, TrackingError, Unauthenticated
 from tracking.domain.idempotency_key import make_idempotency_key
 from tracking.domain.timestamps import read_time
 from tracking.domain.tracking_event import TrackingEvent
 
 Decided = Sequence[TrackingEvent | Rejection]
 _MAX_LOOP_BLOCK_S = 0.010
+# A larger body is parsed only if a key in it is usable; a smaller one is, so that its sender is told what is wrong.
+_MAX_UNKNOWN_PARSED_BYTES = 64 * 1024
 
 
 class Ingestion:
@@ -50,7 +53,9 @@ class Ingestion:
         rejected_events: RejectedEventWriter,
         dry_run: DryRunCommit,
         addresses: ClientAddressFinder,
+        unknown_senders: UnknownSenders,
     ) -> None:
+        self._unknown_senders = unknown_senders
         self._rejected_events = rejected_events
         self._dry_run = dry_run
         self._addresses = addresses
@@ -64,12 +69,39 @@ class Ingestion:
         self.max_batch_events = limits.batch_events
 
     async def read_body(self, request: GatewayRequest) -> bytes:
-        """Read and return the whole body, decompressed.
+        """Read and return the whole body, decompressed. A key outside of the body is checked before.
 
-        Raises the errors of `GatewayRequest.read_body`, and Unavailable if there is no capacity for its events.
+        Raises the errors of `authenticate` and `GatewayRequest.read_body`, and Unavailable if there is no capacity for
+        its events.
         """
-        body = await request.read_body(self._limits, self._body_budget)
+        given = request.find_api_key()
+        if given:
+            await self._recognize(request, given, get_receive_time())
+            body = await request.read_body(self._limits, self._body_budget)
+        else:
+            body = await self._read_body_of_unknown(request)
+        request.hold_body(body, self._body_budget)
         self._commits.require_capacity(len(body))
+        return body
+
+    async def _read_body_of_unknown(self, request: GatewayRequest) -> bytes:
+        """Read the body of a sender whose key stands in it, if anywhere. It is parsed only if that may be worth it."""
+        sender = self._unknown_senders.admit(self._addresses.find(request.peer_address, request.all_headers))
+        body = await request.read_body(self._limits, sender.budget, sender.spend)
+        unusable: TrackingError = Unauthenticated(
+            "missing_api_key", "No API key: send X-Api-Key, Authorization, ?apiKey= or, without escapes, apiKey."
+        )
+        for candidate in find_keys_in_body(body):
+            try:
+                await self._key(candidate, get_receive_time())
+            except (Unauthenticated, Forbidden) as error:
+                unusable = error
+            else:
+                sender.refund()
+                return body
+        if len(body) > _MAX_UNKNOWN_PARSED_BYTES:
+            raise unusable
+        sender.spend(len(body))
         return body
 
     async def authenticate(
@@ -85,15 +117,9 @@ class Ingestion:
         `sent_at` and `is_historical` belong to a whole batch. If `sent_at` is unreadable, the clocks are not corrected,
         and nothing else happens.
         """
+        # also a key that was checked before the body arrived, which may have taken long
         given = request.find_api_key() or (key_in_body if isinstance(key_in_body, str) else None)
-        key = await self._key(given, received_at)
-        is_dry_run = request.is_dry_run
-        request.is_authenticated = True
-        request.rejection_owner = None if is_dry_run else key
-        if request.origin is not None and not key.settings.allows_origin(request.origin):
-            raise Forbidden(
-                "origin_not_allowed", "The system of this API key takes no events from pages of this origin."
-            )
+        key = await self._recognize(request, given, received_at)
         address = user_agent = None
         if request.is_from_browser:
             address = self._addresses.find(request.peer_address, request.all_headers)
@@ -111,9 +137,20 @@ class Ingestion:
             is_historical=is_historical,
             idempotency_key=name,
             request_key=make_idempotency_key(key.partner_system_id, name, request.raw_body or b"") if name else None,
-            is_dry_run=is_dry_run,
+            is_dry_run=request.is_dry_run,
             raw_since=self._retention.raw_since,
         )
+
+    async def _recognize(self, request: GatewayRequest, given: str | None, at: datetime) -> ApiKeyEntry:
+        key = await self._key(given, at)
+        is_dry_run = request.is_dry_run
+        request.is_authenticated = True
+        request.rejection_owner = None if is_dry_run else key
+        if request.origin is not None and not key.settings.allows_origin(request.origin):
+            raise Forbidden(
+                "origin_not_allowed", "The system of this API key takes no events from pages of this origin."
+            )
+        return key
 
     async def _key(self, given: str | None, at: datetime) -> ApiKeyEntry:
         return self._keys.authenticate_cached(given, at) or await self._keys.authenticate(given, at)

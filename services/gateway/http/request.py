@@ -4,7 +4,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
@@ -51,20 +51,33 @@ class ClientDisconnected(Exception):
 
 
 class BodyBudget:
-    """The bytes that all bodies in progress may take together, so that many slow senders cannot fill the memory."""
+    """The bytes that bodies in progress may take together, so that many slow senders cannot fill the memory.
 
-    def __init__(self, free_bytes: int) -> None:
-        self._free_bytes = free_bytes
+    What is reserved in a budget that lies within another is reserved there too.
+    """
+
+    def __init__(self, free_bytes: int, within: "BodyBudget | None" = None) -> None:
+        self._total_bytes = self._free_bytes = free_bytes
+        self._within = within
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing is reserved."""
+        return self._free_bytes == self._total_bytes
 
     def reserve(self, size: int) -> None:
         """Reserve bytes. Raises Unavailable if there are not enough."""
         if size > self._free_bytes:
             raise Unavailable("overloaded", "More bodies are under way than this process may hold.", 1)
+        if self._within is not None:
+            self._within.reserve(size)
         self._free_bytes -= size
 
     def release(self, size: int) -> None:
         """Return the reserved bytes."""
         self._free_bytes += size
+        if self._within is not None:
+            self._within.release(size)
 
 
 class RequestHead:
@@ -169,8 +182,10 @@ class GatewayRequest(RequestHead):
         # A route that only pages use sets this itself.
         self.is_from_browser = self.origin is not None
 
-    async def read_body(self, limits: RequestLimits, budget: BodyBudget) -> bytes:
-        """Read and return the whole body, decompressed; `release_budget` returns the bytes reserved for a large one.
+    async def read_body(
+        self, limits: RequestLimits, budget: BodyBudget, spend: Callable[[int], None] | None = None
+    ) -> bytes:
+        """Read and return the whole body, decompressed. `spend` is told how many bytes that makes, and may raise.
 
         Raises TooLarge over a limit (if Content-Length is too large, before the body is read), Malformed for a body
         that is not in its Content-Encoding, Unavailable if too many bodies are in progress, ClientDisconnected (also
@@ -186,14 +201,20 @@ class GatewayRequest(RequestHead):
         self.is_body_read = True
         self.raw_body = body
         body = self.raw_body = inflate(
-            body, self._headers.get(b"content-encoding"), limits.inflated_bytes, limits.inflation_ratio
+            body, self._headers.get(b"content-encoding"), limits.inflated_bytes, limits.inflation_ratio, spend
         )
+        return body
+
+    def hold_body(self, body: bytes, budget: BodyBudget) -> None:
+        """Reserve the bytes of a large body until `release_budget`, before it is parsed.
+
+        Raises TooLarge if parsing it would take too much memory, and Unavailable if too many are under way.
+        """
         if len(body) > _LARGE_BYTES:
             if body.count(b"{") + body.count(b"[") > _MAX_CONTAINERS:
                 raise TooLarge("too_many_values", f"The body has more than {_MAX_CONTAINERS} objects and arrays.")
             budget.reserve(len(body))
             self._held = (budget, len(body))
-        return body
 
     def release_budget(self) -> None:
         """Return the bytes reserved for a large body; called when the response is complete."""

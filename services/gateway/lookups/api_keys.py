@@ -3,6 +3,8 @@
 Redis only makes look-ups faster: if it is unavailable, empty or out of date, the database is asked. What is cached,
 here or in Redis, is used only while this process knows the changes up to a second ago (tables/credential_changes.py).
 If they cannot be read, a request waits for them; its events could not be committed either.
+
+A text that cannot be a key is not looked up. Keys that do not exist are remembered, and looked up many at a time.
 """
 
 import asyncio
@@ -11,7 +13,9 @@ import time
 from datetime import datetime
 from uuid import UUID
 
+from services.gateway.lookups.key_reader import KeyReader
 from tracking.contracts.cache_entries import ApiKeyEntry, make_api_key_cache_key
+from tracking.domain.credentials import has_api_key_shape
 from tracking.domain.errors import Forbidden, Unauthenticated, Unavailable
 from tracking.infra import metrics, postgres
 from tracking.infra.cache_aside import CacheAside
@@ -23,8 +27,9 @@ _REDIS_TTL_S = 3600
 _MAX_ENTRIES = 50_000
 _LAST_USED_INTERVAL_S = 60.0
 
-_SELECT_KEY = """
-select k.id as key_id,
+_SELECT_KEYS = """
+select k.key_sha256,
+       k.id as key_id,
        k.expires_at,
        k.revoked_at,
        s.id as partner_system_id,
@@ -38,7 +43,7 @@ select k.id as key_id,
   from write.api_keys k
   join write.partner_systems s on s.id = k.partner_system_id
   join write.partners p on p.id = s.partner_id
- where k.key_sha256 = $1
+ where k.key_sha256 = any($1::bytea[])
 """
 
 _UPDATE_LAST_USED = """
@@ -61,6 +66,8 @@ class ApiKeyLookup:
         self._changes = changes
         self._wait_s = wait_s
         self._cache = CredentialCache(self._look_up, ttl_s=ttl_s, max_entries=_MAX_ENTRIES)
+        self._reader = KeyReader(self._read_many)
+        self._familiar: set[str] = set()
         changes.add_listener(self._cache.invalidate)
         self._entries = self._cache.entries
         self._used: dict[UUID, datetime] = {}
@@ -84,8 +91,10 @@ class ApiKeyLookup:
         known = self.authenticate_cached(key, now)
         if known is not None:
             return known
+        if key is None or not has_api_key_shape(key):
+            raise Unauthenticated("unknown_api_key", "This API key is not known.")
         await self._changes.wait_until_current(self._wait_s)
-        return self._require_usable(await self._cache.get(hash_secret(key or "")), now)
+        return self._require_usable(await self._cache.get(hash_secret(key)), now)
 
     def _require_usable(self, entry: ApiKeyEntry | None, now: datetime) -> ApiKeyEntry:
         if entry is None:
@@ -119,22 +128,39 @@ class ApiKeyLookup:
                 self._used = used | self._used
 
     async def _look_up(self, digest: str) -> ApiKeyEntry | None:
-        key = make_api_key_cache_key(digest)
-        data = await self._redis.get(key)
-        entry = ApiKeyEntry.decode(data) if data is not None else None
-        if entry is not None and self._changes.is_current(entry.generation, (digest, *entry.owner_ids)):
-            metrics.cache_lookups.labels("api_key", "redis").inc()
-            return entry
-        entry = await self._from_database(digest)
+        entry = await self._reader.read(digest, is_familiar=digest in self._familiar)
         if entry is not None:
-            # It may replace a newer entry, which nobody would trust wrongly: its generation says how old it is.
-            await self._redis.put(key, entry.encode(), _REDIS_TTL_S)
+            if len(self._familiar) >= _MAX_ENTRIES:
+                self._familiar.clear()
+            self._familiar.add(digest)
         return entry
 
-    async def _from_database(self, digest: str) -> ApiKeyEntry | None:
+    async def _read_many(self, digests: list[str]) -> dict[str, ApiKeyEntry]:
+        found: dict[str, ApiKeyEntry] = {}
+        cached = await self._redis.get_many([make_api_key_cache_key(digest) for digest in digests])
+        for digest, data in zip(digests, cached, strict=True):
+            entry = ApiKeyEntry.decode(data) if data is not None else None
+            if entry is not None and self._changes.is_current(entry.generation, (digest, *entry.owner_ids)):
+                metrics.cache_lookups.labels("api_key", "redis").inc()
+                found[digest] = entry
+        missing = [digest for digest in digests if digest not in found]
+        if missing:
+            read = await self._from_database(missing)
+            # They may replace newer entries, and nobody trusts them wrongly: their generation says how old they are.
+            values = {make_api_key_cache_key(digest): entry.encode() for digest, entry in read.items()}
+            await self._redis.put_many(values, _REDIS_TTL_S)
+            found |= read
+        return found
+
+    async def _from_database(self, digests: list[str]) -> dict[str, ApiKeyEntry]:
         try:
-            row = await self._pool.fetchrow(_SELECT_KEY, bytes.fromhex(digest))
+            rows = await self._pool.fetch(_SELECT_KEYS, [bytes.fromhex(digest) for digest in digests])
         except postgres.POSTGRES_ERRORS as error:
             raise Unavailable("database_unavailable", "The API key cannot be checked now; try again.", 2) from error
-        metrics.cache_lookups.labels("api_key", "database").inc()
-        return None if row is None else ApiKeyEntry.from_row(dict(row))
+        metrics.cache_lookups.labels("api_key", "database").inc(len(digests))
+        found: dict[str, ApiKeyEntry] = {}
+        for row in rows:
+            values = dict(row)
+            digest = values.pop("key_sha256").hex()
+            found[digest] = ApiKeyEntry.from_row(values)
+        return found

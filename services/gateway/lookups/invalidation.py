@@ -6,7 +6,7 @@ from redis.asyncio import Redis
 
 from services.gateway.lookups.api_keys import ApiKeyLookup
 from services.gateway.lookups.event_structures import EventStructureLookup
-from tracking.contracts.invalidation import EVERYTHING, Invalidation
+from tracking.contracts.invalidation import Invalidation
 from tracking.infra.cache_aside import CacheAside
 from tracking.infra.redis import InvalidationListener
 
@@ -30,13 +30,16 @@ def apply_invalidation(message: Invalidation, keys: ApiKeyLookup, structures: Ev
 def make_invalidation_listener(
     redis: Redis, beside: CacheAside, keys: ApiKeyLookup, structures: EventStructureLookup
 ) -> InvalidationListener:
-    """Make a listener that applies invalidations, and drops all entries when one may have been missed."""
+    """Make a listener that applies invalidations, and reads the event structures again when one may have been missed.
+
+    Keys need nothing then: what has changed of them is read from the write database.
+    """
 
     def on_message(message: Invalidation) -> None:
         apply_invalidation(message, keys, structures)
 
     def on_gap() -> None:
-        apply_invalidation(EVERYTHING, keys, structures)
+        structures.invalidate()
 
     def on_connection(is_connected: bool) -> None:
         beside.is_subscribed = is_connected
