@@ -1,4 +1,8 @@
-"""Stores the first admin token, which the environment names, as soon as the write database can be reached."""
+"""Stores the first admin token, which the environment names, as soon as the write database can be reached.
+
+Once it was revoked it stays revoked, whatever the environment says and however often admin is started. Admin starts all
+the same, for its other tokens. An operator without another token names a new one there.
+"""
 
 import asyncio
 import logging

@@ -233,25 +233,27 @@ class AdminCommands:
             return await queries.find_dead_letter(unit_of_work.connection, letter_id)
 
     async def accept_bootstrap_token(self, secret: str) -> None:
-        """Store or reinstate the environment's admin token, and revoke the tokens that it named earlier.
+        """Store the environment's admin token if it is new, and revoke the tokens that it named earlier.
 
-        Raises Conflict where the secret is that of a token which may only read.
+        A token that was revoked stays revoked: nothing is changed then. Raises Conflict where the secret is that of a
+        token which may only read.
         """
         now = datetime.now(UTC)
         wanted = Fingerprint.from_secret(secret)
         async with self._units_of_work.begin() as unit_of_work:
             known = await access_tokens.lock_bootstrap_tokens(unit_of_work.connection, BOOTSTRAP_NAME, wanted.sha256)
+            named = next((token for token in known if token.fingerprint == wanted), None)
+            if named is not None and named.scope is not Scope.ADMIN:
+                raise Conflict("not_an_admin_token", "The environment's admin token is known as one that may read.")
+            if named is not None and named.revoked_at is not None:
+                _log.warning("the environment names an admin token that was revoked; it stays revoked")
+                return
             for token in known:
-                if token.fingerprint != wanted:
+                if token is not named:
                     token.revoke(now)
-                elif token.scope is not Scope.ADMIN:
-                    raise Conflict("not_an_admin_token", "The environment's admin token is known as one that may read.")
-                elif token.revoked_at is not None:
-                    _log.warning("the environment names an admin token that was revoked: it is good again")
-                    token.reinstate(now)
-                await access_tokens.update_token(unit_of_work.connection, token)
-                await unit_of_work.record_events(token)
-            if all(token.fingerprint != wanted for token in known):
+                    await access_tokens.update_token(unit_of_work.connection, token)
+                    await unit_of_work.record_events(token)
+            if named is None:
                 token = AccessToken.issue(self._units_of_work.new_id(now), BOOTSTRAP_NAME, secret, Scope.ADMIN, now)
                 await access_tokens.insert_token(unit_of_work.connection, token)
                 await unit_of_work.record_events(token)

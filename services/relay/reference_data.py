@@ -24,10 +24,18 @@ values ($1, $2, $3, $4)
  where known.updated_at < excluded.updated_at
 """
 
+# A token of a deactivated partner is replicated as a revoked one, until the partner is active again.
 _SELECT_CHANGED_TOKENS = """
-select token_sha256, id, scope, partner_id, expires_at, revoked_at, updated_at
-  from write.access_tokens
- where updated_at >= $1
+select t.token_sha256,
+       t.id,
+       t.scope,
+       t.partner_id,
+       t.expires_at,
+       coalesce(t.revoked_at, p.deactivated_at) as revoked_at,
+       greatest(t.updated_at, p.updated_at) as updated_at
+  from write.access_tokens t
+  left join write.partners p on p.id = t.partner_id
+ where greatest(t.updated_at, p.updated_at) >= $1
  order by updated_at
 """
 

@@ -163,18 +163,34 @@ async def test_many_processes_that_start_at_once_store_the_first_token_once(stac
     assert await owner.fetchval("select count(*) from write.access_tokens") == 1
 
 
-async def test_the_token_that_the_environment_names_is_good_again_after_a_restart(stack: Stack) -> None:
+async def test_a_first_token_that_was_revoked_stays_revoked_after_a_restart(stack: Stack) -> None:
     async with run_services(stack, "admin") as services:
         async with administrator(services) as admin:
-            [token] = (await admin.get("/api/tokens")).json()["items"]
-            assert token["name"] == "bootstrap"
-            await admin.delete(f"/api/tokens/{token['id']}")
+            other = (await admin.post("/api/tokens", json={"name": "mine", "scope": "admin"})).json()["token"]
+            [first] = [t for t in (await admin.get("/api/tokens")).json()["items"] if t["name"] == "bootstrap"]
+            await admin.delete(f"/api/tokens/{first['id']}")
         assert await status_with(services, services.admin_token) == (401, "revoked_token")
 
-        await services.stop("admin")
-        await services.start("admin")
+        for _ in range(2):
+            await services.stop("admin")
+            await services.start("admin")
 
-        assert await status_with(services, services.admin_token) == (200, None)
+            assert await status_with(services, services.admin_token) == (401, "revoked_token")
+            assert await status_with(services, other) == (200, None)
+        assert "it stays revoked" in services.log("admin")
+
+
+async def test_a_first_token_that_was_replaced_is_not_good_again_when_it_is_named_again(stack: Stack) -> None:
+    async with run_services(stack, "admin") as old:
+        pass
+    async with run_services(stack, "admin") as new:
+        new_token, new.admin_token = new.admin_token, old.admin_token
+
+        await new.stop("admin")
+        await new.start("admin")
+
+        assert await status_with(new, old.admin_token) == (401, "revoked_token")
+        assert await status_with(new, new_token) == (200, None)
 
 
 async def test_the_documentation_is_valid_openapi_with_examples_and_names_every_route(

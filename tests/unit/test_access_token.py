@@ -25,16 +25,3 @@ def test_a_token_ends_by_time_or_by_revocation() -> None:
     token.revoke(NOON)
     assert not token.is_usable(NOON)
     assert [event.name for event in token.pull_events()] == ["AccessTokenIssued", "AccessTokenRevoked"]
-
-
-def test_a_token_of_the_environment_is_reinstated_after_its_revocation() -> None:
-    token = AccessToken.issue(UUID(int=6), "bootstrap", "tk_x", Scope.ADMIN, NOON)
-    token.revoke(LATER)
-    revoked_at = token.updated_at
-
-    token.reinstate(NOON)
-    token.reinstate(NOON)
-
-    assert token.is_usable(LATER)
-    assert token.updated_at > revoked_at
-    assert [event.name for event in token.pull_events()][2:] == ["AccessTokenReinstated"]

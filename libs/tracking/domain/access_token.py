@@ -104,9 +104,3 @@ class AccessToken(Aggregate):
         if self.revoked_at is None:
             self.revoked_at, self.updated_at = now, advance_updated_at(self.updated_at, now)
             self._record(domain_events.AccessTokenRevoked(now, self.id))
-
-    def reinstate(self, now: datetime) -> None:
-        """Undo a revocation. Only for the token in the environment, because its owner runs the installation."""
-        if self.revoked_at is not None:
-            self.revoked_at, self.updated_at = None, advance_updated_at(self.updated_at, now)
-            self._record(domain_events.AccessTokenReinstated(now, self.id))

@@ -129,7 +129,3 @@ class AccessTokenIssued(_OfToken):
 
 class AccessTokenRevoked(_OfToken):
     """The access token was revoked and no longer works."""
-
-
-class AccessTokenReinstated(_OfToken):
-    """The revocation of the access token in the environment was undone."""
