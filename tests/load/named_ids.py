@@ -39,7 +39,9 @@ select $1, case when $2 = 'named' then overlay(overlay('f' || substr(hash, 2) pl
        'order_completed', at, at, at, 'user_' || number % 50000, $2 || '-' || number,
        '{"page": "/home", "total": 4990}', true, false, 'c-' || number / 200
   from generate_series($3::bigint, $4::bigint) as number
- cross join lateral (select md5(number::text) as hash, now() - (330 * number / $5::float8) * interval '1 day' as at)
+ cross join lateral (
+        select md5(number::text) as hash, now() - (330 * number / $5::float8) * interval '1 day' as at
+       ) as made
 """
 _KEY_BYTES = """
 select sum(pg_relation_size(indexrelid))::bigint
