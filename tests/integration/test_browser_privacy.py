@@ -99,5 +99,5 @@ async def test_a_system_takes_events_from_its_own_pages_alone(services: ServiceP
 
     assert [answer.status_code for answer in (here, elsewhere, no_page)] == [200, 403, 200]
     assert elsewhere.json()["code"] == "origin_not_allowed"
-    assert elsewhere.headers["Access-Control-Allow-Origin"] == "*"
+    assert elsewhere.headers["Access-Control-Allow-Origin"] == "https://evil.example.org"
     assert len(await kept(stack)) == 2

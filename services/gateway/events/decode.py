@@ -12,14 +12,14 @@ import orjson
 
 from services.gateway.events.envelope import FlaggedEnvelope
 from services.gateway.events.lenient_json import decode_leniently
-from services.gateway.events.members import share_members
+from services.gateway.events.members import find_key, share_members
 from services.gateway.events.rejection import Rejection
 from services.gateway.events.salvage import decode_element, salvage_batch
 from services.gateway.events.segment import is_historical
 from tracking.domain.errors import Malformed, TooLarge
 
 _MAX_LINES = 100_000  # more would hold up others while they are counted
-_BATCH_MEMBERS = frozenset({"apiKey", "events", "historical", "sentAt"})
+_BATCH_MEMBERS = frozenset({"apiKey", "writeKey", "events", "historical", "sentAt"})
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -83,19 +83,17 @@ def decode_batch(body: bytes, max_events: int = _MAX_LINES) -> BatchBody:
         decoded = salvage_batch(body, "events", max_events)
         if decoded is None:
             decoded = _decode_lines(body, max_events, error)
+    key = find_key(decoded)
     if isinstance(decoded, list):
-        return BatchBody(decoded, None, None)
+        return BatchBody(decoded, key, None)
     if isinstance(decoded, dict) and "events" not in decoded and "eventName" in decoded:
-        return BatchBody([decoded], None, None)  # NDJSON of one line
+        return BatchBody([decoded], key, None)  # NDJSON of one line
     if not isinstance(decoded, dict) or not isinstance(decoded.get("events"), list):
         fault = {"field": "events", "message": "must be an array of events"}
         raise Malformed("invalid_batch", "A batch is {events: [...]}, an array, or one event a line.", [fault])
-    key = decoded.get("apiKey")
     if not _BATCH_MEMBERS.issuperset(decoded):
         decoded["events"] = share_members(decoded["events"], decoded, _BATCH_MEMBERS)
-    return BatchBody(
-        decoded["events"], key if isinstance(key, str) else None, decoded.get("sentAt"), is_historical(decoded)
-    )
+    return BatchBody(decoded["events"], key, decoded.get("sentAt"), is_historical(decoded))
 
 
 def _decode_lines(body: bytes, max_events: int, error: orjson.JSONDecodeError) -> Any:

@@ -46,6 +46,15 @@ _IN_CONTEXT = {"ip": "ip", "useragent": "userAgent"}
 _Check = Callable[[Any], bool]
 
 
+def find_key(value: Any) -> str | None:
+    """Return the API key that a decoded body names: `apiKey` or `writeKey`, of an array in its first element."""
+    if isinstance(value, list):
+        value = value[0] if value else None
+    if not isinstance(value, dict):
+        return None
+    return next((key for name in ("apiKey", "writeKey") if isinstance(key := value.get(name), str)), None)
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 

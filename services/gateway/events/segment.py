@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.gateway.events.envelope import FlaggedEnvelope
-from services.gateway.events.members import adopt_members, share_members
+from services.gateway.events.members import adopt_members, find_key, share_members
 from services.gateway.events.rejection import Rejection
 from tracking.domain.tracking_event import EVENT_TYPES
 
@@ -64,21 +64,21 @@ _NAMES_BY_TYPE = {
 
 
 def read_sdk_messages(body: Any, event_type: str | None) -> tuple[list[Any], Any, Any]:
-    """Return the messages of a request's body, its `sentAt` and its `writeKey`.
+    """Return the messages of a request's body, its `sentAt` and its key.
 
     `event_type` is that of the path, None for a batch. A batch may also be an array, and one message alone may be sent
     to a batch path, as some SDKs do.
     """
     if isinstance(body, list) and event_type is None:
-        return body, None, None
+        return body, None, find_key(body)
     if not isinstance(body, dict):
         return [body], None, None
     if event_type is None and isinstance(body.get("batch"), list):
         messages = body["batch"]
         if not _BATCH_MEMBERS.issuperset(body):
             messages = share_members(messages, body, _BATCH_MEMBERS)
-        return messages, body.get("sentAt"), body.get("writeKey")
-    return [body], body.get("sentAt"), body.get("writeKey")
+        return messages, body.get("sentAt"), find_key(body)
+    return [body], body.get("sentAt"), find_key(body)
 
 
 def is_historical(value: Any) -> bool:

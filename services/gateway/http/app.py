@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.gateway import SERVICE
 from services.gateway.events.decode import decode_batch, decode_event
+from services.gateway.events.members import find_key
 from services.gateway.http.browser import DEFAULT_NAMES, BrowserRouteNames, BrowserRoutes
 from services.gateway.http.clock import get_receive_time
 from services.gateway.http.cors import allow_origin, answer_preflight
@@ -51,8 +52,7 @@ class EventRoutes:
         body = await self._ingestion.read_body(request)
         received_at = get_receive_time()
         envelope = decode_event(body)
-        in_body = envelope.get("apiKey") if isinstance(envelope, dict) else None
-        sender = await self._ingestion.authenticate(request, in_body, received_at)
+        sender = await self._ingestion.authenticate(request, find_key(envelope), received_at)
         decided = await self._ingestion.decide([envelope], sender)
         event = require_event(decided[0])
         return render_event(event, await self._ingestion.submit(decided, sender), is_dry_run=sender.is_dry_run)

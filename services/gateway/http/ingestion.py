@@ -75,7 +75,7 @@ class Ingestion:
         its events.
         """
         given = request.find_api_key()
-        if given:
+        if given and not request.has_foreign_credentials:
             await self._recognize(request, given, get_receive_time())
             body = await request.read_body(self._limits, self._body_budget)
         else:
@@ -118,7 +118,9 @@ class Ingestion:
         and nothing else happens.
         """
         # also a key that was checked before the body arrived, which may have taken long
-        given = request.find_api_key() or (key_in_body if isinstance(key_in_body, str) else None)
+        given = request.find_api_key()
+        if isinstance(key_in_body, str) and (not given or request.has_foreign_credentials):
+            given = key_in_body
         key = await self._recognize(request, given, received_at)
         address = user_agent = None
         if request.is_from_browser:

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope
 
 from services.gateway.http.inflate import inflate
 from tracking.contracts.cache_entries import ApiKeyEntry
+from tracking.domain.credentials import has_api_key_shape
 from tracking.domain.errors import Malformed, TooLarge, Unavailable
 from tracking.infra import correlation
 
@@ -109,22 +110,29 @@ class RequestHead:
         return b"content-encoding" not in self._headers
 
     def find_api_key(self) -> str | None:
-        """Return the key from `X-Api-Key`, `Authorization:
+        """Return the key from `X-Api-Key`, `Authorization` (Bearer, or Basic with the key as the user) or the query.
 
-        Bearer` or `Basic key:`, or the query; None if there is none.
+        Credentials that do not look like a key (a site may have a password of its own) yield to a key elsewhere. None
+        if there is no key.
         """
         value = self._headers.get(b"x-api-key")
         if value is not None:
             return value.decode("latin-1").strip()
         value = self._headers.get(b"authorization")
-        if value is not None:
-            return _from_authorization(value)
-        if self._query:
+        given = _from_authorization(value) if value is not None else None
+        if self._query and not (given and has_api_key_shape(given)):
             parameters = parse_qs(self._query.decode("latin-1"))
             for name in ("apiKey", "writeKey"):
                 if name in parameters:
                     return parameters[name][0]
-        return None
+        return given
+
+    @property
+    def has_foreign_credentials(self) -> bool:
+        """Whether there is nothing but the user and the password of a site, so that the key may be in the body."""
+        value = self._headers.get(b"authorization", b"")
+        given = self.find_api_key() if value[:6].lower() == b"basic " and b"x-api-key" not in self._headers else None
+        return given is not None and given == _from_authorization(value) and not given.startswith("sk_")
 
     @property
     def is_dry_run(self) -> bool:
