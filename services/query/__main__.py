@@ -45,7 +45,7 @@ async def main() -> None:
             {"postgres": lambda: postgres.ping(access)},
             {"redis": lambda: ping_redis(redis), "write": lambda: postgres.ping(registry)},
         )
-        app = create_app(query, tokens, health)
+        app = create_app(query, tokens, health, settings.query_allowed_origins)
         async with process.run_in_background(make_invalidation_listener(redis, beside, tokens).run(), changes.run()):
             await server.serve(app, health, ServerOptions.from_settings(settings))
 

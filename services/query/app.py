@@ -20,6 +20,7 @@ from services.query.auth import AccessTokenLookup, QueryAuthMiddleware, SystemOw
 from services.query.budget import Budget, Caller
 from services.query.cache import StatisticsCache, format_timestamp
 from services.query.conditions import EventFilters
+from services.query.cors import AllowedOrigins
 from services.query.models import Event, EventList, Statistics
 from services.query.parameters import ListParameters, StatisticsParameters
 from services.query.statistics import NamesPage, sum_kinds
@@ -187,8 +188,13 @@ def _event(row: database.Row) -> dict[str, Any]:
     return event
 
 
-def create_app(query: QueryRoutes, tokens: AccessTokenLookup, health: Health) -> ASGIApp:
-    """The application with its health, metrics and documentation, which alone are open."""
+def create_app(
+    query: QueryRoutes, tokens: AccessTokenLookup, health: Health, allowed_origins: tuple[str, ...] = ()
+) -> ASGIApp:
+    """The application with its health, metrics and documentation, which alone are open.
+
+    Web pages of `allowed_origins` may read its answers.
+    """
     docs = OpenApiDocument(
         title="Volcanion Tracking query",
         description=(
@@ -222,4 +228,5 @@ def create_app(query: QueryRoutes, tokens: AccessTokenLookup, health: Health) ->
     ]
     open_routes = [*health.make_routes(), *docs.make_routes(Starlette(routes=documented))]
     router = Router(routes=[*open_routes, *documented], redirect_slashes=False)
-    return EdgeMiddleware(QueryAuthMiddleware(router, tokens, [route.path for route in open_routes]), SERVICE)
+    app = EdgeMiddleware(QueryAuthMiddleware(router, tokens, [route.path for route in open_routes]), SERVICE)
+    return AllowedOrigins(app, allowed_origins) if allowed_origins else app

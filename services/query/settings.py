@@ -1,11 +1,27 @@
 """Settings of the analytics API, read from the environment."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
 
+from tracking.domain.errors import Malformed
+from tracking.domain.system_settings import SystemSettings
 from tracking.infra.settings import Port, ProcessSettings, Seconds
 
+
+def _split_origins(text: Any) -> Any:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
+
+
+def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return SystemSettings(allowed_origins=origins).allowed_origins
+    except Malformed as error:
+        raise ValueError(error.message) from error
+
+
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_origins), AfterValidator(_check_origins)]
 Number = Annotated[int, Field(ge=1)]
 
 
@@ -29,3 +45,5 @@ class QuerySettings(ProcessSettings):
     # events that a question may read: up to the first it counts as cheap, beyond the second it is rejected
     cheap_events: Annotated[int, Field(ge=0)] = 50_000
     max_events: Number = 10_000_000
+    # of web pages that may read answers, separated by commas; see services/query/cors.py
+    query_allowed_origins: Origins = ()
