@@ -56,7 +56,7 @@ _STATISTICS: dict[str, JsonValue] = {
     "invalidEvents": 100,
     "eventCounts": {"page_view": 10000, "button_click": 5000, "form_submit": 420},
     "startDate": "2025-12-01T00:00:00Z",
-    "endDate": "2025-12-31T23:59:59Z",
+    "endDate": "2025-12-31T23:59:59.999999Z",
     "meta": _META,
 }
 _LEFT_OUT: dict[str, JsonValue] = {
@@ -151,6 +151,6 @@ class Statistics(JsonModel):
         str | None, Field(description="For the names that follow; null if none do, missing with other.")
     ] = None
     unique_actors: Annotated[int | None, Field(description="Only where uniqueActors=true asks for it.")] = None
-    start_date: datetime
-    end_date: datetime
+    start_date: Annotated[datetime, Field(description="First moment of the range.")]
+    end_date: Annotated[datetime, Field(description="Last moment of the range, which belongs to it.")]
     meta: Meta

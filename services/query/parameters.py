@@ -40,15 +40,17 @@ Start = Annotated[
     datetime | None,
     BeforeValidator(parse_time),
     Field(
-        description="First moment, ISO 8601, UTC unless it says otherwise; if missing, 30 days before now, or before "
-        "endDate if that has passed."
+        description="First moment, included; ISO 8601, UTC unless it says otherwise; a date alone means the beginning "
+        "of its day. If missing, 30 days before now, or before endDate if that has passed."
     ),
 ]
 End = Annotated[
     datetime | None,
     BeforeValidator(parse_last_moment),
     Field(
-        description="Last moment, included; a date alone means its whole day; the end of this hour tomorrow if missing."
+        description="Last moment, included; a date alone means its whole day (UTC). So 2025-12-31 ends with the year, "
+        "and 2025-12-31T23:59:59Z leaves out its last second but for that second's first moment. If missing, the end "
+        "of this hour tomorrow."
     ),
 ]
 

@@ -10,8 +10,8 @@ STEP = timedelta(microseconds=1)
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
 _DEFAULT_LENGTH = timedelta(days=30)
-_EARLIEST = datetime.min.replace(tzinfo=UTC)
-_LATEST = datetime.max.replace(tzinfo=UTC)
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 def parse_time(value: Any) -> Any:
@@ -72,12 +72,12 @@ def complete_range(start: datetime | None, end: datetime | None, now: datetime) 
     """
     end = end or _get_hour(now) + _DAY + _HOUR - STEP
     until = min(_add(end, STEP), _get_hour(now))
-    return TimeRange(start or max(until, _EARLIEST + _DEFAULT_LENGTH) - _DEFAULT_LENGTH, end)
+    return TimeRange(start or max(until, EARLIEST + _DEFAULT_LENGTH) - _DEFAULT_LENGTH, end)
 
 
 def _add(at: datetime, length: timedelta) -> datetime:
     """The time so much later, or the last moment of the calendar."""
-    return at + length if at <= _LATEST - length else _LATEST
+    return at + length if at <= LATEST - length else LATEST
 
 
 def _get_hour(at: datetime) -> datetime:
