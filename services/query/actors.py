@@ -19,6 +19,7 @@ from services.query.conditions import (
     match_system,
     match_system_without_index,
     match_text,
+    order_events,
 )
 from services.query.cursor import PagePosition
 from services.query.database import Row, translate_errors
@@ -114,7 +115,7 @@ select newest.*
                 select *
                   from read.tracking_events_read_model
                  where :of_user
-                 order by event_timestamp desc, id desc
+                 order by :order
                  limit :limit::bigint + :offset::bigint
                ) as event
         union all
@@ -124,11 +125,11 @@ select newest.*
                 select *
                   from read.tracking_events_read_model
                  where :of_visitor
-                 order by event_timestamp desc, id desc
+                 order by :order
                  limit :limit::bigint + :offset::bigint
                ) as event
        ) as newest
- order by event_timestamp desc, id desc
+ order by :order
  limit :limit offset :offset
 """
 
@@ -143,7 +144,7 @@ async def list_actor_events(
     limit: int,
     offset: int,
 ) -> Sequence[Row]:
-    """Events of the actor, newest first, `offset` after the position; the ids of the filters do not matter.
+    """Events of the actor in the order of the position, `offset` after it; the ids of the filters do not matter.
 
     Raises Unavailable.
     """
@@ -167,6 +168,7 @@ def build_actor_page(
         _SELECT_PAGE,
         of_user=_match_user(match_position(position), filters),
         of_visitor=_match_visitor(match_position(position), filters),
+        order=order_events(position),
         partner_system_id=partner_system_id,
         user_ids=actor.user_ids,
         anonymous_ids=actor.anonymous_ids,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -52,7 +53,7 @@ class QueryRoutes:
         self._cached_statistics = cached_statistics
 
     async def events(self, request: Request) -> Response:
-        """Events of a partner system, newest first.
+        """Events of a partner system in the order of time; without those of bots unless they are asked for.
 
         Pages by `pageNumber` or by `cursor`, which costs the same at every depth. `totalCount` is that of all pages.
         """
@@ -61,11 +62,12 @@ class QueryRoutes:
         now = datetime.now(UTC)
         position, filters, offset = asked.get_position(partner_system_id, now), asked.to_filters(), asked.get_offset()
         within, limit, is_merged = position.within, asked.page_size + 1, asked.should_merge()
-
-        async def count(connection: Connection) -> int:
-            return await statistics.count_all(connection, partner_system_id, within, filters.event_name)
-
-        for attempt in self._budget.attempts(Caller.from_request(request), count):
+        count = partial(_count_range, partner_system_id, within, filters.event_name)
+        caller, to_read = Caller.from_request(request), None
+        if filters.needs_whole_range:
+            async with self._budget.connect(caller) as connection:
+                to_read = await count(connection)
+        for attempt in self._budget.attempts(caller, count, events_to_read=to_read):
             async with attempt as connection:
                 limits = await freshness.read_limits(connection, is_raw=filters.needs_raw_events)
                 kept = freshness.limit_to_events(within, limits)
@@ -163,6 +165,16 @@ class QueryRoutes:
             raise Malformed("invalid_parameters", "partnerSystemId in the path is not a UUID.", [fault])
         await self._systems.require_visible(partner_system_id, get_visible_partner_id(request))
         return partner_system_id
+
+
+async def _count_range(
+    partner_system_id: UUID, within: TimeRange, event_name: str | None, connection: Connection
+) -> int:
+    """How many events there are of the range, or of a name in it: no list of them reads more."""
+    kept = freshness.limit_to_events(within, await freshness.read_limits(connection, is_raw=True))
+    if kept.start > kept.end:
+        return 0
+    return await statistics.count_all(connection, partner_system_id, kept, event_name)
 
 
 async def _count(connection: Connection, partner_system_id: UUID, within: TimeRange, filters: EventFilters) -> int:

@@ -28,7 +28,7 @@ EventCounter = Callable[[Connection], Awaitable[int]]
 _WAYS_TO_NARROW = (
     ("startDate, endDate", "ask for a shorter range"),
     ("eventName, userId, anonymousId, correlationId", "give one of them: its events have an index"),
-    ("uniqueActors, eventType, isBot, isValid", "leave out what needs every event of the range to be read"),
+    ("uniqueActors, eventType, isBot, isValid", "leave out what makes it read events that it does not show"),
 )
 
 

@@ -7,9 +7,10 @@ known of them.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from uuid import UUID
 
 from services.query.cursor import PagePosition
-from services.query.sql import Fragment
+from services.query.sql import Fragment, match_all
 from services.query.time_range import TimeRange
 
 
@@ -24,14 +25,25 @@ class EventFilters:
     correlation_id: str | None = None
     event_type: str | None = None
     is_bot: bool | None = None
+    message_id: str | None = None
 
     @property
     def needs_raw_events(self) -> bool:
         """Whether only the events themselves can be counted; the rollups know names, validity and bots."""
-        narrow = (self.user_id, self.anonymous_id, self.correlation_id, self.event_type)
+        narrow = (self.user_id, self.anonymous_id, self.correlation_id, self.event_type, self.message_id)
         return any(value is not None for value in narrow)
 
+    @property
+    def needs_whole_range(self) -> bool:
+        """Whether every event of the range (of the name, if one is given) must be read to count those asked for."""
+        indexed = (self.user_id, self.anonymous_id, self.correlation_id, self.message_id)
+        return self.event_type is not None and all(value is None for value in indexed)
 
+
+_IS_EARLIER = Fragment("(event_timestamp, id) < (:last_at, :last_id)")
+_IS_LATER = Fragment("(event_timestamp, id) > (:last_at, :last_id)")
+_NEWEST_FIRST = Fragment("event_timestamp desc, id desc")
+_OLDEST_FIRST = Fragment("event_timestamp, id")
 EVENT_NAME = Fragment("event_name")
 USER_ID = Fragment("user_id")
 ANONYMOUS_ID = Fragment("anonymous_id")
@@ -49,6 +61,7 @@ _EXPRESSIONS = _INDEXED_TEXTS | {
     "is_valid": Fragment("is_valid"),
     "event_type": Fragment("coalesce(event_type, 'track')"),
     "is_bot": Fragment("is_bot"),
+    "message_id": Fragment("message_id"),
 }
 
 
@@ -69,11 +82,12 @@ def match_system_without_index() -> Fragment:
 def match_system_for(filters: EventFilters) -> Fragment:
     """Events of the partner system, for a statement whose filters have no correlation id.
 
-    A filter on a name together with isValid=false leaves the system comparable, so that the small index of invalid
-    events can be used. With any other filter on a text, only the index on its key is left.
+    A filter on a name together with isValid=false or isBot=true leaves the system comparable, so that the small index
+    of these events can be used. With any other filter on a text, only the index on its key is left.
     """
     has_id = filters.user_id is not None or filters.anonymous_id is not None
-    if has_id or (filters.event_name is not None and filters.is_valid is not False):
+    has_small_index = filters.is_valid is False or filters.is_bot is True
+    if has_id or (filters.event_name is not None and not has_small_index):
         return match_system_without_index()
     return match_system()
 
@@ -90,6 +104,14 @@ def match_text(column: Fragment, text: str | Fragment) -> Fragment:
     )
 
 
+def match_id_without_time(event_id: UUID) -> Fragment:
+    """Events whose id is this one but for the 48 bits of time it begins with.
+
+    No index supports that. It is compared in each entry of an index that contains ids.
+    """
+    return Fragment("substring(uuid_send(id) from 7) = :rest_of_id", rest_of_id=event_id.bytes[6:])
+
+
 def match_range(within: TimeRange) -> Fragment:
     """Events of the range. Partitions outside it are not opened."""
     return Fragment("event_timestamp >= :start and event_timestamp <= :end", start=within.start, end=within.end)
@@ -98,22 +120,21 @@ def match_range(within: TimeRange) -> Fragment:
 def match_position(position: PagePosition) -> Fragment:
     """Events of the rest of the range behind the position.
 
-    The second comparison follows from the third, but only from the second the planner sees which partitions are beyond
-    the position.
+    That the events are in the rest follows from the last comparison, but only from the range the planner sees which
+    partitions are beyond the position.
     """
-    return Fragment(
-        "event_timestamp >= :start and event_timestamp <= :before and (event_timestamp, id) < (:before, :before_id)",
-        start=position.within.start,
-        before=position.before,
-        before_id=position.before_id,
-    )
+    return match_all([match_range(position.get_rest()), compare_position(position)])
 
 
 def compare_position(position: PagePosition) -> Fragment:
     """Events behind the position, for rows of the range that were found already: there are no partitions to exclude."""
-    return Fragment(
-        "(event_timestamp, id) < (:before, :before_id)", before=position.before, before_id=position.before_id
-    )
+    is_behind = _IS_LATER if position.is_oldest_first else _IS_EARLIER
+    return Fragment(":is_behind", is_behind=is_behind, last_at=position.last_at, last_id=position.last_id)
+
+
+def order_events(position: PagePosition) -> Fragment:
+    """The order of events in which the position is."""
+    return _OLDEST_FIRST if position.is_oldest_first else _NEWEST_FIRST
 
 
 def match_filters(filters: EventFilters) -> Iterator[Fragment]:

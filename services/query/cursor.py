@@ -21,32 +21,45 @@ _LAYOUT = struct.Struct(f">q16sqq{DIGEST_BYTES}s")
 
 @dataclass(frozen=True, slots=True)
 class PagePosition:
-    """The events of `within` whose (time, id) is less than (`before`, `before_id`)."""
+    """The events of `within` that follow the one of `last_at` with `last_id`, newest first or oldest first."""
 
     within: TimeRange
-    before: datetime
-    before_id: UUID
+    last_at: datetime
+    last_id: UUID
+    is_oldest_first: bool = False
 
     @classmethod
-    def at_start(cls, within: TimeRange) -> Self:
-        """All of the range; no event has the highest id, as none of its versions does."""
+    def at_start(cls, within: TimeRange, *, is_oldest_first: bool = False) -> Self:
+        """All of the range; no event has the highest or the lowest id, as none of its versions does."""
+        if is_oldest_first:
+            return cls(within, within.start, UUID(int=0), is_oldest_first)
         return cls(within, within.end, UUID(int=2**128 - 1))
+
+    def get_rest(self) -> TimeRange:
+        """The part of the range in which the events that follow are."""
+        if self.is_oldest_first:
+            return TimeRange(max(self.last_at, self.within.start), self.within.end)
+        return TimeRange(self.within.start, min(self.last_at, self.within.end))
 
 
 def encode_cursor(position: PagePosition, digest: bytes) -> str:
     """The cursor of a position in the answer to the question with this digest of DIGEST_BYTES."""
-    before, start, end = ((at - _EPOCH) // STEP for at in (position.before, position.within.start, position.within.end))
-    packed = _LAYOUT.pack(before, position.before_id.bytes, start, end, digest)
+    moments = (position.last_at, position.within.start, position.within.end)
+    last_at, start, end = ((at - _EPOCH) // STEP for at in moments)
+    packed = _LAYOUT.pack(last_at, position.last_id.bytes, start, end, digest)
     return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str, digest: bytes) -> PagePosition:
-    """The position that was encoded. Raises Malformed for a text that is no cursor, or that of another question."""
+def decode_cursor(cursor: str, digest: bytes, *, is_oldest_first: bool = False) -> PagePosition:
+    """The position that was encoded, in the order of the question.
+
+    Raises Malformed for a text that is no cursor, or that of another question.
+    """
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        before, event_id, start, end, of_question = _LAYOUT.unpack(base64.b64decode(padded, b"-_", validate=True))
+        last_at, event_id, start, end, of_question = _LAYOUT.unpack(base64.b64decode(padded, b"-_", validate=True))
         within = TimeRange(_EPOCH + start * STEP, _EPOCH + end * STEP)
-        position = PagePosition(within, _EPOCH + before * STEP, UUID(bytes=event_id))
+        position = PagePosition(within, _EPOCH + last_at * STEP, UUID(bytes=event_id), is_oldest_first)
     except (ValueError, OverflowError, struct.error) as error:
         raise _malformed("is not one of ours") from error
     if not compare_digest(of_question, digest):

@@ -4,7 +4,6 @@ Statements are planned anew with their values, which takes half a millisecond.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from uuid import UUID
 
 from services.query.conditions import (
@@ -13,23 +12,27 @@ from services.query.conditions import (
     compare_filters,
     compare_position,
     match_filters,
+    match_id_without_time,
     match_position,
     match_range,
+    match_system,
     match_system_for,
     match_system_without_index,
     match_text,
+    order_events,
 )
 from services.query.cursor import PagePosition
 from services.query.database import Row, translate_errors
 from services.query.sql import Fragment, match_all
 from services.query.time_range import TimeRange
+from tracking.domain.ids import derive_dated_id, derive_event_id
 from tracking.infra.postgres import Connection
 
 _SELECT_PAGE = """
 select *
   from :events
  where :conditions
- order by event_timestamp desc, id desc
+ order by :order
  limit :limit offset :offset
 """
 
@@ -40,17 +43,52 @@ select count(*)
 """
 
 _TABLE = Fragment("read.tracking_events_read_model")
-_REQUEST = Fragment("request")
+_FOUND = Fragment("found")
 
 # First all events of the request: a planner without statistics (a new month) would rather read the whole range in order
 # than believe in an index that is not in the page's order.
-_SELECT_FROM_REQUEST = """
-with request as materialized (
+_SELECT_FROM_FOUND = """
+with found as materialized (
+    :found
+)
+:statement
+"""
+
+_SELECT_REQUEST = """
     select *
       from read.tracking_events_read_model
      where :of_request
-)
-:statement
+"""
+
+# The id of an event is derived from its message id and, unless that is a name, from its time. The time is not known, so
+# the ids without one are looked up, and only if none is there all others of the range are compared, in the primary key
+# alone. Why there is no index of message ids: docs/decisions/0012.
+_SELECT_BY_MESSAGE_ID = """
+    with named as materialized (
+        select event_timestamp,
+               id
+          from read.tracking_events_read_model
+         where :named
+    ), place as materialized (
+        select *
+          from named
+        union all
+        select event_timestamp,
+               id
+          from read.tracking_events_read_model
+         where :others
+           and not exists (select from named)
+    )
+    select event.*
+      from place
+     cross join lateral (
+            select *
+              from read.tracking_events_read_model
+             where partner_system_id = :partner_system_id
+               and event_timestamp = place.event_timestamp
+               and id = place.id
+             offset 0
+           ) as event
 """
 
 
@@ -63,7 +101,7 @@ async def list_events(
     limit: int,
     offset: int,
 ) -> Sequence[Row]:
-    """Events of a system, newest first, `offset` after the position. Raises Unavailable, as every function here."""
+    """Events of a system in the order of the position, `offset` after it. Raises Unavailable, as all functions here."""
     text, arguments = build_page(partner_system_id, position, filters, limit=limit, offset=offset).render()
     with translate_errors():
         return await connection.fetch(text, *arguments)
@@ -73,26 +111,26 @@ def build_page(
     partner_system_id: UUID, position: PagePosition, filters: EventFilters, *, limit: int, offset: int
 ) -> Fragment:
     """The statement of `list_events`."""
-    if filters.correlation_id is None:
+    if filters.correlation_id is None and filters.message_id is None:
         conditions = [match_system_for(filters), match_position(position), *match_filters(filters)]
         return Fragment(
             _SELECT_PAGE,
             events=_TABLE,
             conditions=match_all(conditions),
+            order=order_events(position),
             partner_system_id=partner_system_id,
             limit=limit,
             offset=offset,
         )
-    rest = replace(filters, correlation_id=None)
     page = Fragment(
         _SELECT_PAGE,
-        events=_REQUEST,
-        conditions=match_all([compare_position(position), *compare_filters(rest)]),
+        events=_FOUND,
+        conditions=match_all([compare_position(position), *compare_filters(filters)]),
+        order=order_events(position),
         limit=limit,
         offset=offset,
     )
-    up_to_position = TimeRange(position.within.start, position.before)
-    return _select_from_request(partner_system_id, up_to_position, filters.correlation_id, page)
+    return _select_from_found(partner_system_id, position.get_rest(), filters, page)
 
 
 async def count_events(
@@ -107,26 +145,30 @@ async def count_events(
 
 def build_count(partner_system_id: UUID, within: TimeRange, filters: EventFilters) -> Fragment:
     """The statement of `count_events`."""
-    if filters.correlation_id is None:
+    if filters.correlation_id is None and filters.message_id is None:
         conditions = [match_system_for(filters), match_range(within), *match_filters(filters)]
         return Fragment(
             _COUNT_EVENTS, events=_TABLE, conditions=match_all(conditions), partner_system_id=partner_system_id
         )
-    rest = replace(filters, correlation_id=None)
-    count = Fragment(_COUNT_EVENTS, events=_REQUEST, conditions=match_all(compare_filters(rest)))
-    return _select_from_request(partner_system_id, within, filters.correlation_id, count)
+    count = Fragment(_COUNT_EVENTS, events=_FOUND, conditions=match_all(compare_filters(filters)))
+    return _select_from_found(partner_system_id, within, filters, count)
 
 
-def _select_from_request(
-    partner_system_id: UUID, within: TimeRange, correlation_id: str, statement: Fragment
+def _select_from_found(
+    partner_system_id: UUID, within: TimeRange, filters: EventFilters, statement: Fragment
 ) -> Fragment:
-    conditions = [match_system_without_index(), match_text(CORRELATION_ID, correlation_id), match_range(within)]
-    return Fragment(
-        _SELECT_FROM_REQUEST,
-        of_request=match_all(conditions),
-        statement=statement,
-        partner_system_id=partner_system_id,
-    )
+    """The statement over the events that have the message id or else the correlation id of the filters."""
+    if filters.message_id is None:
+        of_request = [match_text(CORRELATION_ID, filters.correlation_id or ""), match_range(within)]
+        found = Fragment(_SELECT_REQUEST, of_request=match_all([match_system_without_index(), *of_request]))
+    else:
+        dated_id = derive_dated_id(partner_system_id, filters.message_id, None)
+        undated_ids = [derive_event_id(partner_system_id, filters.message_id, None), dated_id]
+        is_undated = Fragment("id = any(:undated_ids::uuid[])", undated_ids=undated_ids)
+        named = [match_system_without_index(), is_undated, match_range(within)]
+        others = [match_system(), match_id_without_time(dated_id), match_range(within)]
+        found = Fragment(_SELECT_BY_MESSAGE_ID, named=match_all(named), others=match_all(others))
+    return Fragment(_SELECT_FROM_FOUND, found=found, statement=statement, partner_system_id=partner_system_id)
 
 
 _SELECT_EVENT = """

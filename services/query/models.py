@@ -113,11 +113,13 @@ class Event(JsonModel):
     correlation_id: str
     event_type: Literal["track", "identify", "page", "screen", "group", "alias"]
     context: Annotated[dict[str, Any] | None, Field(description="What the SDK said of its surroundings.")]
-    is_bot: Annotated[bool, Field(description="Left out of statistics unless they are asked to include bots.")]
+    is_bot: Annotated[
+        bool, Field(description="Left out of lists and statistics unless they are asked to include bots.")
+    ]
 
 
 class EventList(JsonModel):
-    """A page, newest first."""
+    """A page, newest first, or oldest first if that is asked for."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_LIST]})
 

@@ -1,6 +1,6 @@
 """Query parameters of the routes: the range of time, the filters and the page."""
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import datetime
 from hashlib import blake2b
 from typing import Annotated, Any, Literal
@@ -18,8 +18,9 @@ from services.query.cursor import (
     encode_cursor,
     encode_name_cursor,
 )
-from services.query.time_range import TimeRange, complete_range, parse_last_moment, parse_time
+from services.query.time_range import EARLIEST, LATEST, TimeRange, complete_range, parse_last_moment, parse_time
 from tracking.domain.errors import Malformed
+from tracking.domain.tracking_event import MAX_CLIENT_ID_CHARACTERS
 from tracking.http.json_api import JsonModel
 
 MAX_OFFSET = 100_000
@@ -68,11 +69,14 @@ class RangeParameters(JsonModel):
 
     def to_time_range(self, now: datetime) -> TimeRange:
         """The range; a missing border is chosen on a full hour. Raises Malformed if it ends before it starts."""
-        within = complete_range(self.start_date, self.end_date, now)
+        within = self._complete_range(now)
         if within.start > within.end:
             fault = {"field": "startDate", "message": "is after endDate"}
             raise Malformed("invalid_parameters", "startDate is after endDate.", [fault])
         return within
+
+    def _complete_range(self, now: datetime) -> TimeRange:
+        return complete_range(self.start_date, self.end_date, now)
 
 
 Text = BeforeValidator(_check_storable)
@@ -130,6 +134,7 @@ class ListParameters(RangeParameters):
         int, Field(ge=1, le=_MAX_EXACT_INTEGER, description="From 1; only repeated in the answer beside cursor.")
     ] = 1
     page_size: Annotated[int, Field(ge=1, le=1000)] = 100
+    order: Annotated[Literal["asc", "desc"], Field(description="Newest first (desc), or oldest first (asc).")] = "desc"
     cursor: Annotated[
         str | None, Field(max_length=200, description="nextCursor of the page before, with the same filters.")
     ] = None
@@ -140,9 +145,23 @@ class ListParameters(RangeParameters):
     correlation_id: Annotated[str | None, Text, Field(max_length=100)] = None
     event_type: Annotated[
         Literal["track", "identify", "page", "screen", "group", "alias"] | None,
-        Field(description="What kind of call of an SDK it was; events of our own are track."),
+        Field(
+            description="The kind of SDK call; events of other senders are track. It has no index: without userId, "
+            "anonymousId or correlationId, all events of the range (of eventName, if given) are read, up to a limit."
+        ),
     ] = None
-    is_bot: Annotated[bool | None, Field(description="All events if missing, those of bots too.")] = None
+    is_bot: Annotated[
+        bool | None, Field(description="Only events of bots, or only others; it goes before includeBots.")
+    ] = None
+    include_bots: Annotated[bool, Field(description="Show what bots sent too, as in statistics.")] = False
+    message_id: Annotated[
+        str | None,
+        Text,
+        Field(
+            max_length=MAX_CLIENT_ID_CHARACTERS,
+            description="The sender's own id of the event. Where a date is missing, all time is searched.",
+        ),
+    ] = None
     merge_identities: Annotated[
         bool,
         Field(
@@ -158,8 +177,17 @@ class ListParameters(RangeParameters):
             raise _reject_merging("goes with either userId or anonymousId")
         return self.merge_identities
 
+    def _complete_range(self, now: datetime) -> TimeRange:
+        if self.message_id is None:
+            return super()._complete_range(now)
+        return TimeRange(self.start_date or EARLIEST, self.end_date or LATEST)
+
     def to_filters(self) -> EventFilters:
-        """The filters, each from the parameter of its name."""
+        """The filters, each from the parameter of its name; without bots unless these are asked for."""
+        filters = self._get_given_filters()
+        return filters if self.is_bot is not None or self.include_bots else replace(filters, is_bot=False)
+
+    def _get_given_filters(self) -> EventFilters:
         return EventFilters(**{field.name: getattr(self, field.name) for field in fields(EventFilters)})
 
     def get_offset(self) -> int:
@@ -178,17 +206,22 @@ class ListParameters(RangeParameters):
 
     def get_position(self, partner_system_id: UUID, now: datetime) -> PagePosition:
         """Where the page starts. Raises Malformed for a cursor that is none, or of another question."""
+        is_oldest_first = self.order == "asc"
         if self.cursor is None:
-            return PagePosition.at_start(self.to_time_range(now))
-        return decode_cursor(self.cursor, self._make_digest(partner_system_id))
+            return PagePosition.at_start(self.to_time_range(now), is_oldest_first=is_oldest_first)
+        return decode_cursor(self.cursor, self._make_digest(partner_system_id), is_oldest_first=is_oldest_first)
 
     def _make_digest(self, partner_system_id: UUID) -> bytes:
         """Of all that must stay the same from page to page; clients hold cursors, so it must not change either."""
-        filters = asdict(self.to_filters())
+        filters = asdict(self._get_given_filters())
         asked: list[object] = [str(partner_system_id), self.start_date, self.end_date]
         asked += [filters.pop(name) for name in _FIRST_FILTERS]
         if self.merge_identities:
             asked.append("merged")
+        if self.include_bots:
+            asked.append("bots")
+        if self.order == "asc":
+            asked.append("asc")
         asked += [(name, value) for name, value in filters.items() if value is not None]
         return blake2b(repr(tuple(asked)).encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
 

@@ -133,8 +133,13 @@ async def test_all_pages_together_are_the_events_of_the_actor(
         answer = await ask(client, system, mergeIdentities="true", pageSize=17, pageNumber=number, **given)
         by_number += [event["eventId"] for event in answer["events"]]
 
+    oldest = await ask(client, system, mergeIdentities="true", order="asc", pageSize=17, **given)
+    following = await ask(client, system, mergeIdentities="true", order="asc", pageNumber=2, pageSize=17, **given)
+
     assert by_cursor == wanted
     assert by_number == wanted
+    shown = [event["eventId"] for page in (oldest, following) for event in page["events"]]
+    assert shown == list(reversed(wanted))[:34]
 
 
 async def test_other_filters_hold_for_a_merged_actor_too(client: httpx.AsyncClient, stack: Stack) -> None:

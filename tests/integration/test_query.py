@@ -235,18 +235,20 @@ FILTERS: list[dict[str, Any]] = [
 ]
 
 
-async def test_both_ways_of_paging_show_every_event_once_newest_first(
-    client: httpx.AsyncClient, stack: Stack, system: System
+@pytest.mark.parametrize("order", ["desc", "asc"])
+async def test_both_ways_of_paging_show_every_event_once_in_the_order_asked_for(
+    client: httpx.AsyncClient, stack: Stack, system: System, order: str
 ) -> None:
     events = scattered(300)
     await add_events(stack, system, events)
     await add_events(stack, await add_system(stack), scattered(20))
-    newest_first = sorted(events, key=lambda event: (event.at, event.id), reverse=True)
+    in_order = sorted(events, key=lambda event: (event.at, event.id), reverse=order == "desc")
 
     for filters in FILTERS:
-        expected = [str(event.id) for event in newest_first if matches(event, filters)]
-        assert await by_number(client, of(system), filters, len(expected)) == expected
-        assert await by_cursor(client, of(system), filters, len(expected)) == expected
+        expected = [str(event.id) for event in in_order if matches(event, filters)]
+        asked = filters if order == "desc" else filters | {"order": order}
+        assert await by_number(client, of(system), asked, len(expected)) == expected
+        assert await by_cursor(client, of(system), asked, len(expected)) == expected
 
 
 async def by_number(client: httpx.AsyncClient, path: str, filters: dict[str, Any], total: int) -> list[str]:

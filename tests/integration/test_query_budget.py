@@ -145,6 +145,24 @@ async def test_a_question_over_its_budget_is_told_what_it_would_read_and_how_to_
     assert (without.status_code, without.json()["totalEvents"]) == (200, 2 * EVENTS)
 
 
+async def test_a_type_of_event_is_looked_for_in_as_many_events_as_a_question_may_read(
+    stack: Stack, system: System
+) -> None:
+    await add_events(stack, system, [Seen(NOON, "rare", user_id="user_1", event_type="alias")])
+    both = {"startDate": NOVEMBER["startDate"], "endDate": DECEMBER["endDate"], "eventType": "alias"}
+    async with query(stack, {"TRACKING_MAX_EVENTS": str(EVENTS + 1), "TRACKING_CHEAP_EVENTS": "1"}) as services:
+        async with await client_of(stack, services) as client:
+            too_many = await client.get(of(system), params=both)
+            others = [
+                await client.get(of(system), params=both | narrower)
+                for narrower in (DECEMBER, {"eventName": "rare"}, {"userId": "user_1"}, {"correlationId": "c1"})
+            ]
+
+    assert (too_many.status_code, too_many.json()["code"]) == (422, "question_too_costly")
+    assert f" {2 * EVENTS + 1} events" in too_many.json()["message"]
+    assert [(answer.status_code, answer.json()["totalCount"]) for answer in others] == [(200, 1)] * 4
+
+
 @pytest.mark.parametrize(
     ("cheap_events", "status", "code"), [(0, 422, "question_too_costly"), (1000, 503, "database_unavailable")]
 )

@@ -18,6 +18,7 @@ from services.query.statistics import NamesPage
 from services.query.time_range import TimeRange
 from tests.support.read_model import Seen, System, add_events, add_system, add_token
 from tests.support.stack import Stack
+from tracking.domain.ids import derive_event_id
 from tracking.tables import range_versions
 
 START = datetime(2025, 10, 1, tzinfo=UTC)
@@ -46,6 +47,7 @@ async def system(stack: Stack) -> System:
                     user_id=f"user_{n % 300}",
                     anonymous_id=f"anon_{n % 300}",
                     correlation_id=f"{system.id}-{n // 20}",
+                    is_bot=n % 100 == 2,
                 )
                 for n in range(EVENTS)
             ),
@@ -111,24 +113,31 @@ PAGES = [
     (EventFilters(event_name="rare"), LIMIT),
     (EventFilters(is_valid=True), LIMIT * 2),
     (EventFilters(is_valid=False), LIMIT),
+    (EventFilters(is_bot=True), LIMIT),
+    (EventFilters(is_bot=False), LIMIT * 2),
     (EventFilters(user_id="user_7"), LIMIT),
     (EventFilters(anonymous_id="anon_7"), LIMIT),
     (EventFilters(event_name="rare", is_valid=True, user_id="user_0"), LIMIT),
     (EventFilters(event_name="name_1", is_valid=False), LIMIT),
+    (EventFilters(event_name="name_2", is_bot=True), LIMIT),
     (EventFilters(is_valid=False, user_id="user_7"), 20),
     (EventFilters(event_name="name_2", anonymous_id="anon_7"), 20),
 ]
 
 
 async def test_a_page_reads_little_more_than_it_shows(stack: Stack, system: System) -> None:
-    first = PagePosition.at_start(ALL)
-    deep = PagePosition(ALL, START + timedelta(days=60), UUID(int=0))
+    positions = [
+        PagePosition.at_start(ALL),
+        PagePosition(ALL, START + timedelta(days=60), UUID(int=0)),
+        PagePosition.at_start(ALL, is_oldest_first=True),
+        PagePosition(ALL, START + timedelta(days=30), UUID(int=0), is_oldest_first=True),
+    ]
 
     for prepare in (None, analyse):
         if prepare is not None:
             await prepare(stack)
         for filters, most in PAGES:
-            for position in (first, deep):
+            for position in positions:
                 nodes = await explained(stack, build_page(system, position, filters))
                 assert touched(nodes) <= most, filters
                 assert read_whole(nodes) == []
@@ -144,6 +153,33 @@ async def test_a_page_of_a_request_reads_that_request(stack: Stack, system: Syst
         nodes = await explained(stack, build_page(system, PagePosition.at_start(ALL), filters))
         assert touched(nodes) == 20
         assert read_whole(nodes) == []
+
+
+async def test_a_message_id_is_looked_for_in_the_keys_alone_and_only_if_it_names_no_event(
+    stack: Stack, system: System
+) -> None:
+    by_id = Seen(START, id=derive_event_id(system.id, "named", None), message_id="named")
+    await add_events(stack, system, [by_id])
+    owner = await stack.read()
+
+    for prepare in (None, "vacuum analyze read.tracking_events_read_model"):
+        if prepare is not None:
+            await owner.execute(prepare)
+        named, other = (EventFilters(message_id=message_id) for message_id in ("named", "other"))
+        first = PagePosition.at_start(ALL)
+        for found_by, searched_by in (
+            (build_page(system, first, named), build_page(system, first, other)),
+            (events.build_count(system.id, ALL, named), events.build_count(system.id, ALL, other)),
+        ):
+            found = await explained(stack, found_by)
+            searched = await explained(stack, searched_by)
+
+            assert touched(found) <= 2
+            assert touched(searched) <= EVENTS + 1
+            assert read_whole(found) == read_whole(searched) == []
+    ends = [node for node in searched if touched([node]) > 1]
+    assert {node["Node Type"] for node in ends} == {"Index Only Scan"}
+    assert sum(node["Heap Fetches"] for node in ends) == 0
 
 
 async def test_only_the_months_of_the_range_are_opened(stack: Stack, system: System) -> None:

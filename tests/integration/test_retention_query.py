@@ -50,7 +50,7 @@ async def ask(client: httpx.AsyncClient, path: str, **params: Any) -> Any:
 @pytest.mark.parametrize(
     "filters",
     [{}, {"eventName": NAME}, {"isValid": "true"}, {"isBot": "false"}, {"userId": "u1"}, {"anonymousId": "anon_1"},
-     {"correlationId": "c1"}, {"eventType": "track"}, {"userId": "u1", "mergeIdentities": "true"}],
+     {"correlationId": "c1"}, {"eventType": "track"}, {"userId": "u1", "mergeIdentities": "true"}, {"order": "asc"}],
 )  # fmt: skip
 async def test_a_list_shows_as_many_events_as_it_counts(
     client: httpx.AsyncClient, system: System, filters: dict[str, str]
@@ -140,9 +140,11 @@ async def test_what_is_announced_is_not_shown_even_before_it_is_dropped(
     await (await stack.read()).execute("select read.advance_retention('2026-07-01', '2026-06-01')")
 
     listed = await ask(client, f"/api/events/partner-system/{system.id}", **EVER)
+    oldest_first = await ask(client, f"/api/events/partner-system/{system.id}", order="asc", **EVER)
     again = await ask(client, f"/api/events/partner-system/{system.id}/statistics", **EVER)
     assert (await client.get(f"/api/events/{event_id}")).status_code == 404
     assert (listed["events"], listed["totalCount"]) == ([], 0)
+    assert (oldest_first["events"], oldest_first["totalCount"]) == ([], 0)
     assert (counted["totalEvents"], again["totalEvents"]) == (120, 30)
     assert again["meta"]["cached"] is False
     assert again["meta"]["rawSince"] == "2026-07-01T00:00:00Z"

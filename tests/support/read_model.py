@@ -16,6 +16,7 @@ COLUMNS = (
     "partner_system_id", "id", "partner_id", "partner_name", "system_name", "event_name", "event_timestamp",
     "original_timestamp", "received_at", "user_id", "anonymous_id", "message_id", "event_properties", "schema_version",
     "is_valid", "validation_errors", "clock_adjusted", "correlation_id", "processed_at",
+    "event_type", "is_bot",
 )  # fmt: skip
 
 _RAISE_VERSION = """
@@ -63,6 +64,9 @@ class Seen:
     anonymous_id: str | None = "anon_1"
     correlation_id: str = "c1"
     properties: bytes = b"{}"
+    message_id: str | None = None
+    event_type: str | None = None
+    is_bot: bool = False
 
     def row(self, system: System) -> tuple[Any, ...]:
         """In the order of COLUMNS."""
@@ -70,8 +74,8 @@ class Seen:
         now = datetime.now(UTC)
         return (
             system.id, self.id, system.partner_id, "Acme Corp", "Acme Website", self.name, self.at, None, now,
-            self.user_id, self.anonymous_id, None, self.properties, None, self.is_valid, errors, False,
-            self.correlation_id, now,
+            self.user_id, self.anonymous_id, self.message_id, self.properties, None, self.is_valid, errors, False,
+            self.correlation_id, now, self.event_type, self.is_bot,
         )  # fmt: skip
 
 
@@ -111,7 +115,8 @@ def _counts(system: System, events: Sequence[Seen]) -> rollups.HourlyCounts:
     counts: dict[rollups.HourlyCountKey, list[int]] = {}
     for event in events:
         key = (system.id, event.at.replace(minute=0, second=0, microsecond=0), event.name)
-        counts.setdefault(key, [0] * len(rollups.COUNT_KINDS))[rollups.COUNT_KIND_INDEXES[False][event.is_valid]] += 1
+        kind = rollups.COUNT_KIND_INDEXES[event.is_bot][event.is_valid]
+        counts.setdefault(key, [0] * len(rollups.COUNT_KINDS))[kind] += 1
     return counts
 
 

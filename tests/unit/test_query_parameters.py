@@ -110,7 +110,8 @@ def test_the_whole_hours_of_a_range_lie_inside_it(start: str, end: str, first: s
     [
         {"pageNumber": "0"}, {"pageNumber": "x"}, {"pageNumber": "9" * 40}, {"pageSize": "0"},
         {"pageSize": "1001"}, {"isValid": "maybe"},
-        {"userId": "a\x00b"}, {"eventName": "x" * 201}, {"cursor": "x" * 201}, {"order": "asc"}, {"page_number": 1.5},
+        {"userId": "a\x00b"}, {"eventName": "x" * 201}, {"cursor": "x" * 201}, {"page_number": 1.5},
+        {"order": "oldest"}, {"order": "ASC"},
     ],
 )  # fmt: skip
 def test_a_parameter_that_makes_no_sense_is_rejected(given: dict[str, Any]) -> None:
@@ -137,7 +138,7 @@ def test_a_cursor_continues_after_its_event_in_the_range_it_came_from() -> None:
     later = ListParameters.model_validate({"eventName": "a", "cursor": cursor, "pageSize": "7"})
     position = later.get_position(SYSTEM, NOW + timedelta(hours=5))
 
-    assert (position.before, position.before_id) == last
+    assert (position.last_at, position.last_id) == last
     assert position.within == first.within
     assert later.get_offset() == 0
 
@@ -147,6 +148,7 @@ def test_a_cursor_continues_after_its_event_in_the_range_it_came_from() -> None:
     [
         {"eventName": "b"}, {"isValid": "true"}, {"userId": "u"}, {"startDate": "2026-01-01"},
         {"endDate": "2026-01-01"}, {"userId": "u", "mergeIdentities": "true"},
+        {"order": "asc"}, {"includeBots": "true"},
     ],
 )  # fmt: skip
 def test_a_cursor_of_other_filters_is_rejected(change: dict[str, str]) -> None:
