@@ -115,8 +115,8 @@ async def run(
     names = BrowserRouteNames(options.beacon_name, options.pixel_name, options.script_name)
     app = create_app(ingestion, SdkRoutes(ingestion, options.sdk_prefix), health, names)
     fast_path = SingleEventFastPath(keys, structures.index, retention, commits, rate_limiter, limits, unknown_senders)
-    fast_path_handlers = {path: LoadShedder(path, commits).handle for path in app.paths}
-    fast_path_handlers[INGEST_PATH] = LoadShedder(INGEST_PATH, commits, fast_path.handle).handle
+    fast_path_handlers = {path: LoadShedder(path, commits, keys).handle for path in app.paths}
+    fast_path_handlers[INGEST_PATH] = LoadShedder(INGEST_PATH, commits, keys, fast_path.handle).handle
     async with asyncio.TaskGroup() as work:
         publishing = work.create_task(publisher.run(lambda: health.record_heartbeat("publish", 60)))
         committing = work.create_task(commits.run(lambda: health.record_heartbeat("commit", 60)))

@@ -5,7 +5,9 @@ process. As soon as 64 requests or a full message are waiting, the next group is
 that are still in progress, so that PostgreSQL works while this process decides further events (docs/decisions/0010).
 
 The buffer of waiting events is bounded in events and bytes. A request beyond these bounds gets 503 and Retry-After, so
-a slow database costs a limited amount of memory and never an acknowledged event.
+a slow database costs a limited amount of memory and never an acknowledged event. Each partner system has a share of it,
+and their requests are committed in turn, so that one that sends too much delays and displaces no other
+(`services/gateway/commit/capacity.py`).
 """
 
 import asyncio
@@ -25,6 +27,7 @@ from uuid import UUID
 
 import asyncpg
 
+from services.gateway.commit.capacity import Capacity
 from services.gateway.commit.held_rows import HeldRows
 from services.gateway.commit.micro_batch import (
     MAX_MESSAGE_BYTES,
@@ -34,6 +37,7 @@ from services.gateway.commit.micro_batch import (
     MicroBatch,
     OnCommitted,
     PendingEvents,
+    Share,
     count_system_bytes,
     get_event_key,
     split_into_messages,
@@ -47,13 +51,14 @@ from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra import metrics, postgres
 
 _log = logging.getLogger(__name__)
-_USUAL_EVENT_BYTES = 256
-_OVERLOADED = "More events wait for the database than this process may hold."
+_OVERLOADED = "More events of this partner system wait for the database than this process may hold now."
 _RETRY_DELAY_S = 0.1
 _MAX_CONCURRENT_COMMITS = 3
 # This many requests, or a full message, wait neither for the commit in progress nor for the next interval.
 _FULL_GROUP_REQUESTS = 64
 _MIN_GROUP_INTERVAL_S = 0.01
+# A group fails at its earliest deadline. What has waited for long goes alone, so that it takes nothing fresh along.
+_MAX_DEADLINE_SPREAD_S = 1.0
 # If this many events failed one by one and none was stored, the database is at fault and not an event.
 _MAX_FAILED_SINGLE_ROWS = 3
 
@@ -101,18 +106,17 @@ class GroupCommit:
         self._store = store
         self._on_commit = on_commit
         self._deadline_s = deadline_s
-        self._free_events = buffer_events
-        self._free_bytes = buffer_bytes
-        self._half_events, self._half_bytes = buffer_events // 2, buffer_bytes // 2
-        self._waiting: deque[PendingEvents] = deque()
-        self._waiting_events = self._waiting_bytes = 0
+        self._capacity = Capacity(buffer_events, buffer_bytes)
+        # the partner systems that have waiting requests, in turn
+        self._turns: deque[Share] = deque()
+        self._waiting_requests = self._waiting_events = self._waiting_bytes = 0
         self._in_flight = 0
         self._wake = asyncio.Event()
         self._paced_until = 0.0
         self._is_closing = False
         self._loop = asyncio.get_running_loop()
         self._held = HeldRows(self._try_held)
-        metrics.buffered_events.set_function(lambda: buffer_events - self._free_events)
+        metrics.buffered_events.set_function(lambda: self._capacity.held_events)
 
     async def submit(
         self, events: Sequence[TrackingEvent], system: HasSystemContext, key: IdempotencyKey | None = None
@@ -125,16 +129,17 @@ class GroupCommit:
         """
         result = CommitResult(key)
         futures: list[asyncio.Future[None]] = []
-        group: list[PendingEvents] = []
+        parts = list(split_into_messages(events))
+        size_bytes = sum(size_bytes for _, _, size_bytes in parts)
+        share = None if self._is_closing else self._capacity.try_reserve(system, len(events), size_bytes)
+        if share is None:
+            raise Unavailable("overloaded", _OVERLOADED, 1)
         deadline = time.monotonic() + self._deadline_s
-        for first, part, size_bytes in split_into_messages(events):
+        for first, part, size_bytes in parts:
             future = self._loop.create_future()
             futures.append(future)
-            group.append(PendingEvents(part, first, system, size_bytes, deadline, result, partial(_resolve, future)))
-        if not self._try_reserve(len(events), sum(pending.size_bytes for pending in group)):
-            raise Unavailable("overloaded", _OVERLOADED, 1)
-        for pending in group:
-            self._enqueue(pending)
+            on_done = partial(_resolve, future)
+            self._enqueue(PendingEvents(part, first, system, size_bytes, deadline, result, on_done, share))
         if len(futures) == 1:
             await futures[0]
             return result
@@ -149,60 +154,59 @@ class GroupCommit:
     ) -> bool:
         """Store one event and call `on_done` with its result or the error `submit` would raise; False: no capacity."""
         size_bytes = count_bytes(event)
-        if not self._try_reserve(1, size_bytes):
+        share = None if self._is_closing else self._capacity.try_reserve(system, 1, size_bytes)
+        if share is None:
             return False
         deadline = time.monotonic() + self._deadline_s
-        self._enqueue(PendingEvents((event,), 0, system, size_bytes, deadline, CommitResult(key), on_done))
+        self._enqueue(PendingEvents((event,), 0, system, size_bytes, deadline, CommitResult(key), on_done, share))
         return True
 
-    def require_capacity(self, body_bytes: int) -> None:
-        """Raise Unavailable if over half is reserved and what such a body usually holds exceeds what is free.
+    def has_ample_capacity(self) -> bool:
+        """Whether no request need be rejected before its body is decoded."""
+        return self._capacity.is_half_free
+
+    def require_capacity(self, body_bytes: int, system: HasSystemContext | None) -> None:
+        """Raise Unavailable if over half is reserved and what such a body usually holds exceeds what the system may.
 
         Called before the body is decoded. Otherwise, under overload, most of the time would be spent on requests that
-        are rejected in the end.
+        are rejected in the end. None is a system that is not known yet.
         """
-        is_half_free = self._free_events > self._half_events and self._free_bytes > self._half_bytes
-        has_capacity = body_bytes <= self._free_bytes and body_bytes // _USUAL_EVENT_BYTES < self._free_events
-        if not (is_half_free or has_capacity):
+        if not (self._capacity.is_half_free or self._capacity.has_capacity(system, body_bytes)):
             raise Unavailable("overloaded", _OVERLOADED, 1)
 
-    def _try_reserve(self, events: int, size_bytes: int) -> bool:
-        """Reserve capacity and return whether there was enough; `_release` returns it."""
-        if self._is_closing or events > self._free_events or size_bytes > self._free_bytes:
-            return False
-        self._free_events -= events
-        self._free_bytes -= size_bytes
-        return True
-
     def _enqueue(self, pending: PendingEvents) -> None:
-        self._waiting.append(pending)
+        share = pending.share
+        if not share.waiting:
+            self._turns.append(share)
+        share.waiting.append(pending)
+        self._waiting_requests += 1
         self._waiting_events += len(pending.events)
         self._waiting_bytes += pending.size_bytes
         # Waking the flusher for each request would cost more than it gains.
-        if len(self._waiting) == 1 or self._is_due():
+        if self._waiting_requests == 1 or self._is_due():
             self._wake.set()
 
     async def run(self, beat: Callable[[], None]) -> None:
         """Commit waiting events until `close`, then those that are left. Calls `beat` at least every few seconds."""
         async with asyncio.TaskGroup() as flushing:
-            while self._waiting or not self._is_closing:
+            while self._turns or not self._is_closing:
                 beat()
                 if self._is_due():
                     self._in_flight += 1
                     self._paced_until = self._loop.time() + _MIN_GROUP_INTERVAL_S
                     flushing.create_task(self._flush(self._take_group()))
                     continue
-                is_paced = self._waiting and self._in_flight == 0
+                is_paced = self._turns and self._in_flight == 0
                 self._wake.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._paced_until - self._loop.time() if is_paced else 5):
                         await self._wake.wait()
 
     def _is_due(self) -> bool:
-        if not self._waiting or self._in_flight == _MAX_CONCURRENT_COMMITS:
+        if not self._turns or self._in_flight == _MAX_CONCURRENT_COMMITS:
             return False
         if (
-            len(self._waiting) >= _FULL_GROUP_REQUESTS
+            self._waiting_requests >= _FULL_GROUP_REQUESTS
             or self._waiting_bytes >= MAX_MESSAGE_BYTES
             or self._waiting_events >= MAX_MESSAGE_EVENTS
         ):
@@ -215,27 +219,41 @@ class GroupCommit:
         self._wake.set()
 
     def _take_group(self) -> list[PendingEvents]:
-        taken = [self._waiting.popleft()]
-        events, size_bytes = len(taken[0].events), taken[0].size_bytes + count_system_bytes(taken[0].system)
-        systems = {taken[0].system.partner_system_id.int}
-        keyed = KeyedGroup()
-        has_keys = taken[0].result.idempotency_key is not None
-        while self._waiting:
-            pending = self._waiting[0]
-            events += len(pending.events)
-            size_bytes += pending.size_bytes
-            number = pending.system.partner_system_id.int
-            if number not in systems:
-                systems.add(number)
-                size_bytes += count_system_bytes(pending.system)
-            if events > MAX_MESSAGE_EVENTS or size_bytes > MAX_MESSAGE_BYTES:
+        """Take what fits in a message, a request of each partner system in turn."""
+        taken: list[PendingEvents] = []
+        systems: set[Share] = set()
+        events = size_bytes = waiting_bytes = 0
+        deadline = self._turns[0].waiting[0].deadline
+        keyed, has_keys = KeyedGroup(), False
+        turns = self._turns
+        while turns:
+            share = turns[0]
+            pending = share.waiting[0]
+            pending_events = len(pending.events)
+            pending_bytes = pending.size_bytes
+            if share not in systems:
+                systems.add(share)
+                pending_bytes += count_system_bytes(pending.system)
+            if taken and (
+                events + pending_events > MAX_MESSAGE_EVENTS
+                or size_bytes + pending_bytes > MAX_MESSAGE_BYTES
+                or not -_MAX_DEADLINE_SPREAD_S < pending.deadline - deadline < _MAX_DEADLINE_SPREAD_S
+            ):
                 break
             has_keys = has_keys or pending.result.idempotency_key is not None
-            if has_keys and not keyed.admits(taken, pending):
+            if has_keys and taken and not keyed.admits(taken, pending):
                 break
-            taken.append(self._waiting.popleft())
-        self._waiting_events -= sum(len(pending.events) for pending in taken)
-        self._waiting_bytes -= sum(pending.size_bytes for pending in taken)
+            taken.append(share.waiting.popleft())
+            events += pending_events
+            size_bytes += pending_bytes
+            waiting_bytes += pending.size_bytes
+            if not share.waiting:
+                turns.popleft()
+            elif turns[-1] is not share:
+                turns.rotate(-1)
+        self._waiting_requests -= len(taken)
+        self._waiting_events -= events
+        self._waiting_bytes -= waiting_bytes
         return taken
 
     async def _flush(self, group: list[PendingEvents]) -> None:
@@ -352,8 +370,7 @@ class GroupCommit:
 
     def _release(self, group: Sequence[PendingEvents], error: BaseException | None = None) -> None:
         for pending in group:
-            self._free_events += len(pending.events)
-            self._free_bytes += pending.size_bytes
+            self._capacity.release(pending.share, len(pending.events), pending.size_bytes)
             pending.on_done(pending.result, error or pending.result.failure)
 
 

@@ -1,7 +1,8 @@
 """Micro-batches: the events of some requests that share a transaction, and the result of each event."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import compress, islice
 from operator import attrgetter
 from types import MappingProxyType
@@ -84,6 +85,16 @@ OnCommitted = Callable[[CommitResult, BaseException | None], None]
 
 
 @dataclass(slots=True, eq=False)
+class Share:
+    """The part of the capacity that one partner system holds: its events that wait or are being committed."""
+
+    number: int
+    events: int = 0
+    size_bytes: int = 0
+    waiting: deque["PendingEvents"] = field(default_factory=deque)
+
+
+@dataclass(slots=True, eq=False)
 class PendingEvents:
     """Events of one request from position `first` on, as many as fit a message; `deadline` is by time.monotonic."""
 
@@ -94,6 +105,7 @@ class PendingEvents:
     deadline: float
     result: CommitResult
     on_done: OnCommitted
+    share: Share
 
 
 class KeyedGroup:

@@ -81,7 +81,8 @@ class Ingestion:
         else:
             body = await self._read_body_of_unknown(request)
         request.hold_body(body, self._body_budget)
-        self._commits.require_capacity(len(body))
+        if not self._commits.has_ample_capacity():
+            self._commits.require_capacity(len(body), self._keys.find_cached(given, get_receive_time()))
         return body
 
     async def _read_body_of_unknown(self, request: GatewayRequest) -> bytes:

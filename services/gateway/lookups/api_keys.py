@@ -16,7 +16,7 @@ from uuid import UUID
 from services.gateway.lookups.key_reader import KeyReader
 from tracking.contracts.cache_entries import ApiKeyEntry, make_api_key_cache_key
 from tracking.domain.credentials import has_api_key_shape
-from tracking.domain.errors import Forbidden, Unauthenticated, Unavailable
+from tracking.domain.errors import Forbidden, TrackingError, Unauthenticated, Unavailable
 from tracking.infra import metrics, postgres
 from tracking.infra.cache_aside import CacheAside
 from tracking.infra.credential_cache import CredentialCache, hash_secret
@@ -81,6 +81,13 @@ class ApiKeyLookup:
         if cached is None or cached[1] <= now_s or self._changes.trusted_until <= now_s:
             return None
         return self._require_usable(cached[0], now)
+
+    def find_cached(self, key: str | None, now: datetime) -> ApiKeyEntry | None:
+        """Return the usable system of `key` if it is in the process cache."""
+        try:
+            return self.authenticate_cached(key, now)
+        except TrackingError:
+            return None
 
     async def authenticate(self, key: str | None, now: datetime) -> ApiKeyEntry:
         """Return the system of `key`.
