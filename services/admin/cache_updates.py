@@ -27,12 +27,9 @@ _SELECT_GENERATION = "select coalesce(max(generation), 0) from write.credential_
 
 @dataclass(slots=True)
 class CacheUpdates:
-    """Cache entries as `{key in Redis: entry}`, and the invalidations to publish once all entries are written.
+    """Cache entries as `{key in Redis: entry}`, and the invalidations to publish once all entries are written."""
 
-    Two are equal if their entries are, whatever `generation` is.
-    """
-
-    generation: int = field(compare=False)
+    generation: int
     entries: dict[str, CacheEntry] = field(default_factory=dict)
     invalidations: list[Invalidation] = field(default_factory=list)
 
@@ -41,6 +38,18 @@ class CacheUpdates:
         if invalidation is not None and key not in self.entries:
             self.invalidations.append(invalidation)
         self.entries[key] = entry
+
+    def has_same_entries(self, other: "CacheUpdates") -> bool:
+        """Return whether the entries say the same, whatever their generation is."""
+        return _normalize(self) == _normalize(other)
+
+
+def _normalize(updates: CacheUpdates) -> dict[str, CacheEntry | bytes]:
+    # schemas are held as JSON fragments, which are equal to nothing but themselves
+    return {
+        key: entry.encode() if isinstance(entry, EventStructureEntry) else entry
+        for key, entry in updates.entries.items()
+    }
 
 
 async def read_cache_updates(connection: Connection, payloads: Sequence[dict[str, Any]]) -> CacheUpdates:

@@ -124,7 +124,7 @@ class Outbox:
             await self._write(entries)
             # another process may have read later and written earlier; what stands in Redis at last must be the newest
             present = await read_cache_updates(connection, payloads)
-            if present == entries:
+            if present.has_same_entries(entries):
                 return
             entries = present
 
