@@ -55,7 +55,7 @@ def _read_limits(settings: QuerySettings) -> tuple[LaneLimits, LaneLimits, Event
     return (
         # a quarter is left for other tokens, however much one of them asks
         LaneLimits(cheap, cheap - cheap // 4, wait_s, settings.cheap_timeout_s),
-        LaneLimits(heavy, settings.heavy_questions_by_token, wait_s, settings.query_timeout_s),
+        LaneLimits(heavy, settings.heavy_questions_by_caller, wait_s, settings.query_timeout_s),
         EventLimits(settings.cheap_events, settings.max_events),
     )
 

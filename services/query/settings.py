@@ -40,7 +40,7 @@ class QuerySettings(ProcessSettings):
     cheap_questions: Number = 8
     cheap_timeout_s: Seconds = 1
     heavy_questions: Number = 4
-    heavy_questions_by_token: Number = 2
+    heavy_questions_by_caller: Number = 2
     question_wait_s: Seconds = 3
     # events that a question may read: up to the first it counts as cheap, beyond the second it is rejected
     cheap_events: Annotated[int, Field(ge=0)] = 50_000

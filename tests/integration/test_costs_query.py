@@ -131,4 +131,4 @@ async def test_a_system_is_registered_with_a_fixed_number_of_statements(stack: S
         partner = await a_partner(client)
         said = await cheapest(wires["write"], lambda: a_system(client, partner))
 
-        at_most(said, "a new system with its key", statements=18, round_trips=18)
+        at_most(said, "a new system with its key", statements=20, round_trips=20)

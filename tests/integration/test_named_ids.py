@@ -6,7 +6,7 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid1, uuid4, uuid5
+from uuid import UUID, uuid5
 
 import asyncpg
 import httpx
@@ -23,7 +23,11 @@ from tracking.domain.ids import derive_dated_id
 INGEST, BATCH, SDK_BATCH = "/api/events/ingest", "/api/events/batch", "/v1/batch"
 TIMES = ["2025-12-24T10:30:00Z", "2025-12-24T10:30:01Z", "2024-02-29T00:00:00Z", "1066-10-14T09:00:00Z", None]
 NAMES = ["order-1", "9f86d081884c7d659a2feaa0c55ad015", str(uuid5(UUID(int=1), "order")), "7", str(UUID(int=0))]
-MADE_PER_CALL = [str(uuid1()), f"ajs-next-1766572200000-{uuid4()}"]
+# written out, since every process that runs tests must name them alike
+MADE_PER_CALL = [
+    "1664957c-ed42-11f1-ab5e-02fc00000001",
+    "ajs-next-1766572200000-86ee8849-b322-44ba-8b7d-f7da517e6c47",
+]
 COUNT = "select count(*) from write.tracking_events"
 
 

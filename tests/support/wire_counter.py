@@ -38,6 +38,7 @@ _BY_ITSELF = (
     "open_dead_letters",
     "from write.event_structures",
     "from write.retention",
+    "select generation, changed_at",
     "update write.api_keys",
     "select 1",
     "PING",

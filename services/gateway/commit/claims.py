@@ -11,7 +11,7 @@ from tracking.domain.timestamps import to_unix_ms
 from tracking.domain.tracking_event import TrackingEvent
 from tracking.infra.postgres import Connection
 
-_NO_IDS: Mapping[UUID, UUID] = {}
+NO_IDS: Mapping[UUID, UUID] = {}
 _NO_KEYS: Set[IdempotencyKey] = frozenset()
 
 
@@ -24,7 +24,7 @@ class CommitOutcome(NamedTuple):
     """
 
     stored: frozenset[UUID] | None
-    earlier: Mapping[UUID, UUID] = _NO_IDS
+    earlier: Mapping[UUID, UUID] = NO_IDS
     conflicting: Set[IdempotencyKey] = _NO_KEYS
 
 
@@ -76,19 +76,23 @@ class EarlierPlaces:
             since: datetime | None = await connection.fetchval(_SELECT_SINCE)
             self._before_ms = 0 if since is None else to_unix_ms(since + _CLOCK_AHEAD)
 
+    @property
+    def may_exist(self) -> bool:
+        """Whether the database has events of such a version."""
+        return bool(self._before_ms)
+
     async def find(self, connection: Connection, events: Sequence[TrackingEvent]) -> Mapping[UUID, UUID]:
         """Return the ids under which events are stored already, by their own. Raises postgres.POSTGRES_ERRORS."""
-        if not self._before_ms:
-            return _NO_IDS
+        before_ms = self._before_ms or 0
         candidates = [
             (event.partner_system_id, event.id, derive_dated_id(event.partner_system_id, event.message_id, at))
             for event in events
             if event.message_id is not None
             and is_named_id(event.id)
-            and get_usable_unix_ms(at := event.original_timestamp) < self._before_ms
+            and get_usable_unix_ms(at := event.original_timestamp) < before_ms
         ]
         if not candidates:
-            return _NO_IDS
+            return NO_IDS
         rows = await connection.fetch(_SELECT_EARLIER, *zip(*candidates, strict=True))
         # asyncpg's own class of UUIDs is not JSON
         return {UUID(int=named_id.int): UUID(int=earlier_id.int) for named_id, earlier_id in rows}

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import asyncpg
 
-from services.gateway.commit.claims import CommitOutcome, EarlierPlaces, KeyClaims
+from services.gateway.commit.claims import NO_IDS, CommitOutcome, EarlierPlaces, KeyClaims
 from services.gateway.commit.micro_batch import EventKey, get_event_key
 from tracking.domain.idempotency_key import IdempotencyKey
 from tracking.domain.ids import is_named_id
@@ -119,7 +119,8 @@ class EventStore:
         # cutting the connection rather than cancelling: a cancelled transaction would wait for its own rollback
         watchdog = asyncio.get_running_loop().call_later(timeout_s, connection.terminate)
         try:
-            earlier = await self._earlier_places.find(connection, events)
+            places = self._earlier_places
+            earlier = await places.find(connection, events) if places.may_exist else NO_IDS
             outcome = await self._find_outcome(connection, batch_id, earlier, claims) if is_retry else None
             if outcome is None:
                 outcome = await self._commit(connection, _Batch(batch_id, created_at, events, claims, begin), earlier)

@@ -1,4 +1,4 @@
--- A name that a sender chose for an event decides alone whether it is a repeat (docs/decisions/0015). Its event has an id
+-- A name that a sender chose for an event decides alone whether it is a repeat (docs/decisions/0016). Its event has an id
 -- that begins with four ones, and lies by its hash in one of 16 parts, so that no part and none of its indexes holds more
 -- than a sixteenth of the names. No event of an earlier version has such an id.
 
