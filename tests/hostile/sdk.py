@@ -123,7 +123,7 @@ class Pixels:
 
     def __init__(self, api_key: str) -> None:
         headers = ((b"X-Api-Key", api_key.encode()),)
-        self.route = Route("GET", b"/v1/pixel?event=e&userId=u", headers, None, 200, is_reading=False)
+        self.route = Route("GET", b"/v1/pixel?event=e&userId=u", headers, None, 200, is_reading=False, preflight=204)
 
     def cases(self) -> list[Case]:
         """All of them."""

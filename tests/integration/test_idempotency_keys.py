@@ -125,7 +125,7 @@ async def test_an_event_that_others_sent_too_stays_when_a_request_is_refused(
 
 
 async def test_a_request_that_stored_nothing_leaves_its_key_free(client: httpx.AsyncClient, stack: Stack) -> None:
-    wrong = await post(client, INGEST, an_event(eventName=""), "free")
+    wrong = await post(client, INGEST, {"eventName": "", "userId": "user_1"}, "free")
     dry = await post(client, INGEST, an_event(userId="user_3"), "free", "?dryRun=true")
     right = await post(client, INGEST, an_event(), "free")
 

@@ -18,6 +18,7 @@ from tracking.http.health import Health
 OPEN = frozenset({"/health/live", "/health/ready", "/metrics", "/openapi/v1.json", "/scalar/v1"})
 # and what a page loads before it has anything to say
 SCRIPT = "/v1/tracker.js"
+SDK_SETTINGS = frozenset({"/sourceConfig", "/v1/projects/{key}/settings"})
 # the applications are only looked at, so what they would work with need not be there
 _NOTHING = cast(Any, None)
 

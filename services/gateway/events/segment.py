@@ -44,9 +44,9 @@ _PROTOCOL = frozenset(
 _BATCH_MEMBERS = _PROTOCOL | {"batch", "messageId"}
 _IN_MESSAGES = _PROTOCOL | {"anonymousId", "context", "messageId", "userId"}
 _OF_TYPE = {
-    "track": {"event", "properties"},
-    "page": {"category", "name", "properties"},
-    "screen": {"category", "name", "properties"},
+    "track": {"event", "properties", "traits"},
+    "page": {"category", "name", "properties", "traits"},
+    "screen": {"category", "name", "properties", "traits"},
     "identify": {"traits"},
     "group": {"groupId", "traits"},
     "alias": {"previousId", "traits"},
@@ -102,6 +102,8 @@ def to_envelope(message: Any, event_type: str | None) -> dict[str, Any] | Reject
     if not _MEMBERS_BY_TYPE[event_type].issuperset(message):
         message = _adopt(message, event_type)
     context = message.get("context")
+    if event_type in ("track", "page", "screen") and message.get("traits"):
+        context = _with_traits(context, message["traits"])
     envelope = {
         "eventName": message.get("event") if event_type == "track" else event_type,
         "eventType": event_type,
@@ -163,6 +165,13 @@ def _change(message: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
 def _id(value: Any) -> Any:
     """Return an id as text: SDKs in other languages send numbers as ids."""
     return str(value) if type(value) in (int, float) else value
+
+
+def _with_traits(context: Any, traits: Any) -> Any:
+    """Return the context with traits that stand beside it, in a message whose type has none: they are the person's."""
+    if context is not None and not isinstance(context, dict):
+        return context
+    return {"traits": traits, **(context or {})}
 
 
 def _object(value: Any) -> Any:
