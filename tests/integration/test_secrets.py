@@ -278,7 +278,7 @@ async def test_no_password_is_written_when_nothing_can_be_reached(stack: Stack, 
                 assert answer is not None
                 assert answer.status_code == 503, (service, answer.text)
                 texts.append(answer.text)
-                headers = {"Authorization": "Bearer tk_x", "X-Api-Key": "sk_x"}
+                headers = {"Authorization": "Bearer tk_x", "X-Api-Key": UNKNOWN_KEY}
                 paths = {"gateway": INGEST, "admin": "/api/partners", "query": f"/api/events/{'0' * 32}"}
                 if service in paths:
                     method = "POST" if service == "gateway" else "GET"

@@ -167,7 +167,7 @@ class LocalServices:
 
     @cached_property
     def postgres_url(self) -> str:
-        settings = SETTINGS | ({} if self._is_durable else THROWAWAY_SETTINGS)
+        settings = SETTINGS | ({} if self._is_durable else THROWAWAY_SETTINGS) | {"max_connections": "400"}
         return self._start(Postgres(self._folder / "postgres", free_port(), random_secret(), settings=settings)).url(
             "postgres"
         )

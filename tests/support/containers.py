@@ -62,7 +62,7 @@ class Containers:
     @cached_property
     def postgres_url(self) -> str:
         container = DockerContainer(POSTGRES).with_exposed_ports(5432).with_env("POSTGRES_PASSWORD", self._password)
-        settings = THROWAWAY_SETTINGS | {"max_connections": "200"}
+        settings = THROWAWAY_SETTINGS | {"max_connections": "400"}
         flags = " ".join(f"-c {name}={value}" for name, value in settings.items())
         host, port = self._start(container.with_command(f"postgres {flags}"), 5432)
         url = f"postgresql://postgres:{self._password}@{host}:{port}/postgres"
