@@ -13,9 +13,9 @@ from tracking.domain.errors import Malformed
 
 DIGEST_BYTES = 8
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# time and id of the last event, start and end of the range, digest of the question
 # count, start and end of the range, digest of the question; the name follows
 _NAME_LAYOUT = struct.Struct(f">qqq{DIGEST_BYTES}s")
+# time and id of the last event, start and end of the range, digest of the question
 _LAYOUT = struct.Struct(f">q16sqq{DIGEST_BYTES}s")
 
 

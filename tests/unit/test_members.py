@@ -125,6 +125,16 @@ def test_a_member_that_the_type_of_a_message_does_not_have_is_kept_and_flagged()
     assert flagged(event) == [("unknown_member", "/x")]
 
 
+@pytest.mark.parametrize(("context", "kept"), [({"traits": {"b": 2}}, {"traits": {"b": 2}}), ("web", {"$raw": "web"})])
+def test_traits_for_which_the_context_has_no_place_are_kept_and_flagged(context: Any, kept: dict[str, Any]) -> None:
+    message = {"type": "page", "userId": "u", "traits": {"a": 1}, "context": context}
+
+    event = decided(to_envelope(message, None))
+
+    assert context_of(event) == {**kept, "$unknown": {"traits": {"a": 1}}}
+    assert ("unknown_member", "/traits") in flagged(event)
+
+
 def test_messages_may_have_the_names_of_events() -> None:
     message = {"event_name": "order", "user_id": 7, "eventProperties": {"a": 1}, "eventTimestamp": AT, "eventId": "m"}
 

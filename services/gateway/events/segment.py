@@ -44,9 +44,9 @@ _PROTOCOL = frozenset(
 _BATCH_MEMBERS = _PROTOCOL | {"batch", "messageId"}
 _IN_MESSAGES = _PROTOCOL | {"anonymousId", "context", "messageId", "userId"}
 _OF_TYPE = {
-    "track": {"event", "properties", "traits"},
-    "page": {"category", "name", "properties", "traits"},
-    "screen": {"category", "name", "properties", "traits"},
+    "track": {"event", "properties"},
+    "page": {"category", "name", "properties"},
+    "screen": {"category", "name", "properties"},
     "identify": {"traits"},
     "group": {"groupId", "traits"},
     "alias": {"previousId", "traits"},
@@ -102,8 +102,6 @@ def to_envelope(message: Any, event_type: str | None) -> dict[str, Any] | Reject
     if not _MEMBERS_BY_TYPE[event_type].issuperset(message):
         message = _adopt(message, event_type)
     context = message.get("context")
-    if event_type in ("track", "page", "screen") and message.get("traits"):
-        context = _with_traits(context, message["traits"])
     envelope = {
         "eventName": message.get("event") if event_type == "track" else event_type,
         "eventType": event_type,
@@ -127,10 +125,14 @@ def _adopt(message: dict[str, Any], event_type: str) -> FlaggedEnvelope:
     """Return the message with members of other names under their own, and what its type does not have as unknown.
 
     SDKs write members of other types as well, with empty values, or with the type or the page's name as the event's.
+    Traits of a type that has none are the person's, whose place is the context, unless the context has some.
     """
     known = _MEMBERS_BY_TYPE[event_type]
     said: tuple[Any, ...] = ("", [], {}, event_type, message.get("name"))
     members = {name: value for name, value in message.items() if name in known or value not in said}
+    context = members.get("context") or {}
+    if "traits" not in known and "traits" in members and isinstance(context, dict) and "traits" not in context:
+        members["context"] = {**context, "traits": members.pop("traits")}
     if isinstance(message, FlaggedEnvelope):
         members = message.replace(members, {})
     return adopt_members(members, known, _NAMES_BY_TYPE[event_type])
@@ -165,13 +167,6 @@ def _change(message: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
 def _id(value: Any) -> Any:
     """Return an id as text: SDKs in other languages send numbers as ids."""
     return str(value) if type(value) in (int, float) else value
-
-
-def _with_traits(context: Any, traits: Any) -> Any:
-    """Return the context with traits that stand beside it, in a message whose type has none: they are the person's."""
-    if context is not None and not isinstance(context, dict):
-        return context
-    return {"traits": traits, **(context or {})}
 
 
 def _object(value: Any) -> Any:

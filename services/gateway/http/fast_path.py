@@ -5,7 +5,6 @@ task is created. Only the common case is handled here: a cached key, uncompresse
 else is declined before any side effect and goes through `http/app.py`, which gives the same response.
 """
 
-import contextlib
 import time
 from random import getrandbits
 
@@ -95,11 +94,8 @@ class SingleEventFastPath:
 
     def _names_a_known_key(self, body: bytes) -> bool:
         """Whether a body may be of a known sender, as far as that is seen without parsing it."""
-        for candidate in find_keys_in_body(body):
-            with contextlib.suppress(TrackingError):
-                if self._keys.authenticate_cached(candidate, get_receive_time()) is not None:
-                    return True
-        return False
+        at = get_receive_time()
+        return any(self._keys.find_cached(candidate, at) is not None for candidate in find_keys_in_body(body))
 
 
 class _PendingResponse:

@@ -75,7 +75,7 @@ class Ingestion:
         its events.
         """
         given = request.find_api_key()
-        if given and not request.has_foreign_credentials:
+        if given and not request.is_user_of_site(given):
             await self._recognize(request, given, get_receive_time())
             body = await request.read_body(self._limits, self._body_budget)
         else:
@@ -120,7 +120,7 @@ class Ingestion:
         """
         # also a key that was checked before the body arrived, which may have taken long
         given = request.find_api_key()
-        if isinstance(key_in_body, str) and (not given or request.has_foreign_credentials):
+        if isinstance(key_in_body, str) and (not given or request.is_user_of_site(given)):
             given = key_in_body
         key = await self._recognize(request, given, received_at)
         address = user_agent = None

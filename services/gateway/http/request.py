@@ -127,12 +127,12 @@ class RequestHead:
                     return parameters[name][0]
         return given
 
-    @property
-    def has_foreign_credentials(self) -> bool:
-        """Whether there is nothing but the user and the password of a site, so that the key may be in the body."""
+    def is_user_of_site(self, given: str) -> bool:
+        """Return whether what `find_api_key` found belongs to a site's own password, so the key may be in the body."""
+        if given.startswith("sk_") or b"x-api-key" in self._headers:
+            return False
         value = self._headers.get(b"authorization", b"")
-        given = self.find_api_key() if value[:6].lower() == b"basic " and b"x-api-key" not in self._headers else None
-        return given is not None and given == _from_authorization(value) and not given.startswith("sk_")
+        return value[:6].lower() == b"basic " and _from_authorization(value) == given
 
     @property
     def is_dry_run(self) -> bool:

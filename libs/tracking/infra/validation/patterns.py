@@ -168,7 +168,7 @@ def _escape(rest: str, in_class: bool) -> tuple[int, str]:
 
 
 def _code_point(rest: str) -> tuple[int, str]:
-    r"""Return the length of `\uXXXX`, `\u{X…}` or `\xXX` at the start of `rest`, and what RE2 calls it."""
+    r"""Return the length of the escape `\u` or `\x` at the start of `rest`, with its digits, and what RE2 calls it."""
     found = _CODE_POINT.match(rest)
     if found is None:
         raise PatternError(f"{rest[:2]} without its hexadecimal digits")
