@@ -101,7 +101,7 @@ def _no_event(random: Random) -> PlannedEvent:
             {"event_name": "page_view"},
             {"event_name": "", "user_id": "user_1"},
             {"event_name": "n" * 201, "user_id": "user_1"},
-            {"event_name": "page_view", "user_id": "user_1", "timestamp": "yesterday"},
+            {"event_name": "page_view", "user_id": "u" * 256},
         ]
     )
     return PlannedEvent(arguments, "refused")
